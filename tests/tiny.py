@@ -1,0 +1,211 @@
+"""A random SDXL pipeline and PhotoMaker adapter of a few hundred kilobytes, made in code, for tests of plumbing.
+
+`tiny_pipeline(folder)` and `tiny_adapter(folder)` write into `folder` what is not there yet and return the path, so that a
+session-wide temporary folder serves as a cache:
+
+    @pytest.fixture(scope="session")
+    def base(tmp_path_factory):
+        return tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+WIDTH_1, WIDTH_2 = 32, 48
+WIDTH = WIDTH_1 + WIDTH_2
+VISION = {
+    "hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "patch_size": 8, "image_size": 32, "projection_dim": WIDTH_1, "projection_dim_2": WIDTH_2,
+}  # fmt: skip
+IMAGE_SIZE = 64
+LORA_RANK = 4
+
+WORDS = """a an the of in on with and at by for is his her img man woman boy girl old person photo portrait painting sketch
+watercolor pixel art wearing sunglasses glasses red blue green black cap hat shirt coat snow beach city park sea smiling
+drawing picture standing young hair best quality worst bad half body""".split()
+
+
+def _byte_alphabet() -> list[str]:
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + place) for place in range(len(rest))]
+
+
+def _apply(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
+    while True:
+        pairs = [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in ranks]
+        if not pairs:
+            return pieces
+        best = min(pairs, key=ranks.__getitem__)
+        place = next(i for i in range(len(pieces)) if tuple(pieces[i : i + 2]) == best)
+        pieces = [*pieces[:place], "".join(best), *pieces[place + 2 :]]
+
+
+def _byte_pairs() -> tuple[dict[str, int], list[str]]:
+    """A CLIP vocabulary in which every word of WORDS is one token and other words fall apart."""
+    alphabet = _byte_alphabet()
+    vocabulary = alphabet + [letter + "</w>" for letter in alphabet]
+    ranks: dict[tuple[str, str], int] = {}
+    for word in WORDS:
+        pieces = _apply([*word[:-1], word[-1] + "</w>"], ranks)
+        while len(pieces) > 1:
+            ranks[(pieces[0], pieces[1])] = len(ranks)
+            pieces = [pieces[0] + pieces[1], *pieces[2:]]
+            vocabulary.append(pieces[0])
+    vocabulary = [*dict.fromkeys(vocabulary), "<|startoftext|>", "<|endoftext|>"]
+    return {token: number for number, token in enumerate(vocabulary)}, [" ".join(pair) for pair in ranks]
+
+
+def _write_tokenizer(folder: Path, pad: str) -> int:
+    folder.mkdir(parents=True)
+    vocabulary, merges = _byte_pairs()
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    names = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": pad}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True, **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return len(vocabulary)
+
+
+def _randomise(module: torch.nn.Module, seed: int, attention_gain: float = 1.0) -> torch.nn.Module:
+    """Weights large enough that prompts, photos and LoRA visibly change the output."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if "norm" in name or "layrnorm" in name:
+                parameter.copy_((1.0 if name.endswith("weight") else 0.0) + 0.1 * noise)
+            elif parameter.dim() == 1 or "embedding" in name and "patch" not in name and "linear" not in name:
+                parameter.copy_((0.05 if name.endswith("bias") else 0.5) * noise)
+            else:
+                gain = attention_gain if "attn2" in name else 1.0
+                parameter.copy_(noise * gain / math.sqrt(math.prod(parameter.shape[1:])))
+    return module
+
+
+def _text_encoders(vocabulary: int) -> tuple[torch.nn.Module, torch.nn.Module]:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    # eos_token_id=2 is what the SDXL repositories ship: the pooled state is taken at the largest token id
+    common = {
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 77,
+        "num_hidden_layers": 3,
+        "intermediate_size": 64,
+    }
+    common |= {"num_attention_heads": 2, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    one = CLIPTextModel(
+        CLIPTextConfig(hidden_size=WIDTH_1, projection_dim=WIDTH_1, hidden_act="quick_gelu", **common)
+    )
+    two = CLIPTextModelWithProjection(
+        CLIPTextConfig(hidden_size=WIDTH_2, projection_dim=WIDTH_2, hidden_act="gelu", **common)
+    )
+    return _randomise(one, 1), _randomise(two, 2)
+
+
+def tiny_unet() -> torch.nn.Module:
+    """A UNet with two resolutions, cross-attention in one, and SDXL's `text_time` conditioning."""
+    from diffusers import UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        sample_size=IMAGE_SIZE // 8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4), transformer_layers_per_block=(1, 1), cross_attention_dim=WIDTH, norm_num_groups=8,
+        use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=8 * 6 + WIDTH_2,
+    )  # fmt: skip
+    return _randomise(unet, 3, attention_gain=1.5)
+
+
+def tiny_pipeline(folder: Path) -> Path:
+    """Write (once) a diffusers SDXL folder into `folder` and return its path."""
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
+    from transformers import CLIPTokenizer
+
+    path = Path(folder) / "base"
+    if (path / "model_index.json").is_file():
+        return path
+    vocabulary = _write_tokenizer(path / "tokenizer", "<|endoftext|>")
+    _write_tokenizer(path / "tokenizer_2", "!")
+    text_encoder, text_encoder_2 = _text_encoders(vocabulary)
+    vae = AutoencoderKL(
+        in_channels=3, out_channels=3, latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1,
+        norm_num_groups=4, sample_size=IMAGE_SIZE, down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, force_upcast=True,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
+    pipeline = StableDiffusionXLPipeline(
+        vae=_randomise(vae, 4), text_encoder=text_encoder, text_encoder_2=text_encoder_2, unet=tiny_unet(),
+        tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer"),
+        tokenizer_2=CLIPTokenizer.from_pretrained(path / "tokenizer_2"), scheduler=scheduler,
+        add_watermarker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(path)
+    return path
+
+
+def _id_encoder_state() -> dict[str, torch.Tensor]:
+    from torch import nn
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    sizes = {name: value for name, value in VISION.items() if name != "projection_dim_2"}
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes))
+    encoder.visual_projection_2 = nn.Linear(VISION["hidden_size"], WIDTH_2, bias=False)
+
+    def mlp(width_in: int) -> nn.Module:
+        layers = {
+            "layernorm": nn.LayerNorm(width_in),
+            "fc1": nn.Linear(width_in, WIDTH),
+            "fc2": nn.Linear(WIDTH, WIDTH),
+        }
+        return nn.ModuleDict(layers)
+
+    encoder.fuse_module = nn.ModuleDict(
+        {"mlp1": mlp(2 * WIDTH), "mlp2": mlp(WIDTH), "layer_norm": nn.LayerNorm(WIDTH)}
+    )
+    return {f"id_encoder.{name}": tensor for name, tensor in _randomise(encoder, 5).state_dict().items()}
+
+
+def _lora_state() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(6)
+    state = {}
+    for name, module in tiny_unet().named_modules():
+        if not name.endswith(("attn1", "attn2")):
+            continue
+        for part, linear in {
+            "q": module.to_q,
+            "k": module.to_k,
+            "v": module.to_v,
+            "out": module.to_out[0],
+        }.items():
+            prefix = f"lora_weights.unet.{name}.processor.to_{part}_lora"
+            down = torch.randn(LORA_RANK, linear.in_features, generator=generator) / math.sqrt(
+                linear.in_features
+            )
+            up = 0.7 * torch.randn(linear.out_features, LORA_RANK, generator=generator) / math.sqrt(LORA_RANK)
+            state |= {f"{prefix}.down.weight": down, f"{prefix}.up.weight": up}
+    return state
+
+
+def tiny_adapter(folder: Path) -> Path:
+    """Write (once) a PhotoMaker v1 adapter for `tiny_pipeline` into `folder` and return the file's path."""
+    path = Path(folder) / "photomaker.safetensors"
+    if not path.is_file():
+        tensors = {
+            name: tensor.contiguous() for name, tensor in {**_id_encoder_state(), **_lora_state()}.items()
+        }
+        save_file(tensors, path, metadata={"format": "pt", "config": json.dumps({"version": "v1", **VISION})})
+    return path
