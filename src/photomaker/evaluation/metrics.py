@@ -1,0 +1,295 @@
+"""Pure functions from embeddings and labels to figures; nothing here knows a model or a file.
+
+Embeddings are unit vectors [n, width]. A row of zeros means "no face was found": every cosine with it is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from photomaker.errors import SettingsError
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+Integers = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its bootstrap interval.
+
+    Attributes:
+        value: The figure on all people; None where it is undefined (a ratio over a ceiling that is not positive).
+        low: Lower end of the interval; None where it is undefined.
+        high: Upper end of the interval; None where it is undefined.
+        people: How many people (or pairs) were resampled.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    people: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of a sweep, with what it reached.
+
+    Attributes:
+        merge: Share of the steps that use the text-only prompt, 0..1.
+        guidance: Guidance scale; None stands for the method's own default.
+        likeness: Mean cosine to unseen photos, -1..1.
+        accuracy: Prompt accuracy, 0..1.
+    """
+
+    merge: float
+    guidance: float | None
+    likeness: float
+    accuracy: float
+
+
+def cosine_matrix(first: Floats, second: Floats) -> Floats:
+    """Cosine of every row of one array with every row of another.
+
+    cos(a, b) = a.b / (|a| |b|), and 0 where either row is all zeros.
+
+    Args:
+        first: [n, width], any length of rows.
+        second: [m, width].
+
+    Returns:
+        [n, m], each in -1..1.
+
+    Raises:
+        ValueError: The arrays are not two-dimensional or differ in width.
+    """
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:  # noqa: PLR2004
+        raise ValueError(f"embeddings have shapes {first.shape} and {second.shape}; give [n, width] and [m, width]")
+    return _unit(first) @ _unit(second).T
+
+
+def mean_cosine(pictures: Floats, photos: Floats) -> Floats:
+    """Mean cosine of each picture with a person's photos.
+
+    c_i = mean over j of cos(picture_i, photo_j), over the photos in which a face was found; a picture without a face
+    has c_i = 0, and so has every picture when no photo shows a face.
+
+    Args:
+        pictures: [n, width]; zero rows are pictures without a face.
+        photos: [m, width]; zero rows are photos without a face and are left out.
+
+    Returns:
+        [n], each in -1..1.
+
+    Raises:
+        ValueError: The arrays are not two-dimensional or differ in width.
+    """
+    usable = photos[np.any(photos != 0, axis=1)]
+    if len(usable) == 0:
+        return np.zeros(len(pictures))
+    return cosine_matrix(pictures, usable).mean(axis=1)
+
+
+def copy_paste(pictures: Floats, references: Floats, unseen: Floats) -> Floats:
+    """How much nearer pictures are to the photos they were made from than to other photos of the same person.
+
+    cp_i = mean cos(picture_i, references) - mean cos(picture_i, unseen photos). A method that has learned the person
+    has cp near 0; one that copies its references has a high cp.
+
+    Args:
+        pictures: [n, width].
+        references: [m, width] photos the method was given.
+        unseen: [k, width] photos it was not given.
+
+    Returns:
+        [n], each in -2..2.
+
+    Raises:
+        ValueError: The arrays are not two-dimensional or differ in width.
+    """
+    return mean_cosine(pictures, references) - mean_cosine(pictures, unseen)
+
+
+def centroids(photos: Floats) -> Floats:
+    """One gallery vector a person: the mean of the person's photo embeddings, scaled to length 1.
+
+    Args:
+        photos: [people, photos, width]; zero rows (no face) do not contribute.
+
+    Returns:
+        [people, width] unit vectors; zeros for a person without any face.
+
+    Raises:
+        ValueError: The array is not three-dimensional.
+    """
+    if photos.ndim != 3:  # noqa: PLR2004
+        raise ValueError(f"photos have shape {photos.shape}; give [people, photos, width]")
+    return _unit(photos.sum(axis=1))
+
+
+def retrieved(pictures: Floats, gallery: Floats, owners: Integers) -> Bools:
+    """Whether the nearest person of a gallery is the right one (top-1).
+
+    Args:
+        pictures: [n, width]; a zero row (no face) is never a hit.
+        gallery: [people, width].
+        owners: [n] row in the gallery of the person each picture shows.
+
+    Returns:
+        [n] bool. Ties go to the lower row of the gallery.
+
+    Raises:
+        ValueError: The arrays do not fit together.
+    """
+    if len(owners) != len(pictures):
+        raise ValueError(f"{len(pictures)} pictures have {len(owners)} owners; give one owner a picture")
+    nearest = cosine_matrix(pictures, gallery).argmax(axis=1)
+    return (nearest == owners) & np.any(pictures != 0, axis=1)
+
+
+def stranger_cosine(pictures: Floats, galleries: Floats, person: int, classes: Sequence[str]) -> Floats:
+    """Mean cosine of each picture with photos of other people of the same class: the floor of likeness.
+
+    Args:
+        pictures: [n, width] pictures of one person.
+        galleries: [people, photos, width] unseen photos of everybody.
+        person: Row of the person in `galleries`.
+        classes: Class of everybody.
+
+    Returns:
+        [n]; zeros if nobody else has that class.
+
+    Raises:
+        ValueError: The arrays do not fit together.
+    """
+    others = [row for row, name in enumerate(classes) if name == classes[person] and row != person]
+    if not others:
+        return np.zeros(len(pictures))
+    return mean_cosine(pictures, galleries[others].reshape(-1, galleries.shape[2]))
+
+
+def face_diversity(pictures: Floats) -> float:
+    """Mean pairwise distance 1 - cos between pictures, over those with a face.
+
+    The paper's Face Div is the mean pairwise LPIPS of face crops; this is its cheap relative on recogniser embeddings,
+    so the two are not comparable.
+
+    Args:
+        pictures: [n, width].
+
+    Returns:
+        A number in 0..2; 0 for fewer than two faces.
+    """
+    faces = pictures[np.any(pictures != 0, axis=1)]
+    if len(faces) < 2:  # noqa: PLR2004
+        return 0.0
+    upper = np.triu_indices(len(faces), k=1)
+    return float(1.0 - cosine_matrix(faces, faces)[upper].mean())
+
+
+def ratio_of_means(numerator: Floats, denominator: Floats) -> float:
+    """Mean of one array over the mean of another; nan where the denominator's mean is not positive.
+
+    The ratio of means and not the mean of ratios: a person with a tiny ceiling would otherwise decide the figure.
+    """
+    below = float(np.mean(denominator))
+    return float(np.mean(numerator)) / below if below > 0 else float("nan")
+
+
+def accuracy_by_attribute(correct: Floats, stated: Floats) -> Floats:
+    """Accuracy of each attribute over everybody.
+
+    accuracy_a = sum over people of correct[p, a] / sum over people of stated[p, a].
+
+    Args:
+        correct: [people, attributes] how often the classifier saw what the prompt states.
+        stated: [people, attributes] how often prompts stated the attribute.
+
+    Returns:
+        [attributes] in 0..1; nan for an attribute that no prompt stated.
+    """
+    total = stated.sum(axis=0).astype(float)
+    return np.divide(correct.sum(axis=0), total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def prompt_accuracy(correct: Floats, stated: Floats) -> float:
+    """Mean over attributes of `accuracy_by_attribute`: each attribute counts the same, however often it is stated."""
+    return float(np.nanmean(accuracy_by_attribute(correct, stated)))
+
+
+def is_monotone(curve: Floats, *, rising: bool) -> bool:
+    """Whether every step of a curve [k] goes strictly up (or strictly down)."""
+    steps = np.diff(curve)
+    return bool(np.all(steps > 0) if rising else np.all(steps < 0))
+
+
+def monotone_share(curves: Floats, *, rising: bool) -> float:
+    """Share of the rows of [n, k] that are strictly monotone, 0..1."""
+    return float(np.mean([is_monotone(row, rising=rising) for row in curves]))
+
+
+def bootstrap(
+    statistic: Callable[..., float], *columns: Floats, samples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Percentile bootstrap interval of a statistic, resampling people with all that belongs to them.
+
+    Args:
+        statistic: Takes the arrays (with people resampled along the first axis) and returns one number.
+        *columns: Arrays whose first axis is people, all of one length.
+        samples: Number of resamples, 1 or more.
+        seed: Seed of the resampling; the same seed gives the same interval.
+        level: Share of the resamples inside the interval, between 0 and 1.
+
+    Returns:
+        The statistic on everybody, with the interval; resamples where it is undefined (nan) are left out.
+
+    Raises:
+        ValueError: No people, arrays of different lengths, or `samples` or `level` out of range.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
+    """
+    people = len(columns[0]) if columns else 0
+    if people == 0 or any(len(column) != people for column in columns):
+        raise ValueError(f"arrays have lengths {[len(c) for c in columns]}; give one row a person, at least one")
+    if samples < 1 or not 0 < level < 1:
+        raise ValueError(f"samples is {samples} and level is {level}; give 1 or more, and a share between 0 and 1")
+    rng = np.random.default_rng(seed)
+    draws = np.empty(samples)
+    for index in range(samples):
+        chosen = rng.integers(0, people, people)
+        draws[index] = statistic(*(column[chosen] for column in columns))
+    tail = (1 - level) / 2
+    usable = draws[~np.isnan(draws)]
+    value = float(statistic(*columns))
+    if len(usable) == 0 or np.isnan(value):
+        return Interval(None, None, None, people)
+    low, high = np.quantile(usable, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), people)
+
+
+def choose(points: Sequence[Point], bar: float) -> Point:
+    """The setting to use: the best likeness among those whose prompt accuracy reaches the bar.
+
+    If none reaches it, the one with the best prompt accuracy. Ties go to the earlier point.
+
+    Args:
+        points: The settings tried, at least one.
+        bar: Prompt accuracy to reach, 0..1.
+
+    Raises:
+        SettingsError: There is no point.
+    """
+    if not points:
+        raise SettingsError("the sweep has no settings; give at least one merge step")
+    good = [point for point in points if point.accuracy >= bar]
+    return max(good, key=lambda point: point.likeness) if good else max(points, key=lambda point: point.accuracy)
+
+
+def _unit(rows: Floats) -> Floats:
+    """Rows scaled to length 1; rows of zeros stay zeros."""
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows, dtype=float), where=lengths > 0)
