@@ -1,0 +1,569 @@
+"""One training loop for every recipe: processes, precision, averaging, checkpoints, resume and log.
+
+A recipe says what is trained and what its loss is. The loop does the rest, in one process or in several that
+`torchrun` started, on a CPU or on GPUs. Two choices need a word:
+
+* Gradients are averaged by one explicit all-reduce instead of a `DistributedDataParallel` wrapper, because a recipe
+  trains several modules at once (two text encoders and a UNet), some of which a step may leave unused.
+* Every random number of a step comes from generators seeded by (seed, step, process), so a checkpoint needs no random
+  state, and a run that was killed continues with exactly the losses that it would have had.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from photomaker.errors import SettingsError, WeightsError
+
+CHECKPOINT_FORMAT = "photomaker-training-1"
+
+
+class Recipe(ABC):
+    """What is trained, on which rows, with which loss.
+
+    Attributes:
+        name: Short name, used in messages and in the progress bar.
+        device: Where the loop put the modules; set by the loop before the first loss.
+    """
+
+    name: str = "recipe"
+    device: torch.device = torch.device("cpu")
+
+    @abstractmethod
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the modules trained; their trainable parameters and their buffers are saved and averaged."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return AdamW groups: `params`, `lr` and, where wanted, `weight_decay`."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> np.ndarray:
+        """Dataset rows [n] int64 that an epoch goes over."""
+
+    @abstractmethod
+    def loss(
+        self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Compute the loss of one batch.
+
+        Args:
+            rows: Dataset rows [batch].
+            rng: Randomness of this step and process, for numpy.
+            generator: The same for torch, on the CPU.
+
+        Returns:
+            The scalar loss and figures for the log.
+        """
+
+    def prepare(self, device: torch.device) -> None:
+        """Move to `device` what `modules` does not list, such as a frozen base. Called once."""
+        self.device = device
+
+    def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
+        """Measure on held-out rows, with the averaged weights in place; the same randomness every time."""
+        del rng, generator
+        return {}
+
+    def export(self, folder: Path) -> None:
+        """Write what the training was for into `folder`, with the averaged weights in place."""
+        del folder
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long and how a recipe is trained.
+
+    Attributes:
+        steps: Optimiser steps in all, 1 or more.
+        batch_size: Rows a step and process, 1 or more.
+        seed: Seed of everything random.
+        warmup: Steps over which the learning rate rises from 0.
+        schedule: Shape of the learning rate after that; `cosine` ends at 2 % of the peak, `linear_decay` at 0.
+        ema_decay: Decay of the averaged weights, 0..1; 0 switches averaging off.
+        clip: Largest gradient norm; 0 switches clipping off.
+        precision: Autocast precision.
+        save_every: Steps between checkpoints; 0 saves only at the end.
+        log_every: Steps between log lines.
+        keep: Number of checkpoints kept.
+        betas: AdamW's decay rates.
+
+    Raises:
+        SettingsError: A value lies outside its range.
+    """
+
+    steps: int
+    batch_size: int
+    seed: int = 0
+    warmup: int = 0
+    schedule: Literal["cosine", "constant", "linear_decay"] = "cosine"
+    ema_decay: float = 0.999
+    clip: float = 1.0
+    precision: Literal["bf16", "fp32"] = "fp32"
+    save_every: int = 500
+    log_every: int = 20
+    keep: int = 2
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("steps", "batch_size", "log_every", "keep"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; give a whole number from 1 up")
+        for name in ("seed", "warmup", "save_every", "clip"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}; give a number from 0 up")
+        if not 0 <= self.ema_decay < 1:
+            raise SettingsError(f"ema_decay is {self.ema_decay}; give a number from 0 to below 1")
+        if self.schedule not in {"cosine", "constant", "linear_decay"}:
+            raise SettingsError(f"schedule is {self.schedule!r}; give cosine, constant or linear_decay")
+        if self.precision not in {"bf16", "fp32"}:
+            raise SettingsError(f"precision is {self.precision!r}; give bf16 or fp32")
+
+
+def rate_factor(step: int, settings: TrainSettings) -> float:
+    """Share of the peak learning rate at `step` (0-based), in 0..1."""
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    done = min(1.0, (step - settings.warmup) / max(1, settings.steps - settings.warmup))
+    if settings.schedule == "cosine":
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0 - done if settings.schedule == "linear_decay" else 1.0
+
+
+class Average:
+    """Exponential moving average of named tensors, with a warm-up so that the first weights are forgotten soon.
+
+    Args:
+        live: The trained tensors; the average starts as a copy.
+        decay: Weight of the old average in one update, 0..1; reached after about `10 * decay / (1 - decay)` updates.
+    """
+
+    def __init__(self, live: Mapping[str, Tensor], decay: float) -> None:
+        self.live = dict(live)
+        self.decay = decay
+        self.shadow = {name: tensor.detach().clone() for name, tensor in live.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average towards the weights as they are after 0-based `step`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.shadow.values()), [t.detach() for t in self.live.values()], 1 - decay)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Put the averaged weights in place, and the trained ones back afterwards."""
+        kept = {name: tensor.detach().clone() for name, tensor in self.live.items()}
+        _copy(self.shadow, self.live)
+        try:
+            yield
+        finally:
+            _copy(kept, self.live)
+
+
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    for name, tensor in target.items():
+        tensor.copy_(source[name])
+
+
+def trained_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Trainable parameters of all modules, named `module.parameter`."""
+    return {
+        f"{prefix}.{name}": parameter
+        for prefix, module in modules.items()
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _buffers(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.{name}": buffer for prefix, module in modules.items() for name, buffer in module.named_buffers()
+    }
+
+
+def batch_rows(rows: np.ndarray, step: int, batch: int, seed: int) -> np.ndarray:
+    """Rows of one global batch: shuffled epochs laid end to end, cut into batches.
+
+    Args:
+        rows: All rows [n].
+        step: 0-based step.
+        batch: Rows of all processes together.
+        seed: Seed of the shuffles.
+
+    Returns:
+        Rows [batch]; within one epoch no row comes twice.
+    """
+    start, count = step * batch, len(rows)
+    epochs = range(start // count, (start + batch - 1) // count + 1)
+    order = np.concatenate([np.random.default_rng([seed, 17, epoch]).permutation(count) for epoch in epochs])
+    offset = start - epochs[0] * count
+    return rows[order[offset : offset + batch]]
+
+
+class _RowOrder:
+    """`batch_rows` with the shuffles of the current epoch kept."""
+
+    def __init__(self, rows: np.ndarray, batch: int, seed: int) -> None:
+        self.rows, self.batch, self.seed = rows, batch, seed
+        self.epochs: tuple[int, ...] = ()
+        self.order = rows[:0]
+
+    def __call__(self, step: int) -> np.ndarray:
+        start, count = step * self.batch, len(self.rows)
+        epochs = tuple(range(start // count, (start + self.batch - 1) // count + 1))
+        if epochs != self.epochs:
+            parts = [np.random.default_rng([self.seed, 17, epoch]).permutation(count) for epoch in epochs]
+            self.epochs, self.order = epochs, np.concatenate(parts)
+        offset = start - epochs[0] * count
+        return self.rows[self.order[offset : offset + self.batch]]
+
+
+def checkpoints(out: Path) -> list[Path]:
+    """Finished checkpoints under `out`, oldest first."""
+    return sorted((out / "checkpoints").glob("step_*.pt"))
+
+
+def _save(state: dict[str, Any], out: Path, keep: int) -> Path:
+    folder = out / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{state['step']:08d}.pt"
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    for old in checkpoints(out)[:-keep]:
+        old.unlink()
+    return path
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+        raise WeightsError(f"{path} is no training checkpoint or is damaged; delete it to go on from an older one") from error
+    if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
+        raise WeightsError(f"{path} is no checkpoint of this trainer; delete it or choose another folder")
+    return state
+
+
+def _restore(target: Mapping[str, Tensor], source: Mapping[str, Tensor], path: Path) -> None:
+    if target.keys() != source.keys() or any(target[k].shape != source[k].shape for k in target):
+        raise WeightsError(f"{path} belongs to a model of another size; choose another folder or the same sizes")
+    _copy(source, target)
+
+
+class _Run:
+    """State of one training: what a checkpoint holds and how it is put back."""
+
+    def __init__(self, recipe: Recipe, settings: TrainSettings, out: Path) -> None:
+        self.recipe, self.settings, self.out = recipe, settings, out
+        # "cpu" is forced only where there is no accelerator, so that the same command uses a GPU that is there.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.modules = recipe.modules()
+        for module in self.modules.values():
+            module.to(self.accelerator.device)
+        recipe.prepare(self.accelerator.device)
+        self.weights = trained_tensors(self.modules)
+        self.buffers = _buffers(self.modules)
+        groups = recipe.parameter_groups()
+        self.peaks = [group["lr"] for group in groups]
+        self.optimiser = torch.optim.AdamW(groups, betas=settings.betas, fused=True)
+        self.average = Average(self.weights, settings.ema_decay) if settings.ema_decay else None
+        self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "format": CHECKPOINT_FORMAT,
+            "recipe": self.recipe.name,
+            "step": self.step,
+            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()},
+            "weights": {name: tensor.detach() for name, tensor in self.weights.items()},
+            "buffers": self.buffers,
+            "average": self.average.shadow if self.average else {},
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, path: Path) -> None:
+        state = _load(path)
+        _restore(self.weights, state["weights"], path)
+        _restore(self.buffers, state["buffers"], path)
+        if self.average:
+            # A run that was started without averaging may go on with it: the average then starts here.
+            _restore(self.average.shadow, state["average"] or state["weights"], path)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+
+    def broadcast(self) -> None:
+        """Give every process the weights of the first."""
+        if self.accelerator.num_processes > 1:
+            for tensor in [*self.weights.values(), *self.buffers.values()]:
+                torch.distributed.broadcast(tensor.data, 0)
+        if self.average:
+            _copy(self.weights, self.average.shadow)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Evaluation mode with the averaged weights."""
+        modes = {name: module.training for name, module in self.modules.items()}
+        for module in self.modules.values():
+            module.eval()
+        try:
+            if self.average:
+                with self.average.swapped(), torch.no_grad():
+                    yield
+            else:
+                with torch.no_grad():
+                    yield
+        finally:
+            for name, module in self.modules.items():
+                module.train(modes[name])
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.accelerator.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"
+        )
+
+    def reduce_gradients(self) -> None:
+        """Average gradients over processes, in one message."""
+        if self.accelerator.num_processes == 1:
+            return
+        parameters = list(self.weights.values())
+        # Which parameters took part travels with the gradients: one that no process used must keep no gradient at all,
+        # or AdamW would decay it here and leave it alone in a run of one process.
+        used = torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device, dtype=torch.float32)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients] + [used])
+        torch.distributed.all_reduce(flat)
+        *parts, used = flat.split([*(p.numel() for p in parameters), len(parameters)])
+        for parameter, part, users in zip(parameters, parts, used.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter) / self.accelerator.num_processes if users else None
+
+    def advance(self, rows: np.ndarray) -> dict[str, float]:
+        """Take one optimiser step on this process's rows and return the figures for the log."""
+        seeds = [self.settings.seed, self.step, self.accelerator.process_index]
+        rng = np.random.default_rng(seeds)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(int(rng.integers(2**62)))  # dropout inside library modules draws from the global generator
+        factor = rate_factor(self.step, self.settings)
+        for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        with self.autocast():
+            loss, figures = self.recipe.loss(rows, rng, generator)
+        loss.backward()
+        self.reduce_gradients()
+        if self.settings.clip:
+            norm = nn.utils.clip_grad_norm_(self.weights.values(), self.settings.clip)
+            figures = {**figures, "gradient": float(norm)}
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.step)
+        self.step += 1
+        return {"loss": float(loss.detach()), **figures}
+
+    def validate(self) -> dict[str, float]:
+        """Validate on the first process, always with the same randomness."""
+        figures: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            with self.averaged(), self.autocast():
+                rng = np.random.default_rng([self.settings.seed, 2**31])
+                figures = self.recipe.validate(rng, torch.Generator().manual_seed(self.settings.seed))
+        self.accelerator.wait_for_everyone()
+        return figures
+
+    def export(self) -> Path:
+        """Export with averaged weights into `out/export`, replacing an older one only when complete."""
+        final, part = self.out / "export", self.out / "export.part"
+        if self.accelerator.is_main_process:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            with self.averaged():
+                self.recipe.export(part)
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+        self.accelerator.wait_for_everyone()
+        return final
+
+
+class _Log:
+    """Means of figures between log lines, written as JSON lines by the first process."""
+
+    def __init__(self, run: _Run) -> None:
+        self.path = run.out / "log.jsonl"
+        self.main = run.accelerator.is_main_process
+        self.rate = run.settings.batch_size * run.accelerator.num_processes
+        self.pending: list[dict[str, float]] = []
+        self.started = time.perf_counter()
+        if self.main:
+            self._forget_after(run.step)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop lines of steps that will be taken again."""
+        if not self.path.is_file():
+            return
+        lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        part = self.path.with_suffix(".part")
+        part.write_text("".join(f"{line}\n" for line in lines))
+        part.replace(self.path)
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        if self.main:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **{k: _rounded(v) for k, v in figures.items()}}) + "\n")
+
+    def flush(self, step: int, learning_rate: float) -> dict[str, float]:
+        names = sorted({name for figures in self.pending for name in figures})
+        means = {n: float(np.mean([f[n] for f in self.pending if n in f])) for n in names}
+        seconds = time.perf_counter() - self.started
+        means |= {"samples_per_second": self.rate * len(self.pending) / seconds, "rate": learning_rate}
+        self.write(step, means)
+        self.restart()
+        return means
+
+    def restart(self) -> None:
+        self.pending, self.started = [], time.perf_counter()
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.9g}")
+
+
+@contextmanager
+def _stop_request() -> Iterator[list[int]]:
+    """Collect SIGTERM instead of dying by it, so that a checkpoint can still be written."""
+    received: list[int] = []
+    try:
+        old = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    except ValueError:  # not the main thread
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool = True) -> dict[str, float]:
+    """Train a recipe, or go on with a training that was stopped.
+
+    Args:
+        recipe: What to train.
+        settings: How.
+        out: Folder of this training: `checkpoints/`, `log.jsonl`, and at the end `export/` and `done.json`.
+        resume: Whether to go on from the last checkpoint in `out`; otherwise old checkpoints are removed.
+
+    Returns:
+        The last logged and validated figures; `finished` is 0 where the run was asked to stop before its end.
+
+    Raises:
+        WeightsError: The checkpoint found is damaged or belongs to another model.
+        SettingsError: The recipe has no rows.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    if not len(recipe.rows):
+        raise SettingsError(f"the data holds 0 rows for the recipe {recipe.name}; make a larger dataset")
+    run = _Run(recipe, settings, out)
+    _begin(run, resume)
+    figures = _loop(run)
+    if run.step < settings.steps:
+        return {**figures, "finished": 0.0}
+    run.export()
+    if run.accelerator.is_main_process:
+        _write_done(run, figures)
+    return {**figures, "finished": 1.0}
+
+
+def export_checkpoint(recipe: Recipe, settings: TrainSettings, out: Path) -> Path:
+    """Export from the newest checkpoint in `out` without training on.
+
+    Raises:
+        WeightsError: There is no checkpoint, or it does not fit.
+    """
+    found = checkpoints(Path(out))
+    if not found:
+        raise WeightsError(f"there is no checkpoint under {out}; train first")
+    run = _Run(recipe, settings, Path(out))
+    run.restore(found[-1])
+    return run.export()
+
+
+def _begin(run: _Run, resume: bool) -> None:
+    found = checkpoints(run.out)
+    if found and resume:
+        run.restore(found[-1])
+        return
+    if run.accelerator.is_main_process:
+        for path in [*found, run.out / "log.jsonl", run.out / "done.json"]:
+            path.unlink(missing_ok=True)
+    run.accelerator.wait_for_everyone()
+    run.broadcast()
+
+
+def _loop(run: _Run) -> dict[str, float]:
+    settings, processes, index = run.settings, run.accelerator.num_processes, run.accelerator.process_index
+    order = _RowOrder(run.recipe.rows, settings.batch_size * processes, settings.seed)
+    log = _Log(run)
+    figures: dict[str, float] = {}
+    for module in run.modules.values():
+        module.train()
+    bar = tqdm(total=settings.steps, initial=run.step, desc=run.recipe.name, disable=not log.main, mininterval=2)
+    with _stop_request() as stop, bar:
+        while run.step < settings.steps:
+            log.pending.append(run.advance(order(run.step)[index * settings.batch_size :][: settings.batch_size]))
+            bar.update()
+            last = run.step == settings.steps
+            if last or run.step % settings.log_every == 0:
+                figures |= log.flush(run.step, run.optimiser.param_groups[0]["lr"])
+                bar.set_postfix(loss=f"{figures['loss']:.4f}", rate=f"{figures['samples_per_second']:.0f}/s")
+            stopping = _any_process(run, bool(stop)) if run.step % 10 == 0 or processes == 1 else False
+            if last or stopping or (settings.save_every and run.step % settings.save_every == 0):
+                figures |= _save_and_validate(run, log)
+                log.restart()
+            if stopping:
+                break
+    return figures
+
+
+def _any_process(run: _Run, flag: bool) -> bool:
+    if run.accelerator.num_processes == 1:
+        return flag
+    return bool(run.accelerator.reduce(torch.tensor(float(flag), device=run.accelerator.device)))
+
+
+def _save_and_validate(run: _Run, log: _Log) -> dict[str, float]:
+    if log.main:
+        _save(run.state(), run.out, run.settings.keep)
+    figures = {f"validation_{name}": value for name, value in run.validate().items()}
+    if figures:
+        log.write(run.step, figures)
+    return figures
+
+
+def _write_done(run: _Run, figures: Mapping[str, float]) -> None:
+    data = {"recipe": run.recipe.name, "step": run.step, "settings": asdict(run.settings), "figures": dict(figures)}
+    part = run.out / "done.part"
+    part.write_text(json.dumps(data, indent=1) + "\n")
+    part.replace(run.out / "done.json")
