@@ -1,0 +1,396 @@
+"""Pictures at the boundary: photos nobody vouches for, tensors, grids, and files that say where they come from.
+
+A photo is refused by what its header says before a pixel is decoded; whatever its colour model, depth,
+orientation or number of frames, what comes out is one upright 8-bit RGB picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import secrets
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from photomaker.errors import OutputError, PhotoError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_PIXELS = 2**27  # 134 million: above the largest camera sensors in common use, 400 MB once decoded
+MAX_BYTES = 2**28
+MIN_SIDE = 16
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+# A closed list: Pillow would otherwise try every reader it has, among them one that starts Ghostscript.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+_ORIENTATION_TAG = 0x0112
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's readers raise on damaged or hostile data.
+_UNREADABLE = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
+    RuntimeError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo as it was read.
+
+    Attributes:
+        image: The upright picture, mode RGB, 8 bits a channel.
+        name: File name without its folder.
+        sha256: Hash of the file's bytes.
+        notes: What the user should know about the reading, for example that only the first frame was taken.
+    """
+
+    image: Image.Image
+    name: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def open_photo(path: str | os.PathLike[str]) -> Photo:
+    """Open a photo that nobody vouches for.
+
+    Args:
+        path: A file in one of `FORMATS`.
+
+    Returns:
+        The photo, upright and RGB.
+
+    Raises:
+        PhotoError: The file is missing, too large, truncated, or no picture.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise PhotoError(f"there is no photo {path}; give a picture file or a folder of them")
+        if path.stat().st_size > MAX_BYTES:
+            raise PhotoError(f"{path} is larger than {MAX_BYTES >> 20} MB; give a smaller copy of the photo")
+        data = path.read_bytes()
+    except OSError as error:
+        raise PhotoError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    return read_photo(data, path.name)
+
+
+def read_photo(data: bytes, name: str) -> Photo:
+    """Decode the bytes of a photo; `open_photo` for what did not come from a file.
+
+    Args:
+        data: The whole file.
+        name: What to call it in messages.
+
+    Raises:
+        PhotoError: The bytes are no picture, a damaged one, or one of more than `MAX_PIXELS`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of sizes judged below and of damaged side information
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                _check_size(picture.size, name)
+                notes = _frame_notes(picture, name)
+                picture.load()
+                image = _upright(to_rgb(picture), picture)
+        except Image.DecompressionBombError as error:
+            raise PhotoError(
+                f"{name} has more than {MAX_PIXELS // 10**6} million pixels; give a smaller copy of the photo"
+            ) from error
+        except _UNREADABLE as error:
+            raise PhotoError(_unreadable_message(data, name)) from error
+    return Photo(image, name, hashlib.sha256(data).hexdigest(), notes)
+
+
+def _unreadable_message(data: bytes, name: str) -> str:
+    if not data:
+        return f"{name} is an empty file; give another photo"
+    if Path(name).suffix.lower() in {".heic", ".heif"}:
+        return f"{name} is a HEIC picture, which cannot be read here; save it as JPEG and give that"
+    return f"{name} is no picture or a damaged one; open and save it again as JPEG or PNG, or leave it out"
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise PhotoError(
+            f"{name} is {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; "
+            "give a smaller copy of the photo"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise PhotoError(
+            f"{name} is only {width} x {height} pixels; give a photo of {MIN_SIDE} x {MIN_SIDE} or more"
+        )
+
+
+def _frame_notes(picture: Image.Image, name: str) -> tuple[str, ...]:
+    frames = getattr(picture, "n_frames", 1)
+    # An MPO is what many phones write: a JPEG with a preview behind it, not an animation.
+    if frames > 1 and picture.format != "MPO":
+        return (f"{name} holds {frames} pictures; only the first is used",)
+    return ()
+
+
+def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
+    try:
+        orientation = source.getexif().get(_ORIENTATION_TAG)
+    except _UNREADABLE:  # damaged side information is no reason to refuse a good picture
+        return image
+    move = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
+    return image if move is None else image.transpose(move)
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """The picture as 8-bit RGB: deeper grey is scaled and not clipped, what is transparent lies on white."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = _scaled_grey(picture)
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    rgb = picture.convert("RGB")
+    rgb.info = {}
+    return rgb
+
+
+def _scaled_grey(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture).astype(np.float64)
+    values = np.nan_to_num(values)
+    if picture.mode == "F":
+        top = max(1.0, float(values.max()))
+        full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
+    else:
+        full = max(65535.0, float(values.max()))
+    return Image.fromarray(np.clip(values / full * 255 + 0.5, 0, 255).astype(np.uint8))
+
+
+def list_photos(places: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The photo files in `places`, folders replaced by the pictures in them in the order of their names.
+
+    Args:
+        places: Files and folders; a file is taken whatever its name, in a folder only known suffixes count.
+
+    Raises:
+        PhotoError: Nothing was given, a place does not exist, or a folder holds no picture.
+    """
+    if not places:
+        raise PhotoError("no photos were given; name a folder or some picture files of the person")
+    found: list[Path] = []
+    for place in map(Path, places):
+        if place.is_dir():
+            found += _photos_in(place)
+        elif place.is_file():
+            found.append(place)
+        else:
+            raise PhotoError(f"there is no photo or folder {place}; check the path")
+    return found
+
+
+def _photos_in(folder: Path) -> list[Path]:
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise PhotoError(f"cannot read folder {folder}: {error.strerror}; check its permissions") from error
+    shown = [path for path in inside if not path.name.startswith(".")]
+    photos = [path for path in shown if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not photos:
+        known = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise PhotoError(f"the folder {folder} holds no picture ({known}); put photos of the person in it")
+    return photos
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """A picture as float32 [3, height, width] in 0..1."""
+    import torch
+
+    return torch.from_numpy(np.array(image.convert("RGB"), dtype=np.uint8)).permute(2, 0, 1).float() / 255
+
+
+def to_image(tensor: torch.Tensor) -> Image.Image:
+    """A float tensor [3, height, width] in 0..1 as a picture; values outside are clipped."""
+    pixels = tensor.detach().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+    return Image.fromarray(pixels.cpu().numpy())
+
+
+def square(image: Image.Image, side: int) -> Image.Image:
+    """The largest centred square of the picture, `side` pixels wide."""
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    enlarged = side >= edge
+    return image.resize(
+        (side, side),
+        Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS,
+        box=(left, top, left + edge, top + edge),
+    )
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The typeface that comes with Pillow, so that nothing has to be installed."""
+    return ImageFont.load_default(size=size)
+
+
+def grid(images: Sequence[Image.Image], columns: int, gap: int = 4, ground: str = "white") -> Image.Image:
+    """Pictures in rows of `columns`, every cell as large as the largest picture.
+
+    Raises:
+        ValueError: There is no picture, or `columns` is less than 1.
+    """
+    if not images or columns < 1:
+        raise ValueError(f"a grid needs pictures and columns, got {len(images)} and {columns}")
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    width, height = max(i.width for i in images), max(i.height for i in images)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), ground)
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        sheet.paste(image, (gap + column * (width + gap), gap + row * (height + gap)))
+    return sheet
+
+
+def strip(images: Sequence[Image.Image], labels: Sequence[str], side: int = 128) -> Image.Image:
+    """Pictures side by side, each with a line of text centred beneath it; text that is too long is shortened.
+
+    Args:
+        images: What to show, at least one.
+        labels: One line for each picture.
+        side: Width and height of a picture in pixels.
+
+    Raises:
+        ValueError: There are not as many labels as pictures.
+    """
+    cells = [labelled(image, label, side) for image, label in zip(images, labels, strict=True)]
+    return grid(cells, columns=len(cells))
+
+
+def labelled(image: Image.Image, label: str, side: int, text: int = 12) -> Image.Image:
+    """A square picture with one line of text centred beneath it."""
+    cell = Image.new("RGB", (side, side + int(1.7 * text)), "white")
+    cell.paste(square(image, side), (0, 0))
+    draw = ImageDraw.Draw(cell)
+    face = font(text)
+    line = shortened(label, side, face)
+    draw.text((side / 2, side + text * 0.8), line, fill="#333333", font=face, anchor="mm")
+    return cell
+
+
+def shortened(line: str, width: float, face: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The line, cut and ended by an ellipsis where it is wider than `width` pixels."""
+    if face.getlength(line) <= width:
+        return line
+    while line and face.getlength(line + "…") > width:
+        line = line[:-1]
+    return line.rstrip() + "…"
+
+
+@contextmanager
+def atomic(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name in the same folder and give it its own name only when it is whole.
+
+    Args:
+        path: Where the file shall be.
+        overwrite: Whether a file of that name may be replaced.
+
+    Yields:
+        The open file.
+
+    Raises:
+        FileExistsError: `overwrite` is false and there is a file of that name.
+        OSError: The folder is missing, not writable, or full.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+        if overwrite:
+            part.replace(path)
+        else:
+            _rename_new(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _rename_new(part: Path, path: Path) -> None:
+    """Rename without ever replacing a file, not even one that another process makes at this moment."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(str(path)) from None
+        part.replace(path)
+
+
+def save_png(
+    image: Image.Image,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = True,
+    generated: bool = True,
+) -> Path:
+    """Write a PNG atomically, with text chunks and, where it was generated, the mark that says so.
+
+    Args:
+        image: The picture.
+        path: Where to write it.
+        metadata: Text chunks: prompt, seed and so on.
+        overwrite: Whether a file of that name may be replaced.
+        generated: Mark the picture as made by a trained model, in a text chunk and in XMP as IPTC defines it.
+
+    Raises:
+        FileExistsError: `overwrite` is false and there is a file of that name.
+        OutputError: The file cannot be written.
+    """
+    path = Path(path)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=_text_chunks(metadata or {}, generated))
+    try:
+        with atomic(path, overwrite) as file:
+            file.write(buffer.getvalue())
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    return path
+
+
+def _text_chunks(metadata: Mapping[str, str], generated: bool) -> PngInfo:
+    info = PngInfo()
+    for key, value in metadata.items():
+        info.add_itxt(key, value)
+    if generated:
+        info.add_text("DigitalSourceType", DIGITAL_SOURCE_TYPE)
+        info.add_itxt("XML:com.adobe.xmp", _xmp())
+    return info
+
+
+def _xmp() -> str:
+    """The packet by which software knows a generated picture (IPTC Photo Metadata, Digital Source Type)."""
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+        f"Iptc4xmpExt:DigitalSourceType={quoteattr(DIGITAL_SOURCE_TYPE)}/>"
+        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    )
