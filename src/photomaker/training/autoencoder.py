@@ -1,0 +1,143 @@
+"""Recipe of the small autoencoder: sharp where people look, and latents that forgive a diffusion model's errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from photomaker.pipelines.autoencoder import SmallAutoencoder
+from photomaker.training.data import People, box_map, feature_map, pictures
+from photomaker.training.loop import Recipe
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """Weights of the loss.
+
+    Attributes:
+        lr: Peak learning rate.
+        gradient: Weight of the L1 distance between finite differences of the pictures, against blur.
+        face: Weight of pixels in the face box.
+        features: Weight of pixels near the eyes and the mouth.
+        radius: How near, in pixels.
+        noise: Standard deviation of the noise on the latents, as a share of each channel's own.
+        size: Weight of the mean square of the latents, which keeps their scale from drifting.
+    """
+
+    lr: float = 1e-3
+    gradient: float = 0.5
+    face: float = 3.0
+    features: float = 6.0
+    radius: float = 9.0
+    noise: float = 0.05
+    size: float = 1e-4
+
+
+def differences(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Finite differences of [batch, channels, h, w] along the height and the width, h and w one smaller."""
+    return x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
+
+
+def reconstruction_loss(decoded: Tensor, target: Tensor, weight: Tensor, gradient: float) -> Tensor:
+    """Weighted mean absolute error of pixels and of their finite differences.
+
+    Args:
+        decoded: [batch, 3, h, w].
+        target: The same shape.
+        weight: [batch, 1, h, w], above 0; only ratios count.
+        gradient: Weight of the finite differences.
+
+    Returns:
+        A scalar.
+    """
+    error = decoded.float() - target
+    weight = weight / weight.mean()
+    down, right = differences(error)
+    edges = (down.abs() * weight[..., 1:, :]).mean() + (right.abs() * weight[..., :, 1:]).mean()
+    return (error.abs() * weight).mean() + gradient * edges
+
+
+def psnr(decoded: Tensor, target: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in -1..1."""
+    error = (decoded.float().clamp(-1, 1) - target).square().mean()
+    return float(10 * torch.log10(4 / error.clamp(min=1e-12)))
+
+
+class AutoencoderRecipe(Recipe):
+    """Trains a `SmallAutoencoder` on all pictures.
+
+    Args:
+        data: Pictures.
+        model: The autoencoder; None makes the bundled size.
+        settings: Weights of the loss.
+        held_out: Rows kept for validation, taken from the end.
+    """
+
+    name = "autoencoder"
+
+    def __init__(
+        self,
+        data: People,
+        model: SmallAutoencoder | None = None,
+        settings: AutoencoderSettings = AutoencoderSettings(),  # noqa: B008 - frozen
+        held_out: int = 128,
+    ) -> None:
+        self.data, self.settings = data, settings
+        self.model = model or SmallAutoencoder()
+        count = len(data.images)
+        held_out = min(held_out, count // 4)
+        self._rows, self._held_out = np.arange(count - held_out), np.arange(count - held_out, count)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the autoencoder."""
+        return {"autoencoder": self.model}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return one group without weight decay."""
+        return [{"params": list(self.model.parameters()), "lr": self.settings.lr, "weight_decay": 0.0}]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All rows but the held-out ones."""
+        return self._rows
+
+    def weight(self, rows: np.ndarray) -> Tensor:
+        """Weight of each pixel [batch, 1, 128, 128]: 1, in the face box `face`, near eyes and mouth `features`."""
+        face = 1 + (self.settings.face - 1) * box_map(self.data.boxes[rows], 128)
+        near = feature_map(self.data.landmarks[rows], 128, self.settings.radius)
+        return torch.maximum(face, self.settings.features * near)
+
+    def loss(
+        self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Reconstruct pictures from latents with a little noise."""
+        target = pictures(self.data, rows).to(self.device)
+        latents = self.model.encoder(target).float()
+        noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        spread = latents.detach().std((0, 2, 3), keepdim=True)
+        decoded = self.model.decoder(latents + self.settings.noise * spread * noise)
+        loss = reconstruction_loss(decoded, target, self.weight(rows).to(self.device), self.settings.gradient)
+        return loss + self.settings.size * latents.square().mean(), {"psnr": psnr(decoded.detach(), target)}
+
+    def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
+        """Measure the signal-to-noise ratio of held-out pictures and of their faces."""
+        target = pictures(self.data, self._held_out)
+        decoded = torch.cat([self.model(part.to(self.device)).sample.float().cpu() for part in target.split(32)])
+        inside = box_map(self.data.boxes[self._held_out], 128) > 0.5  # noqa: PLR2004 - half of a pixel
+        inside = inside.expand_as(target)
+        return {"psnr": psnr(decoded, target), "face_psnr": psnr(decoded[inside], target[inside])}
+
+    def export(self, folder: Path) -> None:
+        """Normalise the latents to mean 0 and deviation 1 and save the autoencoder in half precision."""
+        model = SmallAutoencoder.from_config(self.model.config)
+        model.load_state_dict(self.model.state_dict())
+        rows = self._rows[np.linspace(0, len(self._rows) - 1, min(1024, len(self._rows))).astype(int)]
+        with torch.no_grad():
+            latents = torch.cat([model.encoder(pictures(self.data, part)) for part in np.array_split(rows, len(rows) // 32 + 1)])
+        model.rescale_latents(latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
+        model.half().save_pretrained(folder)

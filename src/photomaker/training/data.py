@@ -1,0 +1,104 @@
+"""What the recipes need of a dataset of people, and how its pictures become tensors, weights and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+SIZE = 128
+
+
+class People(Protocol):
+    """Pictures of people, one row a picture, many rows a person; `synthetic.dataset.WorldDataset` is one.
+
+    Attributes:
+        images: uint8 [rows, 128, 128, 3] RGB.
+        masks: uint8 [rows, 128, 128], 255 where the person is.
+        person: int64 [rows], person of each picture, 0..people-1.
+        boxes: float32 [rows, 4], face box x0, y0, x1, y1 in pixels.
+        landmarks: float32 [rows, 5, 2], pixels: eyes, nose tip, mouth corners.
+        attributes: Name to int64 [rows].
+        attribute_names: Name to the words of each value.
+        factors: float32 [people, factors], standardised identity factors.
+        is_photo: bool [rows], whether the picture has the photo style.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    person: np.ndarray
+    boxes: np.ndarray
+    landmarks: np.ndarray
+    attributes: Mapping[str, np.ndarray]
+    attribute_names: Mapping[str, tuple[str, ...]]
+    factors: np.ndarray
+    is_photo: np.ndarray
+
+    def rows_of(self, person_row: int) -> np.ndarray:
+        """Rows of one person."""
+
+    def caption(self, row: int, rng: np.random.Generator, describe: float, trigger: str | None = None) -> str:
+        """Write a caption that mentions each appearance trait with probability `describe`."""
+
+
+def pictures(data: People, rows: np.ndarray) -> Tensor:
+    """Pictures of `rows` as [batch, 3, 128, 128] float32 in -1..1."""
+    pixels = torch.from_numpy(np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2)))
+    return pixels.float() / 127.5 - 1
+
+
+def clip_normalised(pixels: Tensor) -> Tensor:
+    """Pictures [batch, 3, h, w] from 0..255 to the normalisation of CLIP's image processor."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    return (pixels / 255 - mean) / std
+
+
+def box_map(boxes: np.ndarray, side: int) -> Tensor:
+    """Share of each cell that a box covers.
+
+    Args:
+        boxes: [batch, 4] in pixels of a 128-pixel picture.
+        side: Cells along one side.
+
+    Returns:
+        [batch, 1, side, side] in 0..1.
+    """
+    cell = SIZE / side
+    edges = torch.arange(side + 1, dtype=torch.float32) * cell
+    box = torch.from_numpy(np.asarray(boxes, dtype=np.float32))
+
+    def covered(low: Tensor, high: Tensor) -> Tensor:
+        inside = torch.minimum(edges[1:], high[:, None]) - torch.maximum(edges[:-1], low[:, None])
+        return inside.clamp(min=0) / cell
+
+    return (covered(box[:, 1], box[:, 3])[:, :, None] * covered(box[:, 0], box[:, 2])[:, None, :])[:, None]
+
+
+def mask_map(masks: np.ndarray, side: int) -> Tensor:
+    """Share of each cell that the person covers: masks [batch, 128, 128] 0..255 to [batch, 1, side, side] in 0..1."""
+    mask = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None] / 255
+    return torch.nn.functional.avg_pool2d(mask, SIZE // side)
+
+
+def feature_map(landmarks: np.ndarray, side: int, radius: float) -> Tensor:
+    """Cells near an eye or the mouth.
+
+    Args:
+        landmarks: [batch, 5, 2] pixels of a 128-pixel picture.
+        side: Cells along one side.
+        radius: Distance in pixels that counts as near.
+
+    Returns:
+        [batch, 1, side, side], 1 near an eye, a mouth corner or the middle of the mouth, elsewhere 0.
+    """
+    points = torch.from_numpy(np.asarray(landmarks, dtype=np.float32))
+    points = torch.cat([points[:, [0, 1, 3, 4]], points[:, 3:5].mean(1, keepdim=True)], dim=1)
+    centres = (torch.arange(side, dtype=torch.float32) + 0.5) * (SIZE / side)
+    dx = centres[None, None, None, :] - points[:, :, 0, None, None]
+    dy = centres[None, None, :, None] - points[:, :, 1, None, None]
+    return ((dx.square() + dy.square()) < radius**2).any(dim=1, keepdim=True).float()
