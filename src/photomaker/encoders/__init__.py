@@ -1,0 +1,32 @@
+"""ID encoders, stacked fusion, identity mixing and adapter files."""
+
+from photomaker.encoders.adapter_file import (
+    AdapterFile,
+    export_adapter,
+    infer_sizes,
+    official_lora,
+    read_adapter,
+)
+from photomaker.encoders.fusion import FuseModule, FusionMLP
+from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
+from photomaker.encoders.mixing import active_features, mix
+from photomaker.encoders.preprocess import as_picture, cut_out, image_processor, preprocess
+
+__all__ = [
+    "FULL_SIZE",
+    "AdapterFile",
+    "FuseModule",
+    "FusionMLP",
+    "PhotoMakerIDEncoder",
+    "active_features",
+    "as_picture",
+    "cut_out",
+    "export_adapter",
+    "image_processor",
+    "infer_sizes",
+    "mix",
+    "official_lora",
+    "preprocess",
+    "read_adapter",
+    "vision_config",
+]

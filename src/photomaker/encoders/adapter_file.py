@@ -1,0 +1,290 @@
+"""PhotoMaker adapter files: ID encoder and LoRA weights in one file, official `.bin` or flat safetensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
+from photomaker.errors import WeightsError
+
+SECTIONS = ("id_encoder", "lora_weights")
+HEAD_WIDTH = 64  # of every CLIP image encoder; only needed where a file does not state its sizes
+V2_MARK = "qformer_perceiver."
+ENCODERS: dict[str, type[PhotoMakerIDEncoder]] = {"v1": PhotoMakerIDEncoder}
+_PATCH = "vision_model.embeddings.patch_embedding.weight"
+_POSITIONS = "vision_model.embeddings.position_embedding.weight"
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """What an adapter file holds.
+
+    Attributes:
+        version: "v1" or "v2", told by the key names.
+        id_encoder: State dict of the ID encoder.
+        lora: LoRA weights under the official names `unet.<attention>.processor.to_q_lora.down.weight`.
+        config: Sizes of the ID encoder (names of `FULL_SIZE`), and what the trainer noted beside them, such as
+            `defaults` (guidance, merge, background).
+        source: Where it was read from, for messages.
+    """
+
+    version: str
+    id_encoder: Mapping[str, Tensor]
+    lora: Mapping[str, Tensor]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "the given weights"
+
+    def encoder_sha256(self) -> str:
+        """Hash over names, types, shapes and values of the ID encoder's tensors, independent of file form and order."""
+        digest = hashlib.sha256()
+        for name in sorted(self.id_encoder):
+            tensor = self.id_encoder[name].contiguous().cpu()
+            digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+            digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.dim() else b"")
+        return digest.hexdigest()
+
+    def build_encoder(self) -> PhotoMakerIDEncoder:
+        """The ID encoder with these weights, in their own precision, in evaluation mode.
+
+        Raises:
+            WeightsError: The version is not supported, or tensors are missing, left over or of other shapes.
+        """
+        from accelerate import init_empty_weights
+
+        if self.version not in ENCODERS:
+            raise WeightsError(
+                f"{self.source} is a PhotoMaker {self.version} adapter; known are {', '.join(ENCODERS)}"
+            )
+        sizes = {
+            name: value for name, value in self.config.items() if name in FULL_SIZE or name == "hidden_act"
+        }
+        with init_empty_weights(include_buffers=False):
+            encoder = ENCODERS[self.version](vision_config(**sizes))
+        try:
+            encoder.load_state_dict(dict(self.id_encoder), strict=True, assign=True)
+        except RuntimeError as error:
+            detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise WeightsError(
+                f"the ID encoder in {self.source} does not fit its sizes: {detail[:200]}"
+            ) from error
+        return encoder.requires_grad_(False).eval()
+
+
+def read_adapter(
+    source: str | os.PathLike[str] | Mapping[str, Any], version: str | None = None
+) -> AdapterFile:
+    """Read an adapter.
+
+    Args:
+        source: Path of a `.safetensors` file, or of any other file that `torch.load(weights_only=True)` reads, or the
+            mapping that such a file holds: two sections in any order, or flat keys with the sections as prefixes.
+        version: "v1" or "v2" overrides what the keys say.
+
+    Raises:
+        WeightsError: The file is missing, truncated, no adapter, or has a number that is not finite.
+    """
+    if isinstance(source, Mapping):
+        content, config, name = source, {}, "the given weights"
+    else:
+        path = Path(source)
+        content, config = _read_file(path)
+        name = str(path)
+    id_encoder, lora = _sections(content, name)
+    _check_finite({**id_encoder, **lora}, name)
+    told = "v2" if any(key.startswith(V2_MARK) for key in id_encoder) else "v1"
+    sizes = infer_sizes(id_encoder, name)
+    return AdapterFile(version or told, id_encoder, lora, sizes | config, name)
+
+
+def infer_sizes(id_encoder: Mapping[str, Tensor], source: str = "the given weights") -> dict[str, Any]:
+    """Sizes of an ID encoder, read off its tensors' shapes.
+
+    Raises:
+        WeightsError: A tensor that says a size is missing.
+    """
+    try:
+        hidden, _, patch, _ = id_encoder[_PATCH].shape
+        side = math.isqrt(id_encoder[_POSITIONS].shape[0] - 1)
+        numbers = [
+            int(found[1])
+            for key in id_encoder
+            if (found := re.match(r"vision_model\.encoder\.layers\.(\d+)\.", key))
+        ]
+        return {
+            "hidden_size": hidden,
+            "intermediate_size": id_encoder["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
+            "num_hidden_layers": max(numbers) + 1,
+            "num_attention_heads": max(1, hidden // HEAD_WIDTH),
+            "patch_size": patch,
+            "image_size": side * patch,
+            "projection_dim": id_encoder["visual_projection.weight"].shape[0],
+            "projection_dim_2": id_encoder["visual_projection_2.weight"].shape[0],
+        }
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{source} is no PhotoMaker adapter: its ID encoder lacks {error}") from error
+
+
+def export_adapter(
+    path: str | os.PathLike[str],
+    id_encoder: nn.Module | Mapping[str, Tensor],
+    unet_lora_state: Mapping[str, Tensor],
+    config: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = torch.float16,
+    lora_scale: float = 1.0,
+) -> Path:
+    """Write an adapter as flat safetensors, atomically.
+
+    Args:
+        path: File to write.
+        id_encoder: The ID encoder, or its state dict.
+        unet_lora_state: LoRA weights of the UNet, in peft's names (`get_peft_model_state_dict(unet)`) or official ones.
+        config: Noted in the file beside the sizes: `version`, `defaults`, and whatever the trainer wants to say.
+        dtype: Precision of the file; None keeps that of the weights.
+        lora_scale: peft's `lora_alpha / r`, folded into the weights, because the official format has no alpha.
+
+    Raises:
+        WeightsError: A weight is not finite, or a LoRA name is of neither form.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    state = id_encoder.state_dict() if isinstance(id_encoder, nn.Module) else dict(id_encoder)
+    sizes = infer_sizes(state)
+    if isinstance(id_encoder, PhotoMakerIDEncoder):
+        sizes |= {name: getattr(id_encoder.config, name) for name in (*FULL_SIZE, "hidden_act")}
+        sizes["version"] = id_encoder.version
+    flat = {f"id_encoder.{name}": tensor for name, tensor in state.items()}
+    flat |= {
+        f"lora_weights.{name}": tensor for name, tensor in official_lora(unet_lora_state, lora_scale).items()
+    }
+    tensors = {
+        name: tensor.detach().cpu().to(dtype or tensor.dtype).contiguous().clone()
+        for name, tensor in flat.items()
+    }
+    _check_finite(tensors, "the adapter to be written")
+    metadata = {"format": "pt", "config": json.dumps(sizes | dict(config or {}), sort_keys=True)}
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as part:
+        part.write(save(tensors, metadata=metadata))
+    Path(part.name).replace(path)
+    return path
+
+
+def official_lora(state: Mapping[str, Tensor], scale: float = 1.0) -> dict[str, Tensor]:
+    """LoRA weights of a UNet's attention layers under the official names.
+
+    Args:
+        state: Names as peft gives them (`….attn1.to_q.lora_A.weight`, with or without a leading `unet.`), or official.
+        scale: Factor on the update, put into the up matrices.
+
+    Returns:
+        `unet.<attention>.processor.to_{q,k,v,out}_lora.{down,up}.weight`: down [rank, in], up [out, rank].
+
+    Raises:
+        WeightsError: A name is of neither form.
+    """
+    return {
+        _official_name(name): tensor * scale if _is_up(name) else tensor for name, tensor in state.items()
+    }
+
+
+def _is_up(name: str) -> bool:
+    return name.endswith((".lora_B.weight", ".up.weight"))
+
+
+def _official_name(name: str) -> str:
+    bare = name.removeprefix("base_model.model.").removeprefix("unet.")
+    if re.fullmatch(r".+\.processor\.to_(q|k|v|out)_lora\.(down|up)\.weight", bare):
+        return f"unet.{bare}"
+    found = re.fullmatch(r"(.+)\.to_(q|k|v|out)(?:\.0)?\.lora_([AB])(?:\.[\w-]+)?\.weight", bare)
+    if found is None:
+        raise WeightsError(
+            f"{name} is no LoRA weight of an attention layer; train LoRA on to_q, to_k, to_v and to_out.0"
+        )
+    attention, part, side = found.groups()
+    return f"unet.{attention}.processor.to_{part}_lora.{'down' if side == 'A' else 'up'}.weight"
+
+
+def _read_file(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    if not path.is_file():
+        raise WeightsError(
+            f"there is no adapter file {path}; give the path of a PhotoMaker .safetensors or .bin file"
+        )
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _read_pickle(path), {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is damaged or no safetensors file ({error}); download or train it again"
+        ) from error
+    try:
+        config = json.loads(metadata.get("config", "{}"))
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"the `config` noted in {path} is no JSON; export the adapter again") from error
+    return tensors, config
+
+
+def _read_pickle(path: Path) -> Mapping[str, Any]:
+    from pickle import UnpicklingError
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{path} is truncated or no plain weights file ({reason}); download it again"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(
+            f"{path} holds a {type(content).__name__}, no PhotoMaker adapter; give photomaker-v1.bin or the like"
+        )
+    return content
+
+
+def _sections(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    if all(isinstance(content.get(section), Mapping) for section in SECTIONS):
+        found = [dict(content[section]) for section in SECTIONS]
+    else:
+        found = [
+            {
+                key.removeprefix(f"{section}."): value
+                for key, value in content.items()
+                if key.startswith(f"{section}.")
+            }
+            for section in SECTIONS
+        ]
+    for section, tensors in zip(SECTIONS, found, strict=True):
+        if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+            names = ", ".join(sorted({str(key).split(".")[0] for key in content})[:5]) or "nothing"
+            raise WeightsError(
+                f"{source} is no PhotoMaker adapter: it has no `{section}` weights, but {names}"
+            )
+    return found[0], found[1]
+
+
+def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(
+                f"{source} has numbers that are not finite in {name}; download or train it again"
+            )
