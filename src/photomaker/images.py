@@ -1,4 +1,4 @@
-"""Pictures at the boundary: photos nobody vouches for, tensors, grids, and files that say where they come from.
+"""Pictures at the boundary: photos nobody vouches for, tensors, grids, and files that say what they are.
 
 A photo is refused by what its header says before a pixel is decoded; whatever its colour model, depth,
 orientation or number of frames, what comes out is one upright 8-bit RGB picture.
@@ -35,7 +35,7 @@ MAX_BYTES = 2**28
 MIN_SIDE = 16
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 # A closed list: Pillow would otherwise try every reader it has, among them one that starts Ghostscript.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 _ORIENTATION_TAG = 0x0112
@@ -106,6 +106,7 @@ def read_photo(data: bytes, name: str) -> Photo:
     Raises:
         PhotoError: The bytes are no picture, a damaged one, or one of more than `MAX_PIXELS`.
     """
+    Image.init()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of sizes judged below and of damaged side information
         try:

@@ -105,8 +105,8 @@ def _verify(path: Path, expected: str) -> None:
 def model_hash(*places: str | os.PathLike[str]) -> str:
     """One short name for the weights that made a picture: 16 hexadecimal digits over files and folders.
 
-    Of a file larger than 64 MB only the size and the first and last megabyte count, so that naming a 7 GB model
-    takes no longer than a moment; safetensors files begin with a header that lists every tensor.
+    Of a file larger than 64 MB only the size and the first and last megabyte count, so that naming a 7 GB
+    model takes but a moment; safetensors files begin with a header that lists every tensor.
 
     Args:
         places: Model files and folders; the order counts.
@@ -170,8 +170,8 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """All tensors of a model file under flat names, read without running any code that the file may hold.
 
     Args:
-        path: A safetensors file, or the official `.bin`: a pickle of nested dictionaries of plain tensors, whose
-            names are joined by dots (`id_encoder.` and `lora_weights.` for PhotoMaker).
+        path: A safetensors file, or the official `.bin`: a pickle of nested dictionaries of plain tensors,
+            whose names are joined by dots (`id_encoder.` and `lora_weights.` for PhotoMaker).
 
     Raises:
         WeightsError: The file is missing, damaged, or holds something other than tensors.
