@@ -1,0 +1,104 @@
+"""Delayed merging: the identity enters an unchanged diffusers pipeline through hooks, from one denoising step on.
+
+No denoising loop is copied. The pipeline is given the text-only prompt; from the merge step on, a forward pre-hook on its
+UNet puts the stacked ID embedding (tokens and pooled) in the conditional rows. A ControlNet beside it gets the merged
+pooled embedding but keeps the text-only tokens, as in the official ControlNet pipeline.
+
+Source: arXiv 2312.04461, section 3.2 (merging) and appendix B (delayed conditioning, after FastComposer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The conditional rows after merging.
+
+    Attributes:
+        embeds: Stacked ID embeddings [rows, length, D].
+        pooled: Pooled embeddings of the expanded prompts [rows, P].
+        active: Bool [rows]; rows without an identity keep the text-only prompt bit for bit.
+    """
+
+    embeds: Tensor
+    pooled: Tensor
+    active: Tensor
+
+    def repeated(self, count: int) -> Conditioning:
+        """Each row `count` times in place, the order in which diffusers draws several pictures of a prompt."""
+        parts = (self.embeds, self.pooled, self.active)
+        return Conditioning(*(part.repeat_interleave(count, dim=0) for part in parts))
+
+
+class DelayedMerging:
+    """Counts denoising steps by the UNet's calls and swaps the conditioning from the merge step on.
+
+    Args:
+        conditioning: The rows to put in.
+        start_merge_step: The identity takes part in denoising steps of a larger index, counted from 0: -1 merges from
+            the start, 0 leaves one step text-only (as the official code does).
+        calls_per_step: Calls of the UNet in a denoising step: the scheduler's order.
+    """
+
+    def __init__(self, conditioning: Conditioning, start_merge_step: int, calls_per_step: int = 1) -> None:
+        """Start before the first step."""
+        self.conditioning = conditioning
+        self.start_merge_step = start_merge_step
+        self.calls_per_step = calls_per_step
+        self.calls = 0
+        self.merged_steps = 0
+
+    @property
+    def merging(self) -> bool:
+        """Whether the denoising step that the next UNet call belongs to is past the merge step."""
+        return self.calls // self.calls_per_step > self.start_merge_step
+
+    @contextmanager
+    def attached(self, unet: nn.Module, controlnet: nn.Module | None = None) -> Iterator[DelayedMerging]:
+        """Hooks on the models as long as the context lasts, also when it ends in an error."""
+        with ExitStack() as stack:
+            stack.callback(unet.register_forward_pre_hook(self._before_unet, with_kwargs=True).remove)
+            if controlnet is not None:
+                stack.callback(
+                    controlnet.register_forward_pre_hook(self._before_controlnet, with_kwargs=True).remove
+                )
+            yield self
+
+    def _before_unet(
+        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        merging = self.merging
+        self.calls += 1
+        if not merging:
+            return None
+        self.merged_steps += 1
+        tokens = self._swap(kwargs["encoder_hidden_states"], self.conditioning.embeds)
+        return args, self._with_pooled(kwargs) | {"encoder_hidden_states": tokens}
+
+    def _before_controlnet(
+        self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        # runs before the UNet's call of the same step, so the count is right
+        return (args, self._with_pooled(kwargs)) if self.merging else None
+
+    def _with_pooled(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        added = dict(kwargs["added_cond_kwargs"])
+        added["text_embeds"] = self._swap(added["text_embeds"], self.conditioning.pooled)
+        return kwargs | {"added_cond_kwargs": added}
+
+    def _swap(self, given: Tensor, merged: Tensor) -> Tensor:
+        """Put the merged rows in the last rows of `given`; with guidance the rows before are the negative prompt."""
+        rows = merged.shape[0]
+        assert given.shape[0] >= rows, f"{given.shape[0]} rows of conditioning for {rows} merged ones"
+        conditional = given[-rows:]
+        active = self.conditioning.active.to(given.device).view(-1, *[1] * (given.dim() - 1))
+        swapped = torch.where(active, merged.to(conditional), conditional)
+        return torch.cat([given[:-rows], swapped], dim=0)

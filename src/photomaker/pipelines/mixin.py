@@ -1,0 +1,465 @@
+"""PhotoMaker for any stock diffusers SDXL pipeline, as one mixin: adapter, identities, prompts, delayed merging."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from photomaker.encoders import (
+    AdapterFile,
+    PhotoMakerIDEncoder,
+    active_features,
+    image_processor,
+    preprocess,
+    read_adapter,
+)
+from photomaker.encoders.preprocess import PhotoLike
+from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
+from photomaker.pipelines.fitting import check_base, check_lora
+from photomaker.pipelines.merging import Conditioning, DelayedMerging
+from photomaker.prompts import TRIGGER, EncodedPrompts, encode
+from photomaker.types import Identity
+
+ADAPTER_NAME = "photomaker"
+DEFAULT_STEPS = 50  # of every diffusers SDXL pipeline
+DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
+METHOD = "photomaker-"
+Photos = PhotoLike | Sequence[PhotoLike] | Sequence[Sequence[PhotoLike]]
+
+
+class PhotoMakerMixin:
+    """Put before a stock SDXL pipeline class; its `__call__` gains `input_id_images`, `identity`, `start_merge_step`.
+
+    Attributes:
+        trigger_word: The word behind the class word that marks the person.
+        adapter_notes: What the adapter file says of itself besides its weights.
+        encoder_sha256: Hash of the loaded ID encoder, noted in identities.
+    """
+
+    trigger_word: str = TRIGGER
+    adapter_notes: Mapping[str, Any] = {}
+    encoder_sha256: str | None = None
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Make the ID encoder a component of the pipeline, so that moving, offloading and saving reach it."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls) or not hasattr(cls, "_optional_components"):
+            return
+        cls.__init__ = _with_id_encoder(cls.__init__)  # type: ignore[method-assign]
+        cls._optional_components = [*cls._optional_components, "id_encoder"]
+        cls.model_cpu_offload_seq = cls.model_cpu_offload_seq.replace("unet", "id_encoder->unet", 1)
+
+    # ---- adapter
+
+    @property
+    def pm_version(self) -> str | None:
+        """Version of the loaded adapter, "v1" or "v2"; None without one."""
+        return None if self.id_encoder is None else self.id_encoder.version
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt tokens that each photo takes."""
+        return self._loaded_encoder().num_tokens
+
+    @property
+    def id_image_processor(self) -> Any:  # noqa: ANN401 - a transformers processor, imported on use
+        """CLIP preprocessing at the size of the loaded ID encoder."""
+        return image_processor(self._loaded_encoder().config.image_size)
+
+    def load_photomaker_adapter(
+        self,
+        pretrained_model_name_or_path_or_dict: str | os.PathLike[str] | Mapping[str, Any],
+        weight_name: str | None = None,
+        subfolder: str = "",
+        trigger_word: str = TRIGGER,
+        pm_version: str | None = None,
+        **hub_options: Any,
+    ) -> None:
+        """Load ID encoder and LoRA; an adapter loaded before is replaced, and stays if this fails.
+
+        Args:
+            pretrained_model_name_or_path_or_dict: A file, a folder or hub id (with `weight_name`), or loaded weights.
+            weight_name: File name in the folder or repository.
+            subfolder: Folder inside it.
+            trigger_word: The word behind the class word that marks the person.
+            pm_version: Overrides the version, which is read from the weights' names otherwise.
+            hub_options: Passed to `huggingface_hub.hf_hub_download`, for example `revision`, `token`.
+
+        Raises:
+            WeightsError: No such file; damaged or foreign weights; weights for another base model.
+            SettingsError: The trigger word is empty or has spaces.
+        """
+        if not trigger_word or trigger_word != "".join(trigger_word.split()):
+            raise SettingsError(
+                f"the trigger word is {trigger_word!r}; give one word without spaces, such as 'img'"
+            )
+        source: Any = pretrained_model_name_or_path_or_dict
+        if not isinstance(source, Mapping):
+            source = _locate(source, weight_name, subfolder, hub_options)
+        adapter = read_adapter(source, pm_version)
+        encoder = adapter.build_encoder()
+        check_base(self, encoder.width, adapter.source)
+        check_lora(self.unet, adapter.lora, adapter.source)
+        self._install(adapter, encoder, trigger_word)
+
+    def unload_photomaker_adapter(self) -> None:
+        """Take ID encoder and LoRA out again; the base weights are as before."""
+        if ADAPTER_NAME in self._adapters():
+            self.delete_adapters(ADAPTER_NAME)
+        if not self._adapters():
+            self.unload_lora_weights()
+        self.register_modules(id_encoder=None)
+        self.adapter_notes, self.encoder_sha256 = {}, None
+
+    def _install(self, adapter: AdapterFile, encoder: PhotoMakerIDEncoder, trigger_word: str) -> None:
+        if ADAPTER_NAME in self._adapters():
+            self.delete_adapters(ADAPTER_NAME)
+        self.load_lora_weights(dict(adapter.lora), adapter_name=ADAPTER_NAME)
+        self.register_modules(id_encoder=encoder.to(self.unet.device, self.unet.dtype))
+        self.trigger_word = trigger_word
+        self.encoder_sha256 = adapter.encoder_sha256()
+        self.adapter_notes = dict(adapter.config)
+
+    def _adapters(self) -> set[str]:
+        return {name for names in self.get_list_adapters().values() for name in names}
+
+    def _loaded_encoder(self) -> PhotoMakerIDEncoder:
+        if self.id_encoder is None:
+            raise WeightsError("no PhotoMaker adapter is loaded; call load_photomaker_adapter first")
+        return self.id_encoder
+
+    # ---- identities
+
+    @torch.no_grad()
+    def encode_identity(
+        self,
+        photos: PhotoLike | Sequence[PhotoLike],
+        weights: Sequence[float] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Identity:
+        """The person in some photos, as a value.
+
+        Args:
+            photos: One or more photos of one person.
+            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
+            notes: Added to the identity's notes.
+
+        Returns:
+            Identity with `id_features` float32 [refs, D] and `weights` float32 [refs].
+
+        Raises:
+            PhotoError: No photo, or one of an unknown kind.
+            SettingsError: The weights do not fit the photos.
+        """
+        encoder = self._loaded_encoder()
+        pictures = _one_person(photos)
+        pixels = preprocess(pictures, encoder.config.image_size)
+        given = (
+            torch.ones(len(pictures)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
+        )
+        if given.shape != (len(pictures),) or not bool((torch.isfinite(given) & (given >= 0)).all()):
+            raise SettingsError(
+                f"the photo weights are {given.tolist()}; give one number from 0 up for each photo"
+            )
+        with _execution(encoder) as device:
+            features = encoder.encode_photos(pixels[None].to(device, encoder.dtype))[0]
+        return Identity(
+            METHOD + encoder.version,
+            {"id_features": features.float().cpu(), "weights": given},
+            {"encoder": f"{METHOD}{encoder.version}", "encoder_sha256": self.encoder_sha256}
+            | dict(notes or {}),
+        )
+
+    def _identities(
+        self, rows: int, photos: Photos | None, identity: Identity | Sequence[Identity] | None
+    ) -> list[Identity]:
+        if (photos is None) == (identity is None):
+            raise PhotoError(
+                "give either input_id_images, the photos of the person, or identity, made from them"
+            )
+        if identity is not None:
+            given = [identity] if isinstance(identity, Identity) else list(identity)
+            for one in given:
+                self._check_identity(one)
+        else:
+            assert photos is not None
+            given = [self.encode_identity(person) for person in _people(photos)]
+        if len(given) == 1:
+            return given * rows
+        if len(given) != rows:
+            raise PhotoError(
+                f"there are {len(given)} people for {rows} prompts; give one, or one for each prompt"
+            )
+        return given
+
+    def _check_identity(self, identity: Identity) -> None:
+        encoder = self._loaded_encoder()
+        if identity.method != METHOD + encoder.version or "id_features" not in identity.tensors:
+            raise IdentityError(
+                f"the identity was made by {identity.method}, the loaded adapter is {METHOD}{encoder.version}; "
+                "make it again with this adapter"
+            )
+        width = identity.tensors["id_features"].shape[-1]
+        known = identity.notes.get("encoder_sha256")
+        foreign = known is not None and self.encoder_sha256 is not None and known != self.encoder_sha256
+        if width != encoder.width or foreign:
+            raise IdentityError(
+                "the identity was made with another ID encoder; make it again with the loaded adapter"
+            )
+
+    # ---- conditioning
+
+    def encode_id_prompts(
+        self,
+        prompts: Sequence[str],
+        identities: Sequence[Identity],
+        prompts_2: Sequence[str] | None = None,
+        clip_skip: int | None = None,
+    ) -> tuple[EncodedPrompts, Conditioning]:
+        """Text and people to the conditioning of both phases.
+
+        Args:
+            prompts: One per row, with or without trigger.
+            identities: One per row.
+            prompts_2: Other texts for the second text encoder.
+            clip_skip: As in diffusers.
+
+        Returns:
+            The encoded prompts (their `text_only` is the prompt before merging) and the rows after merging.
+
+        Raises:
+            PromptError: See `photomaker.prompts`; or the photos do not fit into the prompt.
+        """
+        encoder = self._loaded_encoder()
+        people = [active_features(identity) for identity in identities]
+        copies = [len(features) * encoder.num_tokens for features, _ in people]
+        encoded = encode(
+            prompts,
+            # a row without an identity needs one class token, whose encoding is then not used
+            [max(1, count) for count in copies],
+            (self.tokenizer, self.tokenizer_2),
+            (self.text_encoder, self.text_encoder_2),
+            prompts_2,
+            self.trigger_word,
+            cut_first=encoder.version != "v1",
+            clip_skip=clip_skip,
+            device=self._execution_device,
+            convert=self.maybe_convert_prompt if hasattr(self, "maybe_convert_prompt") else None,
+        )
+        _check_slots(encoded, copies, encoder)
+        active = torch.tensor([count > 0 for count in copies], device=encoded.embeds.device)
+        merged = self._fuse(encoded, people, active)
+        return encoded, Conditioning(merged, encoded.pooled, active)
+
+    def _fuse(self, encoded: EncodedPrompts, people: list[tuple[Tensor, Tensor]], active: Tensor) -> Tensor:
+        encoder = self._loaded_encoder()
+        features, weights = _padded(people, encoder.num_tokens, encoder.width)
+        with _execution(encoder) as device:
+            embeds = encoded.embeds.to(device, encoder.dtype)
+            masks = [
+                mask.to(device) & active.to(device)[:, None]
+                for mask in (encoded.class_tokens, encoded.class_tokens_2)
+            ]
+            return _fuse_both(encoder, embeds, features.to(embeds), weights.to(embeds), masks)
+
+    # ---- the call
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        prompt_2: str | list[str] | None = None,
+        *args: Any,
+        input_id_images: Photos | None = None,
+        identity: Identity | Sequence[Identity] | None = None,
+        start_merge_step: int | None = None,
+        **kwargs: Any,
+    ) -> Any:  # noqa: ANN401 - what the stock pipeline returns
+        """Draw pictures; arguments other than these are the stock pipeline's.
+
+        Args:
+            prompt: One prompt or a list. The trigger word behind the class word marks the person; where it is
+                missing it is put behind the first class word.
+            prompt_2: Other prompts for the second text encoder.
+            args: The stock pipeline's further positional arguments.
+            input_id_images: Photos of the person (PIL, array or tensor): one, or a list, or for a list of prompts a
+                list of lists.
+            identity: Identities instead of photos: one, or one for each prompt. An identity whose photos all have
+                weight 0 leaves the text-only prompt as it is.
+            start_merge_step: The identity takes part from the denoising step after this one; -1 is from the start.
+                None is the official default, 0 for v1 and 10 for v2.
+            kwargs: The stock pipeline's further arguments.
+
+        Returns:
+            What the stock pipeline returns.
+
+        Raises:
+            PhotoMakerError: A child of it, one sentence on what was wrong, before any denoising.
+        """
+        self._loaded_encoder()
+        prompts = _rows(prompt, "prompt")
+        prompts_2 = None if prompt_2 is None else _rows(prompt_2, "prompt_2")
+        if prompts_2 is not None and len(prompts_2) != len(prompts):
+            raise PromptError(
+                f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give as many"
+            )
+        identities = self._identities(len(prompts), input_id_images, identity)
+        encoded, conditioning = self.encode_id_prompts(
+            prompts, identities, prompts_2, kwargs.get("clip_skip")
+        )
+        kwargs |= _as_lists(kwargs, len(prompts))
+        merge_step = (
+            DEFAULT_MERGE_STEP[self._loaded_encoder().version]
+            if start_merge_step is None
+            else start_merge_step
+        )
+        count = int(kwargs.get("num_images_per_prompt") or 1)
+        merging = DelayedMerging(conditioning.repeated(count), merge_step, self.scheduler.order)
+        text_2 = None if prompts_2 is None else list(encoded.text_only_2)
+        with merging.attached(self.unet, getattr(self, "controlnet", None)):
+            result = super().__call__(list(encoded.text_only), text_2, *args, **kwargs)  # type: ignore[misc]
+        if merging.calls and not merging.merged_steps and bool(conditioning.active.any()):
+            warnings.warn(
+                f"start_merge_step {merge_step} is not below the last of the {merging.calls} steps, so the photos had no "
+                "effect; give a smaller one",
+                stacklevel=2,
+            )
+        return result
+
+
+def _with_id_encoder(stock: Callable[..., None]) -> Callable[..., None]:
+    """A stock pipeline's constructor with the ID encoder as one more optional component."""
+    added = inspect.Parameter(
+        "id_encoder", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PhotoMakerIDEncoder | None
+    )
+
+    def __init__(self: Any, *args: Any, id_encoder: PhotoMakerIDEncoder | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        stock(self, *args, **kwargs)
+        self.register_modules(id_encoder=id_encoder)
+
+    signature = inspect.signature(stock)
+    __init__.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
+    # diffusers reads the component classes from the annotations
+    __init__.__annotations__ = {**inspect.get_annotations(stock), "id_encoder": PhotoMakerIDEncoder | None}
+    return __init__
+
+
+def _locate(
+    place: str | os.PathLike[str], weight_name: str | None, subfolder: str, hub_options: Mapping[str, Any]
+) -> Path:
+    path = Path(place)
+    if path.is_file():
+        return path
+    if weight_name is None:
+        raise WeightsError(
+            f"{place} is no adapter file; give the file's path, or a folder or hub id with weight_name"
+        )
+    if path.is_dir():
+        return path / subfolder / weight_name
+    if path.is_absolute() or str(place).startswith("."):
+        raise WeightsError(
+            f"there is no folder {place}; give a folder or a hub id such as TencentARC/PhotoMaker"
+        )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(str(place), weight_name, subfolder=subfolder or None, **hub_options))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0][:150]
+        raise WeightsError(
+            f"{weight_name} of {place} cannot be fetched from the hub ({reason}); give a local path"
+        ) from error
+
+
+def _rows(prompt: str | Sequence[str] | None, name: str) -> list[str]:
+    if isinstance(prompt, str):
+        return [prompt]
+    if not prompt or not all(isinstance(row, str) for row in prompt):
+        raise PromptError(f"{name} is {prompt!r}; give a text or a list of texts")
+    return list(prompt)
+
+
+def _as_lists(kwargs: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """The text arguments beside the prompt, one for each row, because the prompt goes on as a list."""
+    names = ("negative_prompt", "negative_prompt_2")
+    return {name: [kwargs[name]] * rows for name in names if isinstance(kwargs.get(name), str)}
+
+
+def _is_photo(value: object) -> bool:
+    from PIL.Image import Image
+
+    dimensions = 3
+    return isinstance(value, Image) or (isinstance(value, np.ndarray | Tensor) and value.ndim == dimensions)
+
+
+def _one_person(photos: PhotoLike | Sequence[PhotoLike]) -> list[PhotoLike]:
+    return [photos] if _is_photo(photos) else list(photos)
+
+
+def _people(photos: Photos) -> list[list[PhotoLike]]:
+    """Photos by person: of one photo or a flat list, one person; of a list of lists, as many as it has."""
+    if _is_photo(photos) or all(_is_photo(photo) for photo in photos):
+        return [_one_person(photos)]
+    return [_one_person(person) for person in photos]
+
+
+def _padded(people: list[tuple[Tensor, Tensor]], tokens: int, width: int) -> tuple[Tensor, Tensor]:
+    """Features [rows, most * tokens, width] and weights [rows, most * tokens], short rows padded with zeros."""
+    most = max(1, *(len(features) for features, _ in people)) * tokens
+    features = torch.zeros(len(people), most, width)
+    weights = torch.ones(len(people), most)
+    for row, (own, own_weights) in enumerate(people):
+        features[row, : len(own) * tokens] = own.reshape(-1, width)
+        weights[row, : len(own) * tokens] = own_weights.repeat_interleave(tokens)
+    return features, weights
+
+
+def _fuse_both(
+    encoder: PhotoMakerIDEncoder, embeds: Tensor, features: Tensor, weights: Tensor, masks: list[Tensor]
+) -> Tensor:
+    """Fuse where the class word may stand at different places in the two text encoders' halves of the embeddings."""
+    if torch.equal(masks[0], masks[1]):
+        return encoder.fuse(embeds, features, masks[0], weights=weights)
+    cut = encoder.config.projection_dim
+    # the second half is brought to the places of the first, fused there, and taken back to its own places
+    aligned = embeds.clone()
+    aligned[..., cut:][masks[0]] = embeds[..., cut:][masks[1]]
+    fused = encoder.fuse(aligned, features, masks[0], weights=weights)
+    result = torch.cat([fused[..., :cut], embeds[..., cut:]], dim=-1)
+    result[..., cut:][masks[1]] = fused[..., cut:][masks[0]]
+    return result
+
+
+def _check_slots(encoded: EncodedPrompts, copies: list[int], encoder: PhotoMakerIDEncoder) -> None:
+    counts = [mask.sum(dim=1).tolist() for mask in (encoded.class_tokens, encoded.class_tokens_2)]
+    for row, (wanted, one, two) in enumerate(zip(copies, *counts, strict=True)):
+        if wanted <= min(one, two):
+            continue
+        sentence = (
+            f"the photos take {wanted} tokens and only {min(one, two)} fit behind the class word of prompt {row + 1}; "
+            "move the class word forward or give fewer photos"
+        )
+        if encoder.version != "v1" or one != two:
+            raise PromptError(sentence)
+        warnings.warn(f"{sentence}; the last photos are left out", stacklevel=4)
+
+
+@contextmanager
+def _execution(module: nn.Module) -> Iterator[torch.device]:
+    """Have an offloaded module where it computes, as its own forward call would; yields the device."""
+    hook = getattr(module, "_hf_hook", None)
+    if hook is None:
+        yield module.device
+        return
+    hook.pre_forward(module)
+    yield torch.device(getattr(hook, "execution_device", None) or module.device)

@@ -1,0 +1,18 @@
+"""Prompts: the trigger word, the class word, and their encoding by the SDXL text encoders."""
+
+from photomaker.prompts.encoding import EncodedPrompts, encode, expand_rows
+from photomaker.prompts.expand import ExpandedPrompt, expand
+from photomaker.prompts.trigger import CLASS_WORDS, TRIGGER, ParsedPrompt, insert_trigger, parse
+
+__all__ = [
+    "CLASS_WORDS",
+    "TRIGGER",
+    "EncodedPrompts",
+    "ExpandedPrompt",
+    "ParsedPrompt",
+    "encode",
+    "expand",
+    "expand_rows",
+    "insert_trigger",
+    "parse",
+]

@@ -1,0 +1,98 @@
+"""The trigger word: a mark in the text behind the class word, telling which word the person takes the place of.
+
+The trigger never reaches a tokenizer. The official code adds it to the tokenizer's vocabulary (where it then leaks into
+saved pipelines); here the text is cut at the trigger and the two parts are tokenised, which gives the same ids.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from photomaker.errors import PromptError
+
+TRIGGER = "img"
+CLASS_WORDS = (
+    "man", "woman", "boy", "girl", "person", "guy", "lady", "gentleman", "child", "kid", "baby", "toddler",
+    "teenager", "adult", "male", "female", "human", "father", "mother", "grandfather", "grandmother", "grandpa",
+    "grandma", "king", "queen", "prince", "princess", "actor", "actress",
+)  # fmt: skip
+_EXAMPLES = "man, woman, boy, girl, old man, old woman"
+
+
+@dataclass(frozen=True)
+class ParsedPrompt:
+    """A prompt cut at its trigger.
+
+    Attributes:
+        before: Text up to the trigger; its last word is the class word.
+        after: Text behind the trigger.
+        trigger: The trigger word that was looked for.
+    """
+
+    before: str
+    after: str
+    trigger: str = TRIGGER
+
+    @property
+    def class_word(self) -> str:
+        """The word the person takes the place of."""
+        return self.before.split()[-1]
+
+
+def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
+    """Cut a prompt at its trigger; where it has none, at the place where it belongs.
+
+    The trigger is looked for as a word, then inside words ("manimg" is read as "man img", as the official tokenizer
+    does), then as a word in other case ("IMG").
+
+    Args:
+        prompt: For example "a photo of a man img in the snow".
+        trigger: The trigger word.
+
+    Raises:
+        PromptError: The prompt has several triggers, or no class word before the trigger, or neither class word nor
+            trigger.
+    """
+    places = _places(prompt, trigger)
+    if len(places) > 1:
+        raise PromptError(
+            f"the prompt {prompt!r} has the trigger word {trigger!r} {len(places)} times; "
+            "leave one, behind the class word of the person (several persons are not possible)"
+        )
+    if not places:
+        return parse(insert_trigger(prompt, trigger), trigger)
+    start, end = places[0]
+    before, after = prompt[:start], prompt[end:]
+    if not re.search(r"\w\s*$", before):
+        raise PromptError(
+            f"there is no class word before the trigger {trigger!r} in {prompt!r}; "
+            f"write one right before it, such as 'a man {trigger}' ({_EXAMPLES})"
+        )
+    return ParsedPrompt(before, after, trigger)
+
+
+def insert_trigger(prompt: str, trigger: str = TRIGGER) -> str:
+    """Put the trigger behind the first class word of a prompt that has none; a prompt that has one stays as it is.
+
+    Raises:
+        PromptError: The prompt has neither trigger nor class word.
+    """
+    if _places(prompt, trigger):
+        return prompt
+    found = re.search(rf"\b({'|'.join(CLASS_WORDS)})\b", prompt, flags=re.IGNORECASE)
+    if found is None:
+        raise PromptError(
+            f"the prompt {prompt!r} has no class word for the person; name one, such as {_EXAMPLES}, "
+            f"or put {trigger!r} behind the word that stands for the person"
+        )
+    return f"{prompt[: found.end()]} {trigger}{prompt[found.end() :]}"
+
+
+def _places(prompt: str, trigger: str) -> list[tuple[int, int]]:
+    word = rf"(?<!\w){re.escape(trigger)}(?!\w)"
+    for pattern, flags in ((word, 0), (re.escape(trigger), 0), (word, re.IGNORECASE)):
+        found = [match.span() for match in re.finditer(pattern, prompt, flags=flags)]
+        if found:
+            return found
+    return []
