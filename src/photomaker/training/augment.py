@@ -44,7 +44,12 @@ def blurred(images: Tensor, share: float, least: float, generator: torch.Generat
     factor = float(uniform((1,), least, 0.9, generator))
     size = images.shape[-2:]
     small = functional.interpolate(
-        images[chosen], scale_factor=factor, mode="bilinear", align_corners=False, antialias=True, recompute_scale_factor=True
+        images[chosen],
+        scale_factor=factor,
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+        recompute_scale_factor=True,
     )
     soft = functional.interpolate(small, size=size, mode="bilinear", align_corners=False)
     result = images.clone()
@@ -52,7 +57,9 @@ def blurred(images: Tensor, share: float, least: float, generator: torch.Generat
     return result
 
 
-def moved_squares(boxes: Tensor, side: float, shift: float, zoom: float, generator: torch.Generator) -> Tensor:
+def moved_squares(
+    boxes: Tensor, side: float, shift: float, zoom: float, generator: torch.Generator
+) -> Tensor:
     """Squares around face boxes, moved and scaled a little, as a detector's boxes are.
 
     Args:
