@@ -36,7 +36,11 @@ MIN_SIDE = 16
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 # A closed list: Pillow would otherwise try every reader it has, among them one that starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+BY_MODEL = _SOURCE_TYPES + "trainedAlgorithmicMedia"
+"""IPTC's digital source type of what a trained model made."""
+BY_CODE = _SOURCE_TYPES + "algorithmicMedia"
+"""IPTC's digital source type of what an algorithm drew without any training."""
 
 _ORIENTATION_TAG = 0x0112
 _ORIENTATIONS = {
@@ -348,7 +352,7 @@ def save_png(
     path: str | os.PathLike[str],
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = True,
-    generated: bool = True,
+    source: str | None = BY_MODEL,
 ) -> Path:
     """Write a PNG atomically, with text chunks and, where it was generated, the mark that says so.
 
@@ -357,7 +361,7 @@ def save_png(
         path: Where to write it.
         metadata: Text chunks: prompt, seed and so on.
         overwrite: Whether a file of that name may be replaced.
-        generated: Mark the picture as made by a trained model, in a text chunk and in XMP as IPTC defines it.
+        source: Digital source type, noted in a text chunk and in XMP as IPTC defines it; None notes nothing.
 
     Raises:
         FileExistsError: `overwrite` is false and there is a file of that name.
@@ -365,7 +369,7 @@ def save_png(
     """
     path = Path(path)
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=_text_chunks(metadata or {}, generated))
+    image.save(buffer, format="PNG", pnginfo=_text_chunks(metadata or {}, source))
     try:
         with atomic(path, overwrite) as file:
             file.write(buffer.getvalue())
@@ -376,22 +380,22 @@ def save_png(
     return path
 
 
-def _text_chunks(metadata: Mapping[str, str], generated: bool) -> PngInfo:
+def _text_chunks(metadata: Mapping[str, str], source: str | None) -> PngInfo:
     info = PngInfo()
     for key, value in metadata.items():
         info.add_itxt(key, value)
-    if generated:
-        info.add_text("DigitalSourceType", DIGITAL_SOURCE_TYPE)
-        info.add_itxt("XML:com.adobe.xmp", _xmp())
+    if source is not None:
+        info.add_text("DigitalSourceType", source)
+        info.add_itxt("XML:com.adobe.xmp", _xmp(source))
     return info
 
 
-def _xmp() -> str:
+def _xmp(source: str) -> str:
     """The packet by which software knows a generated picture (IPTC Photo Metadata, Digital Source Type)."""
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
         '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
         'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        f"Iptc4xmpExt:DigitalSourceType={quoteattr(DIGITAL_SOURCE_TYPE)}/>"
+        f"Iptc4xmpExt:DigitalSourceType={quoteattr(source)}/>"
         '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     )

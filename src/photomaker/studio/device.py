@@ -1,0 +1,92 @@
+"""Which device and which precision a sitting uses, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from photomaker.errors import SettingsError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model runs.
+
+    Attributes:
+        device: A torch device, for example `cpu` or `cuda:0`.
+        dtype: `fp32`, `bf16` or `fp16`.
+        reason: Why these, in a few words.
+    """
+
+    device: str
+    dtype: str
+    reason: str
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The precision as torch names it."""
+        import torch
+
+        return getattr(torch, DTYPES[self.dtype])
+
+
+def choose(device: str = "auto", dtype: str = "auto") -> Place:
+    """Choose device and precision: a GPU where there is one, in bf16 where it can and fp16 otherwise; a CPU in fp32.
+
+    Args:
+        device: `auto` or a torch device.
+        dtype: `auto`, `fp32`, `bf16` or `fp16`.
+
+    Raises:
+        SettingsError: The device is unknown or absent, or the precision is unknown.
+    """
+    import torch
+
+    if dtype != "auto" and dtype not in DTYPES:
+        raise SettingsError(f"dtype is {dtype!r}; choose auto, {', '.join(DTYPES)}")
+    name, why = (_best(), "the best device found") if device == "auto" else (device, "as asked")
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise SettingsError(
+            f"device is {device!r}, which torch does not know; choose auto, cpu or cuda"
+        ) from error
+    _must_be_there(name, kind)
+    if dtype != "auto":
+        return Place(name, dtype, f"{why}, precision as asked")
+    return Place(name, _precision(kind), why)
+
+
+def _best() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _must_be_there(name: str, kind: str) -> None:
+    import torch
+
+    there: dict[str, Callable[[], bool]] = {
+        "cpu": lambda: True,
+        "cuda": lambda: (torch.device(name).index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available,
+    }
+    if kind not in there or not there[kind]():
+        raise SettingsError(f"device is {name!r}, which this machine does not have; choose auto or cpu")
+
+
+def _precision(kind: str) -> str:
+    import torch
+
+    if kind == "cuda":
+        # V100 and older emulate bf16 many times slower than they run fp16.
+        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"  # noqa: PLR2004 - Ampere
+    return "fp16" if kind == "mps" else "fp32"

@@ -1,0 +1,334 @@
+"""The engine of a sitting: a person's photos in, pictures of that person out, each with its likeness."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from photomaker import weights
+from photomaker.errors import IdentityError, SettingsError, WeightsError
+from photomaker.images import Photo
+from photomaker.studio.device import Place, choose
+from photomaker.studio.photos import Sitting, choose_faces, read_photos
+from photomaker.studio.prompts import check_prompt
+from photomaker.types import Identity, Reference, Request, Sample, Sampling
+
+if TYPE_CHECKING:
+    from photomaker.encoders.mixing import Mixing
+    from photomaker.faces import Detector, Recogniser
+    from photomaker.methods.base import Method
+
+ADAPTER = "adapter/photomaker.safetensors"
+FACES = ("auto", "bundled", "none")
+FACE_EMBEDDINGS = "face_embeddings"
+"""Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos."""
+
+Progress = Callable[[int, int], None]
+"""Told how many pictures are done, and of how many."""
+Who = Identity | Sitting | str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Image.Image]
+
+
+@dataclass(frozen=True)
+class Backends:
+    """What finds and compares faces; None where nothing does."""
+
+    detector: Detector | None = None
+    recogniser: Recogniser | None = None
+
+
+class Engine:
+    """Generates pictures of people; the diffusion model is loaded when the first identity or picture is asked for.
+
+    Example:
+        >>> engine = Engine.open()  # doctest: +SKIP
+        >>> ada = engine.identity("examples/ada")  # doctest: +SKIP
+        >>> engine.generate(ada, "a photo of a woman img in the snow")[0].image.show()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, method: Callable[[], Method], backends: Backends, about: Mapping[str, str] | None = None
+    ) -> None:
+        """Wrap a method; use `open` instead.
+
+        Args:
+            method: Loads the method; called once, when it is needed.
+            backends: What finds and compares faces.
+            about: What to write into every picture's file.
+        """
+        self._load = method
+        self._backends = backends
+        self.about = dict(about or {})
+
+    @classmethod
+    def open(
+        cls,
+        base: str | os.PathLike[str] | None = None,
+        adapter: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        faces: str = "auto",
+    ) -> Engine:
+        """Open an engine after checking that its weights are there and unaltered.
+
+        Args:
+            base: SDXL model as a diffusers folder; None is the bundled small model.
+            adapter: PhotoMaker weights, official `.bin` or safetensors; None is the bundled ones. A base of one's own
+                needs an adapter of its own.
+            device: `auto` or a torch device.
+            dtype: `auto`, `fp32`, `bf16` or `fp16`.
+            faces: `bundled` finds and compares faces by the bundled networks, which know drawn people only; `none` uses
+                photos as they are and gives no likeness; `auto` is `bundled` with the bundled model, else `none`.
+
+        Raises:
+            SettingsError: The device, precision or face backend is unknown, or only one of base and adapter is given.
+            WeightsError: A model file is missing or altered.
+        """
+        place = choose(device, dtype)
+        base_path, adapter_path = _model_paths(base, adapter)
+        if faces not in FACES:
+            raise SettingsError(f"faces is {faces!r}; choose {', '.join(FACES)}")
+        wanted = ("bundled" if base is None else "none") if faces == "auto" else faces
+        about = {
+            "Software": f"photomaker {version('photomaker')}",
+            "model": "photomaker small" if base is None else base_path.name,
+            "model_hash": weights.model_hash(base_path, adapter_path),
+        }
+        return cls(lambda: _open_method(base_path, adapter_path, place), _open_backends(wanted), about)
+
+    @cached_property
+    def method(self) -> Method:
+        """The method, loaded at the first use."""
+        return self._load()
+
+    @property
+    def detector(self) -> Detector | None:
+        """What finds faces in photos."""
+        return self._backends.detector
+
+    @property
+    def recogniser(self) -> Recogniser | None:
+        """What compares faces."""
+        return self._backends.recogniser
+
+    def look(
+        self, photos: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Image.Image]
+    ) -> Sitting:
+        """Read photos and find the person in each; no diffusion model is loaded.
+
+        Args:
+            photos: A folder, a file, or a sequence of folders, files and pictures.
+
+        Raises:
+            PhotoError: There is no photo, one cannot be read, or none shows a face.
+        """
+        several = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
+        read = [_as_photo(one, place) for place, one in enumerate(several, 1) if isinstance(one, Image.Image)]
+        paths = [one for one in several if not isinstance(one, Image.Image)]
+        if paths or not read:
+            read += read_photos(paths)
+        return choose_faces(read, self.detector)
+
+    def identity(self, photos: Sitting | str | os.PathLike[str] | Sequence[Any]) -> Identity:
+        """Make an identity of photos.
+
+        Args:
+            photos: What `look` takes or gives.
+
+        Raises:
+            PhotoError: See `look`.
+        """
+        sitting = photos if isinstance(photos, Sitting) else self.look(photos)
+        identity = self.method.fit(sitting.references)
+        embeddings = self._embed_references(sitting.references)
+        if embeddings is None:
+            return identity
+        tensors = {**identity.tensors, FACE_EMBEDDINGS: torch.from_numpy(embeddings)}
+        return replace(identity, tensors=tensors)
+
+    def generate(
+        self,
+        who: Who,
+        prompt: str,
+        n: int = 1,
+        sampling: Sampling | None = None,
+        negative: str | None = None,
+        best_of: int = 1,
+        batch: int = 8,
+        progress: Progress | None = None,
+    ) -> list[Sample]:
+        """Generate pictures of a person.
+
+        Args:
+            who: An identity, or photos.
+            prompt: What the pictures show; the trigger is put in where it is missing.
+            n: Number of pictures, 1 or more.
+            sampling: How they are drawn; picture k has the seed `sampling.seed + k`.
+            negative: What they shall not show.
+            best_of: Draw so many times `n` and keep those that are most like the person.
+            batch: Pictures drawn at once.
+            progress: Told of the pictures done.
+
+        Returns:
+            `n` pictures in the order of their seeds, or the best first where `best_of` is above 1.
+
+        Raises:
+            SettingsError: A number is out of range, or `best_of` is asked for and nothing can measure likeness.
+            PromptError: See `check_prompt`.
+            PhotoError: See `look`.
+        """
+        complete = check_prompt(prompt, negative)
+        for name, value in {"n": n, "best_of": best_of, "batch": batch}.items():
+            if value < 1:
+                raise SettingsError(f"{name} is {value}; give 1 or more")
+        if best_of > 1 and self.recogniser is None:
+            raise SettingsError(f"best_of is {best_of}, but nothing here measures likeness; leave it at 1")
+        sampling = sampling or Sampling()
+        requests = [
+            Request(complete, replace(sampling, seed=sampling.seed + place), negative)
+            for place in range(n * best_of)
+        ]
+        identity = who if isinstance(who, Identity) else self.identity(who)
+        samples = self.draw(identity, requests, batch, progress)
+        return samples if best_of == 1 else rank(samples)[:n]
+
+    def draw(
+        self,
+        identity: Identity,
+        requests: Sequence[Request],
+        batch: int = 8,
+        progress: Progress | None = None,
+    ) -> list[Sample]:
+        """Draw one picture for each request, prompts and seeds as they are given.
+
+        Args:
+            identity: Whom the pictures show.
+            requests: What they show.
+            batch: Pictures drawn at once.
+            progress: Told of the pictures done.
+        """
+        samples: list[Sample] = []
+        if progress:
+            progress(0, len(requests))
+        for start in range(0, len(requests), batch):
+            part = requests[start : start + batch]
+            pictures = self.method.generate(identity, part)
+            scores = self.likeness(pictures, identity)
+            samples += [Sample(*one) for one in zip(pictures, part, scores, strict=True)]
+            if progress:
+                progress(len(samples), len(requests))
+        return samples
+
+    def likeness(self, pictures: Sequence[Image.Image], identity: Identity) -> list[float | None]:
+        """How like the person each picture is: mean cosine of its largest face to the reference faces, in -1..1.
+
+        None stands where no face was found, and everywhere if the identity carries no faces to compare with.
+        """
+        known = identity.tensors.get(FACE_EMBEDDINGS)
+        if known is None or self.detector is None or self.recogniser is None:
+            return [None] * len(pictures)
+        known_faces = known.float().numpy()
+        faces = [
+            max(self.detector.detect(picture), key=lambda face: face.area, default=None)
+            for picture in pictures
+        ]
+        seen = [(picture, face) for picture, face in zip(pictures, faces, strict=True) if face is not None]
+        if not seen:
+            return [None] * len(pictures)
+        embedded = self.recogniser.embed_batch([picture for picture, _ in seen], [face for _, face in seen])
+        if embedded.shape[1] != known_faces.shape[1]:
+            raise IdentityError(
+                f"the identity's faces have {known_faces.shape[1]} numbers, the recogniser's {embedded.shape[1]}; "
+                "make the identity again from the photos"
+            )
+        scores = iter((embedded @ known_faces.T).mean(axis=1).tolist())
+        return [None if face is None else next(scores) for face in faces]
+
+    def _embed_references(self, references: Sequence[Reference]) -> np.ndarray | None:
+        faces = [reference.face for reference in references]
+        if self.recogniser is None or any(face is None for face in faces):
+            return None
+        found = [face for face in faces if face is not None]
+        return self.recogniser.embed_batch([reference.image for reference in references], found)
+
+
+def rank(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, most like the person first; those without a face last."""
+    return sorted(
+        samples, key=lambda sample: -2.0 if sample.likeness is None else sample.likeness, reverse=True
+    )
+
+
+def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") -> Identity:
+    """A person between two.
+
+    Args:
+        first: What share 0 gives.
+        second: What share 1 gives.
+        share: 0..1.
+        how: `blend` interpolates features, `proportion` takes photos of each in that proportion.
+
+    Raises:
+        SettingsError: The share lies outside 0..1.
+        IdentityError: The identities were made by different models.
+    """
+    from photomaker.encoders import mix as mix_features
+
+    if not 0 <= share <= 1:
+        raise SettingsError(
+            f"the share is {share}; give a number from 0 (the first person) to 1 (the second)"
+        )
+    mixed = mix_features([(first, 1 - share), (second, share)], how=how)
+    faces = [
+        identity.tensors[FACE_EMBEDDINGS]
+        for identity, part in ((first, 1 - share), (second, share))
+        if part > 0 and FACE_EMBEDDINGS in identity.tensors
+    ]
+    return replace(mixed, tensors={**mixed.tensors, FACE_EMBEDDINGS: torch.cat(faces)}) if faces else mixed
+
+
+def _as_photo(image: Image.Image, place: int) -> Photo:
+    from photomaker.images import to_rgb
+
+    return Photo(to_rgb(image), f"picture {place}", "")
+
+
+def _model_paths(
+    base: str | os.PathLike[str] | None, adapter: str | os.PathLike[str] | None
+) -> tuple[Path, Path]:
+    if (base is None) != (adapter is None):
+        missing = "an adapter" if adapter is None else "a base"
+        raise SettingsError(
+            f"{missing} is missing; give base and adapter together, or neither for the bundled model"
+        )
+    if base is None or adapter is None:
+        return weights.bundled("base"), weights.bundled(ADAPTER)
+    if not (Path(base) / "model_index.json").is_file():
+        raise WeightsError(
+            f"{base} is no diffusers model folder (it has no model_index.json); check the path"
+        )
+    if not Path(adapter).is_file():
+        raise WeightsError(f"there is no adapter file {adapter}; check the path")
+    return Path(base), Path(adapter)
+
+
+def _open_method(base: Path, adapter: Path, place: Place) -> Method:
+    from photomaker.methods.photomaker import PhotoMaker
+
+    return PhotoMaker.open(base=base, adapter=adapter, device=place.device, dtype=place.torch_dtype)
+
+
+def _open_backends(wanted: str) -> Backends:
+    if wanted == "none":
+        return Backends()
+    from photomaker.faces import BundledFaces, BundledRecogniser
+
+    return Backends(BundledFaces.open(), BundledRecogniser.open())
