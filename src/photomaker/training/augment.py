@@ -1,4 +1,4 @@
-"""What happens to pictures on their way into a small network: light, noise, blur and moved boxes, batched on tensors."""
+"""What happens to pictures on their way into a small network: light, noise, blur and moved boxes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def noised(images: Tensor, most: float, generator: torch.Generator) -> Tensor:
 
 
 def blurred(images: Tensor, share: float, least: float, generator: torch.Generator) -> Tensor:
-    """Shrink and enlarge a share of the pictures, to between `least` and 0.9 of their size: generated pictures are soft."""
+    """Soften a share of the pictures, as generated ones are: shrink to `least` up to 0.9 of the size and enlarge."""
     chosen = torch.rand(len(images), generator=generator) < share
     if not bool(chosen.any()):
         return images

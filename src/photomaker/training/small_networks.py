@@ -1,4 +1,4 @@
-"""What the recipes of the small judging networks share: people of a dataset, pictures as tensors, settled statistics."""
+"""What the recipes of the small judging networks share: people of a dataset, pictures, settled statistics."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ def rows_of_people(data: Rows, people: tuple[int, int]) -> np.ndarray:
     person = np.asarray(data.person)
     rows = np.flatnonzero((person >= people[0]) & (person < people[1]))
     if not len(rows):
+        held = int(person.max(initial=-1)) + 1
         raise SettingsError(
-            f"the data has no picture of people {people[0]}:{people[1]}; it has people 0:{int(person.max(initial=-1)) + 1}"
+            f"the data has no picture of people {people[0]}:{people[1]}; it has people 0:{held}"
         )
     return rows
 
