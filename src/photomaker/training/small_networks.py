@@ -23,8 +23,11 @@ class Rows(Protocol):
     landmarks: np.ndarray
     attributes: dict[str, np.ndarray]
     attribute_names: dict[str, tuple[str, ...]]
-    factors: np.ndarray
     is_photo: np.ndarray
+
+    @property
+    def factors(self) -> np.ndarray:
+        """Identity factors [people, F] float32, scaled to deviate by about one."""
 
 
 def span(text: str) -> tuple[int, int]:
