@@ -135,7 +135,15 @@ class Engine:
         paths = [one for one in several if not isinstance(one, Image.Image)]
         if paths or not read:
             read += read_photos(paths)
-        return choose_faces(read, self.detector)
+        return self.choose(read)
+
+    def choose(self, photos: Sequence[Photo]) -> Sitting:
+        """Find the person in photos that were read already.
+
+        Raises:
+            PhotoError: None of them shows a face.
+        """
+        return choose_faces(photos, self.detector)
 
     def identity(self, photos: Sitting | str | os.PathLike[str] | Sequence[Any]) -> Identity:
         """Make an identity of photos.
@@ -215,6 +223,7 @@ class Engine:
             batch: Pictures drawn at once.
             progress: Told of the pictures done.
         """
+        requests = [self._settled(request) for request in requests]
         samples: list[Sample] = []
         if progress:
             progress(0, len(requests))
@@ -251,6 +260,14 @@ class Engine:
             )
         scores = iter((embedded @ known_faces.T).mean(axis=1).tolist())
         return [None if face is None else next(scores) for face in faces]
+
+    def _settled(self, request: Request) -> Request:
+        """The request with the method's own guidance and merging, so that the picture's file can name them."""
+        defaults, sampling = getattr(self.method, "defaults", None), request.sampling
+        guidance, merge = sampling.guidance, sampling.merge
+        guidance = getattr(defaults, "guidance", None) if guidance is None else guidance
+        merge = getattr(defaults, "merge", None) if merge is None else merge
+        return replace(request, sampling=replace(sampling, guidance=guidance, merge=merge))
 
     def _embed_references(self, references: Sequence[Reference]) -> np.ndarray | None:
         faces = [reference.face for reference in references]

@@ -12,6 +12,8 @@ from photomaker.images import Photo, list_photos, open_photo
 from photomaker.types import Reference
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from photomaker.faces import Detector
     from photomaker.types import Face
 
@@ -57,7 +59,9 @@ def choose_faces(photos: Sequence[Photo], detector: Detector | None) -> Sitting:
         face, remark = _largest(photo, detector)
         notes += remark
         if face is not None or detector is None:
-            references.append(Reference(photo.image, photo.name, photo.sha256, face))
+            references.append(
+                Reference(photo.image, photo.name, photo.sha256, face, _mask(photo, face, detector))
+            )
     if not references:
         names = ", ".join(photo.name for photo in photos)
         raise PhotoError(
@@ -74,3 +78,12 @@ def _largest(photo: Photo, detector: Detector | None) -> tuple[Face | None, list
         return None, [f"{photo.name} shows no face that could be found and is left out"]
     several = [f"{photo.name} shows {len(faces)} faces; the largest is used"] if len(faces) > 1 else []
     return max(faces, key=lambda face: face.area), several
+
+
+def _mask(photo: Photo, face: Face | None, detector: Detector | None) -> np.ndarray | None:
+    """The person's pixels, where what finds faces can tell them from the background."""
+    from photomaker.faces import Segmenter
+
+    if face is None or not isinstance(detector, Segmenter):
+        return None
+    return detector.person_mask(photo.image, face)

@@ -1,0 +1,1 @@
+"""Thin doors to the other rooms: the command line."""

@@ -1,0 +1,309 @@
+"""The command line `photomaker`. Heavy libraries are imported when a command runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from photomaker.errors import PhotoMakerError
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+class Door(TyperGroup):
+    """Turns mistakes of the user's into one line and status 2, and Ctrl-C into status 130."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer keeps its classes to itself
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except PhotoMakerError as error:
+            typer.echo(f"photomaker: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(MISTAKE) from error
+        except KeyboardInterrupt as error:
+            typer.echo("photomaker: interrupted; whole files stay, nothing half-written is left", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+class Precision(StrEnum):
+    """Precisions that a model can run in."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class FaceBackend(StrEnum):
+    """What finds and compares faces."""
+
+    AUTO = "auto"
+    BUNDLED = "bundled"
+    NONE = "none"
+
+
+class Mixing(StrEnum):
+    """How two people are mixed."""
+
+    BLEND = "blend"
+    PROPORTION = "proportion"
+
+
+class Split(StrEnum):
+    """Where synthetic people are taken from; no model was trained on validation and test people."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+app = typer.Typer(
+    cls=Door,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A few photos of a person in, new pictures of that person out.",
+)
+identity_app = typer.Typer(
+    no_args_is_help=True, help="Make, look at and mix identities: people as small files."
+)
+app.add_typer(identity_app, name="identity")
+
+Photos = Annotated[
+    list[Path] | None,
+    typer.Option("--photos", "-p", help="Folder or picture of the person; may be given several times."),
+]
+More = Annotated[list[Path] | None, typer.Argument(metavar="[PHOTO]...", help="More photos of the person.")]
+Base = Annotated[
+    Path | None, typer.Option(help="SDXL model as a diffusers folder. (default: the bundled small model)")
+]
+Adapter = Annotated[
+    Path | None, typer.Option(help="PhotoMaker weights that fit --base. (default: the bundled ones)")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[Precision, typer.Option(help="Precision; auto is bf16 or fp16 on a GPU and fp32 on a CPU.")]
+Faces = Annotated[
+    FaceBackend,
+    typer.Option(
+        help="What finds faces and measures likeness; auto is bundled with the bundled model, else none."
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"photomaker {version('photomaker')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and leave.")
+    ] = False,
+) -> None:
+    """A few photos of a person in, new pictures of that person out."""
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Option(help="For example 'a photo of a woman img in the snow'.")],
+    photos: Photos = None,
+    more: More = None,
+    identity: Annotated[Path | None, typer.Option(help="A saved identity, in the place of photos.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of pictures.")] = 4,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures; no file in it is ever replaced.")
+    ] = Path("out"),
+    negative: Annotated[str | None, typer.Option(help="What the pictures shall not show.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first picture; each next one adds 1.")] = 0,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: the model's own)")] = None,
+    merge: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the steps, 0 to 1, before the person joins the prompt. (default: the model's own)"
+        ),
+    ] = None,
+    best_of: Annotated[
+        int, typer.Option(min=1, help="Draw so many times -n, keep those most like the person.")
+    ] = 1,
+    base: Base = None,
+    adapter: Adapter = None,
+    device: Device = "auto",
+    dtype: Dtype = Precision.AUTO,
+    faces: Faces = FaceBackend.AUTO,
+) -> None:
+    """Make pictures of the person in some photos.
+
+    Example: photomaker generate --photos examples/ada --prompt "a photo of a woman img in the snow" -n 4 --out out/
+    """
+    from photomaker.apps.generate import Order, run
+    from photomaker.types import Sampling
+
+    sampling = Sampling(steps=steps, guidance=guidance, merge=merge, seed=seed)
+    order = Order(prompt, (*(photos or ()), *(more or ())), identity, n, out, negative, sampling, best_of)
+    run(order, base=base, adapter=adapter, device=device, dtype=dtype.value, faces=faces.value)
+
+
+@identity_app.command("make")
+def identity_make(
+    out: Annotated[Path, typer.Option(help="File to write, for example ada.safetensors.")],
+    photos: Photos = None,
+    more: More = None,
+    base: Base = None,
+    adapter: Adapter = None,
+    device: Device = "auto",
+    dtype: Dtype = Precision.AUTO,
+    faces: Faces = FaceBackend.AUTO,
+) -> None:
+    """Make an identity of photos and save it; it stands for the photos from then on."""
+    from photomaker.apps.identities import make
+
+    engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
+    make([*(photos or ()), *(more or ())], out, **engine)
+
+
+@identity_app.command("show")
+def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")]) -> None:
+    """Say what an identity file holds."""
+    from photomaker.apps.identities import show
+
+    show(file)
+
+
+@identity_app.command("mix")
+def identity_mix(
+    first: Annotated[Path, typer.Argument(help="Identity file that share 0 gives.")],
+    second: Annotated[Path, typer.Argument(help="Identity file that share 1 gives.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    share: Annotated[float, typer.Option(help="Share of the second person, 0 to 1.")] = 0.5,
+    how: Annotated[
+        Mixing, typer.Option(help="Interpolate features, or take photos in proportion.")
+    ] = Mixing.BLEND,
+) -> None:
+    """Make a new person between two."""
+    from photomaker.apps.identities import mix
+
+    mix(first, second, out, share, how.value)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Gallery to write; an older one is replaced.")] = Path(
+        "out/gallery.png"
+    ),
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the pictures.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = Precision.AUTO,
+) -> None:
+    """Make a gallery of two bundled people from their photos."""
+    from photomaker.apps.demo import run
+    from photomaker.types import Sampling
+
+    run(out, Sampling(steps=steps, seed=seed), device=device, dtype=dtype.value)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what will be used, and what is missing for what."""
+    from photomaker.apps.doctor import run
+
+    raise typer.Exit(0 if run() else 1)
+
+
+@app.command()
+def evaluate(
+    method: Annotated[str | None, typer.Option(help="Name of the method.")] = None,
+    base: Base = None,
+    adapter: Adapter = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the result files. (default: the method's)")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the result files. (default: benchmarks)")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="test, or validation while something is still chosen.")
+    ] = None,
+    people: Annotated[int | None, typer.Option(help="People scored. (default: 100)")] = None,
+    prompts: Annotated[
+        int | None, typer.Option(help="How many prompts, from the first on. (default: all)")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
+    references: Annotated[int | None, typer.Option(help="Photos that the method gets. (default: 4)")] = None,
+    unseen: Annotated[
+        int | None, typer.Option(help="Photos that it never gets, to score by. (default: 6)")
+    ] = None,
+    gallery: Annotated[
+        int | None, typer.Option(help="People among whom one is found. (default: 200)")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 20)")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance scale. (default: what the sweep chooses)")
+    ] = None,
+    merge: Annotated[
+        float | None, typer.Option(help="Merge share, 0 to 1. (default: what the sweep chooses)")
+    ] = None,
+    merges: Annotated[str | None, typer.Option(help="Merge shares to sweep over, with commas.")] = None,
+    guidances: Annotated[str | None, typer.Option(help="Guidance scales to sweep over, with commas.")] = None,
+    sweep_people: Annotated[
+        int | None, typer.Option(help="People of the sweep, never scored. (default: 20)")
+    ] = None,
+    accuracy_bar: Annotated[
+        float | None, typer.Option(help="Prompt accuracy that the sweep must keep.")
+    ] = None,
+    pairs: Annotated[int | None, typer.Option(help="Pairs of people that are mixed. (default: 30)")] = None,
+    parts: Annotated[
+        str | None, typer.Option(help="Parts of the benchmark, with commas. (default: all)")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
+    device: Device = "auto",
+    dtype: Dtype = Precision.AUTO,
+    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = True,
+) -> None:
+    """Measure likeness, prompt accuracy and more on people nothing was trained on; writes JSON, tables and plots."""
+    from photomaker.apps.evaluate import run
+
+    given = dict(locals())
+    run({name: value for name, value in given.items() if name != "run" and value is not None})
+
+
+@app.command()
+def people(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and the contact sheet.")] = Path(
+        "out/people"
+    ),
+    count: Annotated[int, typer.Option(min=1, help="Number of people.")] = 8,
+    views: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 4,
+    split: Annotated[Split, typer.Option(help="Which people.")] = Split.TEST,
+    start: Annotated[int, typer.Option(min=0, help="Number of the first person within the split.")] = 0,
+    style: Annotated[
+        str | None, typer.Option(help="photo, sketch, painting, pixel art, watercolour. (default: any)")
+    ] = None,
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Width of a picture in pixels.")] = 128,
+    sheet_only: Annotated[bool, typer.Option("--sheet-only", help="Write the contact sheet alone.")] = False,
+) -> None:
+    """Draw synthetic people, the world that the bundled model was trained on."""
+    from photomaker.apps.people import Cast, run
+
+    run(out, Cast(split.value, start, count, views, style, size), sheet_only)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="photomaker")
+
+
+if __name__ == "__main__":
+    main()
