@@ -1,7 +1,7 @@
-"""A random SDXL pipeline and PhotoMaker adapter of a few hundred kilobytes, made in code, for tests of plumbing.
+"""A random SDXL pipeline and PhotoMaker adapter of a few megabytes, made in code, for tests of plumbing.
 
-`tiny_pipeline(folder)` and `tiny_adapter(folder)` write into `folder` what is not there yet and return the path, so that a
-session-wide temporary folder serves as a cache:
+`tiny_pipeline(folder)` and `tiny_adapter(folder)` write into `folder` what is not there yet and return the path, so
+that a session-wide temporary folder serves as a cache:
 
     @pytest.fixture(scope="session")
     def base(tmp_path_factory):
@@ -10,6 +10,7 @@ session-wide temporary folder serves as a cache:
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -26,9 +27,13 @@ VISION = {
 IMAGE_SIZE = 64
 LORA_RANK = 4
 
-WORDS = """a an the of in on with and at by for is his her img man woman boy girl old person photo portrait painting sketch
-watercolor pixel art wearing sunglasses glasses red blue green black cap hat shirt coat snow beach city park sea smiling
-drawing picture standing young hair best quality worst bad half body""".split()
+WORDS = [
+    "a", "an", "the", "of", "in", "on", "with", "and", "at", "by", "for", "is", "his", "her", "img", "man",
+    "woman", "boy", "girl", "old", "person", "photo", "portrait", "painting", "sketch", "watercolor", "pixel",
+    "art", "wearing", "sunglasses", "glasses", "red", "blue", "green", "black", "cap", "hat", "shirt", "coat",
+    "snow", "beach", "city", "park", "sea", "smiling", "drawing", "picture", "standing", "young", "hair", "best",
+    "quality", "worst", "bad", "half", "body",
+]  # fmt: skip
 
 
 def _byte_alphabet() -> list[str]:
@@ -39,7 +44,7 @@ def _byte_alphabet() -> list[str]:
 
 def _apply(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
     while True:
-        pairs = [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in ranks]
+        pairs = [pair for pair in itertools.pairwise(pieces) if pair in ranks]
         if not pairs:
             return pieces
         best = min(pairs, key=ranks.__getitem__)
@@ -74,6 +79,10 @@ def _write_tokenizer(folder: Path, pad: str) -> int:
     return len(vocabulary)
 
 
+def _is_embedding(name: str) -> bool:
+    return "embedding" in name and "patch" not in name and "linear" not in name
+
+
 def _randomise(module: torch.nn.Module, seed: int, attention_gain: float = 1.0) -> torch.nn.Module:
     """Weights large enough that prompts, photos and LoRA visibly change the output."""
     generator = torch.Generator().manual_seed(seed)
@@ -82,7 +91,7 @@ def _randomise(module: torch.nn.Module, seed: int, attention_gain: float = 1.0) 
             noise = torch.randn(parameter.shape, generator=generator)
             if "norm" in name or "layrnorm" in name:
                 parameter.copy_((1.0 if name.endswith("weight") else 0.0) + 0.1 * noise)
-            elif parameter.dim() == 1 or "embedding" in name and "patch" not in name and "linear" not in name:
+            elif parameter.dim() == 1 or _is_embedding(name):
                 parameter.copy_((0.05 if name.endswith("bias") else 0.5) * noise)
             else:
                 gain = attention_gain if "attn2" in name else 1.0

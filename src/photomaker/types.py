@@ -43,12 +43,21 @@ class Face:
 
 @dataclass(frozen=True)
 class Reference:
-    """One reference photo of a person: an upright RGB picture, its name and content hash, and the face chosen in it."""
+    """One reference photo of a person.
+
+    Attributes:
+        image: Upright RGB picture.
+        name: What to call it in messages.
+        sha256: Hash of the file it came from.
+        face: The face chosen in it.
+        mask: uint8 [height, width], 255 on the person, for methods that set the background aside.
+    """
 
     image: Image
     name: str = ""
     sha256: str = ""
     face: Face | None = None
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
 from photomaker.errors import WeightsError
+from photomaker.weights import read_metadata, read_tensors
 
 SECTIONS = ("id_encoder", "lora_weights")
 HEAD_WIDTH = 64  # of every CLIP image encoder; only needed where a file does not state its sizes
@@ -96,12 +97,10 @@ def read_adapter(
         WeightsError: The file is missing, truncated, no adapter, or has a number that is not finite.
     """
     if isinstance(source, Mapping):
-        content, config, name = source, {}, "the given weights"
+        flat, config, name = _flat(source), {}, "the given weights"
     else:
-        path = Path(source)
-        content, config = _read_file(path)
-        name = str(path)
-    id_encoder, lora = _sections(content, name)
+        flat, config, name = read_tensors(source), _read_config(Path(source)), str(source)
+    id_encoder, lora = (_section(flat, section, name) for section in SECTIONS)
     _check_finite({**id_encoder, **lora}, name)
     told = "v2" if any(key.startswith(V2_MARK) for key in id_encoder) else "v1"
     sizes = infer_sizes(id_encoder, name)
@@ -216,70 +215,37 @@ def _official_name(name: str) -> str:
     return f"unet.{attention}.processor.to_{part}_lora.{'down' if side == 'A' else 'up'}.weight"
 
 
-def _read_file(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    if not path.is_file():
-        raise WeightsError(
-            f"there is no adapter file {path}; give the path of a PhotoMaker .safetensors or .bin file"
-        )
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return _read_pickle(path), {}
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
+def _read_config(path: Path) -> dict[str, Any]:
+    """What the file notes of itself; empty for official files, which say nothing."""
+    noted = read_metadata(path).get("config", "{}") if path.suffix == ".safetensors" else "{}"
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{path} is damaged or no safetensors file ({error}); download or train it again"
-        ) from error
-    try:
-        config = json.loads(metadata.get("config", "{}"))
-    except json.JSONDecodeError as error:
+        return dict(json.loads(noted))
+    except (ValueError, TypeError) as error:
         raise WeightsError(f"the `config` noted in {path} is no JSON; export the adapter again") from error
-    return tensors, config
 
 
-def _read_pickle(path: Path) -> Mapping[str, Any]:
-    from pickle import UnpicklingError
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{path} is truncated or no plain weights file ({reason}); download it again"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise WeightsError(
-            f"{path} holds a {type(content).__name__}, no PhotoMaker adapter; give photomaker-v1.bin or the like"
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Loaded weights, with sections or already flat, under flat names."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        flat |= (
+            {f"{name}.{inner}": one for inner, one in value.items()}
+            if isinstance(value, Mapping)
+            else {name: value}
         )
-    return content
+    return flat
 
 
-def _sections(content: Mapping[str, Any], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    if all(isinstance(content.get(section), Mapping) for section in SECTIONS):
-        found = [dict(content[section]) for section in SECTIONS]
-    else:
-        found = [
-            {
-                key.removeprefix(f"{section}."): value
-                for key, value in content.items()
-                if key.startswith(f"{section}.")
-            }
-            for section in SECTIONS
-        ]
-    for section, tensors in zip(SECTIONS, found, strict=True):
-        if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-            names = ", ".join(sorted({str(key).split(".")[0] for key in content})[:5]) or "nothing"
-            raise WeightsError(
-                f"{source} is no PhotoMaker adapter: it has no `{section}` weights, but {names}"
-            )
-    return found[0], found[1]
+def _section(flat: Mapping[str, Any], section: str, source: str) -> dict[str, Tensor]:
+    found = {
+        name.removeprefix(f"{section}."): value
+        for name, value in flat.items()
+        if name.startswith(f"{section}.")
+    }
+    if not found or not all(isinstance(value, Tensor) for value in found.values()):
+        names = ", ".join(sorted({str(name).split(".")[0] for name in flat})[:5]) or "nothing"
+        raise WeightsError(f"{source} is no PhotoMaker adapter: it has no `{section}` weights, but {names}")
+    return found
 
 
 def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:

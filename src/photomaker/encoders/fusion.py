@@ -1,7 +1,8 @@
 """Stacked ID embedding: a photo's features fused with the class word's text features, in place of that word's tokens.
 
-Source: PhotoMaker, arXiv 2312.04461, section 3.2 ("Stacked ID Embedding"). There the sequence grows from L to L + N - 1
-tokens; here, as in the released code, the class token is repeated N times *before* the text encoders run and L stays 77.
+Source: PhotoMaker, arXiv 2312.04461, section 3.2 ("Stacked ID Embedding"). There the sequence grows from L to
+L + N - 1 tokens; here, as in the released code, the class token is repeated N times *before* the text encoders run
+and L stays 77.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class FuseModule(nn.Module):
         wanted = int(mask.sum(dim=1).max())
         if wanted > features.shape[1]:
             raise IdentityError(
-                f"the prompt has {wanted} class tokens for {features.shape[1]} ID features; expand it by the number of photos"
+                f"the prompt has {wanted} class tokens for {features.shape[1]} ID features; "
+                "expand it by the number of photos"
             )
         order = (mask.cumsum(dim=1) - 1)[mask]
         row = mask.nonzero()[:, 0]

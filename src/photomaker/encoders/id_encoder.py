@@ -24,7 +24,7 @@ FULL_SIZE: dict[str, Any] = {
 }
 
 
-def vision_config(**sizes: Any) -> CLIPVisionConfig:
+def vision_config(**sizes: int | str) -> CLIPVisionConfig:
     """Configuration of an ID encoder: the released one, with any of its sizes replaced.
 
     Args:
@@ -34,7 +34,7 @@ def vision_config(**sizes: Any) -> CLIPVisionConfig:
         A CLIP vision configuration that also holds `projection_dim_2`, the width of the second text encoder.
     """
     merged = FULL_SIZE | sizes
-    second = merged.pop("projection_dim_2")
+    second = int(merged.pop("projection_dim_2"))
     config = CLIPVisionConfig(**merged)
     config.projection_dim_2 = second
     return config

@@ -16,7 +16,7 @@ Mixing = Literal["blend", "proportion"]
 
 
 def active_features(identity: Identity) -> tuple[Tensor, Tensor]:
-    """Features [refs, D] (or [refs, tokens, D]) and weights [refs] of the photos that count, those of weight above 0."""
+    """Features [refs, D] (or [refs, tokens, D]) and weights [refs] of the photos of weight above 0."""
     features = identity.tensors["id_features"]
     weights = identity.tensors.get("weights", torch.ones(features.shape[0]))
     keep = weights > 0

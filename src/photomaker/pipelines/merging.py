@@ -1,8 +1,8 @@
 """Delayed merging: the identity enters an unchanged diffusers pipeline through hooks, from one denoising step on.
 
-No denoising loop is copied. The pipeline is given the text-only prompt; from the merge step on, a forward pre-hook on its
-UNet puts the stacked ID embedding (tokens and pooled) in the conditional rows. A ControlNet beside it gets the merged
-pooled embedding but keeps the text-only tokens, as in the official ControlNet pipeline.
+No denoising loop is copied. The pipeline is given the text-only prompt; from the merge step on, a forward pre-hook on
+its UNet puts the stacked ID embedding (tokens and pooled) in the conditional rows. A ControlNet beside it gets the
+merged pooled embedding but keeps the text-only tokens, as in the official ControlNet pipeline.
 
 Source: arXiv 2312.04461, section 3.2 (merging) and appendix B (delayed conditioning, after FastComposer).
 """
@@ -60,6 +60,11 @@ class DelayedMerging:
     def merging(self) -> bool:
         """Whether the denoising step that the next UNet call belongs to is past the merge step."""
         return self.calls // self.calls_per_step > self.start_merge_step
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps begun."""
+        return -(-self.calls // self.calls_per_step)
 
     @contextmanager
     def attached(self, unet: nn.Module, controlnet: nn.Module | None = None) -> Iterator[DelayedMerging]:

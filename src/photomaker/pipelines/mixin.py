@@ -26,11 +26,10 @@ from photomaker.encoders.preprocess import PhotoLike
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.pipelines.fitting import check_base, check_lora
 from photomaker.pipelines.merging import Conditioning, DelayedMerging
-from photomaker.prompts import TRIGGER, EncodedPrompts, encode
+from photomaker.prompts import TRIGGER, EncodedPrompts, Rows, encode_rows, expand_rows
 from photomaker.types import Identity
 
 ADAPTER_NAME = "photomaker"
-DEFAULT_STEPS = 50  # of every diffusers SDXL pipeline
 DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
 METHOD = "photomaker-"
 Photos = PhotoLike | Sequence[PhotoLike] | Sequence[Sequence[PhotoLike]]
@@ -82,7 +81,7 @@ class PhotoMakerMixin:
         subfolder: str = "",
         trigger_word: str = TRIGGER,
         pm_version: str | None = None,
-        **hub_options: Any,
+        **hub_options: object,
     ) -> None:
         """Load ID encoder and LoRA; an adapter loaded before is replaced, and stays if this fails.
 
@@ -123,7 +122,8 @@ class PhotoMakerMixin:
     def _install(self, adapter: AdapterFile, encoder: PhotoMakerIDEncoder, trigger_word: str) -> None:
         if ADAPTER_NAME in self._adapters():
             self.delete_adapters(ADAPTER_NAME)
-        self.load_lora_weights(dict(adapter.lora), adapter_name=ADAPTER_NAME)
+        state, alphas = self.lora_state_dict(dict(adapter.lora))
+        self.load_lora_into_unet(state, alphas, self.unet, adapter_name=ADAPTER_NAME, _pipeline=self)
         self.register_modules(id_encoder=encoder.to(self.unet.device, self.unet.dtype))
         self.trigger_word = trigger_word
         self.encoder_sha256 = adapter.encoder_sha256()
@@ -218,47 +218,52 @@ class PhotoMakerMixin:
 
     # ---- conditioning
 
-    def encode_id_prompts(
+    def expand_prompts(
         self,
         prompts: Sequence[str],
-        identities: Sequence[Identity],
+        copies: Sequence[int] | None = None,
         prompts_2: Sequence[str] | None = None,
-        clip_skip: int | None = None,
-    ) -> tuple[EncodedPrompts, Conditioning]:
-        """Text and people to the conditioning of both phases.
+    ) -> Rows:
+        """Prompts as token ids for both text encoders; no model runs.
 
         Args:
             prompts: One per row, with or without trigger.
-            identities: One per row.
+            copies: Class tokens that each row's photos take; None is 1.
             prompts_2: Other texts for the second text encoder.
-            clip_skip: As in diffusers.
-
-        Returns:
-            The encoded prompts (their `text_only` is the prompt before merging) and the rows after merging.
 
         Raises:
-            PromptError: See `photomaker.prompts`; or the photos do not fit into the prompt.
+            PromptError: See `photomaker.prompts`; or the photos do not fit into a prompt.
         """
         encoder = self._loaded_encoder()
-        people = [active_features(identity) for identity in identities]
-        copies = [len(features) * encoder.num_tokens for features, _ in people]
-        encoded = encode(
+        # a row without an identity needs one class token, whose encoding is then not used
+        wanted = [max(1, count) for count in copies or [1] * len(prompts)]
+        rows = expand_rows(
             prompts,
-            # a row without an identity needs one class token, whose encoding is then not used
-            [max(1, count) for count in copies],
+            wanted,
             (self.tokenizer, self.tokenizer_2),
-            (self.text_encoder, self.text_encoder_2),
             prompts_2,
             self.trigger_word,
             cut_first=encoder.version != "v1",
-            clip_skip=clip_skip,
-            device=self._execution_device,
-            convert=self.maybe_convert_prompt if hasattr(self, "maybe_convert_prompt") else None,
+            convert=getattr(self, "maybe_convert_prompt", None),
         )
-        _check_slots(encoded, copies, encoder)
-        active = torch.tensor([count > 0 for count in copies], device=encoded.embeds.device)
-        merged = self._fuse(encoded, people, active)
-        return encoded, Conditioning(merged, encoded.pooled, active)
+        _check_slots(rows, wanted, encoder)
+        return rows
+
+    def condition(
+        self, rows: Rows, identities: Sequence[Identity], clip_skip: int | None = None
+    ) -> Conditioning:
+        """The conditioning after merging.
+
+        Args:
+            rows: From `expand_prompts`, with as many copies as the identities have active photos times `num_tokens`.
+            identities: One per row.
+            clip_skip: As in diffusers.
+        """
+        encoders = (self.text_encoder, self.text_encoder_2)
+        encoded = encode_rows(rows, encoders, clip_skip, self._execution_device)
+        people = [active_features(identity) for identity in identities]
+        active = torch.tensor([len(features) > 0 for features, _ in people], device=encoded.embeds.device)
+        return Conditioning(self._fuse(encoded, people, active), encoded.pooled, active)
 
     def _fuse(self, encoded: EncodedPrompts, people: list[tuple[Tensor, Tensor]], active: Tensor) -> Tensor:
         encoder = self._loaded_encoder()
@@ -278,11 +283,11 @@ class PhotoMakerMixin:
         self,
         prompt: str | list[str] | None = None,
         prompt_2: str | list[str] | None = None,
-        *args: Any,
+        *args: Any,  # noqa: ANN401 - the stock pipeline's
         input_id_images: Photos | None = None,
         identity: Identity | Sequence[Identity] | None = None,
         start_merge_step: int | None = None,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ANN401 - the stock pipeline's
     ) -> Any:  # noqa: ANN401 - what the stock pipeline returns
         """Draw pictures; arguments other than these are the stock pipeline's.
 
@@ -305,31 +310,28 @@ class PhotoMakerMixin:
         Raises:
             PhotoMakerError: A child of it, one sentence on what was wrong, before any denoising.
         """
-        self._loaded_encoder()
         prompts = _rows(prompt, "prompt")
         prompts_2 = None if prompt_2 is None else _rows(prompt_2, "prompt_2")
         if prompts_2 is not None and len(prompts_2) != len(prompts):
             raise PromptError(
                 f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give as many"
             )
+        self.expand_prompts(prompts, prompts_2=prompts_2)  # a bad prompt is told before any model runs
         identities = self._identities(len(prompts), input_id_images, identity)
-        encoded, conditioning = self.encode_id_prompts(
-            prompts, identities, prompts_2, kwargs.get("clip_skip")
-        )
+        copies = [len(active_features(one)[0]) * self.num_tokens for one in identities]
+        rows = self.expand_prompts(prompts, copies, prompts_2)
+        conditioning = self.condition(rows, identities, kwargs.get("clip_skip"))
+        if start_merge_step is None:
+            start_merge_step = DEFAULT_MERGE_STEP[self._loaded_encoder().version]
+        repeated = conditioning.repeated(int(kwargs.get("num_images_per_prompt") or 1))
+        merging = DelayedMerging(repeated, start_merge_step, self.scheduler.order)
+        text, text_2 = ([row.text_only for row in own] for own in rows)
         kwargs |= _as_lists(kwargs, len(prompts))
-        merge_step = (
-            DEFAULT_MERGE_STEP[self._loaded_encoder().version]
-            if start_merge_step is None
-            else start_merge_step
-        )
-        count = int(kwargs.get("num_images_per_prompt") or 1)
-        merging = DelayedMerging(conditioning.repeated(count), merge_step, self.scheduler.order)
-        text_2 = None if prompts_2 is None else list(encoded.text_only_2)
         with merging.attached(self.unet, getattr(self, "controlnet", None)):
-            result = super().__call__(list(encoded.text_only), text_2, *args, **kwargs)  # type: ignore[misc]
+            result = super().__call__(text, text_2 if prompts_2 else None, *args, **kwargs)  # type: ignore[misc]
         if merging.calls and not merging.merged_steps and bool(conditioning.active.any()):
             warnings.warn(
-                f"start_merge_step {merge_step} is not below the last of the {merging.calls} steps, so the photos had no "
+                f"start_merge_step is {start_merge_step} and only {merging.steps} steps were run, so the photos had no "
                 "effect; give a smaller one",
                 stacklevel=2,
             )
@@ -440,16 +442,17 @@ def _fuse_both(
     return result
 
 
-def _check_slots(encoded: EncodedPrompts, copies: list[int], encoder: PhotoMakerIDEncoder) -> None:
-    counts = [mask.sum(dim=1).tolist() for mask in (encoded.class_tokens, encoded.class_tokens_2)]
-    for row, (wanted, one, two) in enumerate(zip(copies, *counts, strict=True)):
-        if wanted <= min(one, two):
+def _check_slots(rows: Rows, copies: Sequence[int], encoder: PhotoMakerIDEncoder) -> None:
+    for number, (wanted, first, second) in enumerate(zip(copies, *rows, strict=True), start=1):
+        room = min(first.slots, second.slots)
+        if wanted == room:
             continue
         sentence = (
-            f"the photos take {wanted} tokens and only {min(one, two)} fit behind the class word of prompt {row + 1}; "
+            f"the photos take {wanted} tokens and only {room} fit behind the class word of prompt {number}; "
             "move the class word forward or give fewer photos"
         )
-        if encoder.version != "v1" or one != two:
+        # the first official release leaves photos out, which works; where the encoders' halves differ it cannot
+        if encoder.version != "v1" or first.slots != second.slots:
             raise PromptError(sentence)
         warnings.warn(f"{sentence}; the last photos are left out", stacklevel=4)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 Convert = Callable[[str, Tokenizer], str]
+Rows = tuple[list[ExpandedPrompt], list[ExpandedPrompt]]
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,12 @@ class EncodedPrompts:
         pooled: [batch, P], the second encoder's pooled features of the expanded prompt.
         class_tokens: Bool [batch, length], true at the class tokens of the first encoder's sequence.
         class_tokens_2: The same for the second encoder; differs only where it got another text.
-        text_only: The prompts without trigger.
-        text_only_2: The second encoder's prompts without trigger.
     """
 
     embeds: Tensor
     pooled: Tensor
     class_tokens: Tensor
     class_tokens_2: Tensor
-    text_only: tuple[str, ...]
-    text_only_2: tuple[str, ...]
 
 
 def encode(
@@ -44,41 +41,43 @@ def encode(
     copies: Sequence[int],
     tokenizers: tuple[Tokenizer, Tokenizer],
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
-    prompts_2: Sequence[str] | None = None,
-    trigger: str = TRIGGER,
-    cut_first: bool = False,
     clip_skip: int | None = None,
     device: torch.device | str | None = None,
-    convert: Convert | None = None,
 ) -> EncodedPrompts:
-    """Expand and encode prompts.
-
-    Args:
-        prompts: One text per row, with or without trigger.
-        copies: Per row, photos times the tokens that each takes.
-        tokenizers: Both tokenizers; they are not changed.
-        text_encoders: Both text encoders.
-        prompts_2: Other texts for the second encoder; None gives it the same.
-        trigger: The trigger word.
-        cut_first: See `expand`.
-        clip_skip: Layers of the text encoders to leave out besides the last, as in diffusers.
-        device: Where the ids go; None takes the encoders' own.
-        convert: Replaces names of textual inversions by their tokens.
+    """Expand and encode prompts, both encoders reading the same text; see `expand_rows` and `encode_rows`.
 
     Raises:
         PromptError: See `parse` and `expand`; raised before any encoder runs.
     """
-    expanded = expand_rows(prompts, copies, tokenizers, prompts_2, trigger, cut_first, convert)
+    return encode_rows(expand_rows(prompts, copies, tokenizers), text_encoders, clip_skip, device)
+
+
+def encode_rows(
+    rows: Rows,
+    text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
+    clip_skip: int | None = None,
+    device: torch.device | str | None = None,
+) -> EncodedPrompts:
+    """Run both text encoders over expanded prompts.
+
+    Args:
+        rows: From `expand_rows`.
+        text_encoders: Both text encoders.
+        clip_skip: Layers of the text encoders to leave out besides the last, as in diffusers.
+        device: Where the ids go; None takes the encoders' own.
+
+    Returns:
+        Penultimate hidden states of both, side by side, and the second one's pooled features.
+    """
     embeds, pooled = [], None
-    for rows, encoder in zip(expanded, text_encoders, strict=True):
-        ids = torch.tensor([row.ids for row in rows], device=device or encoder.device)
+    for own, encoder in zip(rows, text_encoders, strict=True):
+        ids = torch.tensor([row.ids for row in own], device=device or encoder.device)
         output = encoder(ids, output_hidden_states=True)
         embeds.append(output.hidden_states[-2 if clip_skip is None else -(clip_skip + 2)])
         pooled = output[0]
     assert pooled is not None
-    masks = [torch.tensor([row.class_tokens for row in rows], device=pooled.device) for rows in expanded]
-    text = [tuple(row.text_only for row in rows) for rows in expanded]
-    return EncodedPrompts(torch.cat(embeds, dim=-1), pooled, masks[0], masks[1], text[0], text[1])
+    masks = [torch.tensor([row.class_tokens for row in own], device=pooled.device) for own in rows]
+    return EncodedPrompts(torch.cat(embeds, dim=-1), pooled, masks[0], masks[1])
 
 
 def expand_rows(
@@ -89,10 +88,20 @@ def expand_rows(
     trigger: str = TRIGGER,
     cut_first: bool = False,
     convert: Convert | None = None,
-) -> tuple[list[ExpandedPrompt], list[ExpandedPrompt]]:
-    """The text half of `encode`: rows for the first and for the second text encoder.
+) -> Rows:
+    """Expand prompts for the first and for the second text encoder.
 
-    The text-only prompt of a text that both encoders read is the first tokenizer's.
+    Args:
+        prompts: One text per row, with or without trigger.
+        copies: Per row, photos times the tokens that each takes.
+        tokenizers: Both tokenizers; they are not changed.
+        prompts_2: Other texts for the second encoder; None gives it the same.
+        trigger: The trigger word.
+        cut_first: See `expand`.
+        convert: Replaces names of textual inversions by their tokens.
+
+    Returns:
+        Rows for the first and rows for the second encoder.
 
     Raises:
         PromptError: See `parse` and `expand`.

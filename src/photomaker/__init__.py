@@ -1,0 +1,75 @@
+# ruff: noqa: F401 - the imports below are for type checkers only
+"""A few photos of a person in, new pictures of that person out, by stacked ID embedding (PhotoMaker).
+
+Public names are imported when they are first used, so that `import photomaker` is fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from photomaker.encoders import FuseModule, PhotoMakerIDEncoder, mix
+    from photomaker.errors import (
+        IdentityError,
+        OutputError,
+        PhotoError,
+        PhotoMakerError,
+        PromptError,
+        SettingsError,
+        WeightsError,
+    )
+    from photomaker.methods.photomaker import PhotoMaker
+    from photomaker.pipelines import (
+        PhotoMakerStableDiffusionXLAdapterPipeline,
+        PhotoMakerStableDiffusionXLControlNetPipeline,
+        PhotoMakerStableDiffusionXLImg2ImgPipeline,
+        PhotoMakerStableDiffusionXLInpaintPipeline,
+        PhotoMakerStableDiffusionXLPipeline,
+    )
+    from photomaker.studio import Engine
+    from photomaker.types import Face, Identity, Reference, Request, Sample, Sampling
+
+_PLACES = {
+    "photomaker.encoders": ("FuseModule", "PhotoMakerIDEncoder", "mix"),
+    "photomaker.errors": (
+        "IdentityError",
+        "OutputError",
+        "PhotoError",
+        "PhotoMakerError",
+        "PromptError",
+        "SettingsError",
+        "WeightsError",
+    ),
+    "photomaker.methods.photomaker": ("PhotoMaker",),
+    "photomaker.pipelines": (
+        "PhotoMakerStableDiffusionXLAdapterPipeline",
+        "PhotoMakerStableDiffusionXLControlNetPipeline",
+        "PhotoMakerStableDiffusionXLImg2ImgPipeline",
+        "PhotoMakerStableDiffusionXLInpaintPipeline",
+        "PhotoMakerStableDiffusionXLPipeline",
+    ),
+    "photomaker.studio": ("Engine",),
+    "photomaker.types": ("Face", "Identity", "Reference", "Request", "Sample", "Sampling"),
+}
+_MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 - the names are in _PLACES
+    *_MODULE_OF
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'photomaker' has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Public names, imported or not."""
+    return sorted({*globals(), *_MODULE_OF})

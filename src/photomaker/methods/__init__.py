@@ -1,0 +1,1 @@
+"""Personalisation methods, one per file, behind the interface of `methods.base`."""

@@ -1,0 +1,80 @@
+"""What every personalisation method does: photos to an identity, an identity and requests to pictures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+from photomaker.errors import PhotoError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from photomaker.types import Identity, Reference, Request
+
+
+class Need(Enum):
+    """What a method wants beside a picture and a prompt."""
+
+    FACE = "face"
+    STRUCTURE = "structure"
+    SCENE = "scene"
+    REGION = "region"
+    TUNING = "tuning"
+
+
+class Method(ABC):
+    """One personalisation method on one base model.
+
+    Attributes:
+        name: Name in the registry.
+        needs: What it wants beside pictures and prompts.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    @abstractmethod
+    def fit(self, references: Sequence[Reference]) -> Identity:
+        """Make an identity from photos of one person.
+
+        Args:
+            references: At least one photo.
+
+        Returns:
+            A value: no model is changed.
+
+        Raises:
+            PhotoError: There is no photo, or one lacks what the method needs; before any model runs.
+        """
+
+    @abstractmethod
+    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """Draw the person, one picture for each request, in their order.
+
+        Args:
+            identity: Made by `fit` of the same method and weights.
+            requests: Prompts and how to draw them; a picture depends on its own request only.
+
+        Raises:
+            IdentityError: The identity is of another method or other weights.
+            PromptError: A prompt cannot be used.
+        """
+
+    def check(self, references: Sequence[Reference]) -> None:
+        """Refuse references that cannot serve.
+
+        Raises:
+            PhotoError: There is none, or the method needs a face and one has none.
+        """
+        if not references:
+            raise PhotoError("no reference photo was given; give at least one photo of the person")
+        if Need.FACE in self.needs:
+            for number, reference in enumerate(references, start=1):
+                if reference.face is None:
+                    called = reference.name or f"number {number}"
+                    raise PhotoError(
+                        f"{self.name} needs a face in every photo and photo {called} has none; leave it out"
+                    )

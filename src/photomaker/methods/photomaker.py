@@ -1,0 +1,233 @@
+"""PhotoMaker: the person as stacked ID embedding in the place of the class word.
+
+Source: arXiv 2312.04461.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from PIL.Image import Image
+
+from photomaker.encoders import cut_out
+from photomaker.errors import PhotoError, SettingsError, WeightsError
+from photomaker.methods.base import Method
+from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
+from photomaker.types import Identity, Reference, Request, Sampling
+
+Background = Literal["keep", "grey"]
+BACKGROUNDS: tuple[Background, ...] = ("keep", "grey")
+BATCH_SIZE = 8
+# used where neither the request nor the adapter file says otherwise (official demo: style strength 20)
+GUIDANCE, MERGE = 5.0, 0.2
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a request that leaves it open gets; an adapter file may bring its own.
+
+    Attributes:
+        guidance: Classifier-free guidance scale.
+        merge: Share of the steps, 0..1, that use the text-only prompt.
+        background: "keep" encodes photos as they are, "grey" the person cut out on mid grey, where a reference has a
+            mask.
+    """
+
+    guidance: float = GUIDANCE
+    merge: float = MERGE
+    background: Background = "keep"
+
+    @classmethod
+    def noted(cls, config: Mapping[str, Any]) -> Defaults:
+        """Read them from the notes of an adapter file (key `defaults`)."""
+        given = {
+            name: value for name, value in config.get("defaults", {}).items() if name in cls.__annotations__
+        }
+        return cls(**given)
+
+
+class PhotoMaker(Method):
+    """PhotoMaker on a diffusers SDXL pipeline.
+
+    Args:
+        pipeline: A pipeline with a loaded adapter.
+        defaults: Settings for requests that leave them open; None takes those noted in the adapter file.
+        batch_size: Most pictures drawn at once.
+    """
+
+    name: ClassVar[str] = "photomaker"
+
+    def __init__(
+        self,
+        pipeline: PhotoMakerStableDiffusionXLPipeline,
+        defaults: Defaults | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        """Take the pipeline as it is."""
+        if batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        self.pipeline = pipeline
+        self.defaults = defaults or Defaults.noted(pipeline.adapter_notes)
+        self.batch_size = batch_size
+
+    @classmethod
+    def open(
+        cls,
+        base: str | os.PathLike[str] | None = None,
+        adapter: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> PhotoMaker:
+        """Load base model and adapter.
+
+        Args:
+            base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
+            adapter: Adapter file; None is the bundled one.
+            device: Where to compute; None is CUDA where there is one, else the CPU.
+            dtype: Precision of all models.
+
+        Raises:
+            WeightsError: A file is missing, altered, damaged, or does not fit the other.
+        """
+        base_path, adapter_path = _place(base, "base"), _place(adapter, "adapter/photomaker.safetensors")
+        if not Path(adapter_path).is_file():
+            raise WeightsError(
+                f"there is no adapter file {adapter_path}; give a PhotoMaker .safetensors or .bin file"
+            )
+        try:
+            pipeline = PhotoMakerStableDiffusionXLPipeline.from_pretrained(
+                base_path, torch_dtype=dtype, add_watermarker=False
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise WeightsError(
+                f"the base model {base_path} cannot be loaded ({reason}); give a diffusers SDXL folder"
+            ) from error
+        pipeline.load_photomaker_adapter(adapter_path)
+        pipeline.set_progress_bar_config(disable=True)
+        return cls(pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+    def fit(
+        self,
+        references: Sequence[Reference],
+        weights: Sequence[float] | None = None,
+        background: Background | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Identity:
+        """Make an identity from photos of one person.
+
+        Args:
+            references: At least one photo.
+            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
+            background: See `Defaults`; None takes the adapter's own.
+            notes: Added to the identity's notes, for example `class_word`.
+
+        Returns:
+            Identity with `id_features` [refs, D] and `weights` [refs].
+
+        Raises:
+            PhotoError: There is no photo.
+            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
+        """
+        self.check(references)
+        ground = background or self.defaults.background
+        if ground not in BACKGROUNDS:
+            raise SettingsError(f"background is {ground!r}; give one of {', '.join(BACKGROUNDS)}")
+        pictures = [self._picture(reference, ground) for reference in references]
+        told = {
+            "photos": [{"name": one.name, "sha256": one.sha256} for one in references],
+            "background": ground,
+        }
+        return self.pipeline.encode_identity(pictures, weights, told | dict(notes or {}))
+
+    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """Draw the person; requests alike in steps, guidance, merging and size are drawn together.
+
+        Every row has its own generator, seeded by its request, so that a picture does not depend on its companions.
+
+        Args:
+            identity: Made by `fit`, loaded, or mixed.
+            requests: One for each picture.
+
+        Returns:
+            RGB pictures in the order of the requests.
+
+        Raises:
+            IdentityError: The identity is of another method or ID encoder.
+            PromptError: A prompt has no class word, several triggers, or the class word too far back.
+        """
+        settled = [replace(request, sampling=self._settled(request.sampling)) for request in requests]
+        self.pipeline.expand_prompts(
+            [request.prompt for request in settled]
+        )  # bad prompts before any model runs
+        pictures: dict[int, Image] = {}
+        for places in self._batches(settled):
+            drawn = self._draw(identity, [settled[place] for place in places])
+            pictures |= dict(zip(places, drawn, strict=True))
+        return [pictures[place] for place in range(len(settled))]
+
+    def _settled(self, sampling: Sampling) -> Sampling:
+        guidance = self.defaults.guidance if sampling.guidance is None else sampling.guidance
+        merge = self.defaults.merge if sampling.merge is None else sampling.merge
+        size = self.pipeline.default_sample_size * self.pipeline.vae_scale_factor
+        return replace(
+            sampling,
+            guidance=guidance,
+            merge=merge,
+            width=sampling.width or size,
+            height=sampling.height or size,
+        )
+
+    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        groups: dict[object, list[int]] = {}
+        for place, request in enumerate(requests):
+            alike = (replace(request.sampling, seed=0), request.negative_prompt is None)
+            groups.setdefault(alike, []).append(place)
+        return [
+            places[start : start + self.batch_size]
+            for places in groups.values()
+            for start in range(0, len(places), self.batch_size)
+        ]
+
+    def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        sampling = requests[0].sampling
+        assert sampling.merge is not None
+        negative = (
+            None if requests[0].negative_prompt is None else [request.negative_prompt for request in requests]
+        )
+        result = self.pipeline(
+            [request.prompt for request in requests],
+            identity=identity,
+            negative_prompt=negative,
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance,
+            # this many steps are text-only; the pipeline wants the index of the last one
+            start_merge_step=min(round(sampling.merge * sampling.steps), sampling.steps - 1) - 1,
+            width=sampling.width,
+            height=sampling.height,
+            generator=[torch.Generator().manual_seed(request.sampling.seed) for request in requests],
+        )
+        return list(result.images)
+
+    @staticmethod
+    def _picture(reference: Reference, background: Background) -> Image:
+        if background == "keep" or reference.mask is None:
+            return reference.image
+        if not reference.mask.any():
+            raise PhotoError(
+                f"the person mask of photo {reference.name or '(unnamed)'} is empty; leave the photo out"
+            )
+        return cut_out(reference.image, reference.mask)
+
+
+def _place(given: str | os.PathLike[str] | None, part: str) -> str | os.PathLike[str]:
+    if given is not None:
+        return given
+    from photomaker.weights import bundled
+
+    return bundled(part)

@@ -1,0 +1,60 @@
+"""Names of what can be plugged in, resolved when they are used."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from photomaker.errors import SettingsError
+
+# kind -> name -> (place as "module:object", extra of the package that it needs)
+_PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
+    "method": {"photomaker": ("photomaker.methods.photomaker:PhotoMaker", None)},
+    "detector": {"bundled": ("photomaker.faces:BundledFaces", None)},
+    "recogniser": {"bundled": ("photomaker.faces:BundledRecogniser", None)},
+}
+
+
+def register(kind: str, name: str, place: str, extra: str | None = None) -> None:
+    """Make a plug-in known under a name.
+
+    Args:
+        kind: "method", "detector", "recogniser", or a new kind.
+        name: What users call it.
+        place: "module:object".
+        extra: The optional extra of the package that it needs, for the message where an import fails.
+    """
+    _PLACES.setdefault(kind, {})[name] = (place, extra)
+
+
+def names(kind: str) -> list[str]:
+    """Known names of a kind, sorted."""
+    return sorted(_PLACES.get(kind, {}))
+
+
+def find(kind: str, name: str) -> Any:  # noqa: ANN401 - whatever was registered
+    """Import what a name stands for.
+
+    Args:
+        kind: See `register`.
+        name: A known name.
+
+    Raises:
+        SettingsError: The name is unknown, or what it needs is not installed.
+    """
+    known = _PLACES.get(kind, {})
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names(kind)) or 'none'}"
+        raise SettingsError(f"there is no {kind} {name!r}; {hint}")
+    place, extra = known[name]
+    module, _, attribute = place.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ImportError as error:
+        if extra is None:
+            raise
+        raise SettingsError(
+            f"{kind} {name!r} needs {error.name or error}; install it with: pip install 'photomaker[{extra}]'"
+        ) from error
