@@ -217,7 +217,7 @@ class BaseRecipe(Recipe):
     ) -> None:
         self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
         self.noising = Noising(settings.diffusion)
-        use_plain_attention(parts.unet)
+        use_plain_attention(parts.unet, *parts.text_encoders)
         held_out = min(held_out, len(latents) // 4)
         self._rows = np.arange(len(latents) - held_out)
         self._held_out = np.arange(len(latents) - held_out, len(latents))

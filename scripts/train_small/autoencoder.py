@@ -1,0 +1,41 @@
+"""Train the small autoencoder.
+
+OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 scripts/train_small/autoencoder.py --data DATA --out OUT --steps 10000
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from train_small.common import run_stage, training_parser
+
+from photomaker.pipelines.autoencoder import SmallAutoencoder
+from photomaker.training.autoencoder import AutoencoderRecipe, AutoencoderSettings
+from photomaker.training.data import People
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    options = training_parser("Train the small autoencoder.", steps=10_000, batch=16)
+    options.add_argument("--lr", type=float, default=AutoencoderSettings.lr)
+    options.add_argument("--noise", type=float, default=AutoencoderSettings.noise)
+    options.add_argument("--channels", type=int, default=16, help="channels of the latents")
+    options.add_argument("--face-weight", type=float, default=AutoencoderSettings.face)
+    options.add_argument("--feature-weight", type=float, default=AutoencoderSettings.features)
+    return options
+
+
+def build(args: argparse.Namespace, data: People) -> AutoencoderRecipe:
+    """The recipe."""
+    settings = AutoencoderSettings(
+        lr=args.lr, noise=args.noise, face=args.face_weight, features=args.feature_weight
+    )
+    return AutoencoderRecipe(data, SmallAutoencoder(latent_channels=args.channels), settings)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(parser(), build))

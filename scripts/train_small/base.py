@@ -1,0 +1,68 @@
+"""Train the bundled base: text encoders and UNet on latents and captions.
+
+OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 scripts/train_small/base.py --data DATA --out OUT \
+    --autoencoder AE/export --tokenizers TOK/export --steps 30000
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from train_small.common import process_place, run_stage, training_parser
+
+from photomaker.pipelines.autoencoder import SmallAutoencoder
+from photomaker.training.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes
+from photomaker.training.data import People
+from photomaker.training.diffusion import DiffusionSettings
+from photomaker.training.latents import cached_latents
+from photomaker.training.tokenizer import load_tokenizers
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    options = training_parser("Train the bundled base.", steps=30_000, batch=24)
+    options.add_argument("--autoencoder", type=Path, required=True, help="export folder of the autoencoder")
+    options.add_argument("--tokenizers", type=Path, required=True, help="export folder of the tokenizers")
+    options.add_argument("--latents", type=Path, help="where latents are kept; default: out/latents")
+    options.add_argument("--blocks", default="96,128", help="UNet channels at 16 x 16, 8 x 8")
+    options.add_argument("--layers", type=int, default=1, help="residual blocks a resolution")
+    options.add_argument("--text", default="96,160", help="widths of the text encoders")
+    options.add_argument("--lr", type=float, default=BaseSettings.lr)
+    options.add_argument("--text-lr", type=float, default=BaseSettings.text_lr)
+    options.add_argument("--face-weight", type=float, default=DiffusionSettings.face, help="1 = off")
+    options.add_argument("--min-snr", type=float, default=DiffusionSettings.min_snr, help="0 = off")
+    options.add_argument("--no-zero-snr", action="store_true", help="keep SDXL's schedule as it is")
+    options.add_argument("--plain-captions", type=float, default=BaseSettings.plain_captions)
+    options.add_argument("--start", type=Path, help="diffusers folder whose weights to start from")
+    return options
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def build(args: argparse.Namespace, data: People) -> BaseRecipe:
+    """The recipe; latents are computed first where they are missing."""
+    diffusion = DiffusionSettings(zero_snr=not args.no_zero_snr, min_snr=args.min_snr, face=args.face_weight)
+    settings = BaseSettings(
+        lr=args.lr, text_lr=args.text_lr, plain_captions=args.plain_captions, diffusion=diffusion
+    )
+    if args.start:
+        parts = BaseParts.load(args.start)
+    else:
+        autoencoder = SmallAutoencoder.from_pretrained(args.autoencoder, torch_dtype=torch.float32)
+        first, second = _numbers(args.text)
+        sizes = BaseSizes(blocks=_numbers(args.blocks), layers=args.layers, text=(first, second))
+        parts = BaseParts.new(autoencoder, load_tokenizers(args.tokenizers), sizes, args.seed)
+    latents = cached_latents(parts.autoencoder, data, args.latents or args.out / "latents", *process_place())
+    return BaseRecipe(data, latents, parts, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(parser(), build))
