@@ -92,6 +92,11 @@ def test_ratio_of_means_is_undefined_over_a_ceiling_of_zero() -> None:
     assert np.isnan(metrics.ratio_of_means(np.array([1.0]), np.array([-1.0])))
 
 
+def test_a_floor_around_zero_counts_as_a_hundredth() -> None:
+    assert metrics.times_floor(np.array([0.6, 0.8]), np.array([0.1, 0.3])) == pytest.approx(3.5)
+    assert metrics.times_floor(np.array([0.5]), np.array([-0.2])) == pytest.approx(50)
+
+
 def test_prompt_accuracy_weighs_attributes_alike() -> None:
     correct, stated = np.array([[10.0, 0, 0], [8, 1, 0]]), np.array([[10.0, 1, 0], [10, 1, 0]])
     by_attribute = metrics.accuracy_by_attribute(correct, stated)
@@ -129,7 +134,12 @@ def test_bootstrap_agrees_with_scipys_percentile_interval() -> None:
 def test_bootstrap_repeats_with_its_seed_and_refuses_nonsense() -> None:
     data = np.random.default_rng(6).normal(size=20)
     assert metrics.bootstrap(np.mean, data, samples=50) == metrics.bootstrap(np.mean, data, samples=50)
-    for columns, options in (((), {}), ((data, data[:3]), {}), ((data,), {"samples": 0}), ((data,), {"level": 1})):
+    for columns, options in (
+        ((), {}),
+        ((data, data[:3]), {}),
+        ((data,), {"samples": 0}),
+        ((data,), {"level": 1}),
+    ):
         with pytest.raises(ValueError, match="give"):
             metrics.bootstrap(np.mean, *columns, **options)
 
@@ -140,7 +150,12 @@ def test_bootstrap_of_an_undefined_figure_is_undefined() -> None:
 
 
 def test_the_setting_chosen_is_the_likest_that_reaches_the_bar() -> None:
-    points = [Point(0, 3, 0.9, 0.8), Point(0.2, 3, 0.7, 0.95), Point(0.3, 3, 0.6, 0.97), Point(0.5, 3, 0.1, 0.99)]
+    points = [
+        Point(0, 3, 0.9, 0.8),
+        Point(0.2, 3, 0.7, 0.95),
+        Point(0.3, 3, 0.6, 0.97),
+        Point(0.5, 3, 0.1, 0.99),
+    ]
     assert metrics.choose(points, 0.93).merge == 0.2
     assert metrics.choose(points, 0.999).merge == 0.5
     with pytest.raises(SettingsError, match="at least one merge step"):

@@ -1,5 +1,5 @@
 """Metrics, the benchmark that uses them, and its report: what a personalisation method reaches, in figures.
 
-`metrics` holds pure functions of arrays, `prompts` the benchmark's prompts, `tasks` and `runner` make and measure
-pictures, `figures` turns measurements into figures with intervals, `report` and `plots` write them down.
+`metrics` holds pure functions of arrays, `prompts` the benchmark's prompts; `tasks` names pictures, `workshop`
+makes and measures them, `parts` turns measurements into figures, `report` and `plots` write them down.
 """

@@ -18,12 +18,16 @@ Bools = NDArray[np.bool_]
 Integers = NDArray[np.integer]
 
 
+LOWEST_FLOOR = 0.01
+"""Mean cosine with strangers below which a multiple of it would say nothing."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A figure with its bootstrap interval.
 
     Attributes:
-        value: The figure on all people; None where it is undefined (a ratio over a ceiling that is not positive).
+        value: The figure on all people; None where it is undefined (a ratio over what is not positive).
         low: Lower end of the interval; None where it is undefined.
         high: Upper end of the interval; None where it is undefined.
         people: How many people (or pairs) were resampled.
@@ -68,15 +72,17 @@ def cosine_matrix(first: Floats, second: Floats) -> Floats:
         ValueError: The arrays are not two-dimensional or differ in width.
     """
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:  # noqa: PLR2004
-        raise ValueError(f"embeddings have shapes {first.shape} and {second.shape}; give [n, width] and [m, width]")
+        raise ValueError(
+            f"embeddings have shapes {first.shape} and {second.shape}; give [n, width] and [m, width]"
+        )
     return _unit(first) @ _unit(second).T
 
 
 def mean_cosine(pictures: Floats, photos: Floats) -> Floats:
     """Mean cosine of each picture with a person's photos.
 
-    c_i = mean over j of cos(picture_i, photo_j), over the photos in which a face was found; a picture without a face
-    has c_i = 0, and so has every picture when no photo shows a face.
+    c_i = mean over j of cos(picture_i, photo_j), over the photos in which a face was found; a picture
+    without a face has c_i = 0, and so has every picture when no photo shows a face.
 
     Args:
         pictures: [n, width]; zero rows are pictures without a face.
@@ -97,8 +103,8 @@ def mean_cosine(pictures: Floats, photos: Floats) -> Floats:
 def copy_paste(pictures: Floats, references: Floats, unseen: Floats) -> Floats:
     """How much nearer pictures are to the photos they were made from than to other photos of the same person.
 
-    cp_i = mean cos(picture_i, references) - mean cos(picture_i, unseen photos). A method that has learned the person
-    has cp near 0; one that copies its references has a high cp.
+    cp_i = mean cos(picture_i, references) - mean cos(picture_i, unseen photos). A method that has learned the
+    person has cp near 0; one that copies its references has a high cp.
 
     Args:
         pictures: [n, width].
@@ -175,8 +181,8 @@ def stranger_cosine(pictures: Floats, galleries: Floats, person: int, classes: S
 def face_diversity(pictures: Floats) -> float:
     """Mean pairwise distance 1 - cos between pictures, over those with a face.
 
-    The paper's Face Div is the mean pairwise LPIPS of face crops; this is its cheap relative on recogniser embeddings,
-    so the two are not comparable.
+    The paper's Face Div is the mean pairwise LPIPS of face crops; this is its cheap relative on recogniser
+    embeddings, so the two are not comparable.
 
     Args:
         pictures: [n, width].
@@ -194,10 +200,18 @@ def face_diversity(pictures: Floats) -> float:
 def ratio_of_means(numerator: Floats, denominator: Floats) -> float:
     """Mean of one array over the mean of another; nan where the denominator's mean is not positive.
 
-    The ratio of means and not the mean of ratios: a person with a tiny ceiling would otherwise decide the figure.
+    The ratio of means and not the mean of ratios, where a person with a tiny ceiling would decide the figure.
     """
     below = float(np.mean(denominator))
     return float(np.mean(numerator)) / below if below > 0 else float("nan")
+
+
+def times_floor(likeness: Floats, floor: Floats) -> float:
+    """Mean likeness in multiples of the mean floor, where a floor below 0.01 counts as 0.01.
+
+    Cosines of strangers scatter around 0, where a plain ratio has no meaning; so this is never too high a multiple.
+    """
+    return float(np.mean(likeness)) / max(float(np.mean(floor)), LOWEST_FLOOR)
 
 
 def accuracy_by_attribute(correct: Floats, stated: Floats) -> Floats:
@@ -217,7 +231,7 @@ def accuracy_by_attribute(correct: Floats, stated: Floats) -> Floats:
 
 
 def prompt_accuracy(correct: Floats, stated: Floats) -> float:
-    """Mean over attributes of `accuracy_by_attribute`: each attribute counts the same, however often it is stated."""
+    """Mean over attributes of `accuracy_by_attribute`: each counts the same, however often it is stated."""
     return float(np.nanmean(accuracy_by_attribute(correct, stated)))
 
 
@@ -254,9 +268,13 @@ def bootstrap(
     """
     people = len(columns[0]) if columns else 0
     if people == 0 or any(len(column) != people for column in columns):
-        raise ValueError(f"arrays have lengths {[len(c) for c in columns]}; give one row a person, at least one")
+        raise ValueError(
+            f"arrays have lengths {[len(c) for c in columns]}; give one row a person, at least one"
+        )
     if samples < 1 or not 0 < level < 1:
-        raise ValueError(f"samples is {samples} and level is {level}; give 1 or more, and a share between 0 and 1")
+        raise ValueError(
+            f"samples is {samples} and level is {level}; give 1 or more, and a share between 0 and 1"
+        )
     rng = np.random.default_rng(seed)
     draws = np.empty(samples)
     for index in range(samples):
@@ -286,7 +304,9 @@ def choose(points: Sequence[Point], bar: float) -> Point:
     if not points:
         raise SettingsError("the sweep has no settings; give at least one merge step")
     good = [point for point in points if point.accuracy >= bar]
-    return max(good, key=lambda point: point.likeness) if good else max(points, key=lambda point: point.accuracy)
+    return (
+        max(good, key=lambda point: point.likeness) if good else max(points, key=lambda point: point.accuracy)
+    )
 
 
 def _unit(rows: Floats) -> Floats:

@@ -1,0 +1,1 @@
+"""The parts of the benchmark, one file each; every one takes a `Bench` and returns a `Part`."""

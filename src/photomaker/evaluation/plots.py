@@ -1,0 +1,124 @@
+"""Plots of a result and a sheet of its pictures, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from photomaker.errors import SettingsError
+
+SIZE = (6.4, 4.2)
+DPI = 120
+
+
+def check() -> None:
+    """Make sure that plots can be drawn, before hours are spent.
+
+    Raises:
+        SettingsError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as _  # noqa: F401
+    except ImportError as error:
+        raise SettingsError(
+            "matplotlib is not installed, so the benchmark cannot plot; run `pip install 'photomaker[eval]'`"
+        ) from error
+
+
+def plots(result: Mapping[str, Any]) -> dict[str, bytes]:
+    """Every plot that the result has data for: a short name, and a PNG file's bytes."""
+    detail = result["detail"]
+    drawn: dict[str, bytes] = {}
+    if detail.get("sweep"):
+        drawn["tradeoff"] = tradeoff(detail["sweep"], result["chosen"])
+    if detail.get("counts"):
+        drawn["photos"] = counts(detail["counts"])
+    if detail.get("mixing", {}).get("pairs"):
+        drawn["mixing"] = mixing(detail["mixing"], result["figures"])
+    return drawn
+
+
+def tradeoff(sweep: Mapping[str, Any], chosen: Mapping[str, Any]) -> bytes:
+    """Likeness against prompt accuracy over merge step and guidance; the chosen setting is ringed."""
+    figure, axes = _canvas("prompt accuracy", "cosine to unseen photos")
+    merges = [point for point in sweep["points"] if point["guidance"] is None]
+    scales = [point for point in sweep["points"] if point["guidance"] is not None]
+    for name, points, label in (("merge", merges, "merge step"), ("guidance", scales, "guidance")):
+        if points:
+            axes.plot([p["accuracy"] for p in points], [p["likeness"] for p in points], "o-", label=label)
+        for point in points:
+            axes.annotate(
+                f"{point[name]:g}",
+                (point["accuracy"], point["likeness"]),
+                xytext=(5, 5),
+                textcoords="offset points",
+            )
+    for point in sweep["points"]:
+        if (point["merge"], point["guidance"]) == (chosen["merge"], chosen["guidance"]):
+            axes.plot(
+                point["accuracy"], point["likeness"], "o", ms=16, mfc="none", mec="black", label="chosen"
+            )
+    axes.axhline(sweep["ceiling"], ls=":", color="grey", label="two real photos")
+    axes.set_title(f"{sweep['people']} people of the {sweep['split']} split")
+    axes.legend()
+    return _png(figure)
+
+
+def counts(found: Mapping[str, Any]) -> bytes:
+    """Likeness over the number of photos."""
+    figure, axes = _canvas("photos of the person", "cosine to unseen photos")
+    axes.plot(found["photos"], found["cosine"], "o-")
+    axes.set_xticks(found["photos"])
+    return _png(figure)
+
+
+def mixing(found: Mapping[str, Any], figures: Mapping[str, Any]) -> bytes:
+    """Likeness to A and to B over the weight of B, with intervals."""
+    figure, axes = _canvas("weight of B", "cosine to unseen photos")
+    for side, curve in (("a", found["to_a"]), ("b", found["to_b"])):
+        intervals = [figures[f"mixing_{weight:g}_to_{side}"] for weight in found["weights"]]
+        axes.plot(found["weights"], curve, "o-", label=f"to {side.upper()}")
+        axes.fill_between(
+            found["weights"], [one["low"] for one in intervals], [one["high"] for one in intervals], alpha=0.2
+        )
+    axes.set_title(f"{found['pairs']} pairs")
+    axes.legend()
+    return _png(figure)
+
+
+def sheet(rows: Sequence[Sequence[Image.Image]], size: int = 128, gap: int = 4) -> bytes:
+    """Pictures in rows on white, a JPEG-free PNG; rows may have different lengths."""
+    width = max(len(row) for row in rows)
+    canvas = Image.new("RGB", (width * (size + gap) + gap, len(rows) * (size + gap) + gap), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            canvas.paste(
+                picture.convert("RGB").resize((size, size)), (gap + x * (size + gap), gap + y * (size + gap))
+            )
+    data = io.BytesIO()
+    canvas.save(data, "PNG", optimize=True)
+    return data.getvalue()
+
+
+def _canvas(x: str, y: str) -> tuple[Any, Any]:
+    """An empty plot on the Agg canvas, without pyplot: nothing global is touched and no display is needed."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:  # noqa: ANN401 - matplotlib is not imported at module level
+    data = io.BytesIO()
+    # Without the version of matplotlib in the file, equal results give equal bytes.
+    figure.savefig(data, format="png", metadata={"Software": None})
+    return data.getvalue()

@@ -1,0 +1,347 @@
+"""Carries tasks out, in this process or in several, and keeps every result for a run that goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from PIL import Image
+
+from photomaker.errors import OutputError, PhotoError
+from photomaker.evaluation.judge import BundledJudge, Judge, Measured
+from photomaker.evaluation.references import FaceReferences
+from photomaker.evaluation.settings import DTYPES, BenchmarkSettings
+from photomaker.evaluation.tasks import Contexts, Photos, Pictures, Task, key
+from photomaker.evaluation.world import SyntheticWorld, World
+from photomaker.types import Identity, Reference, Request, Sampling
+from photomaker.weights import bundled, model_hash
+
+if TYPE_CHECKING:
+    from photomaker.methods.base import Method
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the tasks done and the tasks there are."""
+
+LABEL = "label_"
+
+
+def open_method(settings: BenchmarkSettings) -> Method:
+    """Open the method that is measured, by its name in the registry.
+
+    Raises:
+        PhotoMakerError: The method is unknown or its weights are not usable.
+    """
+    import torch
+
+    from photomaker import registry
+
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "bf16" if device.startswith("cuda") else "fp32"
+    return registry.find("method", settings.method).open(
+        base=settings.base, adapter=settings.adapter, device=device, dtype=getattr(torch, DTYPES[dtype])
+    )
+
+
+def mix_identities(parts: Sequence[tuple[Identity, float]]) -> Identity:
+    """A new person between several, photo by photo; see `photomaker.encoders.mixing.mix`."""
+    from photomaker.encoders.mixing import mix
+
+    return mix(parts, "blend")
+
+
+def model_hashes(settings: BenchmarkSettings) -> dict[str, str]:
+    """Hashes of base and adapter; a base that is no folder here is named instead.
+
+    Raises:
+        WeightsError: The bundled model, or the adapter named in the settings, is missing.
+    """
+    base = settings.base if settings.base is not None else bundled("base")
+    adapter = settings.adapter if settings.adapter is not None else bundled("adapter/photomaker.safetensors")
+    known = model_hash(base) if Path(base).exists() else str(base)
+    return {"base": known, "adapter": model_hash(adapter) if Path(adapter).exists() else str(adapter)}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """How a process gets what it works with: module-level functions, so that they reach other processes.
+
+    Attributes:
+        world: Opens the source of real photos.
+        judge: Opens what measures pictures.
+        references: Opens what prepares photos, with a person's name, for a method.
+        method: Opens the method.
+        mix: Mixes identities with their weights.
+        models: Hashes of the models behind the method: names to a few hexadecimal digits.
+    """
+
+    world: Callable[[], World] = SyntheticWorld
+    judge: Callable[[], Judge] = BundledJudge.open
+    references: Callable[[], Callable[[Sequence[Image.Image], str], list[Reference]]] = FaceReferences.open
+    method: Callable[[BenchmarkSettings], Method] = open_method
+    mix: Callable[[Sequence[tuple[Identity, float]]], Identity] = mix_identities
+    models: Callable[[BenchmarkSettings], Mapping[str, str]] = model_hashes
+
+
+@dataclass(frozen=True)
+class Made:
+    """Pictures of one task.
+
+    Attributes:
+        pictures: The pictures.
+        seconds: How long generating took; 0 for real ones.
+        refused: Whether the method could do nothing with the photos; the pictures are grey then.
+    """
+
+    pictures: list[Image.Image]
+    seconds: float = 0.0
+    refused: bool = False
+
+
+class Worker:
+    """Makes and measures the pictures of one task at a time; opens what it needs when it first needs it."""
+
+    def __init__(self, settings: BenchmarkSettings, tools: Tools) -> None:
+        """Open nothing yet."""
+        self._settings = settings
+        self._tools = tools
+
+    @cached_property
+    def world(self) -> World:
+        """Where real photos come from."""
+        return self._tools.world()
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Who measures."""
+        return self._tools.judge()
+
+    @cached_property
+    def prepare(self) -> Callable[[Sequence[Image.Image], str], list[Reference]]:
+        """Turns photos into references."""
+        return self._tools.references()
+
+    @cached_property
+    def method(self) -> Method:
+        """What is measured."""
+        return self._tools.method(self._settings)
+
+    def make(self, task: Task) -> Made:
+        """Make the pictures of a task."""
+        match task:
+            case Photos():
+                return Made(self.world.photos(task.person, task.role, task.count))
+            case Contexts():
+                states = [dict(pairs) for pairs in task.states]
+                made = [
+                    self.world.context(task.person, seed, stated, task.as_class)
+                    for seed, stated in zip(task.seeds, states, strict=True)
+                ]
+                return Made(made)
+            case Pictures():
+                return self._generate(task)
+
+    def measure(self, task: Task, path: Path) -> Path:
+        """Carry a task out and keep its result in a file."""
+        made = self.make(task)
+        measured = self.judge.measure(made.pictures)
+        # Nothing was drawn, so nothing that a prompt states can be seen, whatever a classifier says of plain grey.
+        arrays: dict[str, Any] = {
+            LABEL + name: np.full_like(words, "") if made.refused else words
+            for name, words in measured.labels.items()
+        }
+        if isinstance(task, Pictures):
+            arrays["pictures"] = np.stack([np.asarray(picture.convert("RGB")) for picture in made.pictures])
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=path.stem, suffix=".part", delete=False
+        ) as part:
+            np.savez_compressed(
+                part, embeddings=measured.embeddings, seconds=np.float64(made.seconds), **arrays
+            )
+        Path(part.name).replace(path)
+        return path
+
+    def identity(self, task: Pictures) -> Identity:
+        """The identity a task asks for, fitted or mixed."""
+        fitted = [self.method.fit(self._references(person, task.references)) for person in task.people]
+        return self._tools.mix(list(zip(fitted, task.weights, strict=True))) if task.weights else fitted[0]
+
+    def _references(self, person: int, count: int) -> list[Reference]:
+        return self.prepare(self.world.photos(person, "references", count), f"person {person}")
+
+    def _generate(self, task: Pictures) -> Made:
+        requests = [
+            Request(prompt, Sampling(steps=task.steps, guidance=task.guidance, merge=task.merge, seed=seed))
+            for prompt, seed in zip(task.prompts, task.seeds, strict=True)
+        ]
+        try:
+            identity = self.identity(task)
+        except PhotoError:
+            # A method that can do nothing with these photos has no likeness for them; the run goes on.
+            return Made([Image.new("RGB", (128, 128), (127, 127, 127))] * len(requests), refused=True)
+        start = time.perf_counter()
+        pictures = self.method.generate(identity, requests)
+        return Made(pictures, time.perf_counter() - start)
+
+
+class Workshop:
+    """Carries out lists of tasks. Used as a context manager, it ends its processes."""
+
+    def __init__(
+        self,
+        settings: BenchmarkSettings,
+        tools: Tools,
+        folder: Path,
+        fingerprint: str,
+        progress: Progress | None,
+    ) -> None:
+        """Prepare; `folder` keeps results and `fingerprint` stands for the models that make them."""
+        self._settings = settings
+        self._tools = tools
+        self._folder = folder
+        self._fingerprint = fingerprint
+        self._progress = progress or Bar()
+        self._pool: ProcessPoolExecutor | None = None
+        self._worker = Worker(settings, tools)
+        prepare(folder, keep=settings.resume)
+
+    def __enter__(self) -> Self:
+        """Set this process's threads, where it does the work itself."""
+        import torch
+
+        self._threads = torch.get_num_threads()
+        if self._settings.processes == 1:
+            torch.set_num_threads(self._settings.threads)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the other processes, without waiting for tasks that have not begun; give back the threads."""
+        import torch
+
+        torch.set_num_threads(self._threads)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def world(self) -> World:
+        """Where real photos come from, in this process."""
+        return self._worker.world
+
+    def measure(self, stage: str, tasks: Sequence[Task]) -> list[Measured]:
+        """Carry tasks out, as far as their results are not kept already.
+
+        Args:
+            stage: What is being done, for the progress bar.
+            tasks: The tasks.
+
+        Returns:
+            One measurement a task, in their order.
+
+        Raises:
+            PhotoMakerError: What the method raises for a mistake of the caller's.
+        """
+        missing = {self._path(task): task for task in tasks if not self._path(task).exists()}
+        done = len(tasks) - len(missing)
+        self._progress(stage, done, len(tasks))
+        for count, _ in enumerate(self._carry_out(missing), start=done + 1):
+            self._progress(stage, count, len(tasks))
+        self._progress(stage, len(tasks), len(tasks))
+        return [read(self._path(task)) for task in tasks]
+
+    def pictures(self, task: Task) -> list[Image.Image]:
+        """The pictures of a task that has been measured, or of real photos."""
+        if not isinstance(task, Pictures):
+            return self._worker.make(task).pictures
+        with np.load(self._path(task)) as file:
+            return [Image.fromarray(pixels) for pixels in file["pictures"]]
+
+    def _path(self, task: Task) -> Path:
+        return self._folder / f"{key(task, self._fingerprint)}.npz"
+
+    def _carry_out(self, missing: Mapping[Path, Task]) -> Iterator[Path]:
+        if self._settings.processes == 1:
+            yield from (self._worker.measure(task, path) for path, task in missing.items())
+            return
+        if missing and self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._settings.processes,
+                multiprocessing.get_context("spawn"),
+                _begin,
+                (self._settings, self._tools),
+            )
+        if self._pool is not None:
+            for finished in as_completed(
+                [self._pool.submit(_measure, task, path) for path, task in missing.items()]
+            ):
+                yield finished.result()
+
+
+def read(path: Path) -> Measured:
+    """Read a kept result."""
+    with np.load(path) as file:
+        labels = {name.removeprefix(LABEL): file[name] for name in file.files if name.startswith(LABEL)}
+        return Measured(file["embeddings"], labels, float(file["seconds"]))
+
+
+def prepare(folder: Path, *, keep: bool) -> None:
+    """Make the folder for results, and empty it unless what is there shall be kept.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.joinpath(".gitignore").write_text("*\n", encoding="utf-8")
+        for path in [] if keep else [*folder.glob("*.npz"), *folder.glob("*.part")]:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder}: {error.strerror}; choose another output folder"
+        ) from error
+
+
+class Bar:
+    """Progress as bars on the terminal, one a stage."""
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        self._bars: dict[str, object] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """See `Progress`."""
+        from tqdm import tqdm
+
+        bar = self._bars.setdefault(stage, tqdm(desc=stage, total=total, unit="person"))
+        assert isinstance(bar, tqdm)
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+
+_PROCESS: dict[str, Worker] = {}
+"""The worker of this process, where it is one of a pool's: a pool calls functions, not methods."""
+
+
+def _begin(settings: BenchmarkSettings, tools: Tools) -> None:
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    _PROCESS["worker"] = Worker(settings, tools)
+
+
+def _measure(task: Task, path: Path) -> Path:
+    return _PROCESS["worker"].measure(task, path)

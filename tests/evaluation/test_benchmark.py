@@ -1,0 +1,233 @@
+"""The whole benchmark on fakes whose true figures are known."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.evaluation.fakes import FACELESS, TOOLS, FakeMethod, FakeWorld, noise, vector_of
+
+from photomaker.errors import SettingsError
+from photomaker.evaluation import plots, report
+from photomaker.evaluation.bench import Bench, Part
+from photomaker.evaluation.benchmark import BenchmarkSettings, Result, run
+from photomaker.evaluation.metrics import Interval
+from photomaker.evaluation.parts import mixing
+from photomaker.evaluation.prompts import ATTRIBUTES
+from photomaker.evaluation.report import Bar
+from photomaker.evaluation.workshop import Workshop
+
+SMALL = BenchmarkSettings(
+    people=9,
+    gallery=15,
+    sweep_people=6,
+    pairs=3,
+    processes=1,
+    samples=50,
+    method="fake",
+    merges=(0.0, 0.2, 0.4),
+)
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    assert stage
+    assert 0 <= done <= total
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return run(replace(SMALL, out=tmp_path_factory.mktemp("out")), quiet, TOOLS)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(SMALL, Workshop(SMALL, TOOLS, tmp_path / "c", "models", quiet), 0.2, None)
+
+
+def test_everything_asked_for_is_in_the_json(result: Result) -> None:
+    found = json.loads(result.json.read_text())
+    assert found["schema"] == report.SCHEMA
+    heading = "name method command settings chosen machine versions models judge world seconds"
+    assert set(heading.split()) <= set(found)
+    wanted = {
+        "likeness", "likeness_cosine", "ceiling_cosine", "stranger_cosine", "likeness_over_stranger", "text_only",
+        "retrieval", "copy_paste", "prompt_accuracy", "prompt_accuracy_real", "likeness_1_photos", "likeness_4_photos",
+        "mixing_0.5_to_a", "age_accuracy", "gender_likeness", "face_diversity",
+    }  # fmt: skip
+    assert wanted <= set(found["figures"])
+    for name in wanted:
+        figure = found["figures"][name]
+        assert figure["low"] <= figure["value"] <= figure["high"], name
+        assert figure["people"] in (9, 3)
+    assert [row["figure"] for row in found["verdicts"]] == [
+        *(bar.figure for bar in report.BARS),
+        "counts",
+        "mixing",
+    ]
+    assert found["detail"]["cost"]["seconds_one"] >= 0
+    assert found["detail"]["cost"]["peak_memory_mib"] > 10
+
+
+def test_the_fakes_figures_are_what_they_were_built_to_be(result: Result) -> None:
+    figures = {name: found["value"] for name, found in result.document["figures"].items()}
+    assert figures["prompt_accuracy_real"] == 1
+    assert 0.6 < figures["likeness"] < 1
+    assert abs(figures["text_only_cosine"]) < 0.15
+    assert abs(figures["real_stranger_cosine"]) < 0.2
+    assert figures["retrieval_rate_real"] == 1
+    assert figures["age_accuracy_real"] == 1
+    assert result.document["detail"]["mixing"]["monotone"]
+    assert figures["copy_paste"] > figures["copy_paste_real"] - 0.05
+
+
+def test_the_person_without_a_face_in_the_photos_is_counted(result: Result) -> None:
+    faces = result.document["detail"]["faces"]
+    photo_prompts = 10
+    assert faces["generated_photos"] == {"pictures": 9 * photo_prompts * 2, "without_face": photo_prompts * 2}
+    assert faces["real_photos"]["without_face"] == 0
+
+
+def test_likeness_equals_a_straightforward_computation(bench: Bench) -> None:
+    grid = bench.generated.photos()
+    expected = []
+    world = FakeWorld()
+    for person in bench.people:
+        unseen = np.stack([vector_of(photo) for photo in world.photos(person, "unseen", SMALL.unseen)])
+        pictures = bench.workshop.pictures(bench.picture_task(person, bench.prompts, SMALL.seeds))
+        kept = [
+            pictures[2 * index + seed]
+            for index, prompt in enumerate(bench.prompts)
+            if prompt.is_photo
+            for seed in (0, 1)
+        ]
+        expected.append([np.mean([vector_of(picture) @ photo for photo in unseen]) for picture in kept])
+    assert np.allclose(grid.score(bench.likeness).reshape(len(bench.people), -1), expected, atol=1e-5)
+
+
+def test_prompt_accuracy_counts_only_what_is_stated(bench: Bench) -> None:
+    correct, stated = bench.real.accuracy(bench.classes)
+    hats = sum("hat" in prompt.states for prompt in bench.prompts)
+    column = ATTRIBUTES.index("hat")
+    assert stated[0, column] == hats * SMALL.seeds
+    assert np.array_equal(correct, stated)
+    labels = {name: np.where(words == "cap", "beret", words) for name, words in bench.real.labels.items()}
+    wrong, _ = replace(bench.real, labels=labels).accuracy(bench.classes)
+    assert np.all(stated[:, column] - wrong[:, column] == SMALL.seeds)
+
+
+def test_settings_are_chosen_by_the_sweep_on_other_people_and_then_used(result: Result) -> None:
+    sweep, chosen = result.document["detail"]["sweep"], result.document["chosen"]
+    assert sweep["split"] == "validation"
+    assert [point["merge"] for point in sweep["points"][:3]] == [0.0, 0.2, 0.4]
+    good = [point for point in sweep["points"][:3] if point["accuracy"] >= SMALL.accuracy_bar]
+    assert chosen["merge"] == max(good, key=lambda point: point["likeness"])["merge"] == 0.2
+    assert [point["merge"] for point in sweep["points"][3:]] == [0.2] * 3
+
+
+def test_given_settings_stay(tmp_path: Path) -> None:
+    settings = replace(SMALL, out=tmp_path, merge=0.4, guidance=2.0, parts=("sweep", "main"))
+    chosen = run(settings, quiet, TOOLS).document["chosen"]
+    assert (chosen["merge"], chosen["guidance"]) == (0.4, 2.0)
+
+
+def test_one_part_alone_writes_only_its_figures_and_a_second_run_generates_nothing(tmp_path: Path) -> None:
+    settings = replace(SMALL, out=tmp_path, parts=("main",), seeds=1)
+    first = run(settings, quiet, TOOLS)
+    assert "likeness_1_photos" not in first.document["figures"]
+    assert "sweep" not in first.document["detail"]
+    made, text = FakeMethod.generated, first.markdown.read_text()
+    second = run(settings, quiet, TOOLS)
+    assert FakeMethod.generated == made
+    assert second.document["figures"] == first.document["figures"]
+    assert re.sub("; .*minutes", "", second.markdown.read_text()) == re.sub("; .*minutes", "", text)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".cache",
+        "fake.json",
+        "fake.md",
+        "fake_pictures.png",
+    ]
+
+
+def test_other_weights_are_measured_afresh(tmp_path: Path) -> None:
+    settings = replace(SMALL, out=tmp_path, parts=("mixing",))
+    run(settings, quiet, TOOLS)
+    made = FakeMethod.generated
+    run(replace(settings, adapter="other"), quiet, TOOLS)
+    assert FakeMethod.generated > made
+
+
+def test_plots_are_pictures_and_the_page_shows_them(result: Result) -> None:
+    names = {path.name for path in result.plots}
+    assert names == {"fake_tradeoff.png", "fake_photos.png", "fake_mixing.png", "fake_pictures.png"}
+    for path in result.plots:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert min(picture.size) > 200
+    page = result.markdown.read_text()
+    assert all(f"]({name})" in page for name in names)
+
+
+def test_the_page_has_well_formed_tables_with_a_plain_yes_or_no(result: Result) -> None:
+    page = result.markdown.read_text()
+    for block in page.split("\n\n"):
+        if block.startswith("|"):
+            assert len({line.count("|") for line in block.splitlines()}) == 1, block
+    row = next(line for line in page.splitlines() if line.startswith("| retrieval of the person"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:4] == ["50 %", "80 %"]
+    assert set(cells[4:]) <= {"yes", "no"}
+    assert result.reached == all(row["reaches_must"] for row in result.document["verdicts"])
+
+
+def test_bars_look_the_right_way() -> None:
+    high, low = Bar("a", "a", 0.75, 0.9), Bar("b", "b", 0.08, 0.03, lower_is_better=True)
+    assert (high.reaches(0.8, 0.75), high.reaches(0.7, 0.75), high.reaches(None, 0.75)) == (
+        True,
+        False,
+        False,
+    )
+    assert (low.reaches(0.05, 0.08), low.reaches(0.1, 0.08)) == (True, False)
+
+
+def test_an_undefined_figure_is_written_as_such() -> None:
+    part = Part({"likeness": Interval(None, None, None, 3)}, {})
+    rows = report.verdicts(part)
+    assert rows[0]["value"] is None
+    assert rows[0]["reaches_must"] is False
+    assert '"value": null' in report.as_json({"figures": {"a": {"value": None}}})
+
+
+def test_json_refuses_what_json_does_not_know() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        report.as_json({"a": float("nan")})
+
+
+def test_pairs_are_of_one_class_and_everybody_is_in_one_pair_at_most() -> None:
+    classes = ["man", "woman", "man", "man", "woman", "girl", "man"]
+    pairs = mixing.pairs_of_a_class(classes, 10)
+    assert sorted(pairs) == [(0, 2), (1, 4), (3, 6)]
+    assert len(mixing.pairs_of_a_class(classes, 2)) == 2
+    assert {classes[first] for first, _ in mixing.pairs_of_a_class(classes, 2)} == {"man", "woman"}
+
+
+def test_without_matplotlib_the_run_says_so_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(SettingsError, match=r"photomaker\[eval\]"):
+        run(replace(SMALL, out=tmp_path), quiet, TOOLS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sheet_takes_rows_of_different_lengths() -> None:
+    picture = Image.new("RGB", (16, 16), "red")
+    data: dict[str, Any] = {"rows": plots.sheet([[picture, picture], [picture]], size=16, gap=2)}
+    assert data["rows"].startswith(b"\x89PNG")
+
+
+def test_the_fakes_tell_people_apart() -> None:
+    assert abs(float(noise(FACELESS) @ noise(FACELESS + 1))) < 0.9
