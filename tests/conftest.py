@@ -1,0 +1,41 @@
+"""What tests of several rooms share: the tiny random model, made once a session, and pictures of noise."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a mistaken look-up then fails at once
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_folder):
+    from tests.tiny import tiny_pipeline
+
+    return tiny_pipeline(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter_file(tiny_folder):
+    from tests.tiny import tiny_adapter
+
+    return tiny_adapter(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """Five pictures of different sizes that no two functions of them share."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    sizes = [(40, 40), (48, 36), (36, 52), (64, 40), (40, 64)]
+    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
