@@ -85,7 +85,7 @@ def load_network(path: Path, *kinds: type[ConfiguredNetwork]) -> ConfiguredNetwo
     try:
         network = by_name[architecture].from_values(config)
         network.load_state_dict(tensors)
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(
             f"the weights in {path} do not fit their own config; get the file again"
         ) from error
@@ -170,7 +170,7 @@ class ConvConfig:
 
     size: int = 96
     width: int = 128
-    channels: tuple[int, ...] = (48, 96, 144)
+    channels: tuple[int, ...] = (40, 80, 128)
     depths: tuple[int, ...] = (1, 2, 1)
 
 
@@ -215,7 +215,7 @@ class MixerConfig:
     width: int = 128
     patch: int = 8
     channels: int = 128
-    blocks: int = 8
+    blocks: int = 6
     token_hidden: int = 72
     channel_hidden: int = 288
 
