@@ -477,7 +477,7 @@ def _measure_pictures(faces: BundledFaces, data: Rows, rows: np.ndarray) -> dict
     return {**tally.figures(), "reported": reported / len(rows), "mask_iou": float(np.mean(mask_ious))}
 
 
-def main(
+def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
     data: Annotated[Path, typer.Option(help="Folder of the synthetic dataset.")],
     out: Annotated[Path, typer.Option(help="Folder of this training.")],
     people: Annotated[str, typer.Option(help="Range of people A:B to train on.")],

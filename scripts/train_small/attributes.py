@@ -2,6 +2,8 @@ r"""Train the attribute classifier that prompt accuracy is measured with.
 
     python scripts/train_small/attributes.py --data data/world --out runs/attributes \
         --people 0:8000 --val-people 8000:8400
+
+`torchrun --nproc-per-node 2` in place of `python` uses two cores.
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ def measure(
     return {**figures, "mean": float(np.mean(list(figures.values())))}
 
 
-def main(
+def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
     data: Annotated[Path, typer.Option(help="Folder of the synthetic dataset.")],
     out: Annotated[Path, typer.Option(help="Folder of this training.")],
     people: Annotated[str, typer.Option(help="Range of people A:B to train on.")],

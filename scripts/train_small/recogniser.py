@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,15 +68,36 @@ class IdentityHead(nn.Module):
         return self.scale * (cosines - margin * functional.one_hot(labels, len(self.people)))
 
 
+@dataclass(frozen=True)
+class Options:
+    """Numbers of a recogniser's training.
+
+    Attributes:
+        rate: Peak learning rate.
+        weight_decay: Weight decay of the network.
+        margin: CosFace margin in 0..1.
+        ramp: Steps over which the margin rises from 0.
+        other_styles: Share of the pictures that are no photos to train on.
+        validation: Data and range of people to measure on; None measures nothing.
+    """
+
+    rate: float = 2e-3
+    weight_decay: float = 0.05
+    margin: float = 0.3
+    ramp: int = 1000
+    other_styles: float = 0.15
+    validation: tuple[Rows, tuple[int, int]] | None = None
+
+
 class RecogniserRecipe(Recipe):
     """Trains on the photos of a range of people, and on some of their drawings."""
 
-    def __init__(self, data: Rows, network: FaceEmbedder, people: tuple[int, int], **options: Any) -> None:
-        """Keep data, network and the range; `options` are those of `_Options`."""
+    def __init__(self, data: Rows, network: FaceEmbedder, people: tuple[int, int], options: Options) -> None:
+        """Keep data, network, the range of people and the numbers."""
         self.name = network.architecture
         self.data, self.people = data, people
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.options = _Options(**options)
+        self.options = options
         self.head = IdentityHead(network.config.width, people[1] - people[0], data.factors.shape[1])
         self._rows = _chosen_rows(data, people, self.options.other_styles)
 
@@ -153,22 +175,6 @@ class RecogniserRecipe(Recipe):
             save_network(self.network, folder / "recogniser.safetensors")
 
 
-class _Options:
-    """Numbers of a recogniser's training."""
-
-    def __init__(
-        self,
-        rate: float = 2e-3,
-        weight_decay: float = 0.05,
-        margin: float = 0.3,
-        ramp: int = 1000,
-        other_styles: float = 0.15,
-        validation: tuple[Rows, tuple[int, int]] | None = None,
-    ) -> None:
-        self.rate, self.weight_decay, self.margin, self.ramp = rate, weight_decay, margin, ramp
-        self.other_styles, self.validation = other_styles, validation
-
-
 def _chosen_rows(data: Rows, people: tuple[int, int], other_styles: float) -> np.ndarray:
     """All photos of the people, and a share of their other pictures."""
     rows = rows_of_people(data, people)
@@ -238,7 +244,7 @@ def _auc(high: np.ndarray, low: np.ndarray) -> float:
     return float(below.mean() / 2 / max(1, len(low)))
 
 
-def main(
+def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
     data: Annotated[Path, typer.Option(help="Folder of the synthetic dataset.")],
     out: Annotated[Path, typer.Option(help="Folder of this training.")],
     people: Annotated[str, typer.Option(help="Range of people A:B to train on.")],
@@ -266,16 +272,14 @@ def main(
     torch.manual_seed(seed)
     world = WorldDataset.open(data)
     held_out = world if val_data is None else WorldDataset.open(val_data)
-    recipe = RecogniserRecipe(
-        world,
-        ARCHITECTURES[architecture](),
-        span(people),
+    options = Options(
         rate=rate,
         margin=margin,
         ramp=steps // 4,
         other_styles=other_styles,
         validation=(held_out, span(val_people)),
     )
+    recipe = RecogniserRecipe(world, ARCHITECTURES[architecture](), span(people), options)
     settings = TrainSettings(
         steps, batch_size, seed, warmup=min(300, steps // 10), ema_decay=0.998, clip=5.0, precision=precision,  # type: ignore[arg-type]
         save_every=save_every, log_every=50,
