@@ -1,0 +1,241 @@
+"""Recipe that teaches the ID encoder's image tower who is who, before the adapter is trained.
+
+Two teachers: the known identity factors of the synthetic people, to be regressed, and their names, by a margin loss
+(CosFace, arXiv 1801.09414). The regression makes the margin loss start about ten times sooner.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from photomaker.encoders.id_encoder import PhotoMakerIDEncoder, vision_config
+from photomaker.errors import WeightsError
+from photomaker.training.base import decayed_groups
+from photomaker.training.data import SIZE, People
+from photomaker.training.diffusion import use_plain_attention
+from photomaker.training.loop import Recipe
+from photomaker.training.photos import PhotoSettings, photo_tensor
+
+FILE = "id_tower.safetensors"
+
+
+@dataclass(frozen=True)
+class TowerSizes:
+    """Sizes of the image tower.
+
+    Attributes:
+        width: Hidden width, a multiple of 32.
+        layers: Transformer layers.
+        patch: Side of a patch in pixels, a divisor of 128.
+        mlp: Hidden width of the MLPs, as a multiple of the width.
+    """
+
+    width: int = 160
+    layers: int = 5
+    patch: int = 16
+    mlp: int = 3
+
+
+@dataclass(frozen=True)
+class TowerSettings:
+    """How the tower is trained.
+
+    Attributes:
+        lr: Peak learning rate.
+        weight_decay: AdamW's, on matrices.
+        margin: CosFace's margin.
+        scale: CosFace's scale.
+        factors: Weight of the factor regression.
+        names: Weight of the margin loss.
+        word: Weight of the class word's cross-entropy.
+        photos: Background and light.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.02
+    margin: float = 0.2
+    scale: float = 24.0
+    factors: float = 3.0
+    names: float = 0.3
+    word: float = 0.3
+    photos: PhotoSettings = field(default_factory=PhotoSettings)
+
+
+def tower_config(sizes: TowerSizes, text: tuple[int, int]) -> CLIPVisionConfig:
+    """Configuration of an ID encoder with this tower for text encoders of the widths `text`."""
+    return vision_config(
+        hidden_size=sizes.width,
+        intermediate_size=sizes.width * sizes.mlp,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=max(1, sizes.width // 32),
+        patch_size=sizes.patch,
+        image_size=SIZE,
+        projection_dim=text[0],
+        projection_dim_2=text[1],
+        hidden_act="gelu",
+    )
+
+
+def margin_loss(cosines: Tensor, names: Tensor, margin: float, scale: float) -> Tensor:
+    """CosFace: cross-entropy of scale * (cos - margin at the right name).
+
+    Args:
+        cosines: [batch, people].
+        names: Right column of each row [batch].
+        margin: Taken off the right cosine.
+        scale: Factor on all.
+
+    Returns:
+        A scalar. Source: arXiv 1801.09414, equation 4.
+    """
+    lowered = cosines - margin * functional.one_hot(names, cosines.shape[1])
+    return functional.cross_entropy(scale * lowered, names)
+
+
+class _Heads(nn.Module):
+    """What the tower is asked in training only."""
+
+    def __init__(self, width: int, factors: int, people: int, words: int) -> None:
+        super().__init__()
+        self.factors = nn.Linear(width, factors)
+        self.embedding = nn.Linear(width, 128, bias=False)
+        self.names = nn.Parameter(torch.randn(people, 128))
+        self.words = nn.Linear(width, words)
+
+    def cosines(self, pooled: Tensor) -> Tensor:
+        return functional.normalize(self.embedding(pooled).float(), dim=-1) @ functional.normalize(self.names, dim=-1).T
+
+
+class TowerRecipe(Recipe):
+    """Trains the image tower on photo-style pictures.
+
+    Args:
+        data: Pictures, masks, people and their factors.
+        config: From `tower_config`.
+        settings: How.
+        held_out: People kept for validation, the last ones.
+    """
+
+    name = "id tower"
+
+    def __init__(
+        self,
+        data: People,
+        config: CLIPVisionConfig,
+        settings: TowerSettings = TowerSettings(),  # noqa: B008 - frozen
+        held_out: int = 100,
+    ) -> None:
+        self.data, self.config, self.settings = data, config, settings
+        people = len(data.factors)
+        self.people = people - min(held_out, people // 4)
+        # The whole ID encoder is made, so that the tower's weights are initialised exactly as it would initialise them.
+        self.tower = PhotoMakerIDEncoder(config).vision_model
+        use_plain_attention(self.tower)
+        words = len(data.attribute_names["person_class"])
+        self.heads = _Heads(config.hidden_size, data.factors.shape[1], self.people, words)
+        photos = np.flatnonzero(data.is_photo)
+        self._rows = photos[data.person[photos] < self.people]
+        self._held_out = photos[data.person[photos] >= self.people]
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the tower and its heads."""
+        return {"tower": self.tower, "heads": self.heads}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return matrices and vectors of both."""
+        s = self.settings
+        return decayed_groups(self.tower, s.lr, s.weight_decay) + decayed_groups(self.heads, s.lr, s.weight_decay)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Photo-style pictures of the training people."""
+        return self._rows
+
+    def pooled(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """The tower's pooled features [batch, width] of changed photos."""
+        return self.tower(photo_tensor(self.data, rows, self.settings.photos, rng).to(self.device)).pooler_output
+
+    def loss(
+        self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Regress factors, tell names, tell class words."""
+        settings, pooled = self.settings, self.pooled(rows, rng)
+        names = torch.from_numpy(self.data.person[rows]).to(self.device)
+        words = torch.from_numpy(self.data.attributes["person_class"][rows]).to(self.device)
+        factors = torch.from_numpy(self.data.factors[self.data.person[rows]]).to(self.device)
+        regression = (self.heads.factors(pooled).float() - factors).square().mean()
+        cosines = self.heads.cosines(pooled)
+        margin = margin_loss(cosines, names, settings.margin, settings.scale)
+        word = functional.cross_entropy(self.heads.words(pooled).float(), words)
+        loss = settings.factors * regression + settings.names * margin + settings.word * word
+        right = (cosines.argmax(1) == names).float().mean()
+        return loss, {"factors": float(regression.detach()), "margin": float(margin.detach()),
+                      "word": float(word.detach()), "names_right": float(right)}  # fmt: skip
+
+    def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
+        """Find held-out people by their other photos; measure the factor error."""
+        rows = self._held_out
+        if len(rows) < 2:  # noqa: PLR2004 - one to ask, one to find
+            return {}
+        pooled = torch.cat([self.pooled(part, rng) for part in np.array_split(rows, len(rows) // 32 + 1)])
+        people = self.data.person[rows]
+        factors = torch.from_numpy(self.data.factors[people]).to(self.device)
+        error = (self.heads.factors(pooled).float() - factors).square().mean()
+        features = functional.normalize(self.heads.embedding(pooled).float(), dim=-1)
+        likeness = features @ features.T
+        likeness.fill_diagonal_(-2)
+        found = people[likeness.argmax(1).cpu().numpy()] == people
+        return {"nearest_right": float(found.mean()), "factors": float(error)}
+
+    def export(self, folder: Path) -> None:
+        """Write the tower's weights with the configuration."""
+        sizes = json.dumps({**self.config.to_dict(), "projection_dim_2": self.config.projection_dim_2}, default=str)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tower.state_dict().items()}
+        save_file(tensors, folder / FILE, metadata={"config": sizes})
+
+
+def load_tower(path: Path, encoder: CLIPVisionModelWithProjection) -> None:
+    """Put a trained tower into an ID encoder.
+
+    Args:
+        path: The export folder or its file.
+        encoder: An ID encoder of the same sizes; its image tower is overwritten.
+
+    Raises:
+        WeightsError: The file is missing or of other sizes.
+    """
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file():
+        raise WeightsError(f"there is no trained tower at {path}; run scripts/train_small/id_tower.py first")
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    try:
+        encoder.vision_model.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"the tower in {path} has other sizes than the ID encoder; train both with the same") from error
+
+
+def tower_sizes(path: Path) -> TowerSizes:
+    """Sizes of an exported tower.
+
+    Raises:
+        WeightsError: There is none.
+    """
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file():
+        raise WeightsError(f"there is no trained tower at {path}; run scripts/train_small/id_tower.py first")
+    with safe_open(path, framework="pt") as file:
+        values = json.loads(file.metadata()["config"])
+    width = values["hidden_size"]
+    return TowerSizes(width, values["num_hidden_layers"], values["patch_size"], values["intermediate_size"] // width)
