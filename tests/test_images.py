@@ -76,7 +76,10 @@ def test_a_truncated_picture_is_refused(kind):
 
 def test_damaged_bytes_never_raise_anything_else():
     rng = np.random.default_rng(1)
-    sources = [saved(Image.fromarray(ramp().astype(np.uint8)), kind) for kind in ("PNG", "JPEG", "TIFF", "GIF", "WEBP")]
+    sources = [
+        saved(Image.fromarray(ramp().astype(np.uint8)), kind)
+        for kind in ("PNG", "JPEG", "TIFF", "GIF", "WEBP")
+    ]
     for data in sources:
         for _ in range(60):
             damaged = bytearray(data)
@@ -91,14 +94,24 @@ def test_damaged_bytes_never_raise_anything_else():
 
 def test_postscript_is_never_run():
     with pytest.raises(PhotoError):
-        images.read_photo(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n", "a.eps")
+        images.read_photo(
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\nshowpage\n", "a.eps"
+        )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation):
     upright = Image.new("RGB", (40, 20), "black")
     upright.paste("red", (0, 0, 20, 10))
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose that makes the stored picture of each orientation
+    undo = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # Transpose that makes the stored picture of each orientation
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -108,7 +121,9 @@ def test_exif_orientation_is_applied(orientation):
 
 
 def test_cmyk_keeps_its_colour():
-    image = images.read_photo(saved(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG", quality=95), "c.jpg").image
+    image = images.read_photo(
+        saved(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG", quality=95), "c.jpg"
+    ).image
     red, green, blue = np.asarray(image)[16, 16].astype(int)
     assert red > 240
     assert max(green, blue) < 15
@@ -136,7 +151,9 @@ def test_sixteen_bit_colour():
 
 @pytest.mark.parametrize(("top", "expected"), [(1.0, 255), (255.0, 255), (0.5, 128)])
 def test_floating_point_pictures(top, expected):
-    image = images.read_photo(saved(Image.fromarray(np.full((32, 32), top, np.float32)), "TIFF"), "f.tif").image
+    image = images.read_photo(
+        saved(Image.fromarray(np.full((32, 32), top, np.float32)), "TIFF"), "f.tif"
+    ).image
     assert abs(int(np.asarray(image)[0, 0, 0]) - expected) <= 1
 
 
@@ -149,7 +166,9 @@ def transparent(mode: str) -> Image.Image:
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_what_is_transparent_lies_on_white(mode):
     data = saved(transparent(mode), "TIFF" if mode == "PA" else "PNG") if mode != "PA" else None
-    image = images.read_photo(data, "t.png").image if data else images.to_rgb(transparent("RGBA").convert("PA"))
+    image = (
+        images.read_photo(data, "t.png").image if data else images.to_rgb(transparent("RGBA").convert("PA"))
+    )
     assert image.mode == "RGB"
     assert tuple(np.asarray(image)[5, 30]) == (255, 255, 255)
 
@@ -163,7 +182,9 @@ def test_palette_transparency_lies_on_white():
     assert tuple(np.asarray(image)[5, 5]) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "LA", "I;16", "I", "F"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "LA", "I;16", "I", "F"]
+)
 def test_any_mode_becomes_rgb(mode):
     source = Image.new(mode, (32, 24))
     assert images.to_rgb(source).mode == "RGB"
@@ -174,7 +195,9 @@ def test_any_mode_becomes_rgb(mode):
 def test_an_animation_gives_its_first_frame_and_a_note(kind):
     first, second = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
     lossless = {"lossless": True} if kind == "WEBP" else {}
-    photo = images.read_photo(saved(first, kind, save_all=True, append_images=[second], **lossless), "move.gif")
+    photo = images.read_photo(
+        saved(first, kind, save_all=True, append_images=[second], **lossless), "move.gif"
+    )
     assert "move.gif holds 2 pictures; only the first is used" in photo.notes
     assert tuple(np.asarray(photo.image)[9, 9]) == pytest.approx((255, 0, 0), abs=3)
 
@@ -201,7 +224,10 @@ def test_a_folder_is_listed_by_name_and_without_what_is_no_picture(tmp_path):
 def test_files_keep_their_order(tmp_path):
     for name in ("b.png", "a.png"):
         (tmp_path / name).touch()
-    assert [path.name for path in images.list_photos([tmp_path / "b.png", tmp_path / "a.png"])] == ["b.png", "a.png"]
+    assert [path.name for path in images.list_photos([tmp_path / "b.png", tmp_path / "a.png"])] == [
+        "b.png",
+        "a.png",
+    ]
 
 
 def test_nothing_missing_and_empty_are_told_apart(tmp_path):
@@ -237,7 +263,9 @@ def test_a_strip_wants_a_label_for_each():
 
 
 def test_metadata_survives_the_file(tmp_path):
-    path = images.save_png(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "a wömän img", "seed": "7"})
+    path = images.save_png(
+        Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "a wömän img", "seed": "7"}
+    )
     with Image.open(path) as image:
         image.load()
         assert image.text["prompt"] == "a wömän img"

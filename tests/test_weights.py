@@ -17,7 +17,11 @@ from photomaker.errors import WeightsError
 def bundle(tmp_path, monkeypatch):
     """A bundled model of three small files."""
     root = tmp_path / "small"
-    files = {"base/unet/model.bin": b"unet", "base/model_index.json": b"{}", "adapter/photomaker.safetensors": b"adapter"}
+    files = {
+        "base/unet/model.bin": b"unet",
+        "base/model_index.json": b"{}",
+        "adapter/photomaker.safetensors": b"adapter",
+    }
     listing = {}
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +53,7 @@ def test_a_missing_file_is_refused(bundle):
 
 def test_a_part_that_is_not_listed_is_refused_even_if_it_is_there(bundle):
     (bundle / "extra.bin").write_bytes(b"?")
-    with pytest.raises(WeightsError, match="no part 'extra.bin' .it has adapter, base"):
+    with pytest.raises(WeightsError, match=r"no part 'extra.bin' .it has adapter, base"):
         weights.bundled("extra.bin")
     with pytest.raises(WeightsError, match="no part 'bas'"):
         weights.bundled("bas")
@@ -107,7 +111,9 @@ def test_the_hash_of_a_large_file_sees_its_size_and_both_ends(tmp_path, monkeypa
 def test_both_layouts_of_an_adapter_read_the_same(tmp_path):
     tensors = {"id_encoder": {"a.weight": torch.ones(2)}, "lora_weights": {"b": torch.zeros(3)}}
     torch.save(tensors, tmp_path / "a.bin")
-    save_file({"id_encoder.a.weight": torch.ones(2), "lora_weights.b": torch.zeros(3)}, tmp_path / "a.safetensors")
+    save_file(
+        {"id_encoder.a.weight": torch.ones(2), "lora_weights.b": torch.zeros(3)}, tmp_path / "a.safetensors"
+    )
     for name in ("a.bin", "a.safetensors"):
         sections = weights.read_sections(tmp_path / name)
         assert set(sections) == {"id_encoder", "lora_weights"}

@@ -47,7 +47,7 @@ def table(
     """
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        drawn.add_column(column, justify="right" if column in numbers else "left")
+        drawn.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*map(Text, row))
     Console(highlight=False).print(drawn)

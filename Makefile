@@ -1,0 +1,63 @@
+# Two commands are all that a newcomer needs: `make demo` and `make test`.
+# Settings: PYTHON (which python3), EXTRAS (what is installed), N (test processes).
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+N ?= 2
+PIP_FIND_LINKS ?=
+
+# uv does not read pip's configuration, so a local folder of wheels is handed on to it; an empty one is harmless.
+INSTALL = UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup setup-dev lint format train-small evaluate pack clean
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+demo: $(VENV)/core.stamp ## make a gallery of two bundled people
+	@$(BIN)/photomaker demo --out out/gallery.png
+	@echo "the gallery is in $(CURDIR)/out/gallery.png"
+
+test: $(VENV)/dev.stamp lint ## ruff, mypy and the tests
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(N) -q
+
+lint: $(VENV)/dev.stamp ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## lay out the code
+	$(BIN)/ruff format .
+
+setup: $(VENV)/core.stamp ## install what `photomaker` needs into .venv
+
+setup-dev: $(VENV)/dev.stamp ## install what tests, training and evaluation need as well
+
+train-small: $(VENV)/dev.stamp ## train the bundled model from scratch; goes on where it stopped
+	$(BIN)/python scripts/train_small/run.py
+
+evaluate: $(VENV)/dev.stamp ## measure the bundled model; writes benchmarks/
+	$(BIN)/photomaker evaluate
+
+pack: $(VENV)/dev.stamp ## write the manifest of the bundled weights and check their size
+	$(BIN)/python scripts/pack_assets.py
+
+clean: ## remove what the tools left
+	rm -rf out .pytest_cache .ruff_cache .mypy_cache build dist
+
+$(VENV)/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "photomaker needs Python 3.11 or later as '$(PYTHON)'; install it, or name another: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "this Python has no venv; install it first: sudo apt install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/core.stamp: pyproject.toml constraints.txt | $(VENV)/bin/uv
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/uv
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/core.stamp

@@ -1,0 +1,56 @@
+"""The photos of a sitting."""
+
+import pytest
+from tests.studio.fakes import FakeDetector, save
+
+from photomaker.errors import PhotoError
+from photomaker.faces import Segmenter
+from photomaker.studio.photos import choose_faces, read_photos
+
+
+def sitting(tmp_path, *counts, detector=None):
+    for place, count in enumerate(counts):
+        save(tmp_path / f"{place}.png", faces=count)
+    return choose_faces(read_photos([tmp_path]), detector or FakeDetector())
+
+
+def test_a_photo_without_a_face_is_left_out_with_a_note(tmp_path):
+    found = sitting(tmp_path, 1, 0, 1)
+    assert [one.name for one in found.references] == ["0.png", "2.png"]
+    assert found.notes == ("1.png shows no face that could be found and is left out",)
+
+
+def test_all_without_a_face_is_an_error_that_names_them(tmp_path):
+    with pytest.raises(PhotoError, match=r"no face was found in 0\.png, 1\.png"):
+        sitting(tmp_path, 0, 0)
+
+
+def test_of_several_faces_the_largest_is_used_with_a_note(tmp_path):
+    found = sitting(tmp_path, 3)
+    assert found.references[0].face.box == (0.0, 0.0, 12.0, 12.0)
+    assert found.notes == ("0.png shows 3 faces; the largest is used",)
+
+
+def test_without_a_detector_photos_are_used_as_they_are(tmp_path):
+    save(tmp_path / "a.png", faces=0)
+    found = choose_faces(read_photos([tmp_path]), None)
+    assert found.references[0].face is None
+    assert found.references[0].sha256
+
+
+def test_a_backend_that_can_gives_the_mask_of_the_person(tmp_path):
+    import numpy as np
+
+    class Cutter(FakeDetector, Segmenter):
+        def person_mask(self, image, face):
+            return np.full((image.height, image.width), 255, np.uint8)
+
+    assert sitting(tmp_path, 1, detector=Cutter()).references[0].mask.shape == (64, 64)
+    assert sitting(tmp_path, 1).references[0].mask is None
+
+
+def test_a_damaged_photo_is_named(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    with pytest.raises(PhotoError, match=r"b\.png"):
+        read_photos([tmp_path])
