@@ -14,8 +14,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from train_small.common import process_place, run_stage, training_parser
-
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.training.adapter import AdapterRecipe, AdapterSettings
 from photomaker.training.base import BaseParts
@@ -23,6 +21,7 @@ from photomaker.training.data import People
 from photomaker.training.diffusion import DiffusionSettings
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
 from photomaker.training.latents import cached_latents
+from train_small.common import process_place, run_stage, training_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +53,9 @@ def build(args: argparse.Namespace, data: People) -> AdapterRecipe:
         plain_captions=args.plain_captions,
         text_only=args.text_only,
         masked=args.masked,
-        diffusion=DiffusionSettings(zero_snr=not args.no_zero_snr, min_snr=args.min_snr, face=args.face_weight),
+        diffusion=DiffusionSettings(
+            zero_snr=not args.no_zero_snr, min_snr=args.min_snr, face=args.face_weight
+        ),
     )
     parts = BaseParts.load(args.base)
     first, second = (encoder.config.hidden_size for encoder in parts.text_encoders)

@@ -11,11 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from train_small.common import run_stage, training_parser
-
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.autoencoder import AutoencoderRecipe, AutoencoderSettings
 from photomaker.training.data import People
+from train_small.common import run_stage, training_parser
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,14 +14,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from train_small.common import process_place, run_stage, training_parser
-
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes
 from photomaker.training.data import People
 from photomaker.training.diffusion import DiffusionSettings
 from photomaker.training.latents import cached_latents
 from photomaker.training.tokenizer import load_tokenizers
+from train_small.common import process_place, run_stage, training_parser
 
 
 def parser() -> argparse.ArgumentParser:

@@ -24,11 +24,17 @@ def open_people(folder: str) -> People:
     return WorldDataset.open(Path(folder))
 
 
-def training_parser(description: str, steps: int, batch: int, precision: str = "bf16") -> argparse.ArgumentParser:
+def training_parser(
+    description: str, steps: int, batch: int, precision: str = "bf16"
+) -> argparse.ArgumentParser:
     """The options that every stage has."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--data", required=True, help="folder of the synthetic training people")
-    parser.add_argument("--out", type=Path, required=True, help="folder of this training; the result is in out/export")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of this training; the result is in out/export"
+    )
     parser.add_argument("--steps", type=int, default=steps, help="optimiser steps in all")
     parser.add_argument("--batch", type=int, default=batch, help="rows a step and process")
     parser.add_argument("--seed", type=int, default=0)
@@ -41,7 +47,9 @@ def training_parser(description: str, steps: int, batch: int, precision: str = "
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--keep", type=int, default=2, help="checkpoints kept")
     parser.add_argument("--fresh", action="store_true", help="start again instead of going on")
-    parser.add_argument("--export-only", action="store_true", help="export from the newest checkpoint, train nothing")
+    parser.add_argument(
+        "--export-only", action="store_true", help="export from the newest checkpoint, train nothing"
+    )
     return parser
 
 
@@ -77,6 +85,7 @@ def run_stage(parser: argparse.ArgumentParser, build: Build, argv: list[str] | N
         # Denormal numbers, which appear in optimiser states, are many times slower on a CPU.
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
+    torch.manual_seed(args.seed)
     try:
         recipe = build(args, open_people(args.data))
         count = {name: sum(p.numel() for p in m.parameters()) for name, m in recipe.modules().items()}

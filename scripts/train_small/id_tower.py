@@ -11,10 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from train_small.common import run_stage, training_parser
-
 from photomaker.training.data import People
 from photomaker.training.id_tower import TowerRecipe, TowerSettings, TowerSizes, tower_config
+from train_small.common import run_stage, training_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--mlp", type=int, default=TowerSizes.mlp)
     options.add_argument("--lr", type=float, default=TowerSettings.lr)
     options.add_argument("--names", type=float, default=TowerSettings.names, help="weight of the margin loss")
-    options.add_argument("--factors", type=float, default=TowerSettings.factors, help="weight of the regression")
+    options.add_argument(
+        "--factors", type=float, default=TowerSettings.factors, help="weight of the regression"
+    )
     return options
 
 

@@ -15,10 +15,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from train_small.common import open_people
-
 from photomaker.training.data import People
 from photomaker.training.tokenizer import build_tokenizers, save_tokenizers
+from train_small.common import open_people
 
 
 def captions(data: People, count: int, seed: int) -> Iterator[str]:
@@ -32,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     """Train and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="gets export/tokenizer and export/tokenizer_2")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="gets export/tokenizer and export/tokenizer_2"
+    )
     parser.add_argument("--captions", type=int, default=50_000)
     parser.add_argument("--vocabulary", type=int, default=1536, help="largest vocabulary")
     parser.add_argument("--seed", type=int, default=0)

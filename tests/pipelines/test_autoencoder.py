@@ -14,7 +14,11 @@ from photomaker.pipelines.autoencoder import FACTOR, SmallAutoencoder
 def tiny() -> SmallAutoencoder:
     torch.manual_seed(0)
     return SmallAutoencoder(
-        latent_channels=4, encoder_widths=(8, 8), encoder_blocks=(1, 1), decoder_widths=(8, 8), decoder_blocks=(1, 1)
+        latent_channels=4,
+        encoder_widths=(8, 8),
+        encoder_blocks=(1, 1),
+        decoder_widths=(8, 8),
+        decoder_blocks=(1, 1),
     ).eval()
 
 

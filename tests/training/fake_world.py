@@ -24,11 +24,11 @@ class FakeWorld:
         self.landmarks = np.zeros((count, 5, 2), dtype=np.float32)
         offsets = np.array([[-12, -8], [12, -8], [0, 2], [-8, 14], [8, 14]], dtype=np.float32)
         for row in range(count):
-            x, y = rng.integers(48, 80, 2)
+            x, y = (int(v) for v in rng.integers(48, 80, 2))
             self.images[row, y - 32 : y + 32, x - 28 : x + 28] = colours[self.person[row]]
             self.masks[row, y - 32 : y + 32, x - 28 : x + 28] = 255
             self.boxes[row] = (x - 28, y - 32, x + 28, y + 32)
-            self.landmarks[row] = offsets + (x, y)
+            self.landmarks[row] = offsets + np.array([x, y])
         self.factors = ((colours - 127) / 74).astype(np.float32)
         classes = rng.integers(0, len(CLASSES), people)[self.person]
         self.attributes = {"scene": scene, "person_class": classes}

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+)
 from fake_world import FakeWorld
 from PIL import Image
 
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.autoencoder import AutoencoderRecipe
-from photomaker.training.base import BaseParts, BaseRecipe, BaseSizes, make_text_encoders, make_unet, token_ids
-from photomaker.training.diffusion import DiffusionSettings, Noising, encode_ids, make_scheduler, weighted_error
+from photomaker.training.base import (
+    BaseParts,
+    BaseRecipe,
+    BaseSizes,
+    make_text_encoders,
+    make_unet,
+    token_ids,
+)
+from photomaker.training.diffusion import (
+    DiffusionSettings,
+    Noising,
+    encode_ids,
+    make_scheduler,
+    weighted_error,
+)
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
 from photomaker.training.tokenizer import build_tokenizers
@@ -26,7 +44,11 @@ SIZES = BaseSizes(blocks=(32, 32), text=(32, 32), text_layers=(2, 2), time=8)
 def tiny_autoencoder() -> SmallAutoencoder:
     torch.manual_seed(0)
     return SmallAutoencoder(
-        latent_channels=4, encoder_widths=(8, 16), encoder_blocks=(1, 1), decoder_widths=(8, 16), decoder_blocks=(1, 1)
+        latent_channels=4,
+        encoder_widths=(8, 16),
+        encoder_blocks=(1, 1),
+        decoder_widths=(8, 16),
+        decoder_blocks=(1, 1),
     )
 
 
@@ -38,7 +60,9 @@ def tiny_parts(world: FakeWorld) -> BaseParts:
 def test_autoencoder_learns_and_its_export_is_normalised(tmp_path: Path) -> None:
     world = FakeWorld()
     recipe = AutoencoderRecipe(world, tiny_autoencoder())
-    figures = train(recipe, TrainSettings(steps=60, batch_size=8, ema_decay=0.9, save_every=0, log_every=5), tmp_path)
+    figures = train(
+        recipe, TrainSettings(steps=60, batch_size=8, ema_decay=0.9, save_every=0, log_every=5), tmp_path
+    )
     assert figures["validation_psnr"] > 12 and "validation_face_psnr" in figures
     exported = SmallAutoencoder.from_pretrained(tmp_path / "export")
     latents = cached_latents(exported, world, tmp_path / "cache")
@@ -47,7 +71,9 @@ def test_autoencoder_learns_and_its_export_is_normalised(tmp_path: Path) -> None
     assert np.abs(latents.astype(np.float32).std((0, 2, 3)) - 1).max() < 0.1
 
 
-def test_latents_are_kept_shared_and_bound_to_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latents_are_kept_shared_and_bound_to_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world, model = FakeWorld(), tiny_autoencoder()
     whole = np.array(cached_latents(model, world, tmp_path / "a"))
     monkeypatch.setattr("photomaker.training.latents.CHUNK", 10)
@@ -76,7 +102,7 @@ def test_noising_is_the_v_parametrisation() -> None:
     assert sorted((steps * 64 // 1000).tolist()) == pytest.approx(list(range(64)), abs=1)
     assert make_scheduler(DiffusionSettings()).alphas_cumprod[-1] < 1e-6
     capped = Noising(DiffusionSettings(min_snr=5, zero_snr=False))(clean, torch.Generator().manual_seed(0))[3]
-    assert 0 < capped.min() and capped.max() <= 5 / 6 + 1e-3
+    assert capped.min() > 0 and capped.max() <= 5 / 6 + 1e-3
 
 
 def test_weighted_error_counts_cells_by_weight() -> None:
@@ -96,9 +122,8 @@ def test_base_learns_resumes_and_draws_in_stock_pipelines(tmp_path: Path) -> Non
     recipe = BaseRecipe(world, latents, parts)
     settings = TrainSettings(steps=30, batch_size=8, ema_decay=0.9, save_every=15, log_every=3)
     train(recipe, settings, tmp_path / "run")
-    import json
-
-    losses = [r["loss"] for r in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "loss" in r]
+    lines = (tmp_path / "run/log.jsonl").read_text().splitlines()
+    losses = [row["loss"] for row in map(json.loads, lines) if "loss" in row]
     assert np.mean(losses[-3:]) < 0.8 * losses[0]
 
     folder = tmp_path / "run" / "export"
@@ -111,7 +136,10 @@ def test_base_learns_resumes_and_draws_in_stock_pipelines(tmp_path: Path) -> Non
     image = pipe("a photo of a man in the snow", num_inference_steps=2).images[0]
     assert image.size == (128, 128)
     mask = Image.new("L", (128, 128), 255)
-    for kind, extra in ((StableDiffusionXLImg2ImgPipeline, {}), (StableDiffusionXLInpaintPipeline, {"mask_image": mask})):
+    for kind, extra in (
+        (StableDiffusionXLImg2ImgPipeline, {}),
+        (StableDiffusionXLInpaintPipeline, {"mask_image": mask}),
+    ):
         other = kind(**pipe.components)
         other.set_progress_bar_config(disable=True)
         sizes = {"height": 128, "width": 128} if extra else {}

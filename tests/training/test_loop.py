@@ -36,7 +36,9 @@ class Line(Recipe):
 
     def __init__(self, noisy: bool = True, delay: float = 0.0) -> None:
         torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Dropout(0.1 if noisy else 0.0), nn.Linear(16, 2))
+        self.net = nn.Sequential(
+            nn.Linear(4, 16), nn.GELU(), nn.Dropout(0.1 if noisy else 0.0), nn.Linear(16, 2)
+        )
         self.unused = nn.Linear(3, 3)
         self.data = torch.randn(50, 4)
         self.answers = self.data[:, :2] * 2 - 1
@@ -46,7 +48,10 @@ class Line(Recipe):
         return {"net": self.net, "unused": self.unused}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [{"params": list(self.net.parameters()), "lr": 1e-2}, {"params": list(self.unused.parameters()), "lr": 1.0}]
+        return [
+            {"params": list(self.net.parameters()), "lr": 1e-2},
+            {"params": list(self.unused.parameters()), "lr": 1.0},
+        ]
 
     @property
     def rows(self) -> np.ndarray:
@@ -188,7 +193,14 @@ def test_rate(schedule: Any) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("steps", 0), ("batch_size", 0), ("ema_decay", 1.0), ("clip", -1.0), ("schedule", "x"), ("precision", "fp8")],
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("ema_decay", 1.0),
+        ("clip", -1.0),
+        ("schedule", "x"),
+        ("precision", "fp8"),
+    ],
 )
 def test_settings_are_checked(field: str, value: Any) -> None:
     values: dict[str, Any] = {"steps": 1, "batch_size": 1, field: value}
@@ -216,7 +228,11 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def test_a_kill_leaves_a_checkpoint_that_goes_on_exactly(tmp_path: Path) -> None:
-    train(Line(), TrainSettings(steps=40, batch_size=8, warmup=5, save_every=1, log_every=5, ema_decay=0.9), tmp_path / "a")
+    train(
+        Line(),
+        TrainSettings(steps=40, batch_size=8, warmup=5, save_every=1, log_every=5, ema_decay=0.9),
+        tmp_path / "a",
+    )
     out = tmp_path / "b"
     command = [sys.executable, script(tmp_path, noisy=True, delay=0.05, batch=8, out=str(out))]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
@@ -227,7 +243,9 @@ def test_a_kill_leaves_a_checkpoint_that_goes_on_exactly(tmp_path: Path) -> None
     process.kill()
     process.wait()
     assert not (out / "done.json").exists()
-    train(Line(), TrainSettings(steps=40, batch_size=8, warmup=5, save_every=1, log_every=5, ema_decay=0.9), out)
+    train(
+        Line(), TrainSettings(steps=40, batch_size=8, warmup=5, save_every=1, log_every=5, ema_decay=0.9), out
+    )
     a, b = torch.load(checkpoints(tmp_path / "a")[-1]), torch.load(checkpoints(out)[-1])
     assert all(torch.equal(a["weights"][name], b["weights"][name]) for name in a["weights"])
 
@@ -239,7 +257,10 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
         [*command, script(tmp_path, noisy=False, delay=0, batch=4, out=str(out))],
-        env=ENVIRONMENT, check=True, capture_output=True, timeout=120,
+        env=ENVIRONMENT,
+        check=True,
+        capture_output=True,
+        timeout=120,
     )
     a, b = torch.load(checkpoints(tmp_path / "one")[-1]), torch.load(checkpoints(out)[-1])
     for name in a["weights"]:

@@ -63,7 +63,7 @@ class SmallAutoencoder(ModelMixin, ConfigMixin):
     config_name = "config.json"
 
     @register_to_config
-    def __init__(
+    def __init__(  # noqa: PLR0917 - diffusers reads the configuration off this signature
         self,
         latent_channels: int = 16,
         encoder_widths: tuple[int, int] = (64, 128),
@@ -76,6 +76,7 @@ class SmallAutoencoder(ModelMixin, ConfigMixin):
         in_channels: int = 3,
         out_channels: int = 3,
     ) -> None:
+        """Build the layers."""
         super().__init__()
         del block_out_channels, scaling_factor, force_upcast
         outer, inner = encoder_widths
@@ -100,7 +101,9 @@ class SmallAutoencoder(ModelMixin, ConfigMixin):
             nn.PixelShuffle(_FOLD),
         )
 
-    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
+    def encode(
+        self, x: Tensor, return_dict: bool = True
+    ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """Encode pictures.
 
         Args:
@@ -111,7 +114,9 @@ class SmallAutoencoder(ModelMixin, ConfigMixin):
             A distribution without spread around the latents [batch, latent_channels, h, w].
         """
         mean = self.encoder(x)
-        posterior = DiagonalGaussianDistribution(torch.cat([mean, torch.zeros_like(mean)], dim=1), deterministic=True)
+        posterior = DiagonalGaussianDistribution(
+            torch.cat([mean, torch.zeros_like(mean)], dim=1), deterministic=True
+        )
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(

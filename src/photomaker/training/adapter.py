@@ -89,9 +89,10 @@ class AdapterRecipe(Recipe):
         latents: np.ndarray,
         parts: BaseParts,
         id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = AdapterSettings(),  # noqa: B008 - frozen
+        settings: AdapterSettings = AdapterSettings(),
         held_out: int = 100,
     ) -> None:
+        """Freeze the base and add the LoRA layers."""
         self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
         self.id_encoder = id_encoder
         self.noising = Noising(settings.diffusion)
@@ -99,9 +100,14 @@ class AdapterRecipe(Recipe):
             model.requires_grad_(False)
             model.eval()
         config = LoraConfig(
-            r=settings.rank, lora_alpha=settings.rank, target_modules=list(ATTENTION), init_lora_weights="gaussian"
+            r=settings.rank,
+            lora_alpha=settings.rank,
+            target_modules=list(ATTENTION),
+            init_lora_weights="gaussian",
         )
-        parts.unet.add_adapter(config, adapter_name="photomaker")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.rank)  # the start of the LoRA is part of the recipe
+            parts.unet.add_adapter(config, adapter_name="photomaker")
         use_plain_attention(parts.unet, *parts.text_encoders, id_encoder)
         people = len(data.factors)
         kept = people - min(held_out, people // 4)
@@ -163,7 +169,11 @@ class AdapterRecipe(Recipe):
         return nn.utils.rnn.pad_sequence(list(features.split(counts)), batch_first=True)
 
     def condition(
-        self, captions: list[str], references: list[np.ndarray], text_only: np.ndarray, rng: np.random.Generator
+        self,
+        captions: list[str],
+        references: list[np.ndarray],
+        text_only: np.ndarray,
+        rng: np.random.Generator,
     ) -> tuple[Tensor, Tensor]:
         """Prompt embeddings [batch, 77, D] and pooled [batch, P], built exactly as at inference.
 
@@ -224,14 +234,19 @@ class AdapterRecipe(Recipe):
         """Measure the person's loss for unseen people, with their own photos and with a stranger's."""
         totals: dict[str, list[Tensor]] = {"loss": [], "loss_of_stranger": []}
         for rows in np.array_split(self._held_out, max(1, len(self._held_out) // 32)):
-            own = [draw_references(self.data, int(r), self.settings.photos, self.settings.photo, rng) for r in rows]
+            own = [
+                draw_references(self.data, int(r), self.settings.photos, self.settings.photo, rng)
+                for r in rows
+            ]
             captions = [self._caption(int(row), rng) for row in rows]
             weight = self.weight(rows, np.ones(len(rows), dtype=bool))
             seed = int(rng.integers(2**62))
             half = len(own) // 2
             for name, references in (("loss", own), ("loss_of_stranger", own[half:] + own[:half])):
                 condition = self.condition(captions, references, np.zeros(len(rows), dtype=bool), rng)
-                totals[name].append(self.errors(rows, condition, weight, torch.Generator().manual_seed(seed))[0])
+                totals[name].append(
+                    self.errors(rows, condition, weight, torch.Generator().manual_seed(seed))[0]
+                )
         return {name: float(torch.cat(parts).mean()) for name, parts in totals.items()}
 
     def export(self, folder: Path) -> None:

@@ -84,9 +84,10 @@ class AutoencoderRecipe(Recipe):
         self,
         data: People,
         model: SmallAutoencoder | None = None,
-        settings: AutoencoderSettings = AutoencoderSettings(),  # noqa: B008 - frozen
+        settings: AutoencoderSettings = AutoencoderSettings(),
         held_out: int = 128,
     ) -> None:
+        """Keep what is given and split the rows."""
         self.data, self.settings = data, settings
         self.model = model or SmallAutoencoder()
         count = len(data.images)
@@ -127,7 +128,9 @@ class AutoencoderRecipe(Recipe):
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
         """Measure the signal-to-noise ratio of held-out pictures and of their faces."""
         target = pictures(self.data, self._held_out)
-        decoded = torch.cat([self.model(part.to(self.device)).sample.float().cpu() for part in target.split(32)])
+        decoded = torch.cat(
+            [self.model(part.to(self.device)).sample.float().cpu() for part in target.split(32)]
+        )
         inside = box_map(self.data.boxes[self._held_out], 128) > 0.5  # noqa: PLR2004 - half of a pixel
         inside = inside.expand_as(target)
         return {"psnr": psnr(decoded, target), "face_psnr": psnr(decoded[inside], target[inside])}
@@ -138,6 +141,7 @@ class AutoencoderRecipe(Recipe):
         model.load_state_dict(self.model.state_dict())
         rows = self._rows[np.linspace(0, len(self._rows) - 1, min(1024, len(self._rows))).astype(int)]
         with torch.no_grad():
-            latents = torch.cat([model.encoder(pictures(self.data, part)) for part in np.array_split(rows, len(rows) // 32 + 1)])
+            parts = np.array_split(rows, len(rows) // 32 + 1)
+            latents = torch.cat([model.encoder(pictures(self.data, part)) for part in parts])
         model.rescale_latents(latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
         model.half().save_pretrained(folder)

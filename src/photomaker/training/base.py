@@ -129,7 +129,9 @@ class BaseParts:
     unet: UNet2DConditionModel
 
     @classmethod
-    def new(cls, autoencoder: SmallAutoencoder, tokenizers: Tokenizers, sizes: BaseSizes, seed: int = 0) -> BaseParts:
+    def new(
+        cls, autoencoder: SmallAutoencoder, tokenizers: Tokenizers, sizes: BaseSizes, seed: int = 0
+    ) -> BaseParts:
         """Untrained text encoders and UNet around a trained autoencoder."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -140,7 +142,9 @@ class BaseParts:
     @classmethod
     def load(cls, folder: Path) -> BaseParts:
         """Read a diffusers folder in float32."""
-        pipe = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False)
+        pipe = StableDiffusionXLPipeline.from_pretrained(
+            folder, torch_dtype=torch.float32, add_watermarker=False
+        )
         encoders, tokenizers = (pipe.text_encoder, pipe.text_encoder_2), (pipe.tokenizer, pipe.tokenizer_2)
         return cls(pipe.vae, encoders, tokenizers, pipe.unet)
 
@@ -212,9 +216,10 @@ class BaseRecipe(Recipe):
         data: People,
         latents: np.ndarray,
         parts: BaseParts,
-        settings: BaseSettings = BaseSettings(),  # noqa: B008 - frozen
+        settings: BaseSettings = BaseSettings(),
         held_out: int = 256,
     ) -> None:
+        """Keep what is given and split the rows."""
         self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
         self.noising = Noising(settings.diffusion)
         use_plain_attention(parts.unet, *parts.text_encoders)

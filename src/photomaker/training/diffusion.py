@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedModel
@@ -58,6 +58,7 @@ class Noising:
     """
 
     def __init__(self, settings: DiffusionSettings) -> None:
+        """Take the schedule from the scheduler that will be shipped."""
         self.settings = settings
         self.alpha_bar = make_scheduler(settings).alphas_cumprod.double().clamp(0, 1).float()
 
@@ -127,13 +128,13 @@ def null_rows(count: int, share: float, rng: np.random.Generator) -> Tensor:
 
 
 def use_plain_attention(*models: nn.Module) -> None:
-    """Compute attention by plain matrix products: on a CPU the fused kernel's backward costs a fifth of the whole step."""
+    """Compute attention by plain matrix products: on a CPU the fused kernel's backward costs a fifth of a step."""
     if torch.cuda.is_available():
         return
     for model in models:
         if isinstance(model, PreTrainedModel):
             model.set_attn_implementation("eager")
-        else:
+        elif isinstance(model, UNet2DConditionModel):
             model.set_attn_processor(AttnProcessor())
 
 

@@ -114,7 +114,10 @@ class _Heads(nn.Module):
         self.words = nn.Linear(width, words)
 
     def cosines(self, pooled: Tensor) -> Tensor:
-        return functional.normalize(self.embedding(pooled).float(), dim=-1) @ functional.normalize(self.names, dim=-1).T
+        return (
+            functional.normalize(self.embedding(pooled).float(), dim=-1)
+            @ functional.normalize(self.names, dim=-1).T
+        )
 
 
 class TowerRecipe(Recipe):
@@ -133,9 +136,10 @@ class TowerRecipe(Recipe):
         self,
         data: People,
         config: CLIPVisionConfig,
-        settings: TowerSettings = TowerSettings(),  # noqa: B008 - frozen
+        settings: TowerSettings = TowerSettings(),
         held_out: int = 100,
     ) -> None:
+        """Make the tower and its heads and split the people."""
         self.data, self.config, self.settings = data, config, settings
         people = len(data.factors)
         self.people = people - min(held_out, people // 4)
@@ -155,7 +159,9 @@ class TowerRecipe(Recipe):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return matrices and vectors of both."""
         s = self.settings
-        return decayed_groups(self.tower, s.lr, s.weight_decay) + decayed_groups(self.heads, s.lr, s.weight_decay)
+        return decayed_groups(self.tower, s.lr, s.weight_decay) + decayed_groups(
+            self.heads, s.lr, s.weight_decay
+        )
 
     @property
     def rows(self) -> np.ndarray:
@@ -164,7 +170,9 @@ class TowerRecipe(Recipe):
 
     def pooled(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """The tower's pooled features [batch, width] of changed photos."""
-        return self.tower(photo_tensor(self.data, rows, self.settings.photos, rng).to(self.device)).pooler_output
+        return self.tower(
+            photo_tensor(self.data, rows, self.settings.photos, rng).to(self.device)
+        ).pooler_output
 
     def loss(
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
@@ -200,8 +208,12 @@ class TowerRecipe(Recipe):
 
     def export(self, folder: Path) -> None:
         """Write the tower's weights with the configuration."""
-        sizes = json.dumps({**self.config.to_dict(), "projection_dim_2": self.config.projection_dim_2}, default=str)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tower.state_dict().items()}
+        sizes = json.dumps(
+            {**self.config.to_dict(), "projection_dim_2": self.config.projection_dim_2}, default=str
+        )
+        tensors = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.tower.state_dict().items()
+        }
         save_file(tensors, folder / FILE, metadata={"config": sizes})
 
 
@@ -223,7 +235,8 @@ def load_tower(path: Path, encoder: CLIPVisionModelWithProjection) -> None:
     try:
         encoder.vision_model.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(f"the tower in {path} has other sizes than the ID encoder; train both with the same") from error
+        message = f"the tower in {path} has other sizes than the ID encoder; train both with the same sizes"
+        raise WeightsError(message) from error
 
 
 def tower_sizes(path: Path) -> TowerSizes:
@@ -238,4 +251,6 @@ def tower_sizes(path: Path) -> TowerSizes:
     with safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["config"])
     width = values["hidden_size"]
-    return TowerSizes(width, values["num_hidden_layers"], values["patch_size"], values["intermediate_size"] // width)
+    return TowerSizes(
+        width, values["num_hidden_layers"], values["patch_size"], values["intermediate_size"] // width
+    )

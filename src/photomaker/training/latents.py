@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def _create(path: Path, shape: tuple[int, ...]) -> None:
     """Make the file at its full length, once, whichever process comes first."""
     if path.exists():
         return
-    part = path.with_suffix(f".{torch.randint(2**31, ()).item()}.part")
+    part = path.with_suffix(f".{os.getpid()}.part")
     np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape).flush()
     part.replace(path)
 
@@ -41,7 +42,7 @@ def _encode(autoencoder: SmallAutoencoder, data: People, rows: np.ndarray) -> np
     for part in np.array_split(rows, max(1, len(rows) // 32)):
         pixels = pictures(data, part).to(autoencoder.device)
         with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16):
-            parts.append(autoencoder.encode(pixels).latent_dist.mode().float().cpu())
+            parts.append(autoencoder.encode(pixels, return_dict=False)[0].mode().float().cpu())
     return torch.cat(parts).numpy().astype(np.float16)
 
 
@@ -73,7 +74,9 @@ def cached_latents(
         path = folder / "latents.npy"
         _create(path, (count, autoencoder.config.latent_channels, side, side))
     except OSError as error:
-        raise OutputError(f"cannot write latents to {folder}: {error.strerror}; choose another folder") from error
+        raise OutputError(
+            f"cannot write latents to {folder}: {error.strerror}; choose another folder"
+        ) from error
     starts = [s for i, s in enumerate(range(0, count, CHUNK)) if i % processes == process]
     open_starts = [s for s in starts if not (folder / f"{s}.{DONE}").exists()]
     if open_starts:

@@ -158,6 +158,7 @@ class Average:
     """
 
     def __init__(self, live: Mapping[str, Tensor], decay: float) -> None:
+        """Copy the tensors."""
         self.live = dict(live)
         self.decay = decay
         self.shadow = {name: tensor.detach().clone() for name, tensor in live.items()}
@@ -197,7 +198,9 @@ def trained_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 def _buffers(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {
-        f"{prefix}.{name}": buffer for prefix, module in modules.items() for name, buffer in module.named_buffers()
+        f"{prefix}.{name}": buffer
+        for prefix, module in modules.items()
+        for name, buffer in module.named_buffers()
     }
 
 
@@ -261,8 +264,9 @@ def _save(state: dict[str, Any], out: Path, keep: int) -> Path:
 def _load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
-        raise WeightsError(f"{path} is no training checkpoint or is damaged; delete it to go on from an older one") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        message = f"{path} is no training checkpoint or is damaged; delete it to go on from an older one"
+        raise WeightsError(message) from error
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
         raise WeightsError(f"{path} is no checkpoint of this trainer; delete it or choose another folder")
     return state
@@ -270,7 +274,9 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _restore(target: Mapping[str, Tensor], source: Mapping[str, Tensor], path: Path) -> None:
     if target.keys() != source.keys() or any(target[k].shape != source[k].shape for k in target):
-        raise WeightsError(f"{path} belongs to a model of another size; choose another folder or the same sizes")
+        raise WeightsError(
+            f"{path} belongs to a model of another size; choose another folder or the same sizes"
+        )
     _copy(source, target)
 
 
@@ -352,7 +358,9 @@ class _Run:
         parameters = list(self.weights.values())
         # Which parameters took part travels with the gradients: one that no process used must keep no gradient at all,
         # or AdamW would decay it here and leave it alone in a run of one process.
-        used = torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device, dtype=torch.float32)
+        used = torch.tensor(
+            [p.grad is not None for p in parameters], device=parameters[0].device, dtype=torch.float32
+        )
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients] + [used])
         torch.distributed.all_reduce(flat)
@@ -365,7 +373,9 @@ class _Run:
         seeds = [self.settings.seed, self.step, self.accelerator.process_index]
         rng = np.random.default_rng(seeds)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        torch.manual_seed(int(rng.integers(2**62)))  # dropout inside library modules draws from the global generator
+        torch.manual_seed(
+            int(rng.integers(2**62))
+        )  # dropout inside library modules draws from the global generator
         factor = rate_factor(self.step, self.settings)
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
@@ -529,10 +539,14 @@ def _loop(run: _Run) -> dict[str, float]:
     figures: dict[str, float] = {}
     for module in run.modules.values():
         module.train()
-    bar = tqdm(total=settings.steps, initial=run.step, desc=run.recipe.name, disable=not log.main, mininterval=2)
+    bar = tqdm(
+        total=settings.steps, initial=run.step, desc=run.recipe.name, disable=not log.main, mininterval=2
+    )
     with _stop_request() as stop, bar:
         while run.step < settings.steps:
-            log.pending.append(run.advance(order(run.step)[index * settings.batch_size :][: settings.batch_size]))
+            log.pending.append(
+                run.advance(order(run.step)[index * settings.batch_size :][: settings.batch_size])
+            )
             bar.update()
             last = run.step == settings.steps
             if last or run.step % settings.log_every == 0:
@@ -563,7 +577,12 @@ def _save_and_validate(run: _Run, log: _Log) -> dict[str, float]:
 
 
 def _write_done(run: _Run, figures: Mapping[str, float]) -> None:
-    data = {"recipe": run.recipe.name, "step": run.step, "settings": asdict(run.settings), "figures": dict(figures)}
+    data = {
+        "recipe": run.recipe.name,
+        "step": run.step,
+        "settings": asdict(run.settings),
+        "figures": dict(figures),
+    }
     part = run.out / "done.part"
     part.write_text(json.dumps(data, indent=1) + "\n")
     part.replace(run.out / "done.json")

@@ -41,7 +41,9 @@ def shifted(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
     return image[rows][:, columns]
 
 
-def prepared_photo(image: np.ndarray, mask: np.ndarray, settings: PhotoSettings, rng: np.random.Generator) -> np.ndarray:
+def prepared_photo(
+    image: np.ndarray, mask: np.ndarray, settings: PhotoSettings, rng: np.random.Generator
+) -> np.ndarray:
     """One reference photo with another background, brightness and place.
 
     Args:
@@ -68,7 +70,10 @@ def prepared_photo(image: np.ndarray, mask: np.ndarray, settings: PhotoSettings,
 
 def photo_tensor(data: People, rows: np.ndarray, settings: PhotoSettings, rng: np.random.Generator) -> Tensor:
     """Reference photos as the ID encoder takes them: [photos, 3, 128, 128], CLIP-normalised float32."""
-    photos = [prepared_photo(np.asarray(data.images[row]), np.asarray(data.masks[row]), settings, rng) for row in rows]
+    photos = [
+        prepared_photo(np.asarray(data.images[row]), np.asarray(data.masks[row]), settings, rng)
+        for row in rows
+    ]
     return clip_normalised(torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2).contiguous())
 
 

@@ -35,7 +35,7 @@ def _splitter() -> Tokenizer:
 
 
 def _byte_order() -> list[str]:
-    """CLIP's order of the 256 byte symbols: the printable ones first, so that "!" has number 0, SDXL's second padding."""
+    """CLIP's order of the 256 byte symbols: printable ones first, so that "!", SDXL's second padding, has number 0."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return [chr(byte) for byte in visible] + [chr(256 + place) for place in range(len(hidden))]
@@ -86,11 +86,18 @@ def build_tokenizers(captions: Iterable[str], limit: int = 1536) -> tuple[CLIPTo
     merges = train_merges(captions, limit)
     numbers = vocabulary(merges)
     if "img" + SUFFIX in numbers:
-        raise SettingsError("the captions hold the trigger word 'img'; train the tokenizer on captions without it")
+        raise SettingsError(
+            "the captions hold the trigger word 'img'; train the tokenizer on captions without it"
+        )
 
     def build(pad: str) -> CLIPTokenizer:
         return CLIPTokenizer(
-            vocab=dict(numbers), merges=[*merges], unk_token=EOS, bos_token=BOS, eos_token=EOS, pad_token=pad,
+            vocab=dict(numbers),
+            merges=[*merges],
+            unk_token=EOS,
+            bos_token=BOS,
+            eos_token=EOS,
+            pad_token=pad,
             model_max_length=LENGTH,
         )
 
@@ -105,4 +112,6 @@ def save_tokenizers(tokenizers: tuple[CLIPTokenizer, CLIPTokenizer], folder: Pat
 
 def load_tokenizers(folder: Path) -> tuple[CLIPTokenizer, CLIPTokenizer]:
     """Read what `save_tokenizers` wrote."""
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer"), CLIPTokenizer.from_pretrained(folder / "tokenizer_2")
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer"), CLIPTokenizer.from_pretrained(
+        folder / "tokenizer_2"
+    )
