@@ -16,13 +16,14 @@ from tests.evaluation.fakes import FACELESS, TOOLS, FakeMethod, FakeWorld, noise
 from photomaker.errors import SettingsError
 from photomaker.evaluation import plots, report
 from photomaker.evaluation.bench import Bench, Part
-from photomaker.evaluation.benchmark import BenchmarkSettings, Result, run
+from photomaker.evaluation.benchmark import BenchmarkSettings, Result, prompt_table, run
 from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.parts import mixing
-from photomaker.evaluation.prompts import ATTRIBUTES
+from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
 from photomaker.evaluation.report import Bar
 from photomaker.evaluation.workshop import Workshop
 
+ROOT = Path(__file__).parents[2]
 SMALL = BenchmarkSettings(
     people=9,
     gallery=15,
@@ -231,3 +232,11 @@ def test_a_sheet_takes_rows_of_different_lengths() -> None:
 
 def test_the_fakes_tell_people_apart() -> None:
     assert abs(float(noise(FACELESS) @ noise(FACELESS + 1))) < 0.9
+
+
+def test_the_documentation_lists_the_prompts_and_every_setting_it_names() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert prompt_table(PROMPTS) in page
+    options = {name.replace("_", "-") for name in BenchmarkSettings.__dataclass_fields__}
+    named = re.findall(r"(?<!-)--([a-z][a-z-]*)", page + (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"))
+    assert {name.removeprefix("no-") for name in named} <= options

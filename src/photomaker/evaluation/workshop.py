@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage, the tasks done and the tasks there are."""
 
 LABEL = "label_"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+"""How models are called on a hub: owner and name."""
 
 
 def open_method(settings: BenchmarkSettings) -> Method:
@@ -63,15 +66,19 @@ def mix_identities(parts: Sequence[tuple[Identity, float]]) -> Identity:
 
 
 def model_hashes(settings: BenchmarkSettings) -> dict[str, str]:
-    """Hashes of base and adapter; a base that is no folder here is named instead.
+    """Hashes of base and adapter; a base on a hub is named instead, a folder or file never is.
 
     Raises:
-        WeightsError: The bundled model, or the adapter named in the settings, is missing.
+        SettingsError: The method is unknown; that is found out here, before anything is opened.
+        WeightsError: The bundled model, or a file or folder named in the settings, is missing.
     """
+    from photomaker import registry
+
+    registry.find("method", settings.method)
     base = settings.base if settings.base is not None else bundled("base")
     adapter = settings.adapter if settings.adapter is not None else bundled("adapter/photomaker.safetensors")
-    known = model_hash(base) if Path(base).exists() else str(base)
-    return {"base": known, "adapter": model_hash(adapter) if Path(adapter).exists() else str(adapter)}
+    on_hub = isinstance(base, str) and HUB_NAME.fullmatch(base) and not Path(base).exists()
+    return {"base": str(base) if on_hub else model_hash(base), "adapter": model_hash(adapter)}
 
 
 @dataclass(frozen=True)

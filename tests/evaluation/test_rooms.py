@@ -1,0 +1,117 @@
+"""The benchmark with the real rooms around it: synthetic people, PhotoMaker on a tiny random pipeline, small judges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.tiny import tiny_adapter, tiny_pipeline
+
+from photomaker.errors import PhotoError, SettingsError, WeightsError
+from photomaker.evaluation.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
+from photomaker.evaluation.benchmark import BenchmarkSettings, Tools, run
+from photomaker.evaluation.judge import BundledJudge
+from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
+from photomaker.evaluation.references import FaceReferences
+from photomaker.evaluation.workshop import Worker, model_hashes, open_method
+from photomaker.evaluation.world import SyntheticWorld
+from photomaker.faces import BundledFaces, BundledRecogniser
+from photomaker.faces.networks import MixerConfig, MixerRecogniser
+from photomaker.types import Face
+
+WORDS = {
+    name: tuple(sorted({"none", *(prompt.states[name] for prompt in PROMPTS if name in prompt.states)}))
+    for name in ATTRIBUTES
+}
+
+
+class MiddleFace(BundledFaces):
+    """Finds a face in the middle of every picture that is not of one colour."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def detect(self, image: Image.Image) -> list[Face]:
+        self.seen += 1
+        if np.ptp(np.asarray(image)) == 0:
+            return []
+        w, h = image.size
+        small = Face((0.0, 0.0, w / 8, h / 8), 0.9, np.zeros((5, 2)))
+        return [small, Face((w / 4, h / 4, 3 * w / 4, 3 * h / 4), 0.5, np.zeros((5, 2)))]
+
+    def person_mask(self, image: Image.Image, face: Face) -> np.ndarray:
+        assert face.score == 0.5
+        return np.full((image.height, image.width), 255, np.uint8)
+
+
+def open_judge() -> BundledJudge:
+    network = MixerRecogniser(MixerConfig(channels=8, blocks=1, token_hidden=4, channel_hidden=8, width=16))
+    attributes = AttributeNetwork(AttributeConfig(WORDS, channels=(4, 6, 8)))
+    return BundledJudge(MiddleFace(), BundledRecogniser(network), AttributeClassifier(attributes), "random")
+
+
+def test_the_judge_takes_the_largest_face_and_leaves_zeros_where_there_is_none() -> None:
+    judge = open_judge()
+    world = SyntheticWorld()
+    photos = world.photos(world.people("test", 1)[0], "unseen", 2)
+    blank = Image.new("RGB", photos[0].size)
+    measured = judge.measure([photos[0], blank, photos[1]])
+    assert measured.found.tolist() == [True, False, True]
+    assert np.allclose(np.linalg.norm(measured.embeddings[[0, 2]], axis=1), 1, atol=1e-5)
+    assert set(measured.labels) == set(ATTRIBUTES)
+    assert all(word in WORDS[name] for name, words in measured.labels.items() for word in words)
+    assert judge.measure([blank, blank]).embeddings.shape == measured.embeddings[:2].shape
+
+
+def test_references_have_the_largest_face_and_a_mask_and_need_a_face() -> None:
+    prepare = FaceReferences(MiddleFace())
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8))
+    blank = Image.new("RGB", (16, 16))
+    made = prepare([blank, photo], "Ada")
+    assert [reference.name for reference in made] == ["Ada, photo 2"]
+    assert made[0].face is not None
+    assert made[0].face.score == 0.5
+    assert made[0].mask is not None
+    assert made[0].mask.shape == (16, 16)
+    with pytest.raises(PhotoError, match="no face was found in any photo of Ada"):
+        prepare([blank], "Ada")
+
+
+def test_photomaker_runs_on_a_random_pipeline(tmp_path: Path) -> None:
+    settings = BenchmarkSettings(
+        base=tiny_pipeline(tmp_path), adapter=tiny_adapter(tmp_path), out=tmp_path / "out", people=4, gallery=3,
+        sweep_people=2, prompts=2, seeds=1, references=2, unseen=2, steps=2, merges=(0.5,), guidances=(), samples=10,
+        processes=1, device="cpu", parts=("sweep", "main"),
+    )  # fmt: skip
+    tools = Tools(judge=open_judge, references=lambda: FaceReferences(MiddleFace()))
+    result = run(settings, lambda *_: None, tools)
+    found = result.document["figures"]
+    assert found["likeness_cosine"]["value"] is not None
+    assert 0 <= found["prompt_accuracy"]["value"] <= 1
+    assert result.document["chosen"]["merge"] == 0.5
+    assert str(tmp_path) not in result.json.read_text()
+    assert str(tmp_path) not in result.markdown.read_text()
+    worker = Worker(settings, tools)
+    assert worker.method.name == "photomaker"
+
+
+def test_an_unknown_method_is_refused_before_any_model_is_opened() -> None:
+    for opens in (open_method, model_hashes):
+        with pytest.raises(SettingsError, match="there is no method 'photomakr'; did you mean 'photomaker'"):
+            opens(BenchmarkSettings(method="photomakr"))
+
+
+def test_hashes_name_what_is_there_and_what_is_on_a_hub(tmp_path: Path) -> None:
+    weights = tmp_path / "a.safetensors"
+    weights.write_bytes(b"1")
+    settings = BenchmarkSettings(base="someone/sdxl", adapter=weights)
+    first = model_hashes(settings)
+    assert first["base"] == "someone/sdxl"
+    assert len(first["adapter"]) == 16
+    weights.write_bytes(b"2")
+    assert model_hashes(settings)["adapter"] != first["adapter"]
+    with pytest.raises(WeightsError, match="nowhere"):
+        model_hashes(replace(settings, base=tmp_path / "nowhere"))
