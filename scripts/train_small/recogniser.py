@@ -284,7 +284,8 @@ def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
         steps, batch_size, seed, warmup=min(300, steps // 10), ema_decay=0.998, clip=5.0, precision=precision,  # type: ignore[arg-type]
         save_every=save_every, log_every=50,
     )  # fmt: skip
-    train(recipe, settings, out)
+    if not train(recipe, settings, out)["finished"]:
+        return  # asked to stop; the same command goes on from here
     exported = BundledRecogniser.open(out / "export" / "recogniser.safetensors")
     print(json.dumps(measure(exported, held_out, span(val_people)), indent=1))
 
