@@ -1,4 +1,7 @@
-"""Draw a dataset of synthetic people: python scripts/train_small/world.py --out data/world --people 10000 --views 10."""
+"""Draw a dataset of synthetic people.
+
+python scripts/train_small/world.py --out data/world --people 10000 --views 10
+"""
 
 from __future__ import annotations
 

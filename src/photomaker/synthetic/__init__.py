@@ -15,6 +15,22 @@ from photomaker.synthetic.factors import (
 from photomaker.synthetic.renderer import Picture, render
 
 __all__ = [
-    "CLOTHES", "COLOURS", "EYEWEAR", "HATS", "PERSON_CLASSES", "SCENES", "STYLES", "TEST", "TRAIN", "VALIDATION", "Person",
-    "Picture", "View", "people", "person", "render", "view", "with_class",
-]  # fmt: skip
+    "CLOTHES",
+    "COLOURS",
+    "EYEWEAR",
+    "HATS",
+    "PERSON_CLASSES",
+    "SCENES",
+    "STYLES",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "Person",
+    "Picture",
+    "View",
+    "people",
+    "person",
+    "render",
+    "view",
+    "with_class",
+]

@@ -1,8 +1,11 @@
 """The head as a surface, and the face on it.
 
-The head is a stack of ellipses, one at each height, so that the place of every pixel on it has a closed form also when the
-head is turned: at height v the ellipse has half width w(v) and depth d(v); turned by an angle it spans R(v) on the screen, and
-the pixel at X lies at longitude asin(X / R) - phi. Features are painted in face coordinates (u, v) and turn with the head.
+The head is a stack of ellipses, one at each height, so that the place of every pixel on it has a closed form
+also when the
+head is turned: at height v the ellipse has half width w(v) and depth d(v); turned by an angle it spans R(v)
+on the screen, and
+the pixel at X lies at longitude asin(X / R) - phi. Features are painted in face coordinates (u, v) and turn
+with the head.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ def skin_colour(person: Person) -> Array:
 
 @dataclass(frozen=True)
 class Proportions:
-    """Measures of a face, in half pictures; v grows downwards and is 0 between the eyes' level and the middle of the head."""
+    """Measures of a face in half pictures; v grows downwards from the middle of the head."""
 
     width: float
     top: float
@@ -74,7 +77,8 @@ def proportions(person: Person) -> Proportions:
         eye_x=0.178 + 0.03 * p.eye_spacing,
         eye_y=eye_y,
         eye_width=(0.088 + 0.016 * p.eye_size) * (1.16 if child else 1.06 if feminine else 1.0),
-        eye_height=(0.050 + 0.012 * p.eye_size) * (1.28 if child else 1.12 if feminine else 0.86 if old else 1.0),
+        eye_height=(0.050 + 0.012 * p.eye_size)
+        * (1.28 if child else 1.12 if feminine else 0.86 if old else 1.0),
         eye_tilt=0.16 * p.eye_tilt,
         brow_y=eye_y - 0.125 - 0.028 * p.brow_height,
         brow=(0.022 + 0.010 * p.brow_thickness) * (0.75 if feminine or child else 1.15),
@@ -99,7 +103,14 @@ class Surface:
         chin: Depth of the chin below v = 0.
     """
 
-    def __init__(self, shape: Proportions, yaw: float, grow: float = 0.0, top: float | None = None, chin: float | None = None) -> None:
+    def __init__(
+        self,
+        shape: Proportions,
+        yaw: float,
+        grow: float = 0.0,
+        top: float | None = None,
+        chin: float | None = None,
+    ) -> None:
         """Tabulate the ellipses."""
         v = np.linspace(_LOW, _HIGH, _ENTRIES)
         top, chin, middle = top or shape.top, chin or shape.chin, -0.06
@@ -123,7 +134,7 @@ class Surface:
         """Where the pixels with head coordinates (x, v) lie on the surface."""
         row = np.clip((v - _LOW) * ((_ENTRIES - 1) / (_HIGH - _LOW)), 0, _ENTRIES - 1).astype(np.int32)
         span = self._span[row]
-        inside = np.where(span > 0.001, (span - np.abs(x)) / self._slope[row], np.float32(-1))  # noqa: PLR2004
+        inside = np.where(span > 0.001, (span - np.abs(x)) / self._slope[row], np.float32(-1))
         longitude = np.arcsin(np.clip(x / span, -1, 1)) - self._phi[row]
         w, d, sine, cosine = self._w[row], self._d[row], np.sin(longitude), np.cos(longitude)
         nx, nz = d * sine, w * cosine
@@ -142,8 +153,15 @@ class Surface:
 
 @dataclass(frozen=True)
 class Placed:
-    """Pixels on a surface: face coordinates, cosine of the longitude (negative behind the ears), distance into the outline
-    (positive inside), and unit normals."""
+    """Pixels on a surface.
+
+    Attributes:
+        u: Face coordinate to the right.
+        v: Face coordinate downwards.
+        front: Cosine of the longitude, negative behind the ears.
+        inside: Distance into the outline, positive inside.
+        normal: Components of the unit normals, z towards the viewer.
+    """
 
     u: Array
     v: Array
@@ -189,7 +207,9 @@ class FacePainter:
         side = np.abs(u)
         sockets = bump(side, s.eye_x, 0.105) * bump(v, s.eye_y - 0.01, 0.085) * np.float32(-0.026)
         ridge_brow = bump(side, s.eye_x, 0.13) * bump(v, s.brow_y, 0.05) * np.float32(0.012)
-        cheeks = bump(side, 0.235, 0.105) * bump(v, s.nose_y - 0.02, 0.095) * np.float32(0.024 + 0.4 * s.cheeks)
+        cheeks = (
+            bump(side, 0.235, 0.105) * bump(v, s.nose_y - 0.02, 0.095) * np.float32(0.024 + 0.4 * s.cheeks)
+        )
         chin = bump(u, 0, 0.10) * bump(v, s.chin - 0.075, 0.055) * np.float32(0.022)
         return nose + tip + wings + sockets + ridge_brow + cheeks + chin
 
@@ -202,16 +222,23 @@ class FacePainter:
         nose_red = bump(u - self.lean, 0, 0.075) * bump(v, s.nose_y, 0.055) * np.float32(0.5)
         amount = 0.34 if p.is_child or p.person_class == "woman" else 0.20
         colour *= 1 - ((blush + nose_red) * np.float32(amount)) * tint(0.02, 0.30, 0.26)
-        if p.freckles > 0.02:  # noqa: PLR2004
-            spots = step(0.80 - 0.16 * p.freckles, 0.86 - 0.12 * p.freckles, noise(u * 2.2 + 0.11, v * 2.2, 64, p.seed))
+        if p.freckles > 0.02:
+            spots = step(
+                0.80 - 0.16 * p.freckles, 0.86 - 0.12 * p.freckles, noise(u * 2.2 + 0.11, v * 2.2, 64, p.seed)
+            )
             place = bump(side, 0.15, 0.19) * bump(v, s.nose_y - 0.075, 0.10)
             colour *= 1 - (spots * place * np.float32(min(1.0, 0.45 + p.freckles))) * tint(0.30, 0.44, 0.52)
         if p.mole:
-            where = ((-0.235, s.mouth_y - 0.055), (0.235, s.mouth_y - 0.055), (0.10, s.mouth_y - 0.075), (0.085, s.chin - 0.09))
+            where = (
+                (-0.235, s.mouth_y - 0.055),
+                (0.235, s.mouth_y - 0.055),
+                (0.10, s.mouth_y - 0.075),
+                (0.085, s.chin - 0.09),
+            )
             mole = disc(u, v, where[p.mole - 1], (0.021, 0.021), self.edge)
             colour += (self.skin * np.float32(0.30) - colour) * mole
         if p.is_old:
-            colour *= (1 - self._wrinkles(u, v))
+            colour *= 1 - self._wrinkles(u, v)
         shade = step(0.0, 0.16, v - self._hair_edge(u)) * np.float32(0.22) + np.float32(0.78)
         return colour * shade
 
@@ -221,10 +248,18 @@ class FacePainter:
     def _wrinkles(self, u: Array, v: Array) -> Array:
         s, side = self.shape, np.abs(u)
         brow = s.brow_y - 0.075
-        forehead = sum(bump(v + u * u * 0.25, brow - 0.055 * line, 0.011) for line in range(3)) * bump(u, 0, 0.2)
+        forehead = sum(bump(v + u * u * 0.25, brow - 0.055 * line, 0.011) for line in range(3)) * bump(
+            u, 0, 0.2
+        )
         fold = side - np.float32(s.nose_width + 0.03) - (v - s.nose_y) * np.float32(0.42)
-        folds = bump(fold, 0, 0.013) * step(s.nose_y - 0.03, s.nose_y + 0.03, v) * step(s.mouth_y + 0.07, s.mouth_y, v)
-        bags = bump(v - (side - s.eye_x) ** 2 * -2.2, s.eye_y + s.eye_height + 0.040, 0.012) * bump(side, s.eye_x, 0.085)
+        folds = (
+            bump(fold, 0, 0.013)
+            * step(s.nose_y - 0.03, s.nose_y + 0.03, v)
+            * step(s.mouth_y + 0.07, s.mouth_y, v)
+        )
+        bags = bump(v - (side - s.eye_x) ** 2 * -2.2, s.eye_y + s.eye_height + 0.040, 0.012) * bump(
+            side, s.eye_x, 0.085
+        )
         out = side - (s.eye_x + s.eye_width)
         feet = sum(bump(v - s.eye_y - out * slope, 0, 0.009) for slope in (-0.55, 0.05, 0.6))
         feet = feet * step(0.01, 0.03, out) * step(0.11, 0.06, out)
@@ -243,7 +278,13 @@ class FacePainter:
         s = self.shape
         u = at.u - np.float32(self.lean * 0.85)
         for side in (-1, 1):
-            hole = disc(u, at.v, (side * s.nose_width * 0.46, s.nose_y + 0.022), (s.nose_width * 0.20, 0.0115), self.edge * 1.6)
+            hole = disc(
+                u,
+                at.v,
+                (side * s.nose_width * 0.46, s.nose_y + 0.022),
+                (s.nose_width * 0.20, 0.0115),
+                self.edge * 1.6,
+            )
             colour *= 1 - hole * tint(0.42, 0.52, 0.52)
         under = bump(u, 0, s.nose_width * 0.85) * bump(at.v, s.nose_y + 0.042, 0.020)
         wing = bump(np.abs(u) - np.float32(s.nose_width), 0, 0.014) * bump(at.v, s.nose_y + 0.005, 0.026)
@@ -300,7 +341,10 @@ class FacePainter:
         ball = np.float32(0.97) - np.float32(0.20) * step(0.1, -1.0, qy) - np.float32(0.10) * px * px
         eye = (rgb("fbf8f4") * (ball * (np.float32(0.35) + np.float32(0.65) * lit))).astype(np.float32)
         gaze = self.view.gaze * 0.26 * side + 0.20 * np.sin(-self.view.yaw) * side
-        dx, dy = (px - np.float32(gaze)) * np.float32(s.eye_width), qy * np.float32(s.eye_height) - np.float32(-0.002)
+        dx, dy = (
+            (px - np.float32(gaze)) * np.float32(s.eye_width),
+            qy * np.float32(s.eye_height) - np.float32(-0.002),
+        )
         radius = 0.041 + 0.004 * p.eye_size + (0.006 if p.is_child else 0.0)
         r = np.hypot(dx, dy)
         iris = IRIS[p.eye_colour]
@@ -308,17 +352,26 @@ class FacePainter:
         ring = step(radius * 0.78, radius, r)
         eye += (inner * (1 - np.float32(0.62) * ring) - eye) * fill(np.float32(radius) - r, self.edge)
         eye *= 1 - np.float32(0.96) * fill(np.float32(radius * 0.44) - r, self.edge)
-        spark = np.hypot(dx - np.float32(0.30 * radius * (1 if self.view.light > 0 else -1)), dy + np.float32(0.34 * radius))
+        spark = np.hypot(
+            dx - np.float32(0.30 * radius * (1 if self.view.light > 0 else -1)),
+            dy + np.float32(0.34 * radius),
+        )
         eye += (1 - eye) * fill(np.float32(radius * 0.27) - spark, self.edge)
         target += (eye - target) * cover
         lash = 0.020 if p.is_feminine else 0.0105
         lid = (qy + curve) * np.float32(s.eye_height)
         thick = np.float32(lash) * (np.float32(0.45) + np.float32(0.55) * step(-1.0, 0.7, px))
-        line = band(lid + thick * np.float32(0.5), thick, self.edge) * step(-1.12, -0.95, px) * step(1.10, 0.98, px)
+        line = (
+            band(lid + thick * np.float32(0.5), thick, self.edge)
+            * step(-1.12, -0.95, px)
+            * step(1.10, 0.98, px)
+        )
         if p.is_feminine:
             flick = band((qy + (px - 1) * 1.5 + 0.05) * np.float32(s.eye_height), 0.010, self.edge)
             line = np.maximum(line, flick * step(0.84, 0.94, px) * step(1.36, 1.2, px))
-        lower = band((qy - curve * np.float32(0.92)) * np.float32(s.eye_height), 0.004, self.edge) * (np.abs(px) < 1)
+        lower = band((qy - curve * np.float32(0.92)) * np.float32(s.eye_height), 0.004, self.edge) * (
+            np.abs(px) < 1
+        )
         dark = self.skin * np.float32(0.13)
         target += (dark - target) * (line * np.float32(0.92))
         target *= 1 - (lower * np.float32(0.34))
@@ -327,7 +380,11 @@ class FacePainter:
         s = self.shape
         half = 0.112 + 0.01 * self.person.brow_thickness
         t = (at.u * side - np.float32(s.eye_x + 0.012)) / np.float32(half)
-        bend = np.float32(s.brow_y) + t * np.float32(s.brow_tilt * half * -1.0) + (t * t - np.float32(0.4)) * np.float32(0.026)
+        bend = (
+            np.float32(s.brow_y)
+            + t * np.float32(s.brow_tilt * half * -1.0)
+            + (t * t - np.float32(0.4)) * np.float32(0.026)
+        )
         thick = np.float32(s.brow) * np.clip(1.02 - t * t * np.float32(0.62) - t * np.float32(0.20), 0, 1.15)
         cover = band(at.v - bend, thick, self.edge * 1.5) * step(-1.08, -0.92, t) * step(1.12, 0.9, t)
         hair = np.float32(0.86) + np.float32(0.28) * noise(at.u * 4, at.v * 1.5, 64)
@@ -347,6 +404,6 @@ def shade_skin(light: Light, albedo: Array, normal: tuple[Array, Array, Array]) 
     """Shaded skin and its diffuse light."""
     diffuse = light.lit(normal)
     colour = light.shade(albedo, diffuse, shadow=0.9)
-    colour += (light.gloss(normal, 26.0) * np.float32(0.10))
+    colour += light.gloss(normal, 26.0) * np.float32(0.10)
     rim = np.clip(1 - normal[2], 0, 1)
     return colour + (rim * rim * rim * np.float32(0.10)) * light.key, diffuse

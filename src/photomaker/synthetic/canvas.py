@@ -45,7 +45,10 @@ def bump(value: Array, centre: float, width: float) -> Array:
 
 def disc(x: Array, y: Array, centre: tuple[float, float], radii: tuple[float, float], edge: float) -> Array:
     """Cover 0..1 of an ellipse whose edge is `edge` wide."""
-    u, v = (x - np.float32(centre[0])) / np.float32(radii[0]), (y - np.float32(centre[1])) / np.float32(radii[1])
+    u, v = (
+        (x - np.float32(centre[0])) / np.float32(radii[0]),
+        (y - np.float32(centre[1])) / np.float32(radii[1]),
+    )
     return np.clip((1 - np.sqrt(u * u + v * v)) * np.float32(min(radii) / edge) + np.float32(0.5), 0, 1)
 
 
@@ -112,7 +115,8 @@ class Light:
     def __init__(self, azimuth: float, height: float, warmth: float, ambient: Array) -> None:
         """Set up direction and colours."""
         self.direction = np.array(
-            [np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)], dtype=np.float32
+            [np.sin(azimuth) * np.cos(height), -np.sin(height), np.cos(azimuth) * np.cos(height)],
+            dtype=np.float32,
         )
         self.key = tint(1 + 0.10 * warmth, 1.0, 1 - 0.12 * warmth)
         self.ambient = ambient

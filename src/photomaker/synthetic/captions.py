@@ -35,13 +35,32 @@ STYLE_PHRASES: Mapping[str, tuple[str, ...]] = {
 
 _SKIN = ("very pale", "pale", "fair", "tan", "brown", "dark", "very dark")
 _HAIR_WORDS = {
-    "cropped": ("cropped", "very short"), "short": ("short",), "parted": ("parted", "side parted"),
-    "swept": ("swept back", "slicked back"), "curly": ("curly",), "round": ("afro", "round curly"), "bob": ("bob cut",),
-    "fringe": ("fringe cut",), "long": ("long straight", "long"), "wavy": ("long wavy", "wavy"), "tied": ("tied up", "tied back"),
+    "cropped": ("cropped", "very short"),
+    "short": ("short",),
+    "parted": ("parted", "side parted"),
+    "swept": ("swept back", "slicked back"),
+    "curly": ("curly",),
+    "round": ("afro", "round curly"),
+    "bob": ("bob cut",),
+    "fringe": ("fringe cut",),
+    "long": ("long straight", "long"),
+    "wavy": ("long wavy", "wavy"),
+    "tied": ("tied up", "tied back"),
     "receding": ("receding",),
-}  # fmt: skip
-_BEARD_WORDS = {"stubble": "stubble", "moustache": "a moustache", "goatee": "a goatee", "beard": "a full beard"}
-_MOLES = ("", "a mole on the left cheek", "a mole on the right cheek", "a mole above the lip", "a mole on the chin")
+}
+_BEARD_WORDS = {
+    "stubble": "stubble",
+    "moustache": "a moustache",
+    "goatee": "a goatee",
+    "beard": "a full beard",
+}
+_MOLES = (
+    "",
+    "a mole on the left cheek",
+    "a mole on the right cheek",
+    "a mole above the lip",
+    "a mole on the chin",
+)
 _SCALES: Mapping[str, tuple[str, str, str]] = {
     "face_width": ("a narrow face", "", "a wide face"),
     "face_length": ("a short face", "", "a long face"),
@@ -80,9 +99,9 @@ def traits(person: Person, rng: np.random.Generator) -> list[str]:
     ]
     for name, (low, middle, high) in _SCALES.items():
         value = getattr(person, name)
-        found.append(low if value < -0.33 else high if value > 0.33 else middle)  # noqa: PLR2004
-    if person.freckles > 0.1:  # noqa: PLR2004
-        found.append("many freckles" if person.freckles > 0.5 else "freckles")  # noqa: PLR2004
+        found.append(low if value < -0.33 else high if value > 0.33 else middle)
+    if person.freckles > 0.1:
+        found.append("many freckles" if person.freckles > 0.5 else "freckles")
     found += [_BEARD_WORDS.get(BEARDS[person.beard], ""), _MOLES[person.mole]]
     return [phrase for phrase in found if phrase]
 
@@ -97,7 +116,11 @@ def article(noun: str) -> str:
 
 
 def caption(
-    person: Person, attributes: Mapping[str, str], rng: np.random.Generator, describe: float = 0.0, trigger: str | None = None
+    person: Person,
+    attributes: Mapping[str, str],
+    rng: np.random.Generator,
+    describe: float = 0.0,
+    trigger: str | None = None,
 ) -> str:
     """Write a caption.
 
@@ -109,13 +132,14 @@ def caption(
         trigger: A word to put after the class word, or None.
 
     Returns:
-        One sentence without a full stop, such as "a photo of a woman wearing a red cap and glasses in the snow".
+        One sentence without a full stop, such as "a photo of a woman wearing a red cap and glasses in
+        the snow".
     """
     a = attributes
     subject = article(person.person_class) + (f" {trigger}" if trigger else "")
     looks = [phrase for phrase in traits(person, rng) if rng.random() < describe] if describe else []
     rng.shuffle(looks)
-    worn = [f"{article(a['clothing_colour'])} {a['clothing']}"] if rng.random() < 0.7 else []  # noqa: PLR2004
+    worn = [f"{article(a['clothing_colour'])} {a['clothing']}"] if rng.random() < 0.7 else []
     if a["hat"] != "none":
         worn.append(f"{article(a['hat_colour'])} {a['hat']}")
     if a["eyewear"] != "none":
@@ -129,6 +153,6 @@ def caption(
     mention = 0.9 if a["style"] == "photo" else 0.75
     if rng.random() < mention:
         parts.append(_pick(rng, SCENE_PHRASES[a["scene"]]))
-    if looks and rng.random() < 0.5:  # noqa: PLR2004 - long descriptions may be cut off at the end, so they go there as well
+    if looks and rng.random() < 0.5:  # long descriptions may be cut off at the end, so they go there as well
         parts = [*parts[1:], parts[0]]
     return " ".join([_pick(rng, STYLE_PHRASES[a["style"]]), subject, *parts])

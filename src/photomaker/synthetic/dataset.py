@@ -1,4 +1,4 @@
-"""A dataset of synthetic pictures on disk: flat arrays that are mapped into memory, one row for each picture."""
+"""A dataset of synthetic pictures on disk: flat arrays mapped into memory, one row for each picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from tqdm import tqdm
 from photomaker.errors import SettingsError
 from photomaker.synthetic.captions import caption
 from photomaker.synthetic.distributions import factor_vector, other_ages, person, view, with_class
-from photomaker.synthetic.factors import CLOTHES, COLOURS, EYEWEAR, HATS, PERSON_CLASSES, SCENES, STYLES, Person
+from photomaker.synthetic.factors import (
+    CLOTHES,
+    COLOURS,
+    EYEWEAR,
+    HATS,
+    PERSON_CLASSES,
+    SCENES,
+    STYLES,
+    Person,
+)
 from photomaker.synthetic.renderer import render
 
 SIZE = 128
@@ -53,18 +62,26 @@ class WorldPlan:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.start < 0 or self.people < 1 or self.views < 2:  # noqa: PLR2004
-            raise SettingsError(f"{self} is no dataset; start must be 0 or more, people 1 or more, views 2 or more")
+        if self.start < 0 or self.people < 1 or self.views < 2:
+            raise SettingsError(
+                f"{self} is no dataset; start must be 0 or more, people 1 or more, views 2 or more"
+            )
 
 
 def _shown_class(someone: Person, seed: int) -> str:
     rng = np.random.default_rng((13, someone.seed, seed))
-    return str(rng.choice(other_ages(someone.person_class))) if rng.random() < OTHER_AGE else someone.person_class
+    return (
+        str(rng.choice(other_ages(someone.person_class)))
+        if rng.random() < OTHER_AGE
+        else someone.person_class
+    )
 
 
 def _draw_people(task: tuple[int, int, int]) -> dict[str, np.ndarray]:
     start, count, views = task
-    columns: dict[str, list[Any]] = {name: [] for name in ("images", "masks", "boxes", "landmarks", *ATTRIBUTES)}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("images", "masks", "boxes", "landmarks", *ATTRIBUTES)
+    }
     for index in range(start, start + count):
         someone = person(index)
         for number in range(views):
@@ -78,7 +95,9 @@ def _draw_people(task: tuple[int, int, int]) -> dict[str, np.ndarray]:
             columns["landmarks"].append(picture.landmarks)
             for name, words in ATTRIBUTES.items():
                 value = shown.person_class if name == "person_class" else getattr(seen, name)
-                columns[name].append(-1 if name == "hat_colour" and seen.hat == "none" else words.index(value))
+                columns[name].append(
+                    -1 if name == "hat_colour" and seen.hat == "none" else words.index(value)
+                )
     return {name: np.asarray(values) for name, values in columns.items()}
 
 
@@ -110,7 +129,10 @@ def write_world(folder: Path, plan: WorldPlan, workers: int = 1) -> Path:
     done = folder / "done"
     done.mkdir(exist_ok=True)
     rows = plan.people * plan.views
-    arrays = {name: _array(folder / f"{name}.npy", dtype, (rows, *shape)) for name, (dtype, shape) in _columns().items()}
+    arrays = {
+        name: _array(folder / f"{name}.npy", dtype, (rows, *shape))
+        for name, (dtype, shape) in _columns().items()
+    }
     left = [(first, task) for first, task in _tasks(plan) if not (done / str(first)).exists()]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         drawn = pool.imap(_draw_people, [task for _, task in left])
@@ -184,7 +206,9 @@ class WorldDataset:
         plan = WorldPlan(stated["start"], stated["people"], stated["views"])
         missing = sum(not (folder / "done" / str(first)).exists() for first, _ in _tasks(plan))
         if missing:
-            raise SettingsError(f"the dataset in {folder} lacks {missing} groups; run scripts/train_small/world.py again")
+            raise SettingsError(
+                f"the dataset in {folder} lacks {missing} groups; run scripts/train_small/world.py again"
+            )
         return cls(folder, plan)
 
     def __len__(self) -> int:
@@ -209,7 +233,9 @@ class WorldDataset:
         """What a picture shows, attribute by attribute, in words."""
         return {name: words[max(0, int(self.attributes[name][row]))] for name, words in ATTRIBUTES.items()}
 
-    def caption(self, row: int, rng: np.random.Generator, describe: float = 0.0, trigger: str | None = None) -> str:
+    def caption(
+        self, row: int, rng: np.random.Generator, describe: float = 0.0, trigger: str | None = None
+    ) -> str:
         """Write a caption for a picture; see `photomaker.synthetic.captions.caption`."""
         words = self.words(row)
         shown = with_class(self.people[int(self.person[row])], words["person_class"])

@@ -17,7 +17,6 @@ from photomaker.synthetic.factors import (
     EYE_COLOURS,
     EYEWEAR,
     FEMININE,
-    HAIR_COLOURS,
     HAIRSTYLES,
     HATS,
     OLD,
@@ -44,7 +43,7 @@ class Uniform:
         """Draw one."""
         return float(rng.uniform(self.low, self.high))
 
-    def contains(self, value: Any) -> bool:
+    def contains(self, value: object) -> bool:
         """Whether the value can be drawn."""
         return isinstance(value, (int, float)) and self.low <= value <= self.high
 
@@ -62,7 +61,7 @@ class Bell:
         """Draw one."""
         return float(np.clip(rng.normal(self.mean, self.deviation), self.low, self.high))
 
-    def contains(self, value: Any) -> bool:
+    def contains(self, value: object) -> bool:
         """Whether the value can be drawn."""
         return isinstance(value, (int, float)) and self.low <= value <= self.high
 
@@ -74,25 +73,34 @@ class Choice:
     values: tuple[Any, ...]
     weights: tuple[float, ...] | None = None
 
-    def sample(self, rng: np.random.Generator) -> Any:
+    def sample(self, rng: np.random.Generator) -> Any:  # noqa: ANN401 - whatever the values are
         """Draw one."""
         if self.weights is None:
             return self.values[int(rng.integers(len(self.values)))]
         edges = np.cumsum(self.weights)
         return self.values[int(np.searchsorted(edges, rng.uniform(0, edges[-1]), side="right"))]
 
-    def contains(self, value: Any) -> bool:
+    def contains(self, value: object) -> bool:
         """Whether the value can be drawn."""
         return value in self.values
 
 
 Distribution = Uniform | Bell | Choice
 
-_SHORT_HAIR = Choice(tuple(HAIRSTYLES.index(name) for name in ("cropped", "short", "parted", "swept", "curly", "round", "fringe")))
-_LONG_HAIR = Choice(
-    tuple(HAIRSTYLES.index(name) for name in ("bob", "fringe", "long", "wavy", "tied", "curly", "round", "parted"))
+_SHORT_HAIR = Choice(
+    tuple(
+        HAIRSTYLES.index(name) for name in ("cropped", "short", "parted", "swept", "curly", "round", "fringe")
+    )
 )
-_OLD_HAIR = Choice(tuple(HAIRSTYLES.index(name) for name in ("cropped", "short", "parted", "swept", "receding", "receding")))
+_LONG_HAIR = Choice(
+    tuple(
+        HAIRSTYLES.index(name)
+        for name in ("bob", "fringe", "long", "wavy", "tied", "curly", "round", "parted")
+    )
+)
+_OLD_HAIR = Choice(
+    tuple(HAIRSTYLES.index(name) for name in ("cropped", "short", "parted", "swept", "receding", "receding"))
+)
 
 PERSON: Mapping[str, Distribution] = {
     **dict.fromkeys(SHAPE_FACTORS, Uniform(-1.0, 1.0)),
@@ -150,7 +158,7 @@ def person(index: int) -> Person:
     if index < 0:
         raise SettingsError(f"person index is {index}; give 0 or more")
     rng = np.random.default_rng((7, index))
-    values = {field.name: PERSON[field.name].sample(rng) for field in fields(Person)}
+    values: dict[str, Any] = {field.name: PERSON[field.name].sample(rng) for field in fields(Person)}
     values["hairstyle"] = _hair(values["person_class"]).sample(rng)
     values["freckles"] = max(0.0, values["freckles"] * 1.8 - 0.8) * (1.0 if values["skin"] < 0.6 else 0.3)
     values["beard"] = values["beard"] if values["person_class"] in ("man", "old man") else 0
@@ -165,7 +173,8 @@ def people(start: int, count: int) -> list[Person]:
 def with_class(someone: Person, person_class: str) -> Person:
     """The same face at another age or of another gender.
 
-    The shape factors stay. A hairstyle that the new class does not wear is replaced by the one that stands at the same place
+    The shape factors stay. A hairstyle that the new class does not wear is replaced by the one that
+    stands at the same place
     in the new class's list; a beard stays a factor of men alone.
 
     Raises:
@@ -174,7 +183,11 @@ def with_class(someone: Person, person_class: str) -> Person:
     if person_class not in PERSON_CLASSES:
         raise SettingsError(f"person class is {person_class!r}; choose one of {', '.join(PERSON_CLASSES)}")
     worn = _hair(person_class)
-    hairstyle = someone.hairstyle if worn.contains(someone.hairstyle) else worn.values[someone.hairstyle % len(worn.values)]
+    hairstyle = (
+        someone.hairstyle
+        if worn.contains(someone.hairstyle)
+        else worn.values[someone.hairstyle % len(worn.values)]
+    )
     beard = someone.beard if person_class in ("man", "old man") else 0
     return replace(someone, person_class=person_class, hairstyle=hairstyle, beard=beard)
 
@@ -189,7 +202,8 @@ def view(someone: Person, seed: int, **fixed: Any) -> View:
     """A view of a person, always the same one for a seed.
 
     Args:
-        someone: The person; it seeds the view together with `seed`, and views are distributed alike for everybody, so that a
+        someone: The person; it seeds the view together with `seed`, and views are distributed alike
+            for everybody, so that a
             person can't be told by the circumstances.
         seed: Any whole number from 0 up.
         **fixed: Factors of `View` to hold at a value, for example `style="photo", scene="beach"`.
@@ -203,7 +217,7 @@ def view(someone: Person, seed: int, **fixed: Any) -> View:
         if not VIEW[name].contains(value):
             raise SettingsError(f"{name} is {value!r}; it must lie in {_described(VIEW[name])}")
     rng = np.random.default_rng((11, someone.seed, seed))
-    values = {name: distribution.sample(rng) for name, distribution in VIEW.items()}
+    values: dict[str, Any] = {name: distribution.sample(rng) for name, distribution in VIEW.items()}
     return View(**(values | fixed))
 
 
@@ -231,7 +245,7 @@ _CATEGORIES: Sequence[tuple[str, Sequence[Any]]] = (
 
 
 def factor_vector(someone: Person) -> np.ndarray:
-    """Identity as numbers, float32 [F], each entry scaled to deviate by about one; the class is left out on purpose."""
+    """Identity as numbers, float32 [F], each scaled to deviate by about one; the class is left out on purpose."""
     values = [getattr(someone, name) / 0.58 for name in SHAPE_FACTORS]
     values += [(someone.skin - 0.5) / 0.29, (someone.freckles - 0.2) / 0.3]
     for name, words in _CATEGORIES:
@@ -242,6 +256,21 @@ def factor_vector(someone: Person) -> np.ndarray:
 
 
 __all__ = [
-    "CHILD", "OLD", "PERSON", "TEST", "TRAIN", "VALIDATION", "VIEW", "Bell", "Choice", "Uniform", "factor_names",
-    "factor_vector", "other_ages", "people", "person", "view", "with_class",
-]  # fmt: skip
+    "CHILD",
+    "OLD",
+    "PERSON",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "VIEW",
+    "Bell",
+    "Choice",
+    "Uniform",
+    "factor_names",
+    "factor_vector",
+    "other_ages",
+    "people",
+    "person",
+    "view",
+    "with_class",
+]

@@ -1,6 +1,7 @@
 """The factors of the synthetic world: what makes a person, and what may change from one picture to the next.
 
-A `Person` holds identity: everything that must survive a change of scene, clothes, light, pose or style. A `View` holds the
+A `Person` holds identity: everything that must survive a change of scene, clothes, light, pose or style. A
+`View` holds the
 rest. Both are plain values, so that a picture can be drawn again from its factors at any size.
 """
 
@@ -11,13 +12,38 @@ from dataclasses import dataclass, fields
 PERSON_CLASSES = ("man", "woman", "boy", "girl", "old man", "old woman")
 EYE_COLOURS = ("brown", "hazel", "green", "blue", "grey", "black")
 HAIR_COLOURS = ("black", "brown", "chestnut", "blonde", "red", "auburn", "grey", "white")
-HAIRSTYLES = ("cropped", "short", "parted", "swept", "curly", "round", "bob", "fringe", "long", "wavy", "tied", "receding")
+HAIRSTYLES = (
+    "cropped",
+    "short",
+    "parted",
+    "swept",
+    "curly",
+    "round",
+    "bob",
+    "fringe",
+    "long",
+    "wavy",
+    "tied",
+    "receding",
+)
 BEARDS = ("none", "stubble", "moustache", "goatee", "beard")
 
 SCENES = (
-    "studio", "beach", "snow", "forest", "city", "desert", "space", "sunset", "library", "kitchen", "meadow", "mountains",
-    "night", "sea",
-)  # fmt: skip
+    "studio",
+    "beach",
+    "snow",
+    "forest",
+    "city",
+    "desert",
+    "space",
+    "sunset",
+    "library",
+    "kitchen",
+    "meadow",
+    "mountains",
+    "night",
+    "sea",
+)
 HATS = ("none", "cap", "beanie", "cowboy hat", "top hat", "beret")
 EYEWEAR = ("none", "glasses", "sunglasses")
 CLOTHES = ("t-shirt", "shirt", "hoodie", "suit", "sweater")
@@ -141,7 +167,5 @@ class View:
 
 
 SHAPE_FACTORS = tuple(
-    field.name
-    for field in fields(Person)
-    if field.type == "float" and field.name not in ("skin", "freckles")
+    field.name for field in fields(Person) if field.type == "float" and field.name not in ("skin", "freckles")
 )

@@ -10,7 +10,9 @@ from photomaker.synthetic.anatomy import Placed, Proportions, Surface
 from photomaker.synthetic.canvas import Array, Light, capsule, disc, fill, mix, noise, rgb, step
 from photomaker.synthetic.factors import BEARDS, HAIRSTYLES, Person
 
-TONES = tuple(rgb(code) for code in ("231d1c", "4a2e1c", "74431f", "dcb266", "b4491d", "7a2b1c", "8f8f92", "e6e4df"))
+TONES = tuple(
+    rgb(code) for code in ("231d1c", "4a2e1c", "74431f", "dcb266", "b4491d", "7a2b1c", "8f8f92", "e6e4df")
+)
 
 
 def hair_colour(person: Person) -> Array:
@@ -92,11 +94,21 @@ class Hair:
         inside = np.full(x.shape, -1, dtype=np.float32)
         drift = np.float32(-0.10 * np.sin(self.yaw))
         if cut.back:
-            wave = np.float32(cut.waves) * np.sin(v * np.float32(19) + np.sign(x)) if cut.waves else np.float32(0)
-            half = np.float32(s.width + self.grow + 0.055) + wave - np.clip(-0.1 - v, 0, 1) ** 2 * np.float32(1.5)
-            if cut.back < 0.8:  # noqa: PLR2004 - short back hair is rounded at its lower end
+            wave = (
+                np.float32(cut.waves) * np.sin(v * np.float32(19) + np.sign(x))
+                if cut.waves
+                else np.float32(0)
+            )
+            half = (
+                np.float32(s.width + self.grow + 0.055)
+                + wave
+                - np.clip(-0.1 - v, 0, 1) ** 2 * np.float32(1.5)
+            )
+            if cut.back < 0.8:  # short back hair is rounded at its lower end
                 half = half - np.clip(v - (cut.back - 0.14), 0, 1) ** 2 * np.float32(3.0)
-            inside = np.minimum(half - np.abs(x - drift), np.minimum(np.float32(cut.back) - v, v + np.float32(0.5)))
+            inside = np.minimum(
+                half - np.abs(x - drift), np.minimum(np.float32(cut.back) - v, v + np.float32(0.5))
+            )
         if self.style == "tied" and not self.covered:
             bun = (1 - np.hypot((x - 1.2 * drift) / 0.20, (v + s.top + 0.085) / 0.16)) * np.float32(0.16)
             inside = np.maximum(inside, bun)
@@ -132,7 +144,11 @@ class Hair:
         elif self.style in ("bob", "long", "wavy"):
             base = base - np.float32(0.05) + np.abs(t) ** 1.5 * np.float32(0.20)
         elif self.style == "receding":
-            base = np.float32(s.hairline - 0.26) + side * side * np.float32(0.62) + step(0.62, 0.86, np.abs(t)) * np.float32(0.2)
+            base = (
+                np.float32(s.hairline - 0.26)
+                + side * side * np.float32(0.62)
+                + step(0.62, 0.86, np.abs(t)) * np.float32(0.2)
+            )
         elif self.cut.rough:
             base = base + (noise(at.u * 1.9, at.v * 1.9, 32, 5) - np.float32(0.5)) * np.float32(0.07)
         line = base - at.v
@@ -142,7 +158,9 @@ class Hair:
         """Cover and colour of the hair on the skull."""
         at = self.surface.at(x, v)
         inside = self._rough(at, x, v) if self.cut.rough and not self.covered else at.inside
-        cover = fill(np.minimum(inside, self._line(at)), self.edge * (2.2 if self.style == "cropped" else 1.2))
+        cover = fill(
+            np.minimum(inside, self._line(at)), self.edge * (2.2 if self.style == "cropped" else 1.2)
+        )
         if self.style == "cropped":
             cover = cover * np.float32(0.90)
         if self.style == "swept":
@@ -189,18 +207,31 @@ def beard_cover(person: Person, shape: Proportions, at: Placed, edge: float) -> 
     u, v = at.u, at.v
     side = np.abs(u)
     lips = disc(u, v, (0, s.mouth_y), (s.mouth_width * 1.10, s.lips * 1.75), edge * 2)
-    line = np.float32(s.mouth_y + 0.035) - side * side * np.float32(3.0) - step(0.16, 0.40, side) * np.float32(0.05)
+    line = (
+        np.float32(s.mouth_y + 0.035)
+        - side * side * np.float32(3.0)
+        - step(0.16, 0.40, side) * np.float32(0.05)
+    )
     moustache = fill(
         np.minimum(
             np.float32(s.mouth_width * 1.22) - side,
-            np.minimum(v - np.float32(s.nose_y + 0.034) - side * 0.15, np.float32(s.mouth_y + 0.01) + side * np.float32(0.32) - v),
+            np.minimum(
+                v - np.float32(s.nose_y + 0.034) - side * 0.15,
+                np.float32(s.mouth_y + 0.01) + side * np.float32(0.32) - v,
+            ),
         ),
         edge * 2,
     )
-    goatee = fill(np.minimum(np.float32(s.mouth_width * 0.86) - side, v - np.float32(s.mouth_y - 0.02)), edge * 2)
+    goatee = fill(
+        np.minimum(np.float32(s.mouth_width * 0.86) - side, v - np.float32(s.mouth_y - 0.02)), edge * 2
+    )
     full = fill(v - np.minimum(line, np.float32(s.mouth_y + 0.03)), edge * 3)
     grain = noise(u * 3, v * 1.6, 128, 7)
     if kind == "stubble":
         return np.maximum(full, moustache) * (1 - lips) * (np.float32(0.14) + np.float32(0.42) * grain)
-    parts = {"moustache": moustache, "goatee": np.maximum(moustache, goatee), "beard": np.maximum(full, moustache)}
+    parts = {
+        "moustache": moustache,
+        "goatee": np.maximum(moustache, goatee),
+        "beard": np.maximum(full, moustache),
+    }
     return parts[kind] * (1 - lips) * (np.float32(0.80) + np.float32(0.18) * grain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,9 @@ from photomaker.synthetic.scenes import ambient, paint_scene
 from photomaker.synthetic.styles import stylise
 from photomaker.synthetic.wardrobe import Body, Hat, draw_eyewear
 
+Layer = Callable[[Array, Array, Light], tuple[Array, Array] | None]
+"""Cover and colour of a layer at head coordinates (x, v), or None where it has nothing to draw."""
+
 SUPERSAMPLING = 2
 HEAD_Y = 0.075
 FRAMING = 1.10
@@ -38,7 +42,8 @@ class Picture:
         image: uint8 [size, size, 3], RGB.
         mask: uint8 [size, size], 255 where the person is.
         box: x0, y0, x1, y1 of the face from the hairline to the chin, in pixels.
-        landmarks: float32 [5, 2] pixels: left eye, right eye, nose tip, left and right mouth corner, as seen in the picture.
+        landmarks: float32 [5, 2] pixels: left eye, right eye, nose tip, left and right mouth corner,
+            as seen in the picture.
     """
 
     image: Array
@@ -63,7 +68,10 @@ class Frame:
 
     def to_head(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Head coordinates of places in the picture."""
-        dx, dy = (x - np.float32(self.x)) / np.float32(self.scale), (y - np.float32(self.y)) / np.float32(self.scale)
+        dx, dy = (
+            (x - np.float32(self.x)) / np.float32(self.scale),
+            (y - np.float32(self.y)) / np.float32(self.scale),
+        )
         dy = dy - np.float32(NECK_Y)
         return dx * self.cosine + dy * self.sine, dy * self.cosine - dx * self.sine + np.float32(NECK_Y)
 
@@ -111,12 +119,14 @@ class Portrait:
             self._layer(hat.draw, (-1, -1, 1, 0.15))
         return self._finish()
 
-    def _head_window(self, bounds: tuple[float, float, float, float]) -> tuple[tuple[slice, slice], Array, Array]:
+    def _head_window(
+        self, bounds: tuple[float, float, float, float]
+    ) -> tuple[tuple[slice, slice], Array, Array]:
         window = self.canvas.window(*bounds)
         x, v = self.frame.to_head(self.canvas.x[window], self.canvas.y[window])
         return window, x, v
 
-    def _layer(self, draw, bounds: tuple[float, float, float, float]) -> None:  # noqa: ANN001 - a bound method of a layer
+    def _layer(self, draw: Layer, bounds: tuple[float, float, float, float]) -> None:
         window, x, v = self._head_window(bounds)
         layer = draw(x, v, self.light)
         if layer is not None:
@@ -143,15 +153,25 @@ class Portrait:
         for side in (-1, 1):
             turned = side * np.sin(self.view.yaw)
             middle_x = self.head.to_screen(side * self.shape.width * 0.985, 0.09) + side * 0.018
-            if turned > 0.30:  # noqa: PLR2004 - this ear is behind the head
+            if turned > 0.30:  # this ear is behind the head
                 middle_x -= side * 0.05
             middle = (middle_x, self.shape.eye_y + 0.085)
             half = (0.062 * size * (1 - 0.5 * max(0.0, float(turned))), 0.112 * size)
             x0, y0 = self.frame.to_picture(*middle)
             window, x, v = self._head_window((x0 - 0.2, y0 - 0.22, x0 + 0.2, y0 + 0.22))
             ear = disc(x, v, middle, half, self.pixel * 1.3)
-            inner = disc(x, v, (middle[0] - side * 0.008, middle[1] - 0.006), (half[0] * 0.55, half[1] * 0.58), self.pixel * 5)
-            normal = ((x - middle[0]) * np.float32(8), (v - middle[1]) * np.float32(3), np.float32(0.75) + x * 0)
+            inner = disc(
+                x,
+                v,
+                (middle[0] - side * 0.008, middle[1] - 0.006),
+                (half[0] * 0.55, half[1] * 0.58),
+                self.pixel * 5,
+            )
+            normal = (
+                (x - middle[0]) * np.float32(8),
+                (v - middle[1]) * np.float32(3),
+                np.float32(0.75) + x * 0,
+            )
             colour, _ = shade_skin(self.light, np.broadcast_to(self.skin, (3, *x.shape)), normal)
             colour = colour * (1 - inner * np.float32(0.30)) * tint(1.0, 0.93, 0.92)
             self.canvas.over(window, ear, colour)
@@ -165,13 +185,19 @@ class Portrait:
         self._beard(window, x, v, at, colour, normal)
         painter.paint(at, colour, diffuse)
         if self.view.hat != "none":
-            colour *= (1 - bump(at.v, -0.26, 0.10) * np.float32(0.30))
+            colour *= 1 - bump(at.v, -0.26, 0.10) * np.float32(0.30)
         if self.view.eyewear != "none":
             draw_eyewear(self.view, self.shape, at, colour, self.pixel * 1.3)
         self.canvas.over(window, fill(at.inside, self.pixel * 1.3), colour)
 
     def _beard(
-        self, window: tuple[slice, slice], x: Array, v: Array, at: Placed, colour: Array, normal: tuple[Array, Array, Array]
+        self,
+        window: tuple[slice, slice],
+        x: Array,
+        v: Array,
+        at: Placed,
+        colour: Array,
+        normal: tuple[Array, Array, Array],
     ) -> None:
         edge = self.pixel * 1.3
         tone = self.hair.colour * np.float32(0.92)
@@ -181,10 +207,10 @@ class Portrait:
             cover = fill(np.minimum(around.inside, v - np.float32(self.shape.eye_y + 0.12)), edge)
             fur = tone * self.hair.strands(around.v, around.u) * np.float32(0.9)
             self.canvas.over(window, cover, self.light.shade(fur, self.light.lit(around.normal)))
-        cover = beard_cover(self.person, self.shape, at, edge)
-        if cover is not None:
+        grown = beard_cover(self.person, self.shape, at, edge)
+        if grown is not None:
             fur = tone * self.hair.strands(at.v, at.u)
-            colour += (self.light.shade(fur, self.light.lit(normal)) - colour) * cover
+            colour += (self.light.shade(fur, self.light.lit(normal)) - colour) * grown
 
     def _finish(self) -> Picture:
         size = self.size
@@ -193,7 +219,7 @@ class Portrait:
         person = self.canvas.person.reshape(cells).mean((1, 3))
         colour = stylise(self.view.style, np.clip(colour, 0, 1), person)
         image = np.ascontiguousarray((colour * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
-        mask = np.where(person > 0.5, 255, 0).astype(np.uint8)  # noqa: PLR2004
+        mask = np.where(person > 0.5, 255, 0).astype(np.uint8)
         return Picture(image, mask, self._box(), self._landmarks())
 
     def _pixels(self, u: float, v: float) -> tuple[float, float]:
@@ -203,8 +229,12 @@ class Portrait:
     def _landmarks(self) -> Array:
         s, lean = self.shape, 0.13 * float(np.sin(self.view.yaw))
         places = (
-            (-s.eye_x, s.eye_y), (s.eye_x, s.eye_y), (lean, s.nose_y), (-s.mouth_width, s.mouth_y), (s.mouth_width, s.mouth_y),
-        )  # fmt: skip
+            (-s.eye_x, s.eye_y),
+            (s.eye_x, s.eye_y),
+            (lean, s.nose_y),
+            (-s.mouth_width, s.mouth_y),
+            (s.mouth_width, s.mouth_y),
+        )
         return np.array([self._pixels(u, v) for u, v in places], dtype=np.float32)
 
     def _box(self) -> tuple[float, float, float, float]:
@@ -230,6 +260,6 @@ def render(person: Person, view: View, size: int = 128) -> Picture:
     Raises:
         SettingsError: The size is out of range.
     """
-    if not 32 <= size <= 1024:  # noqa: PLR2004
+    if not 32 <= size <= 1024:
         raise SettingsError(f"size is {size}; give 32 to 1024 pixels")
     return Portrait(person, view, size).draw()

@@ -58,7 +58,7 @@ def _beach(b: Backdrop) -> None:
     shore = b.y - horizon - 0.28 - 0.05 * np.sin(b.x * 3 + b.jitter(0, 6))
     b.lay(band(shore, 0.03, b.edge), rgb("f4fbfb"))
     b.lay(fill(shore, b.edge), rgb("ecd6a0"))
-    side = b.jitter(0.70, 0.85) * (1 if b.rng.random() < 0.5 else -1)  # noqa: PLR2004
+    side = b.jitter(0.70, 0.85) * (1 if b.rng.random() < 0.5 else -1)
     trunk = band(b.x - side - 0.08 * np.cos(b.y * 2), 0.035, b.edge) * (b.y > -0.5)
     b.lay(trunk, rgb("7c5a36"))
     for angle in np.linspace(0, 2 * np.pi, 7, endpoint=False):
@@ -72,7 +72,11 @@ def _snow(b: Backdrop) -> None:
         cx, high = at + b.jitter(-0.1, 0.1), b.jitter(0.55, 0.9)
         inside = np.minimum((b.y - (0.25 - high)) * 0.30, 0.3 - b.y) - np.abs(b.x - cx)
         b.lay(fill(inside, b.edge), mix(rgb("4f6f6a"), WHITE, 0.15))
-        b.lay(fill(np.minimum(inside - 0.05, (b.y - (0.25 - high)) * 0.30 - np.abs(b.x - cx) - 0.02), b.edge) * 0.5, WHITE)
+        b.lay(
+            fill(np.minimum(inside - 0.05, (b.y - (0.25 - high)) * 0.30 - np.abs(b.x - cx) - 0.02), b.edge)
+            * 0.5,
+            WHITE,
+        )
     b.lay(fill(b.y - 0.22 - 0.05 * np.sin(b.x * 2 + b.jitter(0, 6)), b.edge), rgb("f7fafd"))
     sx, sy = b.shift()
     b.lay(step(0.80, 0.86, noise(b.x + sx, b.y + sy, 32, 11)) * 0.9, WHITE)
@@ -81,7 +85,7 @@ def _snow(b: Backdrop) -> None:
 def _forest(b: Backdrop) -> None:
     b.gradient("7fae5f", "274a24", -1, 1)
     sx, sy = b.shift()
-    b.colour *= (0.65 + 0.7 * noise(b.x * 0.8 + sx, b.y * 0.8 + sy, 16, 12))
+    b.colour *= 0.65 + 0.7 * noise(b.x * 0.8 + sx, b.y * 0.8 + sy, 16, 12)
     for at in np.linspace(-0.95, 0.95, 6):
         cx, half = at + b.jitter(-0.12, 0.12), b.jitter(0.05, 0.10)
         b.lay(band(b.x - cx - 0.02 * np.sin(b.y * 3), half, b.edge), rgb("4b3421"))
@@ -96,7 +100,7 @@ def _towers(b: Backdrop, wall: tuple[str, ...], lit: str, share: float) -> None:
         inside = np.minimum(np.minimum(b.x - left, left + width - b.x), b.y - top)
         b.lay(fill(inside, b.edge), rgb(wall[int(b.rng.integers(len(wall)))]))
         cell = ((np.floor(wx) * 7 + np.floor(wy) * 13 + int(b.rng.integers(99))) * 0.377) % 1
-        window = ((wx % 1) > 0.35) & ((wy % 1) > 0.4) & (inside > 0.03) & (cell < share)  # noqa: PLR2004
+        window = ((wx % 1) > 0.35) & ((wy % 1) > 0.4) & (inside > 0.03) & (cell < share)
         b.lay(window.astype(np.float32) * 0.85, rgb(lit))
         left += width + b.jitter(-0.02, 0.05)
 
@@ -119,7 +123,7 @@ def _desert(b: Backdrop) -> None:
     b.lay(disc(b.x, b.y, (b.jitter(-0.8, 0.8), -0.7), (0.13, 0.13), b.edge), rgb("fff3c4"))
     for base, tone in ((0.05, "e0a55c"), (0.28, "d08d43")):
         b.lay(fill(b.y - base - 0.09 * np.sin(b.x * b.jitter(1.5, 3) + b.jitter(0, 6)), b.edge), rgb(tone))
-    side = b.jitter(0.68, 0.85) * (1 if b.rng.random() < 0.5 else -1)  # noqa: PLR2004
+    side = b.jitter(0.68, 0.85) * (1 if b.rng.random() < 0.5 else -1)
     green = rgb("3f7d42")
     b.lay(band(b.x - side, 0.055, b.edge) * (b.y > -0.35) * (b.y < 0.35), green)
     b.lay(band(b.y - 0.05, 0.045, b.edge) * (np.abs(b.x - side) < 0.19), green)
@@ -132,7 +136,7 @@ def _space(b: Backdrop) -> None:
     cloud = noise(b.x * 0.7 + sx, b.y * 0.7 + sy, 8, 14)
     b.lay(step(0.45, 0.95, cloud) * 0.5, rgb("8a3fb0"))
     b.lay(step(0.86, 0.90, noise(b.x * 1.2 + sy, b.y * 1.2 + sx, 64, 15)), WHITE)
-    cx, cy = b.jitter(0.55, 0.85) * (1 if b.rng.random() < 0.5 else -1), b.jitter(-0.75, -0.45)  # noqa: PLR2004
+    cx, cy = b.jitter(0.55, 0.85) * (1 if b.rng.random() < 0.5 else -1), b.jitter(-0.75, -0.45)
     b.lay(disc(b.x, b.y, (cx, cy), (0.27, 0.27), b.edge), rgb("d98c4a"))
     b.lay(disc(b.x, b.y, (cx + 0.09, cy + 0.07), (0.23, 0.23), 0.12) * 0.45, rgb("4a2118"))
 
@@ -140,7 +144,9 @@ def _space(b: Backdrop) -> None:
 def _sunset(b: Backdrop) -> None:
     t = np.clip((b.y + 1) / 1.3, 0, 1)
     top, middle, low = rgb("4a2a6b"), rgb("e8623f"), rgb("ffc65c")
-    b.colour[:] = np.where(t < 0.55, top + (middle - top) * (t / 0.55), middle + (low - middle) * ((t - 0.55) / 0.45))  # noqa: PLR2004
+    b.colour[:] = np.where(
+        t < 0.55, top + (middle - top) * (t / 0.55), middle + (low - middle) * ((t - 0.55) / 0.45)
+    )
     b.lay(disc(b.x, b.y, (b.jitter(-0.7, 0.7), 0.12), (0.22, 0.22), b.edge), rgb("fff0b0"))
     b.lay(fill(b.y - 0.26 - 0.05 * np.sin(b.x * 2.5 + b.jitter(0, 6)), b.edge), rgb("3a1c3c"))
 
@@ -152,22 +158,29 @@ def _library(b: Backdrop) -> None:
         top, left = -1.0 + shelf * 0.52, -1.0
         while left < 1:
             width, gap = b.jitter(0.07, 0.14), b.jitter(0.0, 0.1)
-            inside = (b.x > left) & (b.x < left + width - 0.012) & (b.y > top + 0.05 + gap) & (b.y < top + 0.46)
+            inside = (
+                (b.x > left) & (b.x < left + width - 0.012) & (b.y > top + 0.05 + gap) & (b.y < top + 0.46)
+            )
             b.lay(inside.astype(np.float32), tones[int(b.rng.integers(len(tones)))])
             left += width
 
 
 def _kitchen(b: Backdrop) -> None:
     b.colour[:] = rgb("e9e3d6")
-    tiles = ((b.x * 6) % 1 < 0.06) | ((b.y * 6) % 1 < 0.06)  # noqa: PLR2004
+    tiles = ((b.x * 6) % 1 < 0.06) | ((b.y * 6) % 1 < 0.06)
     b.lay(tiles * np.float32(0.5), rgb("b9c4c6"))
     cupboard = rgb(("4f8a8b", "7a9e7e", "c77d4f")[int(b.rng.integers(3))])
     b.lay(fill(-0.45 - b.y, b.edge), cupboard)
-    b.lay(band((b.x * 1.6 + b.jitter(0, 1)) % 1 - 0.5, 0.02, b.edge) * (b.y < -0.47), cupboard * np.float32(0.6))  # noqa: PLR2004
+    b.lay(
+        band((b.x * 1.6 + b.jitter(0, 1)) % 1 - 0.5, 0.02, b.edge) * (b.y < -0.47), cupboard * np.float32(0.6)
+    )
     b.lay(fill(b.y - 0.38, b.edge), rgb("a9744a"))
     b.lay(fill(b.y - 0.46, b.edge), rgb("80522f"))
     for side in (-1, 1):
-        b.lay(disc(b.x, b.y, (side * b.jitter(0.65, 0.9), 0.27), (0.10, 0.13), b.edge), rgb("c0392b" if side > 0 else "3b6fa0"))
+        b.lay(
+            disc(b.x, b.y, (side * b.jitter(0.65, 0.9), 0.27), (0.10, 0.13), b.edge),
+            rgb("c0392b" if side > 0 else "3b6fa0"),
+        )
 
 
 def _meadow(b: Backdrop) -> None:
@@ -175,7 +188,9 @@ def _meadow(b: Backdrop) -> None:
     b.lay(fill(b.y - b.jitter(-0.12, 0.02) - 0.05 * np.sin(b.x * 3 + b.jitter(0, 6)), b.edge), rgb("76b843"))
     sx, sy = b.shift()
     for octave, tone in ((32, "f5d33b"), (32, "e8559a"), (16, "ffffff")):
-        spots = step(0.76, 0.82, noise(b.x + sx + octave / 7, b.y + sy + len(tone), octave, 16 + ord(tone[0])))
+        spots = step(
+            0.76, 0.82, noise(b.x + sx + octave / 7, b.y + sy + len(tone), octave, 16 + ord(tone[0]))
+        )
         b.lay(spots * (b.y > 0.02), rgb(tone))
 
 
@@ -184,10 +199,15 @@ def _mountains(b: Backdrop) -> None:
     for base, tone, cap in ((-0.05, "7b8aa3", True), (0.25, "55657c", False)):
         ridge = np.full(b.x.shape, 9.0, dtype=np.float32)
         for at in np.linspace(-1, 1, 4):
-            ridge = np.minimum(ridge, base - b.jitter(0.35, 0.75) + np.abs(b.x - at - b.jitter(-0.2, 0.2)) * 1.1)
+            ridge = np.minimum(
+                ridge, base - b.jitter(0.35, 0.75) + np.abs(b.x - at - b.jitter(-0.2, 0.2)) * 1.1
+            )
         b.lay(fill(b.y - ridge, b.edge), rgb(tone))
         if cap:
-            b.lay(fill(b.y - ridge, b.edge) * fill(ridge * 0 - 0.38 + 0.05 * np.sin(b.x * 14) - b.y, b.edge), rgb("f6f9fc"))
+            b.lay(
+                fill(b.y - ridge, b.edge) * fill(ridge * 0 - 0.38 + 0.05 * np.sin(b.x * 14) - b.y, b.edge),
+                rgb("f6f9fc"),
+            )
     b.lay(fill(b.y - 0.42, b.edge), rgb("4f7a4c"))
 
 
@@ -201,24 +221,43 @@ def _sea(b: Backdrop) -> None:
         spot = (b.jitter(-1, 1), b.jitter(-1, 1))
         b.lay(disc(b.x, b.y, spot, (0.05, 0.05), b.edge) * 0.55, rgb("bfeaf7"))
     for tone in ("f39c3d", "f4d03f"):
-        side, cy = b.jitter(0.62, 0.88) * (1 if b.rng.random() < 0.5 else -1), b.jitter(-0.7, 0.3)  # noqa: PLR2004
+        side, cy = b.jitter(0.62, 0.88) * (1 if b.rng.random() < 0.5 else -1), b.jitter(-0.7, 0.3)
         b.lay(disc(b.x, b.y, (side, cy), (0.13, 0.07), b.edge), rgb(tone))
-        b.lay(fill(0.10 - np.abs(b.x - side - 0.17) - np.abs(b.y - cy) * 0.9, b.edge) * (b.x > side), rgb(tone))
+        b.lay(
+            fill(0.10 - np.abs(b.x - side - 0.17) - np.abs(b.y - cy) * 0.9, b.edge) * (b.x > side), rgb(tone)
+        )
 
 
 _PAINTERS: dict[str, Callable[[Backdrop], None]] = {
-    "studio": _studio, "beach": _beach, "snow": _snow, "forest": _forest, "city": _city, "desert": _desert, "space": _space,
-    "sunset": _sunset, "library": _library, "kitchen": _kitchen, "meadow": _meadow, "mountains": _mountains,
-    "night": _night, "sea": _sea,
-}  # fmt: skip
+    "studio": _studio,
+    "beach": _beach,
+    "snow": _snow,
+    "forest": _forest,
+    "city": _city,
+    "desert": _desert,
+    "space": _space,
+    "sunset": _sunset,
+    "library": _library,
+    "kitchen": _kitchen,
+    "meadow": _meadow,
+    "mountains": _mountains,
+    "night": _night,
+    "sea": _sea,
+}
 
 AMBIENT = {
     name: tint(*light)
     for name, light in {
-        "snow": (0.97, 1.0, 1.06), "forest": (0.94, 1.0, 0.93), "space": (0.86, 0.86, 1.04), "sunset": (1.10, 0.94, 0.84),
-        "night": (0.84, 0.84, 1.0), "sea": (0.84, 1.0, 1.08), "desert": (1.05, 1.0, 0.92), "library": (1.05, 0.98, 0.90),
+        "snow": (0.97, 1.0, 1.06),
+        "forest": (0.94, 1.0, 0.93),
+        "space": (0.86, 0.86, 1.04),
+        "sunset": (1.10, 0.94, 0.84),
+        "night": (0.84, 0.84, 1.0),
+        "sea": (0.84, 1.0, 1.08),
+        "desert": (1.05, 1.0, 0.92),
+        "library": (1.05, 0.98, 0.90),
     }.items()
-}  # fmt: skip
+}
 
 
 def paint_scene(scene: str, size: int, seed: int) -> Array:

@@ -5,13 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from photomaker.synthetic.anatomy import Placed, Proportions, Surface
-from photomaker.synthetic.canvas import Array, Light, band, bump, capsule, disc, fill, mix, noise, rgb, step, tint
+from photomaker.synthetic.canvas import (
+    Array,
+    Light,
+    band,
+    bump,
+    capsule,
+    disc,
+    fill,
+    mix,
+    noise,
+    rgb,
+    step,
+    tint,
+)
 from photomaker.synthetic.factors import Person, View
 
 DYES = dict(
     zip(
         ("red", "blue", "green", "yellow", "black", "white", "purple", "orange"),
-        (rgb(code) for code in ("c8272d", "2b57c4", "2f8f3e", "f0c929", "26262b", "f1f1ee", "7b3aa8", "ee7a1c")),
+        (
+            rgb(code)
+            for code in ("c8272d", "2b57c4", "2f8f3e", "f0c929", "26262b", "f1f1ee", "7b3aa8", "ee7a1c")
+        ),
         strict=True,
     )
 )
@@ -52,7 +68,9 @@ class Body:
             neckline = (1 - np.hypot(x / 0.235, (y - 0.635) / 0.150)) * np.float32(0.15)
         elif kind in ("shirt", "suit"):
             deep = 0.86 if kind == "shirt" else 0.80
-            neckline = np.minimum(np.float32(deep) - y, (np.float32(deep) - y) * np.float32(0.62) - side + np.float32(0.02))
+            neckline = np.minimum(
+                np.float32(deep) - y, (np.float32(deep) - y) * np.float32(0.62) - side + np.float32(0.02)
+            )
         elif kind == "hoodie":
             neckline = (1 - np.hypot(x / 0.20, (y - 0.66) / 0.125)) * np.float32(0.125)
         else:
@@ -76,9 +94,12 @@ class Body:
     def _shirt(self, x: Array, y: Array, side: Array, neckline: Array, colour: Array) -> None:
         del neckline
         point = np.minimum(np.float32(0.86) - y, side - (np.float32(0.86) - y) * np.float32(0.60))
-        flap = fill(np.minimum(point, np.float32(0.13) - (side - (np.float32(0.86) - y) * np.float32(0.60)) * 1.15), self.edge)
+        flap = fill(
+            np.minimum(point, np.float32(0.13) - (side - (np.float32(0.86) - y) * np.float32(0.60)) * 1.15),
+            self.edge,
+        )
         colour += (mix(self.dye, _WHITE, 0.42) - colour) * flap
-        edge = band(point, 0.006, self.edge) + band(side, 0.006, self.edge) * (y > 0.86)  # noqa: PLR2004
+        edge = band(point, 0.006, self.edge) + band(side, 0.006, self.edge) * (y > 0.86)
         colour *= 1 - (np.clip(edge, 0, 1) * np.float32(0.45))
         for height in (0.905, 0.975):
             button = disc(x, y, (0.0, height), (0.018, 0.018), self.edge)
@@ -87,16 +108,18 @@ class Body:
     def _hoodie(self, x: Array, y: Array, side: Array, neckline: Array, colour: Array) -> None:
         del neckline
         string = band(side - np.float32(0.075) - (y - 0.80) * np.float32(0.10), 0.011, self.edge)
-        string = string * (y > 0.78) * (y < 0.95)  # noqa: PLR2004
+        string = string * (y > 0.78) * (y < 0.95)
         colour += (mix(self.dye, _WHITE, 0.8) - colour) * string
-        colour *= 1 - (band(x, 0.006, self.edge) * (y > 0.80) * np.float32(0.35))  # noqa: PLR2004
+        colour *= 1 - (band(x, 0.006, self.edge) * (y > 0.80) * np.float32(0.35))
 
     def _suit(self, x: Array, y: Array, side: Array, neckline: Array, colour: Array) -> None:
         del neckline
         opening = (np.float32(1.06) - y) * np.float32(0.56) - side
         shirt = fill(opening, self.edge)
         colour += (_WHITE - colour) * shirt
-        tie = np.minimum(np.float32(0.026) + np.clip(y - 0.80, 0, 1) * np.float32(0.14) - np.abs(x), y - np.float32(0.79))
+        tie = np.minimum(
+            np.float32(0.026) + np.clip(y - 0.80, 0, 1) * np.float32(0.14) - np.abs(x), y - np.float32(0.79)
+        )
         knot = (1 - np.hypot(x / 0.052, (y - 0.81) / 0.034)) * np.float32(0.034)
         silk = _DARK if self.view.clothing_colour in ("red", "orange", "white", "yellow") else rgb("b3212c")
         colour += (silk - colour) * fill(np.maximum(tie, knot), self.edge)
@@ -114,13 +137,15 @@ class Body:
         if self.view.clothing == "sweater":
             half = np.float32(self.neck + 0.030) + step(0.62, 0.74, y) * np.float32(0.10)
             inside = np.minimum(half - np.abs(x), np.minimum(y - np.float32(0.535), np.float32(0.76) - y))
-            ribs = np.float32(1) + np.sin(x * np.float32(70)) * np.float32(0.12) * (y < 0.70)  # noqa: PLR2004
-            colour *= (ribs * (1 - band(y - np.float32(0.715), 0.012, self.edge) * np.float32(0.3) * (inside > 0)))
+            ribs = np.float32(1) + np.sin(x * np.float32(70)) * np.float32(0.12) * (y < 0.70)
+            colour *= ribs * (
+                1 - band(y - np.float32(0.715), 0.012, self.edge) * np.float32(0.3) * (inside > 0)
+            )
             return fill(inside, self.edge)
         outer = (1 - np.hypot(x / 0.42, (y - 0.655) / 0.205)) * np.float32(0.205)
         inner = (1 - np.hypot(x / 0.20, (y - 0.66) / 0.125)) * np.float32(0.125)
         ring = np.minimum(outer, -inner)
-        shade = bump(ring, 0.0, 0.035) * np.float32(0.42) * (outer > -0.04)  # noqa: PLR2004
+        shade = bump(ring, 0.0, 0.035) * np.float32(0.42) * (outer > -0.04)
         colour *= 1 - shade
         return fill(ring, self.edge)
 
@@ -156,7 +181,9 @@ class Hat:
         colour = colour + (mix(self.dye, _WHITE, 0.24) * (1 + knit * 1.6) - colour) * fold
         colour = light.shade(colour, light.lit(at.normal))
         colour *= 1 - (band(at.v - line + np.float32(0.13), 0.012, self.edge) * np.float32(0.35))
-        ball = (1 - np.hypot((x - self.lean * 0.3) / 0.105, (v + self.shape.top + 0.135) / 0.105)) * np.float32(0.105)
+        ball = (
+            1 - np.hypot((x - self.lean * 0.3) / 0.105, (v + self.shape.top + 0.135) / 0.105)
+        ) * np.float32(0.105)
         ball = ball + (noise(x * 2, v * 2, 64, 9) - np.float32(0.5)) * np.float32(0.03)
         puff = fill(ball, self.edge)
         nub = light.shade(np.broadcast_to(mix(self.dye, _WHITE, 0.55), colour.shape), step(-0.02, 0.09, ball))
@@ -176,18 +203,28 @@ class Hat:
         bx = x - np.float32(self.lean * 1.5)
         curve = bx * bx * np.float32(0.36)
         brim = np.minimum(
-            (1 - np.hypot(bx / 0.43, (v - curve + 0.295) / 0.125)) * np.float32(0.125), v - curve + np.float32(0.315)
+            (1 - np.hypot(bx / 0.43, (v - curve + 0.295) / 0.125)) * np.float32(0.125),
+            v - curve + np.float32(0.315),
         )
         rise = step(0.10, -0.02, v - curve + np.float32(0.29))
-        peak = light.shade(np.broadcast_to(self.dye * np.float32(0.78), colour.shape), np.float32(0.35) + np.float32(0.55) * rise)
+        peak = light.shade(
+            np.broadcast_to(self.dye * np.float32(0.78), colour.shape),
+            np.float32(0.35) + np.float32(0.55) * rise,
+        )
         colour += (peak - colour) * fill(brim, self.edge)
         return np.maximum(dome, fill(brim, self.edge)), colour
 
-    def _felt(self, x: Array, crown: Array, brim: Array, normal: tuple[Array, Array, Array], light: Light) -> tuple[Array, Array]:
+    def _felt(
+        self, x: Array, crown: Array, brim: Array, normal: tuple[Array, Array, Array], light: Light
+    ) -> tuple[Array, Array]:
         """A crown above a brim, with a ribbon between them given by the caller's colours."""
         del x
         colour = light.shade(np.broadcast_to(self.dye, (3, *crown.shape)), light.lit(normal))
-        flat = (normal[0] * np.float32(0.3), np.float32(-0.55) + normal[1] * 0, np.float32(0.75) + normal[2] * 0)
+        flat = (
+            normal[0] * np.float32(0.3),
+            np.float32(-0.55) + normal[1] * 0,
+            np.float32(0.75) + normal[2] * 0,
+        )
         under = light.shade(np.broadcast_to(self.dye * np.float32(0.86), colour.shape), light.lit(flat))
         cover = fill(brim, self.edge)
         colour += (under - colour) * cover
@@ -200,20 +237,38 @@ class Hat:
         crown = np.minimum(np.minimum(width - np.abs(hx), v - dent), np.float32(-0.36) - v)
         lift = hx * hx * np.float32(0.27)
         brim = (1 - np.hypot(hx / 0.80, (v + 0.350 + lift) / 0.082)) * np.float32(0.082)
-        normal = (hx * np.float32(2.2), np.float32(-0.25) + x * 0, np.sqrt(np.clip(1 - (hx * 2.2) ** 2, 0.05, 1)))
+        normal = (
+            hx * np.float32(2.2),
+            np.float32(-0.25) + x * 0,
+            np.sqrt(np.clip(1 - (hx * 2.2) ** 2, 0.05, 1)),
+        )
         cover, colour = self._felt(x, crown, brim, normal, light)
-        ribbon = fill(np.minimum(np.minimum(v + np.float32(0.50), np.float32(-0.42) - lift * 0.6 - v), width - np.abs(hx)), self.edge)
+        ribbon = fill(
+            np.minimum(
+                np.minimum(v + np.float32(0.50), np.float32(-0.42) - lift * 0.6 - v), width - np.abs(hx)
+            ),
+            self.edge,
+        )
         return cover, colour * (1 - (ribbon * np.float32(0.55)))
 
     def _top_hat(self, x: Array, v: Array, light: Light) -> tuple[Array, Array]:
         hx = x - np.float32(self.lean * 0.3)
         width = np.float32(0.345) + np.clip(-0.40 - v, 0, 1) * np.float32(0.06)
-        crown = np.minimum(np.minimum(width - np.abs(hx), v + np.float32(0.955) - hx * hx * 0.18), np.float32(-0.37) - v)
+        crown = np.minimum(
+            np.minimum(width - np.abs(hx), v + np.float32(0.955) - hx * hx * 0.18), np.float32(-0.37) - v
+        )
         lift = hx * hx * np.float32(0.10)
         brim = (1 - np.hypot(hx / 0.60, (v + 0.365 + lift) / 0.060)) * np.float32(0.060)
-        normal = (hx * np.float32(2.7), np.float32(-0.05) + x * 0, np.sqrt(np.clip(1 - (hx * 2.7) ** 2, 0.05, 1)))
+        normal = (
+            hx * np.float32(2.7),
+            np.float32(-0.05) + x * 0,
+            np.sqrt(np.clip(1 - (hx * 2.7) ** 2, 0.05, 1)),
+        )
         cover, colour = self._felt(x, crown, brim, normal, light)
-        ribbon = fill(np.minimum(np.minimum(v + np.float32(0.56), np.float32(-0.425) - v), width - np.abs(hx)), self.edge)
+        ribbon = fill(
+            np.minimum(np.minimum(v + np.float32(0.56), np.float32(-0.425) - v), width - np.abs(hx)),
+            self.edge,
+        )
         silk = mix(self.dye, _WHITE if self.view.hat_colour in ("black", "blue", "purple") else _DARK, 0.72)
         return cover, colour + (silk - colour) * (ribbon * np.float32(0.9))
 
@@ -223,7 +278,11 @@ class Hat:
         at = self._dome(x, v, 0.045, self.shape.top + 0.06)
         headband = np.minimum(at.inside, np.minimum(np.float32(-0.33) - v, v + np.float32(0.55)))
         inside = np.maximum((1 - r) * np.float32(0.205), headband)
-        normal = (bx * np.float32(1.3), bv * np.float32(2.6) - np.float32(0.2), np.sqrt(np.clip(1 - r * r * 0.85, 0.05, 1)))
+        normal = (
+            bx * np.float32(1.3),
+            bv * np.float32(2.6) - np.float32(0.2),
+            np.sqrt(np.clip(1 - r * r * 0.85, 0.05, 1)),
+        )
         colour = light.shade(np.broadcast_to(self.dye, (3, *x.shape)), light.lit(normal))
         colour *= 1 - (fill(np.minimum(headband, v + np.float32(0.41)), self.edge) * np.float32(0.30))
         stem = capsule(x, v, (0.07 + self.lean * 0.3, -0.70, 0.085 + self.lean * 0.3, -0.755), 0.022)
@@ -247,10 +306,14 @@ def draw_eyewear(view: View, shape: Proportions, at: Placed, colour: Array, edge
         glass = rgb("15161c") + glare * tint(0.42, 0.46, 0.55)
         colour += (glass - colour) * (lens * np.float32(0.97))
     else:
-        streak = bump(u * np.float32(0.8) + v - s.eye_y, 0.0, 0.03) + bump(np.abs(u) - s.eye_x + (v - s.eye_y), 0.06, 0.018)
+        streak = bump(u * np.float32(0.8) + v - s.eye_y, 0.0, 0.03) + bump(
+            np.abs(u) - s.eye_x + (v - s.eye_y), 0.06, 0.018
+        )
         colour += (1 - colour) * (lens * (np.float32(0.05) + np.float32(0.12) * streak))
     rim = band(inside, 0.0135 if dark else 0.0125, edge)
-    bridge = band(v - s.eye_y + np.float32(0.028) - u * u * 2.0, 0.012, edge) * (np.abs(u) < s.eye_x - wide + 0.02)
+    bridge = band(v - s.eye_y + np.float32(0.028) - u * u * 2.0, 0.012, edge) * (
+        np.abs(u) < s.eye_x - wide + 0.02
+    )
     temple = band(v - s.eye_y + np.float32(0.025), 0.012, edge) * (np.abs(u) > s.eye_x + wide - 0.01)
     frame = np.clip(rim + bridge + temple, 0, 1)
     colour += (rgb("1a1716") - colour) * (frame * np.float32(0.95))
