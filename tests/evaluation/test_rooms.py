@@ -82,7 +82,7 @@ def test_references_have_the_largest_face_and_a_mask_and_need_a_face() -> None:
 
 def test_photomaker_runs_on_a_random_pipeline(tmp_path: Path) -> None:
     settings = BenchmarkSettings(
-        base=tiny_pipeline(tmp_path), adapter=tiny_adapter(tmp_path), out=tmp_path / "out", people=4, gallery=3,
+        base=tiny_pipeline(tmp_path), adapter=tiny_adapter(tmp_path), out=tmp_path / "out", people=3, gallery=3,
         sweep_people=2, prompts=2, seeds=1, references=2, unseen=2, steps=2, merges=(0.5,), guidances=(), samples=10,
         processes=1, device="cpu", parts=("sweep", "main"),
     )  # fmt: skip
