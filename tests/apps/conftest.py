@@ -1,4 +1,4 @@
-"""The command line with fake faces, a fake method, and a bundled model that is a folder of nonsense with a true manifest."""
+"""The command line with fake faces, a fake method, and a bundled model that is nonsense with a true manifest."""
 
 from __future__ import annotations
 

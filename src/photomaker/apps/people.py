@@ -37,6 +37,7 @@ def run(out: Path, cast: Cast, sheet_only: bool = False) -> None:
     check_folder(out)
     first = {"train": synthetic.TRAIN, "validation": synthetic.VALIDATION, "test": synthetic.TEST}[cast.split]
     fixed: dict[str, Any] = {} if cast.style is None else {"style": cast.style}
+    synthetic.view(synthetic.person(first), 0, **fixed)  # refuses an unknown style before anything is drawn
     cells: list[Image.Image] = []
     with terminal.progress("drawing") as progress:
         for index in range(first + cast.start, first + cast.start + cast.count):

@@ -1,0 +1,167 @@
+"""What the documents tell people to type works, and what they point at is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+import torch
+
+from photomaker import weights
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+shipped = pytest.mark.skipif(not weights.SMALL.is_dir(), reason="the bundled weights are not trained yet")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return [body for kind, body in BLOCK.findall(text) if kind == language]
+
+
+def lines(document: str, language: str) -> list[str]:
+    return [line for block in blocks(document, language) for line in block.splitlines() if line.strip()]
+
+
+def photomaker_lines() -> list[str]:
+    return [line for line in lines("README.md", "bash") if line.startswith("photomaker ")]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    """A folder to type the commands in, with the examples and a tiny model in the place of SDXL."""
+    from tests.tiny import tiny_adapter, tiny_pipeline
+
+    desk = tmp_path_factory.mktemp("desk")
+    (desk / "examples").symlink_to(ROOT / "examples")
+    tiny_pipeline(desk)
+    sections = weights.read_sections(tiny_adapter(desk))
+    torch.save(sections, desk / "photomaker-v1.bin")
+    return desk
+
+
+def type_in(desk: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(
+        words, cwd=desk, env=environment, capture_output=True, text=True, check=False, timeout=280
+    )
+
+
+def command(line: str, desk: Path) -> list[str]:
+    line = line.replace("/models/sdxl", str(desk / "base")).replace(
+        "/models/photomaker-v1.bin", str(desk / "photomaker-v1.bin")
+    )
+    line = line.replace("--steps 30", "--steps 2")
+    return [sys.executable, "-m", "photomaker.apps.cli", *shlex.split(line)[1:]]
+
+
+def test_the_readme_shows_what_there_is_to_do():
+    shown = " ".join(photomaker_lines())
+    for name in ("generate", "identity make", "identity mix", "doctor", "people", "evaluate"):
+        assert f"photomaker {name}" in shown
+
+
+@pytest.mark.bundled
+@shipped
+def test_the_commands_of_the_readme_work_in_their_order(desk):
+    for line in photomaker_lines():
+        result = type_in(desk, command(line, desk))
+        assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
+    assert len(list((desk / "out").glob("*.png"))) >= 9
+
+
+def test_the_commands_that_need_no_bundled_weights_work(desk):
+    free = [line for line in photomaker_lines() if "--base" in line or "--help" in line or " people " in line]
+    assert len(free) == 3
+    for line in free:
+        result = type_in(desk, command(line, desk))
+        assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
+
+
+@pytest.mark.bundled
+@shipped
+def test_the_four_lines_of_python_work(desk):
+    (block,) = blocks("README.md", "python")
+    assert len(block.strip().splitlines()) == 4
+    result = type_in(desk, [sys.executable, "-c", block])
+    assert result.returncode == 0, result.stderr
+    assert (desk / "ada.png").is_file()
+
+
+def test_every_option_in_the_documents_exists():
+    from typer.testing import CliRunner
+
+    from photomaker.apps.cli import app
+
+    for line in photomaker_lines():
+        words = shlex.split(line)
+        name = words[1:3] if words[1] == "identity" else words[1:2]
+        shown = (
+            CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "300"}, prog_name="photomaker").output
+        )
+        for option in (word for word in words if re.fullmatch(r"--?[a-z][\w-]*", word)):
+            assert option in shown, line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_targets_and_scripts_in_the_documents_exist(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    targets = set(re.findall(r"\bmake ([a-z][a-z-]*)\b(?= *(?:#|`|$))", text, re.MULTILINE))
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets
+    assert targets <= rules
+    for path in re.findall(r"\b((?:scripts|src|examples|tests)/[\w/.-]*[\w/])", text):
+        assert (ROOT / path).exists() or path.startswith("src/photomaker/assets/small"), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_the_documents_link_to_is_there(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        made_by_the_model = target.startswith("docs/images/") and not weights.SMALL.is_dir()
+        assert target.startswith("https://") or made_by_the_model or (ROOT / target).exists(), target
+
+
+def test_the_makefile_points_at_scripts_that_exist():
+    for path in re.findall(r"scripts/[\w/]+\.py", (ROOT / "Makefile").read_text()):
+        assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize(
+    "script", [*sorted(path.name for path in (ROOT / "scripts").glob("*.py")), "train_small/run.py"]
+)
+def test_scripts_say_what_they_take(script):
+    result = type_in(ROOT, [sys.executable, f"scripts/{script}", "--help"])
+    assert result.returncode == 0, result.stderr
+    assert "usage" in result.stdout.lower()
+
+
+def test_nothing_asks_for_torchvision():
+    constraints = (ROOT / "constraints.txt").read_text().lower()
+    assert not re.search(r"^torchvision", constraints, re.MULTILINE)
+    assert not any("torchvision" in line.lower() for line in requires("photomaker"))
+
+
+def test_every_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = {re.split(r"[^\w-]", line)[0].lower().replace("_", "-") for one in lists for line in one} - {
+        "photomaker"
+    }
+    pinned = set(re.findall(r"^([\w-]+)==", (ROOT / "constraints.txt").read_text().lower(), re.MULTILINE))
+    assert wanted <= pinned, wanted - pinned
+
+
+@pytest.mark.bundled
+@shipped
+def test_the_manifest_is_true_and_within_the_bound():
+    result = type_in(ROOT, [sys.executable, "scripts/pack_assets.py", "--check"])
+    assert result.returncode == 0, result.stderr
