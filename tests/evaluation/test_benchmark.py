@@ -238,5 +238,6 @@ def test_the_documentation_lists_the_prompts_and_every_setting_it_names() -> Non
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert prompt_table(PROMPTS) in page
     options = {name.replace("_", "-") for name in BenchmarkSettings.__dataclass_fields__}
-    named = re.findall(r"(?<!-)--([a-z][a-z-]*)", page + (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"))
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"(?<!-)--([a-z][a-z-]*)", page + readme)
     assert {name.removeprefix("no-") for name in named} <= options
