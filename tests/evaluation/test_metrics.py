@@ -53,6 +53,7 @@ def test_copy_paste_is_high_for_a_copy_and_zero_for_equal_sets() -> None:
     references, unseen = unit(rng, 1, 200), unit(rng, 4, 200)
     assert metrics.copy_paste(references, references, unseen)[0] > 0.8
     assert np.allclose(metrics.copy_paste(unseen, references, references), 0)
+    assert np.all(metrics.copy_paste(unseen, np.zeros((2, 200)), unseen) == 0)
 
 
 def test_retrieval_by_hand() -> None:

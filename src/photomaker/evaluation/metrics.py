@@ -104,7 +104,7 @@ def copy_paste(pictures: Floats, references: Floats, unseen: Floats) -> Floats:
     """How much nearer pictures are to the photos they were made from than to other photos of the same person.
 
     cp_i = mean cos(picture_i, references) - mean cos(picture_i, unseen photos). A method that has learned the
-    person has cp near 0; one that copies its references has a high cp.
+    person has cp near 0; one that copies its references has a high cp. It is 0 where either set shows no face.
 
     Args:
         pictures: [n, width].
@@ -117,6 +117,8 @@ def copy_paste(pictures: Floats, references: Floats, unseen: Floats) -> Floats:
     Raises:
         ValueError: The arrays are not two-dimensional or differ in width.
     """
+    if not (np.any(references) and np.any(unseen)):
+        return np.zeros(len(pictures))
     return mean_cosine(pictures, references) - mean_cosine(pictures, unseen)
 
 

@@ -208,8 +208,8 @@ def _opening(result: Mapping[str, Any]) -> str:
             f"guidance {_or_default(chosen['guidance'])}",
             f"- settings: {chosen['rule']}",
             f"- models: {models}",
-            f"- machine: {ran['processor']}, {ran['cores']} cores, {ran['processes']} processes of "
-            f"{ran['threads']} threads"
+            f"- machine: {ran['processor']}, {ran['cores']} cores; processes: {ran['processes']}, "
+            f"threads of each: {ran['threads']}"
             + (f", {ran['accelerator']}" if "accelerator" in ran else "")
             + f"; {result['seconds'] / 60:.0f} minutes, less what a resumed run found done",
         ]

@@ -266,7 +266,6 @@ class Workshop:
         self._progress(stage, done, len(tasks))
         for count, _ in enumerate(self._carry_out(missing), start=done + 1):
             self._progress(stage, count, len(tasks))
-        self._progress(stage, len(tasks), len(tasks))
         return [read(self._path(task)) for task in tasks]
 
     def pictures(self, task: Task) -> list[Image.Image]:
@@ -326,17 +325,19 @@ class Bar:
 
     def __init__(self) -> None:
         """Show nothing yet."""
-        self._bars: dict[str, object] = {}
+        self._bars: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """See `Progress`."""
         from tqdm import tqdm
 
-        bar = self._bars.setdefault(stage, tqdm(desc=stage, total=total, unit="person"))
-        assert isinstance(bar, tqdm)
+        if stage not in self._bars:
+            # What was found done is no measure of speed, so the bar begins there.
+            self._bars[stage] = tqdm(desc=stage, total=total, initial=done, unit="person")
+        bar = self._bars[stage]
         bar.update(done - bar.n)
         if done >= total:
-            bar.close()
+            self._bars.pop(stage).close()
 
 
 _PROCESS: dict[str, Worker] = {}

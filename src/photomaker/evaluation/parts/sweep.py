@@ -12,7 +12,7 @@ from photomaker.evaluation.settings import BenchmarkSettings
 from photomaker.evaluation.workshop import Workshop
 
 RULE = (
-    "best likeness among the settings whose prompt accuracy reaches {bar:.0%} on {people} people of the "
+    "best likeness among the settings whose prompt accuracy reaches {bar:g} % on {people} people of the "
     "{split} split (if none does, best prompt accuracy): merge step at the default guidance, then guidance"
 )
 
@@ -48,7 +48,7 @@ def choose(settings: BenchmarkSettings, workshop: Workshop) -> Choice:
         same_merge = [point for point in points if point.merge == merge]
         chosen = metrics.choose(same_merge, settings.accuracy_bar)
     guidance = settings.guidance if settings.guidance is not None else chosen.guidance
-    rule = RULE.format(bar=settings.accuracy_bar, people=len(bench.people), split=bench.settings.split)
+    rule = RULE.format(bar=100 * settings.accuracy_bar, people=len(bench.people), split=bench.settings.split)
     return Choice(merge, guidance, rule, Part({}, {"sweep": _detail(bench, points)}))
 
 
