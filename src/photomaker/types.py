@@ -89,7 +89,9 @@ class Sampling:
         if not 1 <= self.steps <= 1000:  # noqa: PLR2004
             raise SettingsError(f"steps is {self.steps}; give a number from 1 to 1000")
         if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 0):
-            raise SettingsError(f"guidance is {self.guidance}; give a number from 0 up, 1 switches guidance off")
+            raise SettingsError(
+                f"guidance is {self.guidance}; give a number from 0 up, 1 switches guidance off"
+            )
         if self.merge is not None and not 0 <= self.merge <= 1:
             raise SettingsError(f"merge is {self.merge}; give a share of the steps from 0 to 1")
         if not 0 <= self.seed < 2**63:
@@ -133,14 +135,22 @@ class Identity:
         path = Path(path)
         data = save(
             {name: tensor.contiguous() for name, tensor in self.tensors.items()},
-            metadata={"format": FORMAT, "method": self.method, "notes": json.dumps(dict(self.notes), sort_keys=True)},
+            metadata={
+                "format": FORMAT,
+                "method": self.method,
+                "notes": json.dumps(dict(self.notes), sort_keys=True),
+            },
         )
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as part:
+            with tempfile.NamedTemporaryFile(
+                dir=path.parent, prefix=path.name, suffix=".part", delete=False
+            ) as part:
                 part.write(data)
             Path(part.name).replace(path)
         except OSError as error:
-            raise IdentityError(f"cannot write the identity to {path}: {error.strerror}; choose another place") from error
+            raise IdentityError(
+                f"cannot write the identity to {path}: {error.strerror}; choose another place"
+            ) from error
         return path
 
     @classmethod
@@ -160,9 +170,13 @@ class Identity:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, ValueError) as error:
-            raise IdentityError(f"{path} is no identity file or is damaged; make it again from the photos") from error
+            raise IdentityError(
+                f"{path} is no identity file or is damaged; make it again from the photos"
+            ) from error
         if metadata.get("format") != FORMAT:
-            raise IdentityError(f"{path} is a safetensors file but no identity; make one with `photomaker identity make`")
+            raise IdentityError(
+                f"{path} is a safetensors file but no identity; make one with `photomaker identity make`"
+            )
         return cls(metadata["method"], tensors, json.loads(metadata["notes"]))
 
 
