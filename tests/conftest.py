@@ -32,10 +32,14 @@ def tiny_adapter_file(tiny_folder):
 
 @pytest.fixture(scope="session")
 def photos():
-    """Five pictures of different sizes that no two functions of them share."""
+    """Five pictures of different sizes and colours."""
     import numpy as np
     from PIL import Image
 
     rng = np.random.default_rng(0)
     sizes = [(40, 40), (48, 36), (36, 52), (64, 40), (40, 64)]
-    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+    ranges = [(0, 80), (170, 256), (60, 140), (0, 256), (120, 200)]
+    return [
+        Image.fromarray(rng.integers(*span, (*size, 3), dtype=np.uint8))
+        for span, size in zip(ranges, sizes, strict=True)
+    ]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tests.tiny import VISION, WIDTH
 
 from photomaker.encoders import FuseModule, PhotoMakerIDEncoder, vision_config
 from photomaker.errors import IdentityError
-from tests.tiny import VISION, WIDTH
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,9 @@ from photomaker.types import Identity
 
 def person(value, count, encoder="a", method="photomaker-v1"):
     features = value + torch.arange(count)[:, None] * torch.ones(count, 4)
-    return Identity(method, {"id_features": features, "weights": torch.ones(count)}, {"encoder_sha256": encoder})
+    return Identity(
+        method, {"id_features": features, "weights": torch.ones(count)}, {"encoder_sha256": encoder}
+    )
 
 
 def test_blend_interpolates_pairwise_and_repeats_the_shorter_set():

@@ -1,11 +1,11 @@
-"""Ids with the class token repeated, compared with a tokenizer that really holds the trigger as the official code does."""
+"""Ids with the class token repeated, compared with a tokenizer that holds the trigger as the official code has it."""
 
 import pytest
 import torch
+from tests.tiny import WIDTH, WIDTH_2
 
 from photomaker.errors import PromptError
 from photomaker.prompts import encode, expand
-from tests.tiny import WIDTH, WIDTH_2
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,9 @@ def test_ids_are_the_official_ones(load, name, prompt, copies):
     mine = expand(prompt, load(name), copies)
     ids, place = official(load(name), prompt, copies)
     assert list(mine.ids) == ids
-    assert [at for at, is_class in enumerate(mine.class_tokens) if is_class] == list(range(place, place + copies))
+    assert [at for at, is_class in enumerate(mine.class_tokens) if is_class] == list(
+        range(place, place + copies)
+    )
 
 
 def test_the_tokenizer_is_not_changed(load):
@@ -99,7 +101,9 @@ def test_a_batch_of_different_photo_counts_is_each_row_alone(tiny_base, load):
     prompts, copies = ["a man img in the snow", "a sketch of an old woman img"], [1, 4]
     with torch.no_grad():
         both = encode(prompts, copies, tokenizers, encoders)
-        alone = [encode([one], [count], tokenizers, encoders) for one, count in zip(prompts, copies, strict=True)]
+        alone = [
+            encode([one], [count], tokenizers, encoders) for one, count in zip(prompts, copies, strict=True)
+        ]
     assert both.embeds.shape == (2, 77, WIDTH)
     assert both.pooled.shape == (2, WIDTH_2)
     assert both.class_tokens.sum(dim=1).tolist() == copies

@@ -73,6 +73,9 @@ class AdapterFile:
         }
         with init_empty_weights(include_buffers=False):
             encoder = ENCODERS[self.version](vision_config(**sizes))
+        # in the configuration they go where the encoder goes: to other pipelines and into saved ones
+        encoder.config.weights_sha256 = self.encoder_sha256()
+        encoder.config.adapter_notes = dict(self.config)
         try:
             encoder.load_state_dict(dict(self.id_encoder), strict=True, assign=True)
         except RuntimeError as error:

@@ -6,7 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    PreTrainedModel,  # noqa: F401 - diffusers looks for it beside the class, to learn how a saved component is loaded
+)
 
 from photomaker.encoders.fusion import FuseModule
 from photomaker.errors import IdentityError

@@ -38,15 +38,9 @@ Photos = PhotoLike | Sequence[PhotoLike] | Sequence[Sequence[PhotoLike]]
 class PhotoMakerMixin:
     """Put before a stock SDXL pipeline class; its `__call__` gains `input_id_images`, `identity`, `start_merge_step`.
 
-    Attributes:
-        trigger_word: The word behind the class word that marks the person.
-        adapter_notes: What the adapter file says of itself besides its weights.
-        encoder_sha256: Hash of the loaded ID encoder, noted in identities.
+    All that is known of the adapter is kept with the ID encoder, so that `from_pipe` and `**pipeline.components`
+    carry it.
     """
-
-    trigger_word: str = TRIGGER
-    adapter_notes: Mapping[str, Any] = {}
-    encoder_sha256: str | None = None
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Make the ID encoder a component of the pipeline, so that moving, offloading and saving reach it."""
@@ -63,6 +57,25 @@ class PhotoMakerMixin:
     def pm_version(self) -> str | None:
         """Version of the loaded adapter, "v1" or "v2"; None without one."""
         return None if self.id_encoder is None else self.id_encoder.version
+
+    @property
+    def trigger_word(self) -> str:
+        """The word behind the class word that marks the person."""
+        return str(self._noted("trigger_word", TRIGGER))
+
+    @property
+    def encoder_sha256(self) -> str | None:
+        """Hash of the loaded ID encoder, noted in identities."""
+        known = self._noted("weights_sha256", None)
+        return None if known is None else str(known)
+
+    @property
+    def adapter_notes(self) -> Mapping[str, Any]:
+        """What the adapter file says of itself besides its weights."""
+        return dict(self._noted("adapter_notes", {}))
+
+    def _noted(self, name: str, default: object) -> Any:  # noqa: ANN401 - JSON data
+        return default if self.id_encoder is None else getattr(self.id_encoder.config, name, default)
 
     @property
     def num_tokens(self) -> int:
@@ -117,17 +130,14 @@ class PhotoMakerMixin:
         if not self._adapters():
             self.unload_lora_weights()
         self.register_modules(id_encoder=None)
-        self.adapter_notes, self.encoder_sha256 = {}, None
 
     def _install(self, adapter: AdapterFile, encoder: PhotoMakerIDEncoder, trigger_word: str) -> None:
         if ADAPTER_NAME in self._adapters():
             self.delete_adapters(ADAPTER_NAME)
         state, alphas = self.lora_state_dict(dict(adapter.lora))
         self.load_lora_into_unet(state, alphas, self.unet, adapter_name=ADAPTER_NAME, _pipeline=self)
+        encoder.config.trigger_word = trigger_word
         self.register_modules(id_encoder=encoder.to(self.unet.device, self.unet.dtype))
-        self.trigger_word = trigger_word
-        self.encoder_sha256 = adapter.encoder_sha256()
-        self.adapter_notes = dict(adapter.config)
 
     def _adapters(self) -> set[str]:
         return {name for names in self.get_list_adapters().values() for name in names}
@@ -283,11 +293,11 @@ class PhotoMakerMixin:
         self,
         prompt: str | list[str] | None = None,
         prompt_2: str | list[str] | None = None,
-        *args: Any,  # noqa: ANN401 - the stock pipeline's
+        *args: Any,
         input_id_images: Photos | None = None,
         identity: Identity | Sequence[Identity] | None = None,
         start_merge_step: int | None = None,
-        **kwargs: Any,  # noqa: ANN401 - the stock pipeline's
+        **kwargs: Any,
     ) -> Any:  # noqa: ANN401 - what the stock pipeline returns
         """Draw pictures; arguments other than these are the stock pipeline's.
 
