@@ -1,7 +1,7 @@
 """Everything a caller can cause, as one small family of exceptions.
 
-A message is one sentence: what was wrong, the value that was got, and what to do about it. The command line prints it and
-exits with status 2; no traceback is shown for a mistake of the user's.
+A message is one sentence: what was wrong, the value that was got, and what to do about it. The command line prints
+it and exits with status 2; no traceback is shown for a mistake of the user's.
 """
 
 
