@@ -21,6 +21,7 @@ from photomaker.training.data import People
 from photomaker.training.diffusion import DiffusionSettings
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
 from photomaker.training.latents import cached_latents
+from photomaker.training.photos import PhotoSettings
 from train_small.common import process_place, run_stage, training_parser
 
 
@@ -40,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--face-weight", type=float, default=DiffusionSettings.face, help="1 = off")
     options.add_argument("--min-snr", type=float, default=DiffusionSettings.min_snr, help="0 = off")
     options.add_argument("--no-zero-snr", action="store_true", help="as the base was trained")
+    options.add_argument(
+        "--crop", type=float, default=0.0, help="ID photos: side in face boxes, 0 = whole picture"
+    )
     return options
 
 
@@ -53,6 +57,7 @@ def build(args: argparse.Namespace, data: People) -> AdapterRecipe:
         plain_captions=args.plain_captions,
         text_only=args.text_only,
         masked=args.masked,
+        photo=PhotoSettings(crop=args.crop),
         diffusion=DiffusionSettings(
             zero_snr=not args.no_zero_snr, min_snr=args.min_snr, face=args.face_weight
         ),

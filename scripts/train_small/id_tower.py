@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from photomaker.training.data import People
 from photomaker.training.id_tower import TowerRecipe, TowerSettings, TowerSizes, tower_config
+from photomaker.training.photos import PhotoSettings
 from train_small.common import run_stage, training_parser
 
 
@@ -28,13 +29,18 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--factors", type=float, default=TowerSettings.factors, help="weight of the regression"
     )
+    options.add_argument(
+        "--crop", type=float, default=0.0, help="ID photos: side in face boxes, 0 = whole picture"
+    )
     return options
 
 
 def build(args: argparse.Namespace, data: People) -> TowerRecipe:
     """The recipe."""
     sizes = TowerSizes(args.width, args.layers, args.patch, args.mlp)
-    settings = TowerSettings(lr=args.lr, names=args.names, factors=args.factors)
+    settings = TowerSettings(
+        lr=args.lr, names=args.names, factors=args.factors, photos=PhotoSettings(crop=args.crop)
+    )
     return TowerRecipe(data, tower_config(sizes, (96, 160)), settings)
 
 

@@ -28,7 +28,7 @@ from photomaker.training.id_tower import (
 )
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
-from photomaker.training.photos import PhotoSettings, draw_references, prepared_photo, shifted
+from photomaker.training.photos import PhotoSettings, draw_references, face_crop, prepared_photo, shifted
 
 SIZES = TowerSizes(width=32, layers=1, patch=32, mlp=1)
 
@@ -73,6 +73,15 @@ def test_photos_change_only_their_background() -> None:
     assert np.array_equal(prepared_photo(image, mask, PhotoSettings(noise=0, grey=0, **still), rng), image)
     ramp = image + np.arange(32, dtype=np.uint8)[:, None, None]
     assert np.array_equal(shifted(ramp, 3, 0)[3:20, 0, 0], np.arange(200, 217))
+
+
+def test_a_crop_is_filled_by_the_face() -> None:
+    image = np.zeros((128, 128, 3), np.float32)
+    image[40:80, 50:90] = 200
+    crop = face_crop(image, np.array([50, 40, 90, 80]), 1.5, np.random.default_rng(0))
+    assert crop.shape == image.shape
+    assert (crop[:, :, 0] > 100).mean() == pytest.approx(1 / 1.5**2, rel=0.15)
+    assert np.all(crop[56:72, 56:72] == 200)
 
 
 def test_margin_loss_by_hand() -> None:

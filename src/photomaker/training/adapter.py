@@ -252,4 +252,9 @@ class AdapterRecipe(Recipe):
     def export(self, folder: Path) -> None:
         """Write the adapter in the official layout."""
         state = get_peft_model_state_dict(self.parts.unet, adapter_name="photomaker")
-        export_adapter(folder / FILE, self.id_encoder, state, config={"rank": self.settings.rank})
+        export_adapter(
+            folder / FILE,
+            self.id_encoder,
+            state,
+            config={"rank": self.settings.rank, "crop": self.settings.photo.crop},
+        )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from photomaker.training.data import People, clip_normalised
@@ -23,6 +24,8 @@ class PhotoSettings:
         grey: Share whose background becomes grey, as a cut-out at inference; the others keep theirs.
         brightness: Largest relative change of the brightness.
         shift: Largest shift in pixels.
+        crop: Side of the square around the face that is cut out, in longer sides of the face box; 0 keeps the whole
+            picture. What is trained with a crop needs the same crop at inference.
         photo_style: Share of drawn references that are photo-style where the person has such.
     """
 
@@ -30,6 +33,7 @@ class PhotoSettings:
     grey: float = 0.25
     brightness: float = 0.15
     shift: int = 4
+    crop: float = 0.0
     photo_style: float = 0.9
 
 
@@ -62,18 +66,45 @@ def prepared_photo(
         photo[background] = rng.integers(0, 256, (int(background.sum()), 3))
     elif kind < settings.noise + settings.grey:
         photo[background] = _GREY
-    if settings.shift:
+    if settings.shift and not settings.crop:  # a crop has its own, and the box must stay where it is
         dy, dx = rng.integers(-settings.shift, settings.shift + 1, 2)
         photo = shifted(photo, int(dy), int(dx))
     return photo.clip(0, 255)
 
 
+def face_crop(photo: np.ndarray, box: np.ndarray, side: float, rng: np.random.Generator) -> np.ndarray:
+    """Square around a face, resized to the picture's size, a little off in size and place as a detector would be.
+
+    Args:
+        photo: float32 [h, w, 3] in 0..255.
+        box: Face box x0, y0, x1, y1 in pixels.
+        side: Side of the square in longer sides of the box.
+        rng: Randomness of size (5 %) and place (4 % of the side).
+
+    Returns:
+        float32 [h, w, 3] in 0..255; black where the square leaves the picture.
+    """
+    x0, y0, x1, y1 = (float(edge) for edge in box)
+    longer = max(x1 - x0, y1 - y0)
+    half = longer * side * rng.uniform(0.95, 1.05) / 2
+    x, y = (
+        (x0 + x1) / 2 + rng.uniform(-0.04, 0.04) * longer,
+        (y0 + y1) / 2 + rng.uniform(-0.04, 0.04) * longer,
+    )
+    picture = Image.fromarray(photo.astype(np.uint8))
+    square = (x - half, y - half, x + half, y + half)
+    return np.asarray(
+        picture.transform(picture.size, Image.Transform.EXTENT, square, Image.Resampling.BILINEAR),
+        dtype=np.float32,
+    )
+
+
 def photo_tensor(data: People, rows: np.ndarray, settings: PhotoSettings, rng: np.random.Generator) -> Tensor:
     """Reference photos as the ID encoder takes them: [photos, 3, 128, 128], CLIP-normalised float32."""
-    photos = [
-        prepared_photo(np.asarray(data.images[row]), np.asarray(data.masks[row]), settings, rng)
-        for row in rows
-    ]
+    photos = []
+    for row in rows:
+        photo = prepared_photo(np.asarray(data.images[row]), np.asarray(data.masks[row]), settings, rng)
+        photos.append(face_crop(photo, data.boxes[row], settings.crop, rng) if settings.crop else photo)
     return clip_normalised(torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2).contiguous())
 
 
