@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -29,13 +29,18 @@ from photomaker.pipelines.merging import Conditioning, DelayedMerging
 from photomaker.prompts import TRIGGER, EncodedPrompts, Rows, encode_rows, expand_rows
 from photomaker.types import Identity
 
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline as _Stock
+else:
+    _Stock = object  # the stock pipeline comes second in each task's class
+
 ADAPTER_NAME = "photomaker"
 DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
 METHOD = "photomaker-"
 Photos = PhotoLike | Sequence[PhotoLike] | Sequence[Sequence[PhotoLike]]
 
 
-class PhotoMakerMixin:
+class PhotoMakerMixin(_Stock):
     """Put before a stock SDXL pipeline class; its `__call__` gains `input_id_images`, `identity`, `start_merge_step`.
 
     All that is known of the adapter is kept with the ID encoder, so that `from_pipe` and `**pipeline.components`
@@ -415,14 +420,19 @@ def _is_photo(value: object) -> bool:
 
 
 def _one_person(photos: PhotoLike | Sequence[PhotoLike]) -> list[PhotoLike]:
-    return [photos] if _is_photo(photos) else list(photos)
+    return [cast(PhotoLike, photos)] if _is_photo(photos) else list(cast(Sequence[PhotoLike], photos))
 
 
 def _people(photos: Photos) -> list[list[PhotoLike]]:
     """Photos by person: of one photo or a flat list, one person; of a list of lists, as many as it has."""
-    if _is_photo(photos) or all(_is_photo(photo) for photo in photos):
-        return [_one_person(photos)]
-    return [_one_person(person) for person in photos]
+    if _is_photo(photos):
+        return [[cast(PhotoLike, photos)]]
+    several = cast(Sequence[Any], photos)
+    return (
+        [list(several)]
+        if all(_is_photo(photo) for photo in several)
+        else [_one_person(one) for one in several]
+    )
 
 
 def _padded(people: list[tuple[Tensor, Tensor]], tokens: int, width: int) -> tuple[Tensor, Tensor]:
@@ -472,7 +482,7 @@ def _execution(module: nn.Module) -> Iterator[torch.device]:
     """Have an offloaded module where it computes, as its own forward call would; yields the device."""
     hook = getattr(module, "_hf_hook", None)
     if hook is None:
-        yield module.device
+        yield cast(torch.device, module.device)
         return
     hook.pre_forward(module)
-    yield torch.device(getattr(hook, "execution_device", None) or module.device)
+    yield torch.device(getattr(hook, "execution_device", None) or cast(torch.device, module.device))

@@ -1,0 +1,133 @@
+"""One contract for every personalisation method (tiny random weights)."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from photomaker.errors import PhotoError, PhotoMakerError
+from photomaker.methods.base import Method, Need
+from photomaker.registry import find, names
+from photomaker.types import Identity, Reference, Request, Sampling
+
+REQUEST = Request("a photo of a man img on the beach", Sampling(steps=3, seed=7))
+OTHER = Request("a sketch of an old woman wearing a red hat", Sampling(steps=3, seed=8))
+# name in the registry -> how it is opened on the tiny model
+OPENERS = {"photomaker": lambda base, adapter: find("method", "photomaker").open(base, adapter, device="cpu")}
+
+
+def test_every_registered_method_is_under_contract():
+    assert set(OPENERS) == set(names("method"))
+
+
+@pytest.fixture(scope="module", params=sorted(OPENERS))
+def method(request, tiny_base, tiny_adapter_file):
+    return OPENERS[request.param](tiny_base, tiny_adapter_file)
+
+
+@pytest.fixture(scope="module")
+def references(photos):
+    return [Reference(photo, name=f"photo {number}") for number, photo in enumerate(photos)]
+
+
+def checksum(method):
+    """Hash of the base model's weights, whatever is wrapped around them."""
+    digest = hashlib.sha256()
+    for model in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        state = getattr(method.pipeline, model).state_dict()
+        plain = {
+            name.replace(".base_layer.", "."): tensor for name, tensor in state.items() if "lora_" not in name
+        }
+        for name in sorted(plain):
+            digest.update(f"{model}.{name}".encode() + plain[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def drawn(method, identity, *requests):
+    return [np.array(picture).astype(int) for picture in method.generate(identity, requests or [REQUEST])]
+
+
+def test_base_weights_are_the_same_before_and_after(method, references, tiny_base):
+    from diffusers import StableDiffusionXLPipeline
+
+    untouched = type("Untouched", (), {"pipeline": StableDiffusionXLPipeline.from_pretrained(tiny_base)})
+    drawn(method, method.fit(references[:2]))
+    assert checksum(method) == checksum(untouched)
+
+
+def test_same_seed_same_picture(method, references):
+    identity = method.fit(references[:2])
+    assert np.array_equal(drawn(method, identity)[0], drawn(method, identity)[0])
+    other_seed = replace(REQUEST, sampling=replace(REQUEST.sampling, seed=9))
+    assert not np.array_equal(drawn(method, identity)[0], drawn(method, identity, other_seed)[0])
+
+
+def test_an_identity_survives_disk(method, references, tmp_path):
+    identity = method.fit(references[:2])
+    again = Identity.load(identity.save(tmp_path / "one.safetensors"))
+    assert again.method == identity.method
+    assert dict(again.notes) == dict(identity.notes)
+    assert np.array_equal(drawn(method, again)[0], drawn(method, identity)[0])
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_one_and_four_references(method, references, count):
+    picture = drawn(method, method.fit(references[:count]))[0]
+    assert picture.shape == (64, 64, 3)
+    assert picture.std() > 1
+
+
+def test_a_batch_of_two_is_two_batches_of_one(method, references):
+    identity = method.fit(references[:3])
+    together = drawn(method, identity, REQUEST, OTHER)
+    alone = [drawn(method, identity, request)[0] for request in (REQUEST, OTHER)]
+    assert all(np.abs(one - other).max() <= 2 for one, other in zip(together, alone, strict=True))
+    assert np.abs(alone[0] - alone[1]).max() > 10
+
+
+def test_weight_nothing_is_the_feature_off_bit_for_bit(method, references):
+    """No photo of any weight: the picture does not depend on the photos, and is that of the text-only prompt."""
+    one, two = (method.fit(chosen, weights=[0] * len(chosen)) for chosen in (references[:1], references[1:4]))
+    off = drawn(method, one)[0]
+    assert np.array_equal(off, drawn(method, two)[0])
+    late = replace(REQUEST, sampling=replace(REQUEST.sampling, merge=0.0))
+    assert np.array_equal(off, drawn(method, one, late)[0])
+    assert not np.array_equal(off, drawn(method, method.fit(references[:1]))[0])
+
+
+class _NeedsFace(Method):
+    name = "needs a face"
+    needs = frozenset({Need.FACE})
+
+    def fit(self, references):
+        self.check(references)
+        raise AssertionError("a model ran")
+
+    def generate(self, identity, requests):
+        raise AssertionError("a model ran")
+
+
+def test_an_unmet_need_raises_before_any_model_runs(method, references):
+    with pytest.raises(PhotoError, match="needs a face in every photo and photo photo 0 has none"):
+        _NeedsFace().fit(references)
+
+    def fail(module, *_):
+        raise AssertionError(f"{type(module).__name__} ran")
+
+    identity = method.fit(references[:1])
+    modules = [one for one in method.pipeline.components.values() if isinstance(one, torch.nn.Module)]
+    hooks = [part.register_forward_pre_hook(fail) for one in modules for part in one.modules()]
+    try:
+        for attempt in (
+            lambda: method.fit([]),
+            lambda: method.generate(identity, [REQUEST, replace(REQUEST, prompt="a castle")]),
+            lambda: method.generate(replace(identity, method="another"), [REQUEST]),
+        ):
+            with pytest.raises(PhotoMakerError) as caught:
+                attempt()
+            assert "\n" not in str(caught.value)
+    finally:
+        for hook in hooks:
+            hook.remove()

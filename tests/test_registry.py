@@ -1,0 +1,51 @@
+"""Names of plug-ins: found lazily, near misses named, missing extras named."""
+
+import pytest
+
+from photomaker import registry
+from photomaker.errors import SettingsError
+
+
+@pytest.fixture
+def places(monkeypatch):
+    monkeypatch.setattr(registry, "_PLACES", {"method": {"photomaker": ("json:dumps", None)}})
+
+
+@pytest.mark.usefixtures("places")
+def test_a_name_is_imported_when_it_is_asked_for():
+    import json
+
+    registry.register("method", "absent", "no_such_module:Thing")
+    assert registry.names("method") == ["absent", "photomaker"]
+    assert registry.find("method", "photomaker") is json.dumps
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize(
+    ("kind", "name", "words"),
+    [
+        ("method", "photomakr", "did you mean 'photomaker'"),
+        ("method", "zzz", "known are photomaker"),
+        ("x", "y", "none"),
+    ],
+)
+def test_an_unknown_name_is_told_with_what_is_near(kind, name, words):
+    with pytest.raises(SettingsError, match=words):
+        registry.find(kind, name)
+
+
+@pytest.mark.usefixtures("places")
+def test_a_missing_extra_is_named():
+    registry.register("detector", "insightface", "no_such_module.inside:Detector", extra="faces")
+    with pytest.raises(SettingsError, match=r"needs no_such_module; .*photomaker\[faces\]"):
+        registry.find("detector", "insightface")
+    registry.register("detector", "ours", "no_such_module:Detector")
+    with pytest.raises(ImportError):
+        registry.find("detector", "ours")
+
+
+@pytest.mark.parametrize("kind", ["method", "detector", "recogniser"])
+def test_everything_registered_can_be_imported(kind):
+    assert registry.names(kind)
+    for name in registry.names(kind):
+        assert callable(registry.find(kind, name))
