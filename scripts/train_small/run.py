@@ -50,21 +50,22 @@ STAGES = (
           "tokenizers/export/tokenizer_2/tokenizer_config.json", False, "--captions 2000"),
     Stage("autoencoder", "autoencoder.py", "--data {data} --out {runs}/autoencoder --steps 6000 --batch 16 --lr 1.5e-3",
           "autoencoder/done.json"),
-    Stage("id_tower", "id_tower.py", "--data {data} --out {runs}/id_tower --steps 6000 --batch 32",
-          "id_tower/done.json"),
     Stage("base", "base.py", "--data {data} --out {runs}/base --autoencoder {runs}/autoencoder/export "
           "--tokenizers {runs}/tokenizers/export --latents {runs}/latents --steps 12000 --batch 32 --lr 8e-4 "
           "--text-lr 5e-4 --ema 0.999", "base/done.json"),
     *(
-        Stage(name, program, f"--data {{data}} --out {{runs}}/{name} --people {people} --val-people 8000:8400{more}",
+        Stage(name, program, f"--data {{data}} --out {{runs}}/{name} --people {people} --val-people 7000:7200{more}",
               f"{name}/done.json", quick="--steps 4 --batch-size 4 --people 0:16 --val-people 16:24")
         for name, program, people, more in (
-            ("recogniser_a", "recogniser.py", "0:4000", " --architecture conv"),
-            ("recogniser_b", "recogniser.py", "4000:8000", " --architecture mixer"),
-            ("attributes", "attributes.py", "0:8000", ""),
-            ("analyser", "analyser.py", "0:8000", ""),
+            ("recogniser_a", "recogniser.py", "0:3600", " --architecture conv"),
+            ("recogniser_b", "recogniser.py", "3600:7000", " --architecture mixer"),
+            ("attributes", "attributes.py", "0:7000", ""),
+            ("analyser", "analyser.py", "0:7000", ""),
         )
     ),
+    Stage("id_tower", "id_tower.py", "--data {data} --out {runs}/id_tower --steps 6000 --batch 32 "
+          "--teacher {runs}/recogniser_a/export/recogniser.safetensors",
+          "id_tower/done.json"),
     Stage("adapter", "adapter.py", "--data {data} --out {runs}/adapter --base {runs}/base/export "
           "--tower {runs}/id_tower/export --latents {runs}/latents --steps 8000 --batch 24", "adapter/done.json"),
 )  # fmt: skip
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Train the bundled small model.")
     parser.add_argument("--data", default="data/people", help="folder of the synthetic people")
     parser.add_argument("--runs", default="runs", help="folder of the trainings")
-    parser.add_argument("--people", type=int, default=9_000)
+    parser.add_argument("--people", type=int, default=7_200)
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--only", default="", help="names of stages, with commas; default: all")
     parser.add_argument("--quick", action="store_true", help="a rehearsal of a few steps with few people")
