@@ -7,7 +7,7 @@ from PIL import Image
 
 from photomaker.errors import PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.methods.photomaker import Defaults, PhotoMaker
-from photomaker.types import Reference, Request, Sampling
+from photomaker.types import Face, Reference, Request, Sampling
 
 PROMPT = "a photo of a man img on the beach"
 
@@ -134,3 +134,16 @@ def test_mistakes_are_told(method, references, photos, tiny_base, tiny_adapter_f
 
 def test_no_requests_no_pictures(method, references):
     assert method.generate(method.fit(references[:1]), []) == []
+
+
+def test_an_adapter_trained_on_face_crops_sees_face_crops(method, photos, monkeypatch):
+    face = Face((10.0, 12.0, 20.0, 20.0), 1.0, np.zeros((5, 2)))
+    photo = Reference(photos[0], name="ada", face=face)
+    whole = method.fit([photo]).tensors["id_features"]
+    monkeypatch.setitem(method.pipeline.id_encoder.config.adapter_notes, "crop", 1.6)
+    cropped = method.fit([photo]).tensors["id_features"]
+    by_hand = method.pipeline.encode_identity([photos[0].crop((7, 8, 23, 24))]).tensors["id_features"]
+    assert torch.equal(cropped, by_hand)
+    assert not torch.equal(cropped, whole)
+    with pytest.raises(PhotoError, match="photo bob has none"):
+        method.fit([Reference(photos[0], name="bob")])

@@ -10,7 +10,7 @@ from photomaker.encoders.adapter_file import (
 from photomaker.encoders.fusion import FuseModule, FusionMLP
 from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
 from photomaker.encoders.mixing import active_features, mix
-from photomaker.encoders.preprocess import as_picture, cut_out, image_processor, preprocess
+from photomaker.encoders.preprocess import as_picture, cut_out, face_square, image_processor, preprocess
 
 __all__ = [
     "FULL_SIZE",
@@ -22,6 +22,7 @@ __all__ = [
     "as_picture",
     "cut_out",
     "export_adapter",
+    "face_square",
     "image_processor",
     "infer_sizes",
     "mix",

@@ -89,3 +89,22 @@ def cut_out(photo: Image.Image, mask: np.ndarray, colour: tuple[int, int, int] =
         )
     ground = Image.new("RGB", photo.size, colour)
     return Image.composite(photo.convert("RGB"), ground, Image.fromarray(mask.astype(np.uint8)).convert("L"))
+
+
+def face_square(photo: Image.Image, box: tuple[float, float, float, float], side: float) -> Image.Image:
+    """The square around a face, for adapters that were trained on such crops; black outside the photo.
+
+    Args:
+        photo: RGB picture.
+        box: Face box x0, y0, x1, y1 in pixels.
+        side: Side of the square in longer sides of the box.
+
+    Raises:
+        PhotoError: The box is empty.
+    """
+    x0, y0, x1, y1 = box
+    half = max(x1 - x0, y1 - y0) * side / 2
+    if half <= 0:
+        raise PhotoError(f"the face box {box} is empty; leave the photo out")
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    return photo.crop((round(x - half), round(y - half), round(x + half), round(y + half)))

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from PIL.Image import Image
 
-from photomaker.encoders import cut_out
+from photomaker.encoders import cut_out, face_square
 from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.methods.base import Method
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
@@ -214,15 +214,21 @@ class PhotoMaker(Method):
         )
         return list(result.images)
 
-    @staticmethod
-    def _picture(reference: Reference, background: Background) -> Image:
-        if background == "keep" or reference.mask is None:
-            return reference.image
-        if not reference.mask.any():
+    def _picture(self, reference: Reference, background: Background) -> Image:
+        """A photo as the ID encoder was trained to see it: with or without background, whole or around the face."""
+        picture, called = reference.image, reference.name or "(unnamed)"
+        if background == "grey" and reference.mask is not None:
+            if not reference.mask.any():
+                raise PhotoError(f"the person mask of photo {called} is empty; leave the photo out")
+            picture = cut_out(picture, reference.mask)
+        side = float(self.pipeline.adapter_notes.get("crop", 0))
+        if side <= 0:
+            return picture
+        if reference.face is None:
             raise PhotoError(
-                f"the person mask of photo {reference.name or '(unnamed)'} is empty; leave the photo out"
+                f"this adapter wants a face in every photo and photo {called} has none; leave it out"
             )
-        return cut_out(reference.image, reference.mask)
+        return face_square(picture, reference.face.box, side)
 
 
 def _place(given: str | os.PathLike[str] | None, part: str) -> str | os.PathLike[str]:
