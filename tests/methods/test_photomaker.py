@@ -71,6 +71,15 @@ def test_merge_is_a_share_of_the_steps(method, references, monkeypatch):
     assert seen == [-1, 3, 1, 8, 1]
 
 
+def test_a_merge_share_of_one_leaves_the_person_out(method, references):
+    alone = [Request(PROMPT, Sampling(steps=3, seed=4, merge=1.0))]
+    first, second = (method.generate(method.fit([reference]), alone)[0] for reference in references[:2])
+    assert difference(first, second) == 0
+    with_person = [Request(PROMPT, Sampling(steps=3, seed=4, merge=0.0))]
+    first, second = (method.generate(method.fit([reference]), with_person)[0] for reference in references[:2])
+    assert difference(first, second) > 0
+
+
 class _Recorder:
     """The pipeline, with another call."""
 

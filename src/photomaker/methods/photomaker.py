@@ -200,13 +200,14 @@ class PhotoMaker(Method):
         negative = (
             None if requests[0].negative_prompt is None else [request.negative_prompt for request in requests]
         )
+        alone = sampling.merge == 1
         result = self.pipeline(
             [request.prompt for request in requests],
-            identity=identity,
+            identity=_absent(identity) if alone else identity,
             negative_prompt=negative,
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance,
-            # this many steps are text-only; the pipeline wants the index of the last one
+            # this many steps are text-only, short of all of them; the pipeline wants the index of the last one
             start_merge_step=min(round(sampling.merge * sampling.steps), sampling.steps - 1) - 1,
             width=sampling.width,
             height=sampling.height,
@@ -229,6 +230,12 @@ class PhotoMaker(Method):
                 f"this adapter wants a face in every photo and photo {called} has none; leave it out"
             )
         return face_square(picture, reference.face.box, side)
+
+
+def _absent(identity: Identity) -> Identity:
+    """The identity with weight 0 on every photo, which leaves the text-only prompt as it is."""
+    weights = identity.tensors["weights"]
+    return replace(identity, tensors={**identity.tensors, "weights": weights * 0})
 
 
 def _place(given: str | os.PathLike[str] | None, part: str) -> str | os.PathLike[str]:

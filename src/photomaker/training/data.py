@@ -34,10 +34,19 @@ class People(Protocol):
     person: np.ndarray
     boxes: np.ndarray
     landmarks: np.ndarray
-    attributes: Mapping[str, np.ndarray]
-    attribute_names: Mapping[str, tuple[str, ...]]
-    factors: np.ndarray
     is_photo: np.ndarray
+
+    @property
+    def attributes(self) -> Mapping[str, np.ndarray]:
+        """See above."""
+
+    @property
+    def attribute_names(self) -> Mapping[str, tuple[str, ...]]:
+        """See above."""
+
+    @property
+    def factors(self) -> np.ndarray:
+        """See above."""
 
     def rows_of(self, person_row: int) -> np.ndarray:
         """Rows of one person."""
