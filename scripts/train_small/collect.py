@@ -1,0 +1,51 @@
+"""Collect the trained parts in the layout that ships, with the settings the adapter is used with by default.
+
+python scripts/train_small/collect.py --runs runs --out runs/bundle --guidance 3 --merge 0.1
+python scripts/pack_assets.py --from runs/bundle
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+PARTS = {
+    "recogniser_a/export/recogniser.safetensors": "faces/recogniser.safetensors",
+    "analyser/export/analyser.safetensors": "faces/analyser.safetensors",
+    "recogniser_b/export/recogniser.safetensors": "evaluation/recogniser.safetensors",
+    "attributes/export/attributes.safetensors": "evaluation/attributes.safetensors",
+}
+
+
+def write_adapter(source: Path, target: Path, defaults: dict[str, float | str]) -> None:
+    """Copy an adapter, adding the settings for requests that leave them open."""
+    with safe_open(source, framework="pt") as file:
+        metadata = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    config = json.loads(metadata["config"]) | {"defaults": defaults}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, target, metadata={**metadata, "config": json.dumps(config, sort_keys=True)})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path("runs/bundle"))
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--merge", type=float, default=0.1)
+    parser.add_argument("--background", choices=["keep", "grey"], default="grey")
+    given = parser.parse_args()
+    shutil.copytree(given.runs / "base/export", given.out / "base", dirs_exist_ok=True)
+    for made, shipped in PARTS.items():
+        (given.out / shipped).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(given.runs / made, given.out / shipped)
+    write_adapter(
+        given.runs / "adapter/export/photomaker.safetensors",
+        given.out / "adapter/photomaker.safetensors",
+        {"guidance": given.guidance, "merge": given.merge, "background": given.background},
+    )
