@@ -26,7 +26,7 @@ from photomaker.faces.networks import (
 )
 from photomaker.types import Face
 
-WORDS = {"hat": ("none", "cap", "beanie"), "style": ("photo", "sketch")}
+WORDS = {"style": ("photo", "sketch"), "hat": ("none", "cap", "beanie")}  # not in the order of the alphabet
 FACE = Face((30.0, 20.0, 70.0, 80.0), 1.0, np.zeros((5, 2), np.float32))
 
 
