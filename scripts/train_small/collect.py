@@ -11,6 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -22,12 +23,31 @@ PARTS = {
 }
 
 
-def write_adapter(source: Path, target: Path, defaults: dict[str, float | str]) -> None:
+def lower_rank(tensors: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
+    """The adapter with LoRA pairs of at most this rank: the nearest ones, by singular values."""
+    cut = dict(tensors)
+    for name in (name for name in tensors if name.endswith(".down.weight")):
+        upper = name.replace(".down.", ".up.")
+        up, down = tensors[upper].float(), tensors[name].float()
+        if len(down) <= rank:
+            continue
+        left, sizes, right = torch.linalg.svd(up @ down, full_matrices=False)
+        root = sizes[:rank].sqrt()
+        cut[upper] = (left[:, :rank] * root).half().contiguous()
+        cut[name] = (root[:, None] * right[:rank]).half().contiguous()
+        lost = float(sizes[rank:].square().sum() / sizes.square().sum())
+        if lost > 0.01:
+            print(f"{name}: rank {len(down)} to {rank} loses {lost:.1%} of the energy")
+    return cut
+
+
+def write_adapter(source: Path, target: Path, defaults: dict[str, float | str], rank: int) -> None:
     """Copy an adapter, adding the settings for requests that leave them open."""
     with safe_open(source, framework="pt") as file:
         metadata = dict(file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    config = json.loads(metadata["config"]) | {"defaults": defaults}
+    tensors = lower_rank(tensors, rank)
+    config = json.loads(metadata["config"]) | {"defaults": defaults, "rank": rank}
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, target, metadata={**metadata, "config": json.dumps(config, sort_keys=True)})
 
@@ -39,6 +59,7 @@ if __name__ == "__main__":
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--merge", type=float, default=0.1)
     parser.add_argument("--background", choices=["keep", "grey"], default="grey")
+    parser.add_argument("--rank", type=int, default=20, help="largest rank of the LoRA; more does not fit")
     given = parser.parse_args()
     shutil.copytree(given.runs / "base/export", given.out / "base", dirs_exist_ok=True)
     for made, shipped in PARTS.items():
@@ -48,4 +69,5 @@ if __name__ == "__main__":
         given.runs / "adapter/export/photomaker.safetensors",
         given.out / "adapter/photomaker.safetensors",
         {"guidance": given.guidance, "merge": given.merge, "background": given.background},
+        given.rank,
     )
