@@ -35,10 +35,14 @@ def test_rows_of_a_person_and_their_attributes_fit(world: WorldDataset) -> None:
     assert np.array_equal(world.is_photo, [world.words(row)["style"] == "photo" for row in range(len(world))])
 
 
-def test_captions_of_rows_name_the_class_shown(world: WorldDataset) -> None:
+def test_captions_of_rows_name_the_class_shown_or_once_in_a_while_a_person(world: WorldDataset) -> None:
     rng = np.random.default_rng(0)
-    for row in range(0, 66, 5):
-        assert world.words(row)["person_class"] + " img" in world.caption(row, rng, trigger="img")
+    generic = 0
+    for row in [*range(66)] * 6:
+        text = world.caption(row, rng, trigger="img")
+        generic += " person img" in text
+        assert world.words(row)["person_class"] + " img" in text or " person img" in text
+    assert 4 < generic < 40
 
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, world: WorldDataset) -> None:

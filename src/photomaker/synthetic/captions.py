@@ -121,6 +121,7 @@ def caption(
     rng: np.random.Generator,
     describe: float = 0.0,
     trigger: str | None = None,
+    word: str | None = None,
 ) -> str:
     """Write a caption.
 
@@ -130,13 +131,14 @@ def caption(
         rng: Where the choice of words comes from.
         describe: Chance 0..1 that each trait of the person's looks is mentioned.
         trigger: A word to put after the class word, or None.
+        word: The class word to write, such as "person"; None is the class shown.
 
     Returns:
         One sentence without a full stop, such as "a photo of a woman wearing a red cap and glasses in
         the snow".
     """
     a = attributes
-    subject = article(person.person_class) + (f" {trigger}" if trigger else "")
+    subject = article(word or person.person_class) + (f" {trigger}" if trigger else "")
     looks = [phrase for phrase in traits(person, rng) if rng.random() < describe] if describe else []
     rng.shuffle(looks)
     worn = [f"{article(a['clothing_colour'])} {a['clothing']}"] if rng.random() < 0.7 else []

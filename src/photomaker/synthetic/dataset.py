@@ -43,6 +43,9 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 OTHER_AGE = 0.2
 """Share of the pictures that show a person at another age, as albums do."""
 
+GENERIC, GENERIC_WORD = 0.04, "person"
+"""Share of the captions that leave age and gender open, so that "a person" can be asked for."""
+
 _CHUNK = 20
 
 
@@ -236,7 +239,11 @@ class WorldDataset:
     def caption(
         self, row: int, rng: np.random.Generator, describe: float = 0.0, trigger: str | None = None
     ) -> str:
-        """Write a caption for a picture; see `photomaker.synthetic.captions.caption`."""
+        """Write a caption for a picture; see `photomaker.synthetic.captions.caption`.
+
+        A small share says "person" in place of the class word.
+        """
         words = self.words(row)
         shown = with_class(self.people[int(self.person[row])], words["person_class"])
-        return caption(shown, words, rng, describe, trigger)
+        word = GENERIC_WORD if rng.random() < GENERIC else None
+        return caption(shown, words, rng, describe, trigger, word)

@@ -98,6 +98,10 @@ _LONG_HAIR = Choice(
         for name in ("bob", "fringe", "long", "wavy", "tied", "curly", "round", "parted")
     )
 )
+# A child's face says little of its gender at this size; girls wear what boys do not.
+_GIRLS_HAIR = Choice(
+    tuple(HAIRSTYLES.index(name) for name in ("bob", "fringe", "long", "wavy", "tied", "parted"))
+)
 _OLD_HAIR = Choice(
     tuple(HAIRSTYLES.index(name) for name in ("cropped", "short", "parted", "swept", "receding", "receding"))
 )
@@ -143,6 +147,8 @@ VIEW: Mapping[str, Distribution] = {
 def _hair(person_class: str) -> Choice:
     if person_class == "old man":
         return _OLD_HAIR
+    if person_class == "girl":
+        return _GIRLS_HAIR
     return _LONG_HAIR if person_class in FEMININE else _SHORT_HAIR
 
 
