@@ -55,7 +55,7 @@ def build(args: argparse.Namespace, data: People) -> BaseRecipe:
     if args.start:
         parts = BaseParts.load(args.start)
     else:
-        autoencoder = SmallAutoencoder.from_pretrained(args.autoencoder, torch_dtype=torch.float32)
+        autoencoder = SmallAutoencoder.from_pretrained(args.autoencoder, dtype=torch.float32)
         first, second = _numbers(args.text)
         sizes = BaseSizes(blocks=_numbers(args.blocks), layers=args.layers, text=(first, second))
         parts = BaseParts.new(autoencoder, load_tokenizers(args.tokenizers), sizes, args.seed)

@@ -37,7 +37,10 @@ def test_stock_diffusers_loads_and_runs_the_base() -> None:
     import torch
     from diffusers import StableDiffusionXLPipeline
 
-    pipe = StableDiffusionXLPipeline.from_pretrained(bundled("base"), torch_dtype=torch.float32)
+    import photomaker.pipelines
+
+    assert photomaker.pipelines.SmallAutoencoder
+    pipe = StableDiffusionXLPipeline.from_pretrained(bundled("base"), dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     picture = pipe("a photo of a man on the beach", num_inference_steps=8, generator=generator).images[0]

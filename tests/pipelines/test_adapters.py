@@ -138,7 +138,7 @@ def test_the_id_encoder_is_a_component(fresh, tiny_adapter_file, tmp_path):
     assert fresh.components["id_encoder"] is fresh.id_encoder
     fresh.unload_lora_weights()
     fresh.save_pretrained(tmp_path / "saved")
-    again = PhotoMakerStableDiffusionXLPipeline.from_pretrained(tmp_path / "saved", torch_dtype=torch.float64)
+    again = PhotoMakerStableDiffusionXLPipeline.from_pretrained(tmp_path / "saved", dtype=torch.float64)
     assert again.id_encoder.dtype == torch.float64
     assert (again.trigger_word, again.encoder_sha256) == ("sks", fresh.encoder_sha256)
     assert len(again.tokenizer) == size

@@ -50,6 +50,6 @@ def test_the_bundled_size_fits_its_budget() -> None:
 def test_saved_and_loaded(tmp_path: Path, dtype: torch.dtype) -> None:
     model = tiny().to(dtype)
     model.save_pretrained(tmp_path)
-    again = SmallAutoencoder.from_pretrained(tmp_path, torch_dtype=dtype)
+    again = SmallAutoencoder.from_pretrained(tmp_path, dtype=dtype)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert json.loads((tmp_path / "config.json").read_text())["latent_channels"] == 4

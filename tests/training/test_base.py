@@ -152,7 +152,7 @@ def test_conditions_are_those_of_the_pipeline(tmp_path: Path) -> None:
     parts = tiny_parts(world)
     parts.save(tmp_path, DiffusionSettings())
     loaded = BaseParts.load(tmp_path)
-    pipe = StableDiffusionXLPipeline.from_pretrained(tmp_path, torch_dtype=torch.float32)
+    pipe = StableDiffusionXLPipeline.from_pretrained(tmp_path, dtype=torch.float32)
     text = "a photo of an old man in the desert"
     wanted, negative, pooled, negative_pooled = pipe.encode_prompt(text, device="cpu")
     with torch.no_grad():

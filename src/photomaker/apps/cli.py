@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -302,6 +303,8 @@ def people(
 
 def main() -> None:
     """Run the command line."""
+    # Said at import, to nobody's use: that image processors run without torchvision.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     app(prog_name="photomaker")
 
 

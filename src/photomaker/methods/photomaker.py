@@ -6,13 +6,16 @@ Source: arXiv 2312.04461.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 from PIL.Image import Image
+from transformers.utils import logging as transformers_logging
 
 from photomaker.encoders import cut_out, face_square
 from photomaker.errors import PhotoError, SettingsError, WeightsError
@@ -100,9 +103,10 @@ class PhotoMaker(Method):
                 f"there is no adapter file {adapter_path}; give a PhotoMaker .safetensors or .bin file"
             )
         try:
-            pipeline = PhotoMakerStableDiffusionXLPipeline.from_pretrained(
-                base_path, torch_dtype=dtype, add_watermarker=False
-            )
+            with _quietly():
+                pipeline = PhotoMakerStableDiffusionXLPipeline.from_pretrained(
+                    base_path, dtype=dtype, add_watermarker=False
+                )
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0][:200]
             raise WeightsError(
@@ -230,6 +234,24 @@ class PhotoMaker(Method):
                 f"this adapter wants a face in every photo and photo {called} has none; leave it out"
             )
         return face_square(picture, reference.face.box, side)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No bars, and no remark that the small autoencoder is no AutoencoderKL, while a pipeline is loaded."""
+    level = diffusers_logging.get_verbosity()
+    shown = [
+        library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()
+    ]
+    diffusers_logging.set_verbosity_error()
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+        for library in shown:
+            library.enable_progress_bar()
 
 
 def _absent(identity: Identity) -> Identity:

@@ -1,5 +1,7 @@
 """Stock diffusers pipelines with an identity: one mixin, thin classes under the official names."""
 
+# Imported here because diffusers loads a component of a foreign class only if its module has been imported before.
+from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.pipelines.merging import Conditioning, DelayedMerging
 from photomaker.pipelines.mixin import PhotoMakerMixin
 from photomaker.pipelines.tasks import (
@@ -19,4 +21,5 @@ __all__ = [
     "PhotoMakerStableDiffusionXLImg2ImgPipeline",
     "PhotoMakerStableDiffusionXLInpaintPipeline",
     "PhotoMakerStableDiffusionXLPipeline",
+    "SmallAutoencoder",
 ]

@@ -1,11 +1,11 @@
-"""A small autoencoder with factor 8 that trains fast on a CPU and that stock diffusers pipelines load.
+"""A small autoencoder with factor 8 that trains fast on a CPU and fits into stock diffusers pipelines.
 
 Convolutions at full resolution with few channels are what is slow on a CPU. Here the picture is folded into channels at
 once (pixel-unshuffle by 4) and the residual blocks work at a quarter and at an eighth of the resolution; the decoder
 mirrors that. There are no normalisation layers: they cost time and smear colour between regions.
 
-`model_index.json` of a pipeline names a component by its import path, so
-`StableDiffusionXLPipeline.from_pretrained(folder)` finds this class with no flag once `photomaker` is installed.
+`model_index.json` of a pipeline names a component by its import path, and diffusers takes it from the modules that are
+imported already: `import photomaker.pipelines`, and stock `StableDiffusionXLPipeline.from_pretrained(folder)` finds it.
 """
 
 from __future__ import annotations

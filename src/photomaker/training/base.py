@@ -142,9 +142,7 @@ class BaseParts:
     @classmethod
     def load(cls, folder: Path) -> BaseParts:
         """Read a diffusers folder in float32."""
-        pipe = StableDiffusionXLPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, add_watermarker=False
-        )
+        pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32, add_watermarker=False)
         encoders, tokenizers = (pipe.text_encoder, pipe.text_encoder_2), (pipe.tokenizer, pipe.tokenizer_2)
         return cls(pipe.vae, encoders, tokenizers, pipe.unet)
 
