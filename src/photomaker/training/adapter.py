@@ -56,7 +56,7 @@ class AdapterSettings:
         diffusion: Noise and loss weights.
     """
 
-    rank: int = 24
+    rank: int = 20
     lr: float = 1e-3
     fusion_lr: float = 5e-4
     vision_lr: float = 1e-4
