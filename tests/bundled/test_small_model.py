@@ -1,7 +1,7 @@
 """The bundled weights: they are whole, load in stock diffusers, and still reach what the benchmark says of them.
 
-The limits stand below the figures in `benchmarks/`, as far as a small sample of people may lie below them; likeness and
-retrieval there do not reach what the benchmark asks for, so these limits guard against getting worse, not for being good.
+The limits stand below the figures in `benchmarks/`, as far as a small sample of people may lie below them. Likeness
+and retrieval there miss what the benchmark asks for: these limits guard against getting worse, not for being good.
 """
 
 from __future__ import annotations
