@@ -14,7 +14,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from photomaker.encoders.adapter_file import read_adapter
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.errors import SettingsError
 from photomaker.training.adapter import AdapterRecipe, AdapterSettings
 from photomaker.training.base import BaseParts
 from photomaker.training.data import People
@@ -29,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     options = training_parser("Train the PhotoMaker adapter.", steps=15_000, batch=16)
     options.add_argument("--base", type=Path, required=True, help="diffusers folder of the base")
-    options.add_argument("--tower", type=Path, required=True, help="export folder of the image tower")
+    options.add_argument("--tower", type=Path, help="export folder of the image tower")
+    options.add_argument("--init", type=Path, help="adapter file to go on from, instead of --tower")
     options.add_argument("--latents", type=Path, help="where latents are kept; default: out/latents")
     options.add_argument("--rank", type=int, default=AdapterSettings.rank)
     options.add_argument("--lr", type=float, default=AdapterSettings.lr, help="of the LoRA")
@@ -63,12 +66,19 @@ def build(args: argparse.Namespace, data: People) -> AdapterRecipe:
         ),
     )
     parts = BaseParts.load(args.base)
-    first, second = (encoder.config.hidden_size for encoder in parts.text_encoders)
-    torch.manual_seed(args.seed)
-    id_encoder = PhotoMakerIDEncoder(tower_config(tower_sizes(args.tower), (first, second)))
-    load_tower(args.tower, id_encoder)
+    lora = None
+    if args.init:
+        adapter = read_adapter(args.init)
+        id_encoder, lora = adapter.build_encoder().float().requires_grad_(True), adapter.lora
+    elif args.tower:
+        first, second = (encoder.config.hidden_size for encoder in parts.text_encoders)
+        torch.manual_seed(args.seed)
+        id_encoder = PhotoMakerIDEncoder(tower_config(tower_sizes(args.tower), (first, second)))
+        load_tower(args.tower, id_encoder)
+    else:
+        raise SettingsError("give --tower, or --init with an adapter to go on from")
     latents = cached_latents(parts.autoencoder, data, args.latents or args.out / "latents", *process_place())
-    return AdapterRecipe(data, latents, parts, id_encoder, settings)
+    return AdapterRecipe(data, latents, parts, id_encoder, settings, lora=lora)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from photomaker.errors import SettingsError
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes
 from photomaker.training.data import People
@@ -26,8 +27,9 @@ from train_small.common import process_place, run_stage, training_parser
 def parser() -> argparse.ArgumentParser:
     """The options."""
     options = training_parser("Train the bundled base.", steps=30_000, batch=24)
-    options.add_argument("--autoencoder", type=Path, required=True, help="export folder of the autoencoder")
-    options.add_argument("--tokenizers", type=Path, required=True, help="export folder of the tokenizers")
+    options.add_argument("--autoencoder", type=Path, help="export folder of the autoencoder")
+    options.add_argument("--tokenizers", type=Path, help="export folder of the tokenizers")
+    options.add_argument("--init", type=Path, help="diffusers folder to go on from, instead of these two")
     options.add_argument("--latents", type=Path, help="where latents are kept; default: out/latents")
     options.add_argument("--blocks", default="96,128", help="UNet channels at 16 x 16, 8 x 8")
     options.add_argument("--layers", type=int, default=1, help="residual blocks a resolution")
@@ -38,7 +40,6 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--min-snr", type=float, default=DiffusionSettings.min_snr, help="0 = off")
     options.add_argument("--no-zero-snr", action="store_true", help="keep SDXL's schedule as it is")
     options.add_argument("--plain-captions", type=float, default=BaseSettings.plain_captions)
-    options.add_argument("--start", type=Path, help="diffusers folder whose weights to start from")
     return options
 
 
@@ -52,8 +53,10 @@ def build(args: argparse.Namespace, data: People) -> BaseRecipe:
     settings = BaseSettings(
         lr=args.lr, text_lr=args.text_lr, plain_captions=args.plain_captions, diffusion=diffusion
     )
-    if args.start:
-        parts = BaseParts.load(args.start)
+    if args.init:
+        parts = BaseParts.load(args.init)
+    elif not (args.autoencoder and args.tokenizers):
+        raise SettingsError("give --autoencoder and --tokenizers, or --init with a base to go on from")
     else:
         autoencoder = SmallAutoencoder.from_pretrained(args.autoencoder, dtype=torch.float32)
         first, second = _numbers(args.text)

@@ -139,6 +139,26 @@ def test_adapter_learns_leaves_the_base_alone_and_exports(tmp_path: Path) -> Non
         assert torch.allclose(tensor.float(), average[f"id_encoder.{name}"], atol=2e-3), name
 
 
+def test_adapter_goes_on_from_an_adapter_file(tmp_path: Path) -> None:
+    first = tiny_adapter(tmp_path, lr=1e-2)
+    train(first, TrainSettings(steps=4, batch_size=8, ema_decay=0, save_every=0), tmp_path / "run")
+    file = read_adapter(tmp_path / "run" / "export" / "photomaker.safetensors")
+    start = tiny_adapter(tmp_path)
+    world, parts = FakeWorld(), tiny_parts(FakeWorld())
+    encoder = file.build_encoder().float().requires_grad_(True)
+    second = AdapterRecipe(world, start.latents, parts, encoder, AdapterSettings(rank=4), lora=file.lora)
+
+    def predicted(recipe: AdapterRecipe) -> torch.Tensor:
+        with torch.no_grad():
+            arguments = np.arange(8), np.random.default_rng(0), torch.Generator().manual_seed(0)
+            return recipe.loss(*arguments)[0]
+
+    # the file is in half precision
+    torch.testing.assert_close(predicted(second), predicted(first), rtol=1e-3, atol=0)
+    assert abs(float(predicted(start) / predicted(first)) - 1) > 1e-2
+    assert any(p.requires_grad for p in second.id_encoder.parameters())
+
+
 def test_adapter_resumes_exactly(tmp_path: Path) -> None:
     settings = TrainSettings(steps=6, batch_size=4, ema_decay=0.9, log_every=1, save_every=3)
     train(tiny_adapter(tmp_path), settings, tmp_path / "whole")

@@ -7,13 +7,15 @@ the person.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig
+from diffusers.utils import convert_unet_state_dict_to_peft
+from peft import LoraConfig, set_peft_model_state_dict
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
@@ -79,6 +81,8 @@ class AdapterRecipe(Recipe):
         id_encoder: The ID encoder, its tower trained if possible.
         settings: How.
         held_out: People kept for validation, the last ones.
+        lora: LoRA weights to go on from, as an adapter file names them; with them goes their own `id_encoder`. None
+            starts a new adapter.
     """
 
     name = "adapter"
@@ -91,6 +95,7 @@ class AdapterRecipe(Recipe):
         id_encoder: PhotoMakerIDEncoder,
         settings: AdapterSettings = AdapterSettings(),
         held_out: int = 100,
+        lora: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Freeze the base and add the LoRA layers."""
         self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
@@ -113,7 +118,13 @@ class AdapterRecipe(Recipe):
         kept = people - min(held_out, people // 4)
         self._rows = np.flatnonzero(data.person < kept)
         self._held_out = np.flatnonzero(data.person >= kept)[:256]
-        self._match_scale()
+        if lora is None:
+            self._match_scale()
+        else:
+            state = {name.removeprefix("unet."): tensor.float() for name, tensor in lora.items()}
+            set_peft_model_state_dict(
+                parts.unet, convert_unet_state_dict_to_peft(state), adapter_name="photomaker"
+            )
 
     @torch.no_grad()
     def _match_scale(self) -> None:
