@@ -31,6 +31,13 @@ def tiny_adapter_file(tiny_folder):
 
 
 @pytest.fixture(scope="session")
+def tiny_adapter_v2_file(tiny_folder):
+    from tests.tiny import tiny_adapter_v2
+
+    return tiny_adapter_v2(tiny_folder)
+
+
+@pytest.fixture(scope="session")
 def photos():
     """Five pictures of different sizes and colours."""
     import numpy as np

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def test_importing_the_package_imports_no_heavy_library():
 def test_every_public_name_is_there(name):
     assert getattr(photomaker, name).__name__ == name
     assert name in dir(photomaker)
+
+
+def test_a_name_that_needs_an_extra_says_so():
+    if find_spec("insightface"):
+        pytest.skip("insightface is installed")
+    with pytest.raises(ImportError, match=r"pip install 'photomaker\[faces\]'"):
+        photomaker.FaceAnalysis2  # noqa: B018
 
 
 def test_type_checkers_see_the_same_names():

@@ -218,3 +218,34 @@ def tiny_adapter(folder: Path) -> Path:
         }
         save_file(tensors, path, metadata={"format": "pt", "config": json.dumps({"version": "v1", **VISION})})
     return path
+
+
+V2 = {
+    "id_embeddings_dim": 16,
+    "num_tokens": 2,
+    "resampler_depth": 2,
+    "resampler_head": 20,
+    "resampler_ff": 2,
+    "resampler_ratio": 4,
+}
+
+
+def tiny_adapter_v2(folder: Path) -> Path:
+    """Write (once) a PhotoMaker v2 adapter for `tiny_pipeline` into `folder` and return the file's path."""
+    from photomaker.encoders.resampler import QFormerPerceiver
+
+    path = Path(folder) / "photomaker-v2.safetensors"
+    if not path.is_file():
+        resampler = QFormerPerceiver(V2["id_embeddings_dim"], WIDTH, V2["num_tokens"], VISION["hidden_size"],
+                                     V2["resampler_depth"], V2["resampler_head"], V2["resampler_ff"])  # fmt: skip
+        own = {
+            f"id_encoder.qformer_perceiver.{name}": tensor
+            for name, tensor in _randomise(resampler, 7).state_dict().items()
+        }
+        tensors = {**_id_encoder_state(), **own, **_lora_state()}
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            path,
+            metadata={"format": "pt", "config": json.dumps({"version": "v2", **VISION, **V2})},
+        )
+    return path

@@ -10,7 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from photomaker.encoders import FuseModule, PhotoMakerIDEncoder, mix
+    from photomaker.encoders import (
+        FacePerceiverResampler,
+        FuseModule,
+        PhotoMakerIDEncoder,
+        PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken,
+        mix,
+    )
     from photomaker.errors import (
         IdentityError,
         OutputError,
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
         SettingsError,
         WeightsError,
     )
+    from photomaker.faces.insightface_faces import FaceAnalysis2, analyze_faces
     from photomaker.methods.photomaker import PhotoMaker
     from photomaker.pipelines import (
         PhotoMakerStableDiffusionXLAdapterPipeline,
@@ -32,7 +39,13 @@ if TYPE_CHECKING:
     from photomaker.types import Face, Identity, Reference, Request, Sample, Sampling
 
 _PLACES = {
-    "photomaker.encoders": ("FuseModule", "PhotoMakerIDEncoder", "mix"),
+    "photomaker.encoders": (
+        "FacePerceiverResampler",
+        "FuseModule",
+        "PhotoMakerIDEncoder",
+        "PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken",
+        "mix",
+    ),
     "photomaker.errors": (
         "IdentityError",
         "OutputError",
@@ -42,6 +55,7 @@ _PLACES = {
         "SettingsError",
         "WeightsError",
     ),
+    "photomaker.faces.insightface_faces": ("FaceAnalysis2", "analyze_faces"),
     "photomaker.methods.photomaker": ("PhotoMaker",),
     "photomaker.pipelines": (
         "PhotoMakerStableDiffusionXLAdapterPipeline",
@@ -53,10 +67,11 @@ _PLACES = {
     "photomaker.studio": ("Engine",),
     "photomaker.types": ("Face", "Identity", "Reference", "Request", "Sample", "Sampling"),
 }
+_NEEDS_FACES = ("FaceAnalysis2", "analyze_faces")
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 - the names are in _PLACES
-    *_MODULE_OF
+__all__ = [  # noqa: PLE0604 - the names are in _PLACES; `import *` must not need an extra
+    *(name for name in _MODULE_OF if name not in _NEEDS_FACES)
 ]
 __version__ = "0.1.0"
 
@@ -65,7 +80,15 @@ def __getattr__(name: str) -> object:
     """Import a public name on first use."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'photomaker' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
+    try:
+        module = import_module(_MODULE_OF[name])
+    except ModuleNotFoundError as error:
+        if name not in _NEEDS_FACES:
+            raise
+        raise ImportError(
+            f"{name} needs {error.name}; install it with: pip install 'photomaker[faces]'"
+        ) from error
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

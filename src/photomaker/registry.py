@@ -13,6 +13,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
     "method": {"photomaker": ("photomaker.methods.photomaker:PhotoMaker", None)},
     "detector": {"bundled": ("photomaker.faces:BundledFaces", None)},
     "recogniser": {"bundled": ("photomaker.faces:BundledRecogniser", None)},
+    "face embedder": {"insightface": ("photomaker.faces.insightface_faces:InsightFaceEmbedder", "faces")},
 }
 
 
@@ -20,7 +21,7 @@ def register(kind: str, name: str, place: str, extra: str | None = None) -> None
     """Make a plug-in known under a name.
 
     Args:
-        kind: "method", "detector", "recogniser", or a new kind.
+        kind: "method", "detector", "recogniser", "face embedder", or a new kind.
         name: What users call it.
         place: "module:object".
         extra: The optional extra of the package that it needs, for the message where an import fails.

@@ -36,9 +36,22 @@ def test_the_official_pickle_reads_alike_in_any_order(adapter, tmp_path):
     assert other.lora.keys() == adapter.lora.keys()
 
 
-def test_the_version_is_told_by_the_keys(adapter):
-    state = {**adapter.id_encoder, "qformer_perceiver.token_norm.weight": torch.ones(8)}
-    assert read_adapter({"id_encoder": state, "lora_weights": adapter.lora}).version == "v2"
+def test_the_version_is_told_by_the_keys(adapter, tiny_adapter_v2_file):
+    second = read_adapter(tiny_adapter_v2_file)
+    sections = {"id_encoder": second.id_encoder, "lora_weights": second.lora}
+    assert (adapter.version, second.version, read_adapter(sections).version) == ("v1", "v2", "v2")
+    part = {**adapter.id_encoder, "qformer_perceiver.token_norm.weight": torch.ones(8)}
+    with pytest.raises(WeightsError, match=r"lacks 'qformer_perceiver.token_proj.0.weight'"):
+        read_adapter({"id_encoder": part, "lora_weights": adapter.lora})
+
+
+def test_a_v2_adapter_is_exported_and_read_again(tiny_adapter_v2_file, tmp_path):
+    first = read_adapter(tiny_adapter_v2_file)
+    path = export_adapter(tmp_path / "v2.safetensors", first.build_encoder(), first.lora, dtype=None)
+    again = read_adapter(path)
+    assert (again.version, again.encoder_sha256()) == ("v2", first.encoder_sha256())
+    assert again.build_encoder().num_tokens == 2
+    assert again.config["resampler_head"] == first.config["resampler_head"]
 
 
 def test_export_and_read_keep_every_number_and_note(adapter, tmp_path):

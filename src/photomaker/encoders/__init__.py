@@ -9,15 +9,24 @@ from photomaker.encoders.adapter_file import (
 )
 from photomaker.encoders.fusion import FuseModule, FusionMLP
 from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
+from photomaker.encoders.id_encoder_v2 import (
+    FULL_SIZE_V2,
+    PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken,
+    vision_config_v2,
+)
 from photomaker.encoders.mixing import active_features, mix
 from photomaker.encoders.preprocess import as_picture, cut_out, face_square, image_processor, preprocess
+from photomaker.encoders.resampler import FacePerceiverResampler
 
 __all__ = [
     "FULL_SIZE",
+    "FULL_SIZE_V2",
     "AdapterFile",
+    "FacePerceiverResampler",
     "FuseModule",
     "FusionMLP",
     "PhotoMakerIDEncoder",
+    "PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken",
     "active_features",
     "as_picture",
     "cut_out",
@@ -30,4 +39,5 @@ __all__ = [
     "preprocess",
     "read_adapter",
     "vision_config",
+    "vision_config_v2",
 ]

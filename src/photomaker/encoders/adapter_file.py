@@ -8,22 +8,32 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import CLIPVisionConfig
 
 from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
+from photomaker.encoders.id_encoder_v2 import (
+    FULL_SIZE_V2,
+    PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken,
+    vision_config_v2,
+)
 from photomaker.errors import WeightsError
 from photomaker.weights import read_metadata, read_tensors
 
 SECTIONS = ("id_encoder", "lora_weights")
 HEAD_WIDTH = 64  # of every CLIP image encoder; only needed where a file does not state its sizes
 V2_MARK = "qformer_perceiver."
-ENCODERS: dict[str, type[PhotoMakerIDEncoder]] = {"v1": PhotoMakerIDEncoder}
+ENCODERS: dict[str, tuple[type[PhotoMakerIDEncoder], Callable[..., CLIPVisionConfig], tuple[str, ...]]] = {
+    "v1": (PhotoMakerIDEncoder, vision_config, tuple(FULL_SIZE)),
+    "v2": (PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken, vision_config_v2, (*FULL_SIZE, *FULL_SIZE_V2)),
+}
+"""Version to the encoder's class, what makes its configuration, and the names of its sizes."""
 _PATCH = "vision_model.embeddings.patch_embedding.weight"
 _POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
@@ -68,11 +78,10 @@ class AdapterFile:
             raise WeightsError(
                 f"{self.source} is a PhotoMaker {self.version} adapter; known are {', '.join(ENCODERS)}"
             )
-        sizes = {
-            name: value for name, value in self.config.items() if name in FULL_SIZE or name == "hidden_act"
-        }
+        kind, configure, names = ENCODERS[self.version]
+        sizes = {name: value for name, value in self.config.items() if name in (*names, "hidden_act")}
         with init_empty_weights(include_buffers=False):
-            encoder = ENCODERS[self.version](vision_config(**sizes))
+            encoder = kind(configure(**sizes))
         # in the configuration they go where the encoder goes: to other pipelines and into saved ones
         encoder.config.weights_sha256 = self.encoder_sha256()
         encoder.config.adapter_notes = dict(self.config)
@@ -105,7 +114,7 @@ def read_adapter(
         flat, config, name = read_tensors(source), _read_config(Path(source)), str(source)
     id_encoder, lora = (_section(flat, section, name) for section in SECTIONS)
     _check_finite({**id_encoder, **lora}, name)
-    told = "v2" if any(key.startswith(V2_MARK) for key in id_encoder) else "v1"
+    told = "v2" if _is_v2(id_encoder) else "v1"
     sizes = infer_sizes(id_encoder, name)
     return AdapterFile(version or told, id_encoder, lora, sizes | config, name)
 
@@ -133,9 +142,29 @@ def infer_sizes(id_encoder: Mapping[str, Tensor], source: str = "the given weigh
             "image_size": side * patch,
             "projection_dim": id_encoder["visual_projection.weight"].shape[0],
             "projection_dim_2": id_encoder["visual_projection_2.weight"].shape[0],
-        }
+        } | (_resampler_sizes(id_encoder) if _is_v2(id_encoder) else {})
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{source} is no PhotoMaker adapter: its ID encoder lacks {error}") from error
+
+
+def _is_v2(id_encoder: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith(V2_MARK) for key in id_encoder)
+
+
+def _resampler_sizes(id_encoder: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Sizes of a V2 encoder's own part; the width of a head is not to be seen in the shapes."""
+    hidden, face = id_encoder[f"{V2_MARK}token_proj.0.weight"].shape
+    width = id_encoder[f"{V2_MARK}token_norm.weight"].shape[0]
+    layers = f"{V2_MARK}perceiver_resampler.layers."
+    return {
+        "id_embeddings_dim": face,
+        "num_tokens": id_encoder[f"{V2_MARK}token_proj.2.weight"].shape[0] // width,
+        "resampler_depth": 1
+        + max(int(key.removeprefix(layers).split(".")[0]) for key in id_encoder if key.startswith(layers)),
+        "resampler_head": min(width, FULL_SIZE_V2["resampler_head"]),
+        "resampler_ff": id_encoder[f"{layers}0.1.1.weight"].shape[0] // width,
+        "resampler_ratio": hidden // face,
+    }
 
 
 def export_adapter(
@@ -165,7 +194,8 @@ def export_adapter(
     state = id_encoder.state_dict() if isinstance(id_encoder, nn.Module) else dict(id_encoder)
     sizes = infer_sizes(state)
     if isinstance(id_encoder, PhotoMakerIDEncoder):
-        sizes |= {name: getattr(id_encoder.config, name) for name in (*FULL_SIZE, "hidden_act")}
+        names = (*ENCODERS[id_encoder.version][2], "hidden_act")
+        sizes |= {name: getattr(id_encoder.config, name) for name in names}
         sizes["version"] = id_encoder.version
     flat = {f"id_encoder.{name}": tensor for name, tensor in state.items()}
     flat |= {

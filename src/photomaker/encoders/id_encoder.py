@@ -58,6 +58,7 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
 
     version = "v1"
     num_tokens = 1  # prompt tokens a photo takes
+    needs_faces = False  # whether a face embedding goes with each photo
 
     def __init__(self, config: CLIPVisionConfig | None = None) -> None:
         """Build the layers."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from photomaker import registry
 from photomaker.encoders import (
     AdapterFile,
     PhotoMakerIDEncoder,
@@ -22,7 +23,7 @@ from photomaker.encoders import (
     preprocess,
     read_adapter,
 )
-from photomaker.encoders.preprocess import PhotoLike
+from photomaker.encoders.preprocess import PhotoLike, as_picture
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.pipelines.fitting import check_base, check_lora
 from photomaker.pipelines.merging import Conditioning, DelayedMerging
@@ -38,6 +39,7 @@ ADAPTER_NAME = "photomaker"
 DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
 METHOD = "photomaker-"
 Photos = PhotoLike | Sequence[PhotoLike] | Sequence[Sequence[PhotoLike]]
+FaceEmbeds = Tensor | np.ndarray | Sequence[Tensor | np.ndarray | Sequence[float]]
 
 
 class PhotoMakerMixin(_Stock):
@@ -45,7 +47,13 @@ class PhotoMakerMixin(_Stock):
 
     All that is known of the adapter is kept with the ID encoder, so that `from_pipe` and `**pipeline.components`
     carry it.
+
+    Attributes:
+        face_models: What embeds faces for V2 adapters where no `id_embeds` are given: the name of an InsightFace model
+            pack, a folder of such models, or an object with `embed(photos)`, which gives an array or None a photo.
     """
+
+    face_models: Any = "buffalo_l"
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         """Make the ID encoder a component of the pipeline, so that moving, offloading and saving reach it."""
@@ -160,6 +168,7 @@ class PhotoMakerMixin(_Stock):
         photos: PhotoLike | Sequence[PhotoLike],
         weights: Sequence[float] | None = None,
         notes: Mapping[str, Any] | None = None,
+        id_embeds: FaceEmbeds | None = None,
     ) -> Identity:
         """The person in some photos, as a value.
 
@@ -167,13 +176,16 @@ class PhotoMakerMixin(_Stock):
             photos: One or more photos of one person.
             weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
             notes: Added to the identity's notes.
+            id_embeds: For V2 adapters, a face embedding of each photo [refs, E], as the recogniser gives it, not
+                normalised. None has them made by `face_models`; photos without a face are then left out.
 
         Returns:
-            Identity with `id_features` float32 [refs, D] and `weights` float32 [refs].
+            Identity with `id_features` float32 [refs, D], for V2 [refs, tokens, D], and `weights` float32 [refs].
 
         Raises:
-            PhotoError: No photo, or one of an unknown kind.
-            SettingsError: The weights do not fit the photos.
+            PhotoError: No photo, one of an unknown kind, or no face in any.
+            SettingsError: Weights or face embeddings do not fit the photos or the adapter.
+            WeightsError: The face models cannot be loaded.
         """
         encoder = self._loaded_encoder()
         pictures = _one_person(photos)
@@ -185,29 +197,75 @@ class PhotoMakerMixin(_Stock):
             raise SettingsError(
                 f"the photo weights are {given.tolist()}; give one number from 0 up for each photo"
             )
+        faces, seen, told = self._faces(pictures, id_embeds)
+        pixels, given = pixels[seen], given[seen]
         with _execution(encoder) as device:
-            features = encoder.encode_photos(pixels[None].to(device, encoder.dtype))[0]
+            inputs = [one[None].to(device, encoder.dtype) for one in (pixels, *faces)]
+            features = encoder.encode_photos(*inputs)[0]
         return Identity(
             METHOD + encoder.version,
             {"id_features": features.float().cpu(), "weights": given},
             {"encoder": f"{METHOD}{encoder.version}", "encoder_sha256": self.encoder_sha256}
+            | told
             | dict(notes or {}),
         )
 
+    def _faces(
+        self, pictures: list[PhotoLike], id_embeds: FaceEmbeds | None
+    ) -> tuple[list[Tensor], list[int], dict[str, Any]]:
+        """Face embeddings [seen, E] in a list, empty for V1; the photos that have one; and notes."""
+        encoder = self._loaded_encoder()
+        everyone = list(range(len(pictures)))
+        if not encoder.needs_faces:
+            if id_embeds is not None:
+                raise SettingsError(
+                    f"the loaded adapter is {encoder.version} and takes no id_embeds; leave them out or load a V2 one"
+                )
+            return [], everyone, {}
+        width = int(encoder.config.id_embeddings_dim)
+        if id_embeds is not None:
+            return [_face_tensor(id_embeds, len(pictures), width)], everyone, {}
+        if isinstance(self.face_models, str | os.PathLike):
+            self.face_models = registry.find("face embedder", "insightface").open(self.face_models)
+        found = self.face_models.embed([as_picture(picture) for picture in pictures])
+        seen = [place for place, face in enumerate(found) if face is not None]
+        missing = [str(place + 1) for place in everyone if place not in seen]
+        if not seen:
+            raise PhotoError(
+                "no face was found in any photo; give photos in which the face is large and clear"
+            )
+        if missing:
+            warnings.warn(
+                f"no face was found in photo {', '.join(missing)} of {len(pictures)}; it is left out",
+                stacklevel=4,
+            )
+        embeds = _face_tensor([found[place] for place in seen], len(seen), width)
+        return [embeds], seen, dict(getattr(self.face_models, "notes", {}))
+
     def _identities(
-        self, rows: int, photos: Photos | None, identity: Identity | Sequence[Identity] | None
+        self,
+        rows: int,
+        photos: Photos | None,
+        identity: Identity | Sequence[Identity] | None,
+        id_embeds: FaceEmbeds | None,
     ) -> list[Identity]:
         if (photos is None) == (identity is None):
             raise PhotoError(
                 "give either input_id_images, the photos of the person, or identity, made from them"
             )
+        if identity is not None and id_embeds is not None:
+            raise PhotoError("an identity holds its face embeddings already; leave id_embeds out")
         if identity is not None:
             given = [identity] if isinstance(identity, Identity) else list(identity)
             for one in given:
                 self._check_identity(one)
         else:
             assert photos is not None
-            given = [self.encode_identity(person) for person in _people(photos)]
+            people = _people(photos)
+            faces = _faces_of(people, id_embeds)
+            given = [
+                self.encode_identity(person, id_embeds=own) for person, own in zip(people, faces, strict=True)
+            ]
         if len(given) == 1:
             return given * rows
         if len(given) != rows:
@@ -302,6 +360,7 @@ class PhotoMakerMixin(_Stock):
         input_id_images: Photos | None = None,
         identity: Identity | Sequence[Identity] | None = None,
         start_merge_step: int | None = None,
+        id_embeds: FaceEmbeds | None = None,
         **kwargs: Any,
     ) -> Any:  # noqa: ANN401 - what the stock pipeline returns
         """Draw pictures; arguments other than these are the stock pipeline's.
@@ -317,6 +376,8 @@ class PhotoMakerMixin(_Stock):
                 weight 0 leaves the text-only prompt as it is.
             start_merge_step: The identity takes part from the denoising step after this one; -1 is from the start.
                 None is the official default, 0 for v1 and 10 for v2.
+            id_embeds: Face embeddings of the photos for V2 adapters, see `encode_identity`; for several people a list
+                of such.
             kwargs: The stock pipeline's further arguments.
 
         Returns:
@@ -332,7 +393,7 @@ class PhotoMakerMixin(_Stock):
                 f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give as many"
             )
         self.expand_prompts(prompts, prompts_2=prompts_2)  # a bad prompt is told before any model runs
-        identities = self._identities(len(prompts), input_id_images, identity)
+        identities = self._identities(len(prompts), input_id_images, identity, id_embeds)
         copies = [len(active_features(one)[0]) * self.num_tokens for one in identities]
         rows = self.expand_prompts(prompts, copies, prompts_2)
         conditioning = self.condition(rows, identities, kwargs.get("clip_skip"))
@@ -433,6 +494,33 @@ def _people(photos: Photos) -> list[list[PhotoLike]]:
         if all(_is_photo(photo) for photo in several)
         else [_one_person(one) for one in several]
     )
+
+
+def _faces_of(people: Sequence[object], id_embeds: FaceEmbeds | None) -> list[FaceEmbeds | None]:
+    """Face embeddings by person."""
+    if id_embeds is None or len(people) == 1:
+        return [id_embeds] * len(people)
+    if len(id_embeds) != len(people):
+        raise SettingsError(
+            f"there are {len(people)} people and id_embeds for {len(id_embeds)}; give a list with those of each"
+        )
+    return [cast(FaceEmbeds, one) for one in id_embeds]
+
+
+def _face_tensor(given: FaceEmbeds, photos: int, width: int) -> Tensor:
+    """Face embeddings as float32 [photos, width]."""
+    sentence = f"give one face embedding of {width} numbers for each of {photos} photos"
+    try:
+        embeds = torch.stack([torch.as_tensor(one, dtype=torch.float32).cpu() for one in given])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SettingsError(f"id_embeds are of unequal lengths or no numbers; {sentence}") from error
+    if embeds.dim() == 3 and len(embeds) == 1:  # noqa: PLR2004 - a batch of one, as the official code has it
+        embeds = embeds[0]
+    if embeds.shape != (photos, width):
+        raise SettingsError(f"id_embeds have shape {tuple(embeds.shape)}; {sentence}")
+    if not bool(torch.isfinite(embeds).all()):
+        raise SettingsError(f"id_embeds hold numbers that are not finite; {sentence}")
+    return embeds
 
 
 def _padded(people: list[tuple[Tensor, Tensor]], tokens: int, width: int) -> tuple[Tensor, Tensor]:
