@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -215,7 +216,9 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # today's files are zip archives, of which only what is used is read; older ones cannot be mapped
+        mapped = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (
         pickle.UnpicklingError,
         RuntimeError,

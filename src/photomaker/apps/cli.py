@@ -222,6 +222,18 @@ def doctor() -> None:
 
 
 @app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Adapter file, .bin or .safetensors.")],
+    target: Annotated[Path, typer.Argument(help="File to write; its ending names the form.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Turn a PhotoMaker .bin into .safetensors, or back, and compare every number."""
+    from photomaker.apps.convert import run
+
+    run(source, target, overwrite)
+
+
+@app.command()
 def evaluate(
     method: Annotated[str | None, typer.Option(help="Name of the method.")] = None,
     base: Base = None,
