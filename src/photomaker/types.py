@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMAT = "photomaker-identity-1"
+MEMORY_PLANS = ("auto", "max-speed", "balanced", "lowest")
+"""What may be asked for where memory is short; see `photomaker.pipelines.memory`."""
 
 
 @dataclass(frozen=True)

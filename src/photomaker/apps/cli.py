@@ -47,6 +47,15 @@ class FaceBackend(StrEnum):
     NONE = "none"
 
 
+class Memory(StrEnum):
+    """Memory plans."""
+
+    AUTO = "auto"
+    MAX_SPEED = "max-speed"
+    BALANCED = "balanced"
+    LOWEST = "lowest"
+
+
 class Mixing(StrEnum):
     """How two people are mixed."""
 
@@ -88,6 +97,9 @@ Adapter = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Precision, typer.Option(help="Precision; auto is bf16 or fp16 on a GPU and fp32 on a CPU.")]
+MemoryPlan = Annotated[
+    Memory, typer.Option("--memory", help="What to keep on the device; auto is the fastest plan that fits.")
+]
 Faces = Annotated[
     FaceBackend,
     typer.Option(
@@ -141,6 +153,7 @@ def generate(
     device: Device = "auto",
     dtype: Dtype = Precision.AUTO,
     faces: Faces = FaceBackend.AUTO,
+    memory: MemoryPlan = Memory.AUTO,
 ) -> None:
     """Make pictures of the person in some photos.
 
@@ -151,7 +164,8 @@ def generate(
 
     sampling = Sampling(steps=steps, guidance=guidance, merge=merge, seed=seed)
     order = Order(prompt, (*(photos or ()), *(more or ())), identity, n, out, negative, sampling, best_of)
-    run(order, base=base, adapter=adapter, device=device, dtype=dtype.value, faces=faces.value)
+    engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
+    run(order, **engine, memory=memory.value)
 
 
 @identity_app.command("make")

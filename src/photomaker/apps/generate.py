@@ -62,6 +62,9 @@ def run(order: Order, **engine_options: Any) -> None:
 def _generate(engine: Engine, who: Identity | Sitting, prompt: str, order: Order) -> list[Sample]:
     with terminal.waiting("loading the model"):
         identity = who if isinstance(who, Identity) else engine.identity(who)
+        plan = getattr(engine.method, "plan", None)
+    if plan is not None and plan.name != "max-speed":
+        terminal.note(plan.line())
     with terminal.progress("generating") as progress:
         return engine.generate(
             identity,

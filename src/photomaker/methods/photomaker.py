@@ -21,6 +21,7 @@ from photomaker.encoders import cut_out, face_square
 from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.methods.base import Method
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
+from photomaker.pipelines.memory import MemoryPlan, apply_memory, plan_memory
 from photomaker.types import Identity, Reference, Request, Sampling
 
 Background = Literal["keep", "grey"]
@@ -77,6 +78,7 @@ class PhotoMaker(Method):
         self.pipeline = pipeline
         self.defaults = defaults or Defaults.noted(pipeline.adapter_notes)
         self.batch_size = batch_size
+        self.plan: MemoryPlan | None = None
 
     @classmethod
     def open(
@@ -85,6 +87,7 @@ class PhotoMaker(Method):
         adapter: str | os.PathLike[str] | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
+        memory: str = "auto",
     ) -> PhotoMaker:
         """Load base model and adapter.
 
@@ -93,8 +96,10 @@ class PhotoMaker(Method):
             adapter: Adapter file; None is the bundled one.
             device: Where to compute; None is CUDA where there is one, else the CPU.
             dtype: Precision of all models.
+            memory: Where the parts stay, see `photomaker.pipelines.memory`.
 
         Raises:
+            SettingsError: `memory` is no known plan.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
         base_path, adapter_path = _place(base, "base"), _place(adapter, "adapter/photomaker.safetensors")
@@ -114,7 +119,12 @@ class PhotoMaker(Method):
             ) from error
         pipeline.load_photomaker_adapter(adapter_path)
         pipeline.set_progress_bar_config(disable=True)
-        return cls(pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        place = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        plan = plan_memory(pipeline, place, memory)
+        apply_memory(pipeline, plan)
+        method = cls(pipeline)
+        method.plan = plan
+        return method
 
     def fit(
         self,

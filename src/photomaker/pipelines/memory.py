@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from photomaker.errors import SettingsError
+from photomaker.types import MEMORY_PLANS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-MEMORY = ("auto", "max-speed", "balanced", "lowest")
 GIB = 2**30
 WORKING = 4.5
 """GiB that SDXL needs beside its weights for two rows of 1024 x 1024 and the autoencoder in one piece."""
@@ -90,14 +90,18 @@ def plan_memory(
     Raises:
         SettingsError: `memory` is none of these.
     """
-    if memory not in MEMORY:
-        raise SettingsError(f"memory is {memory!r}; choose {', '.join(MEMORY)}")
+    if memory not in MEMORY_PLANS:
+        raise SettingsError(f"memory is {memory!r}; choose {', '.join(MEMORY_PLANS)}")
     kind = torch.device(device).type
     reason = "as asked"
     if memory == "auto":
         memory, reason = _fitting(pipeline, kind, free_bytes(device) if free is None else free)
     # Offloading moves parts between two memories; a CPU has one, and Apple's devices share theirs with it.
-    offload = {"max-speed": "none", "balanced": "model", "lowest": "sequential"}[memory] if kind == "cuda" else "none"
+    offload = (
+        {"max-speed": "none", "balanced": "model", "lowest": "sequential"}[memory]
+        if kind == "cuda"
+        else "none"
+    )
     spare = memory != "max-speed"
     return MemoryPlan(memory, device, offload, spare, kind == "mps" and memory == "lowest", reason)
 

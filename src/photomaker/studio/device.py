@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from photomaker.errors import SettingsError
 if TYPE_CHECKING:
     import torch
 
+ROOM = 0.6
+"""Share of a machine's memory that a model's weights may take."""
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -36,12 +39,16 @@ class Place:
         return getattr(torch, DTYPES[self.dtype])
 
 
-def choose(device: str = "auto", dtype: str = "auto") -> Place:
-    """Choose device and precision: a GPU where there is one, in bf16 where it can and fp16 otherwise; a CPU in fp32.
+def choose(device: str = "auto", dtype: str = "auto", memory: str = "auto", weights: int = 0) -> Place:
+    """Choose device and precision: a GPU where there is one, in bf16 where it can and fp16 otherwise.
+
+    A CPU works in fp32, or in bf16 where memory shall be saved or fp32 weights would fill it.
 
     Args:
         device: `auto` or a torch device.
         dtype: `auto`, `fp32`, `bf16` or `fp16`.
+        memory: A memory plan, see `photomaker.pipelines.memory`.
+        weights: Bytes of the model's files, taken for half precision; 0 where unknown.
 
     Raises:
         SettingsError: The device is unknown or absent, or the precision is unknown.
@@ -60,7 +67,16 @@ def choose(device: str = "auto", dtype: str = "auto") -> Place:
     _must_be_there(name, kind)
     if dtype != "auto":
         return Place(name, dtype, f"{why}, precision as asked")
+    if kind == "cpu" and (memory in ("balanced", "lowest") or 2 * weights > ROOM * _installed()):
+        return Place(name, "bf16", f"{why}, bf16 to save memory")
     return Place(name, _precision(kind), why)
+
+
+def _installed() -> float:
+    """Bytes of memory of this machine; infinite where that cannot be told."""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    return float("inf")
 
 
 def _best() -> str:

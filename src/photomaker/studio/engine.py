@@ -20,7 +20,7 @@ from photomaker.images import Photo
 from photomaker.studio.device import Place, choose
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
 from photomaker.studio.prompts import check_prompt
-from photomaker.types import Identity, Reference, Request, Sample, Sampling
+from photomaker.types import MEMORY_PLANS, Identity, Reference, Request, Sample, Sampling
 
 if TYPE_CHECKING:
     from photomaker.encoders.mixing import Mixing
@@ -76,6 +76,7 @@ class Engine:
         device: str = "auto",
         dtype: str = "auto",
         faces: str = "auto",
+        memory: str = "auto",
     ) -> Engine:
         """Open an engine after checking that its weights are there and unaltered.
 
@@ -87,13 +88,18 @@ class Engine:
             dtype: `auto`, `fp32`, `bf16` or `fp16`.
             faces: `bundled` finds and compares faces by the bundled networks, which know drawn people only; `none` uses
                 photos as they are and gives no likeness; `auto` is `bundled` with the bundled model, else `none`.
+            memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest that fits; see
+                `photomaker.pipelines.memory`.
 
         Raises:
-            SettingsError: The device, precision or face backend is unknown, or only one of base and adapter is given.
+            SettingsError: Device, precision, face backend or memory plan is unknown, or only one of base and adapter is
+                given.
             WeightsError: A model file is missing or altered.
         """
-        place = choose(device, dtype)
+        if memory not in MEMORY_PLANS:
+            raise SettingsError(f"memory is {memory!r}; choose {', '.join(MEMORY_PLANS)}")
         base_path, adapter_path = _model_paths(base, adapter)
+        place = choose(device, dtype, memory, _model_bytes(base_path, adapter_path))
         if faces not in FACES:
             raise SettingsError(f"faces is {faces!r}; choose {', '.join(FACES)}")
         wanted = ("bundled" if base is None else "none") if faces == "auto" else faces
@@ -102,7 +108,9 @@ class Engine:
             "model": "photomaker small" if base is None else base_path.name,
             "model_hash": weights.model_hash(base_path, adapter_path),
         }
-        return cls(lambda: _open_method(base_path, adapter_path, place), _open_backends(wanted), about)
+        return cls(
+            lambda: _open_method(base_path, adapter_path, place, memory), _open_backends(wanted), about
+        )
 
     @cached_property
     def method(self) -> Method:
@@ -337,10 +345,19 @@ def _model_paths(
     return Path(base), Path(adapter)
 
 
-def _open_method(base: Path, adapter: Path, place: Place) -> Method:
+def _model_bytes(base: Path, adapter: Path) -> int:
+    """Bytes of the weights that are loaded: of several forms of a part, one."""
+    parts = [folder for folder in base.iterdir() if folder.is_dir()]
+    largest = (max((file.stat().st_size for file in part.glob("*.safetensors")), default=0) for part in parts)
+    return sum(largest) + adapter.stat().st_size
+
+
+def _open_method(base: Path, adapter: Path, place: Place, memory: str) -> Method:
     from photomaker.methods.photomaker import PhotoMaker
 
-    return PhotoMaker.open(base=base, adapter=adapter, device=place.device, dtype=place.torch_dtype)
+    return PhotoMaker.open(
+        base=base, adapter=adapter, device=place.device, dtype=place.torch_dtype, memory=memory
+    )
 
 
 def _open_backends(wanted: str) -> Backends:
