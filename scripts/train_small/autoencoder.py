@@ -9,6 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from photomaker.pipelines.autoencoder import SmallAutoencoder
@@ -22,6 +24,11 @@ def parser() -> argparse.ArgumentParser:
     options = training_parser("Train the small autoencoder.", steps=10_000, batch=16)
     options.add_argument("--lr", type=float, default=AutoencoderSettings.lr)
     options.add_argument("--noise", type=float, default=AutoencoderSettings.noise)
+    options.add_argument("--scale", type=float, default=AutoencoderSettings.scale, help="scale equivariance")
+    options.add_argument("--init", type=Path, help="folder of an autoencoder to go on from")
+    options.add_argument(
+        "--decoder-only", action="store_true", help="leave the latents of --init as they are"
+    )
     options.add_argument("--channels", type=int, default=16, help="channels of the latents")
     options.add_argument("--face-weight", type=float, default=AutoencoderSettings.face)
     options.add_argument("--feature-weight", type=float, default=AutoencoderSettings.features)
@@ -31,9 +38,18 @@ def parser() -> argparse.ArgumentParser:
 def build(args: argparse.Namespace, data: People) -> AutoencoderRecipe:
     """The recipe."""
     settings = AutoencoderSettings(
-        lr=args.lr, noise=args.noise, face=args.face_weight, features=args.feature_weight
+        lr=args.lr,
+        noise=args.noise,
+        scale=args.scale,
+        decoder_only=args.decoder_only,
+        face=args.face_weight,
+        features=args.feature_weight,
     )
-    return AutoencoderRecipe(data, SmallAutoencoder(latent_channels=args.channels), settings)
+    if args.init:
+        model = SmallAutoencoder.from_pretrained(args.init, dtype=torch.float32)
+    else:
+        model = SmallAutoencoder(latent_channels=args.channels)
+    return AutoencoderRecipe(data, model, settings)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,14 @@ def write_adapter(source: Path, target: Path, defaults: dict[str, float | str], 
     save_file(tensors, target, metadata={**metadata, "config": json.dumps(config, sort_keys=True)})
 
 
+def forget_origin(folder: Path) -> None:
+    """Take the paths of this machine out of the configurations."""
+    for path in folder.rglob("config.json"):
+        values = json.loads(path.read_text())
+        if values.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
@@ -62,6 +70,7 @@ if __name__ == "__main__":
     parser.add_argument("--rank", type=int, default=20, help="largest rank of the LoRA; more does not fit")
     given = parser.parse_args()
     shutil.copytree(given.runs / "base/export", given.out / "base", dirs_exist_ok=True)
+    forget_origin(given.out / "base")
     for made, shipped in PARTS.items():
         (given.out / shipped).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(given.runs / made, given.out / shipped)

@@ -18,7 +18,7 @@ from fake_world import FakeWorld
 from PIL import Image
 
 from photomaker.pipelines.autoencoder import SmallAutoencoder
-from photomaker.training.autoencoder import AutoencoderRecipe
+from photomaker.training.autoencoder import AutoencoderRecipe, AutoencoderSettings
 from photomaker.training.base import (
     BaseParts,
     BaseRecipe,
@@ -69,6 +69,29 @@ def test_autoencoder_learns_and_its_export_is_normalised(tmp_path: Path) -> None
     assert latents.shape == (48, 4, 16, 16)
     assert np.abs(latents.astype(np.float32).mean((0, 2, 3))).max() < 0.1
     assert np.abs(latents.astype(np.float32).std((0, 2, 3)) - 1).max() < 0.1
+
+
+def test_a_decoder_trained_alone_leaves_the_latents_as_they_are(tmp_path: Path) -> None:
+    world, model = FakeWorld(), tiny_autoencoder()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    recipe = AutoencoderRecipe(world, model, AutoencoderSettings(noise=0.5, decoder_only=True))
+    train(recipe, TrainSettings(steps=3, batch_size=4, ema_decay=0, save_every=0), tmp_path)
+    after = SmallAutoencoder.from_pretrained(tmp_path / "export", dtype=torch.float32).state_dict()
+    kept = {name for name, tensor in before.items() if torch.equal(tensor.half().float(), after[name])}
+    assert kept == {name for name in before if name.startswith("encoder.")}
+
+
+def test_scale_equivariance_counts_the_decoding_of_half_the_latents() -> None:
+    world, model = FakeWorld(), tiny_autoencoder()
+
+    def loss(scale: float) -> float:
+        recipe = AutoencoderRecipe(world, model, AutoencoderSettings(noise=0, scale=scale))
+        with torch.no_grad():
+            return float(recipe.loss(np.arange(4), np.random.default_rng(0), torch.Generator())[0])
+
+    plain, once, twice = (loss(scale) for scale in (0, 1, 2))
+    assert once > plain
+    assert twice - plain == pytest.approx(2 * (once - plain), rel=1e-4)
 
 
 def test_latents_are_kept_shared_and_bound_to_the_weights(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.data import People, box_map, feature_map, pictures
@@ -25,8 +26,13 @@ class AutoencoderSettings:
         face: Weight of pixels in the face box.
         features: Weight of pixels near the eyes and the mouth.
         radius: How near, in pixels.
-        noise: Standard deviation of the noise on the latents, as a share of each channel's own.
+        noise: Largest standard deviation of the noise on the latents, as a share of each channel's own; each row gets
+            its own level below it. What the decoder forgives, the UNet need not get right.
+        scale: Weight of the same loss on latents of half the size, which must decode to the picture of half the size
+            (scale equivariance, arXiv 2502.09509 and 2502.14831). Without it the latents of neighbouring cells have
+            little to do with each other, which makes them slow to learn for a UNet.
         size: Weight of the mean square of the latents, which keeps their scale from drifting.
+        decoder_only: Whether the encoder stays as it is, so that the latents of a trained UNet keep their meaning.
     """
 
     lr: float = 1e-3
@@ -35,7 +41,9 @@ class AutoencoderSettings:
     features: float = 6.0
     radius: float = 9.0
     noise: float = 0.05
+    scale: float = 0.0
     size: float = 1e-4
+    decoder_only: bool = False
 
 
 def differences(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +98,7 @@ class AutoencoderRecipe(Recipe):
         """Keep what is given and split the rows."""
         self.data, self.settings = data, settings
         self.model = model or SmallAutoencoder()
+        self.model.encoder.requires_grad_(not settings.decoder_only)
         count = len(data.images)
         held_out = min(held_out, count // 4)
         self._rows, self._held_out = np.arange(count - held_out), np.arange(count - held_out, count)
@@ -100,7 +109,8 @@ class AutoencoderRecipe(Recipe):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return one group without weight decay."""
-        return [{"params": list(self.model.parameters()), "lr": self.settings.lr, "weight_decay": 0.0}]
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return [{"params": trained, "lr": self.settings.lr, "weight_decay": 0.0}]
 
     @property
     def rows(self) -> np.ndarray:
@@ -120,9 +130,17 @@ class AutoencoderRecipe(Recipe):
         target = pictures(self.data, rows).to(self.device)
         latents = self.model.encoder(target).float()
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
+        level = torch.rand(len(rows), 1, 1, 1, generator=generator).to(self.device) * self.settings.noise
         spread = latents.detach().std((0, 2, 3), keepdim=True)
-        decoded = self.model.decoder(latents + self.settings.noise * spread * noise)
-        loss = reconstruction_loss(decoded, target, self.weight(rows).to(self.device), self.settings.gradient)
+        decoded = self.model.decoder(latents + level * spread * noise)
+        weight = self.weight(rows).to(self.device)
+        loss = reconstruction_loss(decoded, target, weight, self.settings.gradient)
+        if self.settings.scale:
+            half, wanted, counts = (functional.avg_pool2d(one, 2) for one in (latents, target, weight))
+            smaller = self.model.decoder(half)
+            loss = loss + self.settings.scale * reconstruction_loss(
+                smaller, wanted, counts, self.settings.gradient
+            )
         return loss + self.settings.size * latents.square().mean(), {"psnr": psnr(decoded.detach(), target)}
 
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
@@ -136,12 +154,13 @@ class AutoencoderRecipe(Recipe):
         return {"psnr": psnr(decoded, target), "face_psnr": psnr(decoded[inside], target[inside])}
 
     def export(self, folder: Path) -> None:
-        """Normalise the latents to mean 0 and deviation 1 and save the autoencoder in half precision."""
+        """Save the autoencoder in half precision, its latents normalised to mean 0 and deviation 1 unless they stay."""
         model = SmallAutoencoder.from_config(self.model.config)
         model.load_state_dict(self.model.state_dict())
         rows = self._rows[np.linspace(0, len(self._rows) - 1, min(1024, len(self._rows))).astype(int)]
         with torch.no_grad():
             parts = np.array_split(rows, len(rows) // 32 + 1)
             latents = torch.cat([model.encoder(pictures(self.data, part)) for part in parts])
-        model.rescale_latents(latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
+        if not self.settings.decoder_only:
+            model.rescale_latents(latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
         model.half().save_pretrained(folder)
