@@ -58,20 +58,21 @@ class PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken(PhotoMakerIDEncoder):
         self, config: CLIPVisionConfig | int | None = None, id_embeddings_dim: int = 512, num_tokens: int = 2
     ) -> None:
         """Build the layers."""
-        if isinstance(config, int):
-            config, id_embeddings_dim = None, config
-        config = config or vision_config_v2(id_embeddings_dim=id_embeddings_dim, num_tokens=num_tokens)
-        super().__init__(config)
-        self.num_tokens = config.num_tokens
+        if isinstance(config, int) or config is None:
+            sizes = vision_config_v2(id_embeddings_dim=config or id_embeddings_dim, num_tokens=num_tokens)
+        else:
+            sizes = config
+        super().__init__(sizes)
+        self.num_tokens = sizes.num_tokens
         self.qformer_perceiver = QFormerPerceiver(
-            config.id_embeddings_dim,
+            sizes.id_embeddings_dim,
             self.width,
-            config.num_tokens,
-            config.hidden_size,
-            config.resampler_depth,
-            config.resampler_head,
-            config.resampler_ff,
-            config.resampler_ratio,
+            sizes.num_tokens,
+            sizes.hidden_size,
+            sizes.resampler_depth,
+            sizes.resampler_head,
+            sizes.resampler_ff,
+            sizes.resampler_ratio,
         )
 
     def encode_photos(self, pixel_values: Tensor, id_embeds: Tensor | None = None) -> Tensor:

@@ -6,6 +6,8 @@ parameter names are those of the released `photomaker-v2.bin`.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -105,7 +107,8 @@ class FacePerceiverResampler(nn.Module):
             [batch, latents, output_dim].
         """
         x = self.proj_in(x)
-        for attention, feed_forward in self.layers:  # type: ignore[misc]
+        for layer in self.layers:
+            attention, feed_forward = cast(nn.ModuleList, layer)
             latents = attention(x, latents) + latents
             latents = feed_forward(latents) + latents
         return self.norm_out(self.proj_out(latents))
