@@ -103,6 +103,8 @@ class InsightFaceEmbedder:
         """
         import onnxruntime
 
+        if len(Path(place).parts) > 1 and not Path(place).is_dir():
+            raise WeightsError(f"there is no folder of face models {place}; check the path")
         providers = onnxruntime.get_available_providers()
         wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in providers]
         try:
