@@ -9,7 +9,7 @@ Source: arXiv 2312.04461, section 3.2 (merging) and appendix B (delayed conditio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,11 +44,14 @@ class DelayedMerging:
     Args:
         conditioning: The rows to put in.
         start_merge_step: The identity takes part in denoising steps of a larger index, counted from 0: -1 merges from
-            the start, 0 leaves one step text-only (as the official code does).
+            the start, 0 leaves one step text-only (as the official code does). A function is asked for it when the
+            first step begins.
         calls_per_step: Calls of the UNet in a denoising step: the scheduler's order.
     """
 
-    def __init__(self, conditioning: Conditioning, start_merge_step: int, calls_per_step: int = 1) -> None:
+    def __init__(
+        self, conditioning: Conditioning, start_merge_step: int | Callable[[], int], calls_per_step: int = 1
+    ) -> None:
         """Start before the first step."""
         self.conditioning = conditioning
         self.start_merge_step = start_merge_step
@@ -59,6 +62,8 @@ class DelayedMerging:
     @property
     def merging(self) -> bool:
         """Whether the denoising step that the next UNet call belongs to is past the merge step."""
+        if not isinstance(self.start_merge_step, int):
+            self.start_merge_step = self.start_merge_step()
         return self.calls // self.calls_per_step > self.start_merge_step
 
     @property

@@ -2,292 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from photomaker import registry
-from photomaker.encoders import (
-    AdapterFile,
-    PhotoMakerIDEncoder,
-    active_features,
-    image_processor,
-    preprocess,
-    read_adapter,
-)
-from photomaker.encoders.preprocess import PhotoLike, as_picture
-from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
-from photomaker.pipelines.fitting import check_base, check_lora
+from photomaker.encoders import PhotoMakerIDEncoder, active_features
+from photomaker.errors import PromptError, SettingsError
+from photomaker.pipelines.adapters import execution_of
+from photomaker.pipelines.identities import FaceEmbeds, IdentityMixin, Photos
 from photomaker.pipelines.merging import Conditioning, DelayedMerging
-from photomaker.prompts import TRIGGER, EncodedPrompts, Rows, encode_rows, expand_rows
+from photomaker.prompts import EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
 from photomaker.types import Identity
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionXLPipeline as _Stock
-else:
-    _Stock = object  # the stock pipeline comes second in each task's class
-
-ADAPTER_NAME = "photomaker"
 DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
-METHOD = "photomaker-"
-Photos = PhotoLike | Sequence[PhotoLike] | Sequence[Sequence[PhotoLike]]
-FaceEmbeds = Tensor | np.ndarray | Sequence[Tensor | np.ndarray | Sequence[float]]
+_EMBEDDINGS = (
+    "class_tokens_mask",
+    "class_tokens_mask_2",
+    "text_only_prompt_embeds",
+    "text_only_pooled_prompt_embeds",
+)
 
 
-class PhotoMakerMixin(_Stock):
-    """Put before a stock SDXL pipeline class; its `__call__` gains `input_id_images`, `identity`, `start_merge_step`.
-
-    All that is known of the adapter is kept with the ID encoder, so that `from_pipe` and `**pipeline.components`
-    carry it.
-
-    Attributes:
-        face_models: What embeds faces for V2 adapters where no `id_embeds` are given: the name of an InsightFace model
-            pack, a folder of such models, or an object with `embed(photos)`, which gives an array or None a photo.
-    """
-
-    face_models: Any = "buffalo_l"
-
-    def __init_subclass__(cls, **kwargs: object) -> None:
-        """Make the ID encoder a component of the pipeline, so that moving, offloading and saving reach it."""
-        super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls) or not hasattr(cls, "_optional_components"):
-            return
-        cls.__init__ = _with_id_encoder(cls.__init__)  # type: ignore[method-assign]
-        cls._optional_components = [*cls._optional_components, "id_encoder"]
-        cls.model_cpu_offload_seq = cls.model_cpu_offload_seq.replace("unet", "id_encoder->unet", 1)
-
-    # ---- adapter
-
-    @property
-    def pm_version(self) -> str | None:
-        """Version of the loaded adapter, "v1" or "v2"; None without one."""
-        return None if self.id_encoder is None else self.id_encoder.version
-
-    @property
-    def trigger_word(self) -> str:
-        """The word behind the class word that marks the person."""
-        return str(self._noted("trigger_word", TRIGGER))
-
-    @property
-    def encoder_sha256(self) -> str | None:
-        """Hash of the loaded ID encoder, noted in identities."""
-        known = self._noted("weights_sha256", None)
-        return None if known is None else str(known)
-
-    @property
-    def adapter_notes(self) -> Mapping[str, Any]:
-        """What the adapter file says of itself besides its weights."""
-        return dict(self._noted("adapter_notes", {}))
-
-    def _noted(self, name: str, default: object) -> Any:  # noqa: ANN401 - JSON data
-        return default if self.id_encoder is None else getattr(self.id_encoder.config, name, default)
-
-    @property
-    def num_tokens(self) -> int:
-        """Prompt tokens that each photo takes."""
-        return self._loaded_encoder().num_tokens
-
-    @property
-    def id_image_processor(self) -> Any:  # noqa: ANN401 - a transformers processor, imported on use
-        """CLIP preprocessing at the size of the loaded ID encoder."""
-        return image_processor(self._loaded_encoder().config.image_size)
-
-    def load_photomaker_adapter(
-        self,
-        pretrained_model_name_or_path_or_dict: str | os.PathLike[str] | Mapping[str, Any],
-        weight_name: str | None = None,
-        subfolder: str = "",
-        trigger_word: str = TRIGGER,
-        pm_version: str | None = None,
-        **hub_options: object,
-    ) -> None:
-        """Load ID encoder and LoRA; an adapter loaded before is replaced, and stays if this fails.
-
-        Args:
-            pretrained_model_name_or_path_or_dict: A file, a folder or hub id (with `weight_name`), or loaded weights.
-            weight_name: File name in the folder or repository.
-            subfolder: Folder inside it.
-            trigger_word: The word behind the class word that marks the person.
-            pm_version: Overrides the version, which is read from the weights' names otherwise.
-            hub_options: Passed to `huggingface_hub.hf_hub_download`, for example `revision`, `token`.
-
-        Raises:
-            WeightsError: No such file; damaged or foreign weights; weights for another base model.
-            SettingsError: The trigger word is empty or has spaces.
-        """
-        if not trigger_word or trigger_word != "".join(trigger_word.split()):
-            raise SettingsError(
-                f"the trigger word is {trigger_word!r}; give one word without spaces, such as 'img'"
-            )
-        source: Any = pretrained_model_name_or_path_or_dict
-        if not isinstance(source, Mapping):
-            source = _locate(source, weight_name, subfolder, hub_options)
-        adapter = read_adapter(source, pm_version)
-        encoder = adapter.build_encoder()
-        check_base(self, encoder.width, adapter.source)
-        check_lora(self.unet, adapter.lora, adapter.source)
-        self._install(adapter, encoder, trigger_word)
-
-    def unload_photomaker_adapter(self) -> None:
-        """Take ID encoder and LoRA out again; the base weights are as before."""
-        if ADAPTER_NAME in self._adapters():
-            self.delete_adapters(ADAPTER_NAME)
-        if not self._adapters():
-            self.unload_lora_weights()
-        self.register_modules(id_encoder=None)
-
-    def _install(self, adapter: AdapterFile, encoder: PhotoMakerIDEncoder, trigger_word: str) -> None:
-        if ADAPTER_NAME in self._adapters():
-            self.delete_adapters(ADAPTER_NAME)
-        state, alphas = self.lora_state_dict(dict(adapter.lora))
-        self.load_lora_into_unet(state, alphas, self.unet, adapter_name=ADAPTER_NAME, _pipeline=self)
-        encoder.config.trigger_word = trigger_word
-        self.register_modules(id_encoder=encoder.to(self.unet.device, self.unet.dtype))
-
-    def _adapters(self) -> set[str]:
-        return {name for names in self.get_list_adapters().values() for name in names}
-
-    def _loaded_encoder(self) -> PhotoMakerIDEncoder:
-        if self.id_encoder is None:
-            raise WeightsError("no PhotoMaker adapter is loaded; call load_photomaker_adapter first")
-        return self.id_encoder
-
-    # ---- identities
-
-    @torch.no_grad()
-    def encode_identity(
-        self,
-        photos: PhotoLike | Sequence[PhotoLike],
-        weights: Sequence[float] | None = None,
-        notes: Mapping[str, Any] | None = None,
-        id_embeds: FaceEmbeds | None = None,
-    ) -> Identity:
-        """The person in some photos, as a value.
-
-        Args:
-            photos: One or more photos of one person.
-            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
-            notes: Added to the identity's notes.
-            id_embeds: For V2 adapters, a face embedding of each photo [refs, E], as the recogniser gives it, not
-                normalised. None has them made by `face_models`; photos without a face are then left out.
-
-        Returns:
-            Identity with `id_features` float32 [refs, D], for V2 [refs, tokens, D], and `weights` float32 [refs].
-
-        Raises:
-            PhotoError: No photo, one of an unknown kind, or no face in any.
-            SettingsError: Weights or face embeddings do not fit the photos or the adapter.
-            WeightsError: The face models cannot be loaded.
-        """
-        encoder = self._loaded_encoder()
-        pictures = _one_person(photos)
-        pixels = preprocess(pictures, encoder.config.image_size)
-        given = (
-            torch.ones(len(pictures)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
-        )
-        if given.shape != (len(pictures),) or not bool((torch.isfinite(given) & (given >= 0)).all()):
-            raise SettingsError(
-                f"the photo weights are {given.tolist()}; give one number from 0 up for each photo"
-            )
-        faces, seen, told = self._faces(pictures, id_embeds)
-        pixels, given = pixels[seen], given[seen]
-        with _execution(encoder) as device:
-            inputs = [one[None].to(device, encoder.dtype) for one in (pixels, *faces)]
-            features = encoder.encode_photos(*inputs)[0]
-        return Identity(
-            METHOD + encoder.version,
-            {"id_features": features.float().cpu(), "weights": given},
-            {"encoder": f"{METHOD}{encoder.version}", "encoder_sha256": self.encoder_sha256}
-            | told
-            | dict(notes or {}),
-        )
-
-    def _faces(
-        self, pictures: list[PhotoLike], id_embeds: FaceEmbeds | None
-    ) -> tuple[list[Tensor], list[int], dict[str, Any]]:
-        """Face embeddings [seen, E] in a list, empty for V1; the photos that have one; and notes."""
-        encoder = self._loaded_encoder()
-        everyone = list(range(len(pictures)))
-        if not encoder.needs_faces:
-            if id_embeds is not None:
-                raise SettingsError(
-                    f"the loaded adapter is {encoder.version} and takes no id_embeds; leave them out or load a V2 one"
-                )
-            return [], everyone, {}
-        width = int(encoder.config.id_embeddings_dim)
-        if id_embeds is not None:
-            return [_face_tensor(id_embeds, len(pictures), width)], everyone, {}
-        if isinstance(self.face_models, str | os.PathLike):
-            self.face_models = registry.find("face embedder", "insightface").open(self.face_models)
-        found = self.face_models.embed([as_picture(picture) for picture in pictures])
-        seen = [place for place, face in enumerate(found) if face is not None]
-        missing = [str(place + 1) for place in everyone if place not in seen]
-        if not seen:
-            raise PhotoError(
-                "no face was found in any photo; give photos in which the face is large and clear"
-            )
-        if missing:
-            warnings.warn(
-                f"no face was found in photo {', '.join(missing)} of {len(pictures)}; it is left out",
-                stacklevel=4,
-            )
-        embeds = _face_tensor([found[place] for place in seen], len(seen), width)
-        return [embeds], seen, dict(getattr(self.face_models, "notes", {}))
-
-    def _identities(
-        self,
-        rows: int,
-        photos: Photos | None,
-        identity: Identity | Sequence[Identity] | None,
-        id_embeds: FaceEmbeds | None,
-    ) -> list[Identity]:
-        if (photos is None) == (identity is None):
-            raise PhotoError(
-                "give either input_id_images, the photos of the person, or identity, made from them"
-            )
-        if identity is not None and id_embeds is not None:
-            raise PhotoError("an identity holds its face embeddings already; leave id_embeds out")
-        if identity is not None:
-            given = [identity] if isinstance(identity, Identity) else list(identity)
-            for one in given:
-                self._check_identity(one)
-        else:
-            assert photos is not None
-            people = _people(photos)
-            faces = _faces_of(people, id_embeds)
-            given = [
-                self.encode_identity(person, id_embeds=own) for person, own in zip(people, faces, strict=True)
-            ]
-        if len(given) == 1:
-            return given * rows
-        if len(given) != rows:
-            raise PhotoError(
-                f"there are {len(given)} people for {rows} prompts; give one, or one for each prompt"
-            )
-        return given
-
-    def _check_identity(self, identity: Identity) -> None:
-        encoder = self._loaded_encoder()
-        if identity.method != METHOD + encoder.version or "id_features" not in identity.tensors:
-            raise IdentityError(
-                f"the identity was made by {identity.method}, the loaded adapter is {METHOD}{encoder.version}; "
-                "make it again with this adapter"
-            )
-        width = identity.tensors["id_features"].shape[-1]
-        known = identity.notes.get("encoder_sha256")
-        foreign = known is not None and self.encoder_sha256 is not None and known != self.encoder_sha256
-        if width != encoder.width or foreign:
-            raise IdentityError(
-                "the identity was made with another ID encoder; make it again with the loaded adapter"
-            )
+class PhotoMakerMixin(IdentityMixin):
+    """Put before a stock SDXL pipeline class; its call gains `input_id_images`, `identity`, `start_merge_step`."""
 
     # ---- conditioning
 
@@ -296,6 +37,7 @@ class PhotoMakerMixin(_Stock):
         prompts: Sequence[str],
         copies: Sequence[int] | None = None,
         prompts_2: Sequence[str] | None = None,
+        long_prompt: bool = False,
     ) -> Rows:
         """Prompts as token ids for both text encoders; no model runs.
 
@@ -303,6 +45,7 @@ class PhotoMakerMixin(_Stock):
             prompts: One per row, with or without trigger.
             copies: Class tokens that each row's photos take; None is 1.
             prompts_2: Other texts for the second text encoder.
+            long_prompt: Whether texts longer than the encoders can read go on in further chunks.
 
         Raises:
             PromptError: See `photomaker.prompts`; or the photos do not fit into a prompt.
@@ -317,10 +60,29 @@ class PhotoMakerMixin(_Stock):
             prompts_2,
             self.trigger_word,
             cut_first=encoder.version != "v1",
-            convert=getattr(self, "maybe_convert_prompt", None),
+            convert=self._convert,
+            long=long_prompt,
         )
         _check_slots(rows, wanted, encoder)
         return rows
+
+    @property
+    def _convert(self) -> Any:  # noqa: ANN401 - a method of the stock pipelines that read textual inversions
+        return getattr(self, "maybe_convert_prompt", None)
+
+    def _plain(self, texts: Sequence[str], texts_2: Sequence[str] | None, long_prompt: bool) -> Rows:
+        """Texts without a person as token ids."""
+        return expand_rows(
+            texts, None, (self.tokenizer, self.tokenizer_2), texts_2, convert=self._convert, long=long_prompt
+        )
+
+    def _encoded(self, rows: Rows, clip_skip: int | None = None) -> EncodedPrompts:
+        return encode_rows(rows, (self.text_encoder, self.text_encoder_2), clip_skip, self._execution_device)
+
+    def _weighed(self, embeds: Tensor, weights: Tensor | None, clip_skip: int | None = None) -> Tensor:
+        if weights is None:
+            return embeds
+        return weighed(embeds, weights, self._encoded(self._plain([""], None, False), clip_skip).embeds)
 
     def condition(
         self, rows: Rows, identities: Sequence[Identity], clip_skip: int | None = None
@@ -332,8 +94,11 @@ class PhotoMakerMixin(_Stock):
             identities: One per row.
             clip_skip: As in diffusers.
         """
-        encoders = (self.text_encoder, self.text_encoder_2)
-        encoded = encode_rows(rows, encoders, clip_skip, self._execution_device)
+        encoded = self._encoded(rows, clip_skip)
+        merged = self._merged(encoded, identities)
+        return replace(merged, embeds=self._weighed(merged.embeds, encoded.weights, clip_skip))
+
+    def _merged(self, encoded: EncodedPrompts, identities: Sequence[Identity]) -> Conditioning:
         people = [active_features(identity) for identity in identities]
         active = torch.tensor([len(features) > 0 for features, _ in people], device=encoded.embeds.device)
         return Conditioning(self._fuse(encoded, people, active), encoded.pooled, active)
@@ -341,13 +106,61 @@ class PhotoMakerMixin(_Stock):
     def _fuse(self, encoded: EncodedPrompts, people: list[tuple[Tensor, Tensor]], active: Tensor) -> Tensor:
         encoder = self._loaded_encoder()
         features, weights = _padded(people, encoder.num_tokens, encoder.width)
-        with _execution(encoder) as device:
+        with execution_of(encoder) as device:
             embeds = encoded.embeds.to(device, encoder.dtype)
             masks = [
                 mask.to(device) & active.to(device)[:, None]
                 for mask in (encoded.class_tokens, encoded.class_tokens_2)
             ]
             return _fuse_both(encoder, embeds, features.to(embeds), weights.to(embeds), masks)
+
+    @torch.no_grad()
+    def encode_prompts(
+        self,
+        prompt: str | list[str],
+        prompt_2: str | list[str] | None = None,
+        photos: int | Sequence[int] = 1,
+        clip_skip: int | None = None,
+        long_prompt: bool = False,
+    ) -> dict[str, Tensor]:
+        """Prompts through the text encoders, to be used again: `pipe(**pipe.encode_prompts(...), identity=...)`.
+
+        Args:
+            prompt: One prompt or a list.
+            prompt_2: Other prompts for the second text encoder.
+            photos: Photos of the person who will be put in, or of each row's.
+            clip_skip: As in diffusers.
+            long_prompt: As in the call.
+
+        Returns:
+            Arguments of the call: `prompt_embeds` [rows, length, D] and `pooled_prompt_embeds` [rows, P] with the class
+            token repeated for each photo, `class_tokens_mask` and `class_tokens_mask_2` bool [rows, length], and
+            `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds` for the steps before merging.
+
+        Raises:
+            PromptError: See `expand_prompts`.
+        """
+        prompts, prompts_2 = _both_rows(prompt, prompt_2)
+        counts = [photos] * len(prompts) if isinstance(photos, int) else list(photos)
+        rows = self.expand_prompts(
+            prompts, [count * self.num_tokens for count in counts], prompts_2, long_prompt
+        )
+        plain = self.expand_prompts(prompts, None, prompts_2, long_prompt)
+        rows, plain = self._alike(rows, plain)
+        encoded, before = self._encoded(rows, clip_skip), self._encoded(plain, clip_skip)
+        return {
+            "prompt_embeds": self._weighed(encoded.embeds, encoded.weights, clip_skip),
+            "pooled_prompt_embeds": encoded.pooled,
+            "class_tokens_mask": encoded.class_tokens,
+            "class_tokens_mask_2": encoded.class_tokens_2,
+            "text_only_prompt_embeds": self._weighed(before.embeds, before.weights, clip_skip),
+            "text_only_pooled_prompt_embeds": before.pooled,
+        }
+
+    def _alike(self, *several: Rows) -> list[Rows]:
+        """Rows brought to one length, as guidance and merging need them."""
+        length = max(len(rows[0][0].ids) for rows in several)
+        return [lengthened(rows, (self.tokenizer, self.tokenizer_2), length) for rows in several]
 
     # ---- the call
 
@@ -359,15 +172,17 @@ class PhotoMakerMixin(_Stock):
         *args: Any,
         input_id_images: Photos | None = None,
         identity: Identity | Sequence[Identity] | None = None,
-        start_merge_step: int | None = None,
+        start_merge_step: float | None = None,
         id_embeds: FaceEmbeds | None = None,
+        exact_merge_step: bool = False,
+        long_prompt: bool = False,
         **kwargs: Any,
     ) -> Any:  # noqa: ANN401 - what the stock pipeline returns
         """Draw pictures; arguments other than these are the stock pipeline's.
 
         Args:
             prompt: One prompt or a list. The trigger word behind the class word marks the person; where it is
-                missing it is put behind the first class word.
+                missing it is put behind the first class word. `(words:1.3)` weighs words.
             prompt_2: Other prompts for the second text encoder.
             args: The stock pipeline's further positional arguments.
             input_id_images: Photos of the person (PIL, array or tensor): one, or a list, or for a list of prompts a
@@ -375,10 +190,18 @@ class PhotoMakerMixin(_Stock):
             identity: Identities instead of photos: one, or one for each prompt. An identity whose photos all have
                 weight 0 leaves the text-only prompt as it is.
             start_merge_step: The identity takes part from the denoising step after this one; -1 is from the start.
-                None is the official default, 0 for v1 and 10 for v2.
+                A fraction below 1, such as 0.2, is the share of the steps that stay text-only. None is the official
+                default, 0 for v1 and 10 for v2.
             id_embeds: Face embeddings of the photos for V2 adapters, see `encode_identity`; for several people a list
                 of such.
-            kwargs: The stock pipeline's further arguments.
+            exact_merge_step: Have the identity take part from step `start_merge_step` itself, so that 0 is from the
+                start. The official count, one later, is the default.
+            long_prompt: Read prompts of any length, in chunks of 75 tokens. Without it words past the 77th token are
+                left out with a warning, as in the official code.
+            kwargs: The stock pipeline's further arguments. In place of `prompt` there may be `prompt_embeds`,
+                `pooled_prompt_embeds`, `class_tokens_mask` (bool [rows, length], true at the copies of the class token)
+                and, for the steps before merging, `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds`;
+                `encode_prompts` makes all of these.
 
         Returns:
             What the stock pipeline returns.
@@ -386,77 +209,192 @@ class PhotoMakerMixin(_Stock):
         Raises:
             PhotoMakerError: A child of it, one sentence on what was wrong, before any denoising.
         """
-        prompts = _rows(prompt, "prompt")
-        prompts_2 = None if prompt_2 is None else _rows(prompt_2, "prompt_2")
-        if prompts_2 is not None and len(prompts_2) != len(prompts):
-            raise PromptError(
-                f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give as many"
+        merge_step = self._merge_step(start_merge_step, exact_merge_step)
+        people = (input_id_images, identity, id_embeds)
+        embeddings = {name: kwargs.pop(name, None) for name in _EMBEDDINGS}
+        if kwargs.get("prompt_embeds") is None:
+            both = _both_rows(prompt, prompt_2)
+            text, conditioning = self._from_texts(both, people, long_prompt, kwargs)
+        else:
+            text = None, None
+            conditioning = self._from_embeddings(
+                _given(prompt, kwargs, embeddings), people, long_prompt, kwargs
             )
-        self.expand_prompts(prompts, prompts_2=prompts_2)  # a bad prompt is told before any model runs
-        identities = self._identities(len(prompts), input_id_images, identity, id_embeds)
-        copies = [len(active_features(one)[0]) * self.num_tokens for one in identities]
-        rows = self.expand_prompts(prompts, copies, prompts_2)
-        conditioning = self.condition(rows, identities, kwargs.get("clip_skip"))
-        if start_merge_step is None:
-            start_merge_step = DEFAULT_MERGE_STEP[self._loaded_encoder().version]
         repeated = conditioning.repeated(int(kwargs.get("num_images_per_prompt") or 1))
-        merging = DelayedMerging(repeated, start_merge_step, self.scheduler.order)
-        text, text_2 = ([row.text_only for row in own] for own in rows)
-        kwargs |= _as_lists(kwargs, len(prompts))
+        merging = DelayedMerging(repeated, merge_step, self.scheduler.order)
         with merging.attached(self.unet, getattr(self, "controlnet", None)):
-            result = super().__call__(text, text_2 if prompts_2 else None, *args, **kwargs)  # type: ignore[misc]
+            result = super().__call__(*text, *args, **kwargs)  # type: ignore[misc]
         if merging.calls and not merging.merged_steps and bool(conditioning.active.any()):
             warnings.warn(
-                f"start_merge_step is {start_merge_step} and only {merging.steps} steps were run, so the photos had no "
-                "effect; give a smaller one",
+                f"start_merge_step is {merging.start_merge_step} and only {merging.steps} steps were run, so the "
+                "photos had no effect; give a smaller one",
                 stacklevel=2,
             )
         return result
 
+    def _from_texts(
+        self,
+        both: tuple[list[str], list[str] | None],
+        people: tuple[Any, Any, Any],
+        long_prompt: bool,
+        kwargs: dict[str, Any],
+    ) -> tuple[tuple[list[str] | None, list[str] | None], Conditioning]:
+        """The stock pipeline's prompts and the conditioning; `kwargs` are completed."""
+        prompts, prompts_2 = both
+        clip_skip = kwargs.get("clip_skip")
+        # a bad prompt is told before any model runs
+        before = self.expand_prompts(prompts, None, prompts_2, long_prompt)
+        negatives = _negatives(kwargs, len(prompts))
+        negative = None if negatives is None else self._plain(*negatives, long_prompt)
+        identities = self.identities_of(len(prompts), *people)
+        rows = self.expand_prompts(prompts, [self._copies(one) for one in identities], prompts_2, long_prompt)
+        _tell_lost(rows)
+        if not (long_prompt or _are_weighted(before) or _are_weighted(negative)):
+            kwargs |= _as_lists(kwargs, len(prompts))
+            text, text_2 = ([row.text_only for row in own] for own in rows)
+            return (text, text_2 if prompts_2 else None), self.condition(rows, identities, clip_skip)
+        rows, before, *others = self._alike(rows, before, *([] if negative is None else [negative]))
+        plain = self._encoded(before, clip_skip)
+        plain = replace(plain, embeds=self._weighed(plain.embeds, plain.weights, clip_skip))
+        kwargs |= self._embedded(plain, others[0] if others else None, kwargs)
+        return (None, None), self.condition(rows, identities, clip_skip)
 
-def _with_id_encoder(stock: Callable[..., None]) -> Callable[..., None]:
-    """A stock pipeline's constructor with the ID encoder as one more optional component."""
-    added = inspect.Parameter(
-        "id_encoder", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PhotoMakerIDEncoder | None
+    def _from_embeddings(
+        self,
+        given: tuple[EncodedPrompts, EncodedPrompts],
+        people: tuple[Any, Any, Any],
+        long_prompt: bool,
+        kwargs: dict[str, Any],
+    ) -> Conditioning:
+        """The conditioning of prompts that come as embeddings; `kwargs` are completed."""
+        encoded, plain = given
+        identities = self.identities_of(len(encoded.embeds), *people)
+        _check_masks(encoded, [self._copies(one) for one in identities])
+        negatives = _negatives(kwargs, len(identities))
+        negative = None if negatives is None else self._plain(*negatives, long_prompt)
+        kwargs |= self._embedded(plain, negative, kwargs)
+        return self._merged(encoded, identities)
+
+    def _copies(self, identity: Identity) -> int:
+        return len(active_features(identity)[0]) * self.num_tokens
+
+    def _embedded(
+        self, plain: EncodedPrompts, negative: Rows | None, given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The stock pipeline's arguments for prompts that it could not read itself."""
+        made: dict[str, Any] = {
+            "prompt_embeds": plain.embeds,
+            "pooled_prompt_embeds": plain.pooled,
+            "negative_prompt": None,
+            "negative_prompt_2": None,
+        }
+        zeros = getattr(self.config, "force_zeros_for_empty_prompt", True)
+        if negative is None and not zeros and given.get("negative_prompt_embeds") is None:
+            negative = self._plain([""] * len(plain.embeds), None, False)
+        if negative is not None:
+            length = plain.embeds.shape[1]
+            encoded = self._encoded(lengthened(negative, (self.tokenizer, self.tokenizer_2), length))
+            made["negative_prompt_embeds"] = self._weighed(encoded.embeds, encoded.weights)
+            made["negative_pooled_prompt_embeds"] = encoded.pooled
+        return made
+
+    def _merge_step(self, given: float | None, exact: bool) -> int | Callable[[], int]:
+        """The last text-only step's number, or a function that knows it once the steps are."""
+        if given is None:
+            return DEFAULT_MERGE_STEP[self._loaded_encoder().version]
+        if isinstance(given, float) and 0 <= given < 1:
+            return lambda: round(given * self._steps()) - 1
+        if given != int(given) or given < -1:
+            raise SettingsError(
+                f"start_merge_step is {given}; give a whole number from -1 up, or a share of the steps below 1"
+            )
+        return int(given) - (1 if exact and given >= 0 else 0)
+
+    def _steps(self) -> int:
+        """Denoising steps of the call that runs."""
+        timesteps = getattr(self, "_num_timesteps", 0) or len(self.scheduler.timesteps)
+        return -(-timesteps // self.scheduler.order)
+
+
+def _given(
+    prompt: object, kwargs: Mapping[str, Any], more: Mapping[str, Tensor | None]
+) -> tuple[EncodedPrompts, EncodedPrompts]:
+    """The prompt embeddings of a call, of the steps after merging and of those before."""
+    embeds, pooled, mask = (
+        kwargs["prompt_embeds"],
+        kwargs.get("pooled_prompt_embeds"),
+        more["class_tokens_mask"],
     )
-
-    def __init__(self: Any, *args: Any, id_encoder: PhotoMakerIDEncoder | None = None, **kwargs: Any) -> None:  # noqa: ANN401
-        stock(self, *args, **kwargs)
-        self.register_modules(id_encoder=id_encoder)
-
-    signature = inspect.signature(stock)
-    __init__.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
-    # diffusers reads the component classes from the annotations
-    __init__.__annotations__ = {**inspect.get_annotations(stock), "id_encoder": PhotoMakerIDEncoder | None}
-    return __init__
-
-
-def _locate(
-    place: str | os.PathLike[str], weight_name: str | None, subfolder: str, hub_options: Mapping[str, Any]
-) -> Path:
-    path = Path(place)
-    if path.is_file():
-        return path
-    if weight_name is None:
-        raise WeightsError(
-            f"{place} is no adapter file; give the file's path, or a folder or hub id with weight_name"
+    if prompt is not None:
+        raise PromptError("both prompt and prompt_embeds are given; leave one out")
+    if pooled is None or mask is None:
+        raise PromptError(
+            "prompt_embeds come with pooled_prompt_embeds and class_tokens_mask; encode_prompts makes all of them"
         )
-    if path.is_dir():
-        return path / subfolder / weight_name
-    if path.is_absolute() or str(place).startswith("."):
-        raise WeightsError(
-            f"there is no folder {place}; give a folder or a hub id such as TencentARC/PhotoMaker"
+    mask_2 = more["class_tokens_mask_2"]
+    masks = [mask, mask if mask_2 is None else mask_2]
+    plain = more["text_only_prompt_embeds"]
+    plain = embeds if plain is None else plain
+    wanted = {tuple(one.shape[:2]) for one in (embeds, plain, *masks)}
+    if len(wanted) > 1 or plain.shape != embeds.shape:
+        raise PromptError(
+            f"prompt_embeds have shape {tuple(embeds.shape)}, text_only_prompt_embeds {tuple(plain.shape)}, "
+            f"class_tokens_mask {tuple(mask.shape)}; encode_prompts makes them fit"
         )
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    plain_pooled = more["text_only_pooled_prompt_embeds"]
+    merged = EncodedPrompts(embeds, pooled, masks[0].bool(), masks[1].bool())
+    return merged, replace(merged, embeds=plain, pooled=pooled if plain_pooled is None else plain_pooled)
 
-    try:
-        return Path(hf_hub_download(str(place), weight_name, subfolder=subfolder or None, **hub_options))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0][:150]
-        raise WeightsError(
-            f"{weight_name} of {place} cannot be fetched from the hub ({reason}); give a local path"
-        ) from error
+
+def _check_masks(encoded: EncodedPrompts, copies: Sequence[int]) -> None:
+    marked = encoded.class_tokens.sum(1).tolist()
+    for number, (wanted, given) in enumerate(zip(copies, marked, strict=True), start=1):
+        if wanted not in (0, given):
+            raise PromptError(
+                f"class_tokens_mask marks {given} tokens in row {number} and the photos take {wanted}; "
+                "encode the prompt for as many photos as are given"
+            )
+
+
+def _both_rows(
+    prompt: str | Sequence[str] | None, prompt_2: str | Sequence[str] | None
+) -> tuple[list[str], list[str] | None]:
+    prompts = _rows(prompt, "prompt")
+    prompts_2 = None if prompt_2 is None else _rows(prompt_2, "prompt_2")
+    if prompts_2 is not None and len(prompts_2) != len(prompts):
+        raise PromptError(
+            f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give as many"
+        )
+    return prompts, prompts_2
+
+
+def _negatives(kwargs: Mapping[str, Any], rows: int) -> tuple[list[str], list[str] | None] | None:
+    """The negative prompts for each row, for both text encoders; None without."""
+    both: list[list[str] | None] = []
+    for name in ("negative_prompt", "negative_prompt_2"):
+        given = kwargs.get(name)
+        texts = None if given is None else [given] * rows if isinstance(given, str) else _rows(given, name)
+        if texts is not None and len(texts) != rows:
+            raise PromptError(
+                f"there are {len(texts)} texts in {name} for {rows} prompts; give one, or as many"
+            )
+        both.append(texts)
+    if both[0] is None and both[1] is None:
+        return None
+    return both[0] or [""] * rows, both[1]
+
+
+def _are_weighted(rows: Rows | None) -> bool:
+    return rows is not None and any(row.is_weighted for own in rows for row in own)
+
+
+def _tell_lost(rows: Rows) -> None:
+    for number, row in enumerate(rows[0], start=1):
+        if row.lost.strip():
+            warnings.warn(
+                f"prompt {number} is too long, {row.lost.strip()!r} is not read; long_prompt=True reads all of it",
+                stacklevel=3,
+            )
 
 
 def _rows(prompt: str | Sequence[str] | None, name: str) -> list[str]:
@@ -471,56 +409,6 @@ def _as_lists(kwargs: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """The text arguments beside the prompt, one for each row, because the prompt goes on as a list."""
     names = ("negative_prompt", "negative_prompt_2")
     return {name: [kwargs[name]] * rows for name in names if isinstance(kwargs.get(name), str)}
-
-
-def _is_photo(value: object) -> bool:
-    from PIL.Image import Image
-
-    dimensions = 3
-    return isinstance(value, Image) or (isinstance(value, np.ndarray | Tensor) and value.ndim == dimensions)
-
-
-def _one_person(photos: PhotoLike | Sequence[PhotoLike]) -> list[PhotoLike]:
-    return [cast(PhotoLike, photos)] if _is_photo(photos) else list(cast(Sequence[PhotoLike], photos))
-
-
-def _people(photos: Photos) -> list[list[PhotoLike]]:
-    """Photos by person: of one photo or a flat list, one person; of a list of lists, as many as it has."""
-    if _is_photo(photos):
-        return [[cast(PhotoLike, photos)]]
-    several = cast(Sequence[Any], photos)
-    return (
-        [list(several)]
-        if all(_is_photo(photo) for photo in several)
-        else [_one_person(one) for one in several]
-    )
-
-
-def _faces_of(people: Sequence[object], id_embeds: FaceEmbeds | None) -> list[FaceEmbeds | None]:
-    """Face embeddings by person."""
-    if id_embeds is None or len(people) == 1:
-        return [id_embeds] * len(people)
-    if len(id_embeds) != len(people):
-        raise SettingsError(
-            f"there are {len(people)} people and id_embeds for {len(id_embeds)}; give a list with those of each"
-        )
-    return [cast(FaceEmbeds, one) for one in id_embeds]
-
-
-def _face_tensor(given: FaceEmbeds, photos: int, width: int) -> Tensor:
-    """Face embeddings as float32 [photos, width]."""
-    sentence = f"give one face embedding of {width} numbers for each of {photos} photos"
-    try:
-        embeds = torch.stack([torch.as_tensor(one, dtype=torch.float32).cpu() for one in given])
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SettingsError(f"id_embeds are of unequal lengths or no numbers; {sentence}") from error
-    if embeds.dim() == 3 and len(embeds) == 1:  # noqa: PLR2004 - a batch of one, as the official code has it
-        embeds = embeds[0]
-    if embeds.shape != (photos, width):
-        raise SettingsError(f"id_embeds have shape {tuple(embeds.shape)}; {sentence}")
-    if not bool(torch.isfinite(embeds).all()):
-        raise SettingsError(f"id_embeds hold numbers that are not finite; {sentence}")
-    return embeds
 
 
 def _padded(people: list[tuple[Tensor, Tensor]], tokens: int, width: int) -> tuple[Tensor, Tensor]:
@@ -563,14 +451,3 @@ def _check_slots(rows: Rows, copies: Sequence[int], encoder: PhotoMakerIDEncoder
         if encoder.version != "v1" or first.slots != second.slots:
             raise PromptError(sentence)
         warnings.warn(f"{sentence}; the last photos are left out", stacklevel=4)
-
-
-@contextmanager
-def _execution(module: nn.Module) -> Iterator[torch.device]:
-    """Have an offloaded module where it computes, as its own forward call would; yields the device."""
-    hook = getattr(module, "_hf_hook", None)
-    if hook is None:
-        yield cast(torch.device, module.device)
-        return
-    hook.pre_forward(module)
-    yield torch.device(getattr(hook, "execution_device", None) or cast(torch.device, module.device))

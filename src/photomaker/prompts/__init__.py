@@ -1,8 +1,17 @@
 """Prompts: the trigger word, the class word, and their encoding by the SDXL text encoders."""
 
-from photomaker.prompts.encoding import EncodedPrompts, Rows, encode, encode_rows, expand_rows
-from photomaker.prompts.expand import ExpandedPrompt, expand
+from photomaker.prompts.encoding import (
+    EncodedPrompts,
+    Rows,
+    encode,
+    encode_rows,
+    expand_rows,
+    lengthened,
+    weighed,
+)
+from photomaker.prompts.expand import ExpandedPrompt, expand, expand_plain
 from photomaker.prompts.trigger import CLASS_WORDS, TRIGGER, ParsedPrompt, insert_trigger, parse
+from photomaker.prompts.weights import read_weights
 
 __all__ = [
     "CLASS_WORDS",
@@ -14,7 +23,11 @@ __all__ = [
     "encode",
     "encode_rows",
     "expand",
+    "expand_plain",
     "expand_rows",
     "insert_trigger",
+    "lengthened",
     "parse",
+    "read_weights",
+    "weighed",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from photomaker.prompts.expand import ExpandedPrompt, Tokenizer, expand
+from photomaker.prompts.expand import ExpandedPrompt, Tokenizer, expand, expand_plain
 from photomaker.prompts.trigger import TRIGGER, parse
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ class EncodedPrompts:
         pooled: [batch, P], the second encoder's pooled features of the expanded prompt.
         class_tokens: Bool [batch, length], true at the class tokens of the first encoder's sequence.
         class_tokens_2: The same for the second encoder; differs only where it got another text.
+        weights: Prompt weights [batch, length, D], None where all are 1.
     """
 
     embeds: Tensor
     pooled: Tensor
     class_tokens: Tensor
     class_tokens_2: Tensor
+    weights: Tensor | None = None
 
 
 def encode(
@@ -69,36 +71,67 @@ def encode_rows(
     Returns:
         Penultimate hidden states of both, side by side, and the second one's pooled features.
     """
+    chunk = rows[0][0].chunk
     embeds, pooled = [], None
     for own, encoder in zip(rows, text_encoders, strict=True):
         ids = torch.tensor([row.ids for row in own], device=device or encoder.device)
-        output = encoder(ids, output_hidden_states=True)
-        embeds.append(output.hidden_states[-2 if clip_skip is None else -(clip_skip + 2)])
+        output = encoder(ids.view(-1, chunk), output_hidden_states=True)
+        hidden = output.hidden_states[-2 if clip_skip is None else -(clip_skip + 2)]
+        embeds.append(hidden.reshape(*ids.shape, -1))
         pooled = output[0]
     assert pooled is not None
     masks = [torch.tensor([row.class_tokens for row in own], device=pooled.device) for own in rows]
-    return EncodedPrompts(torch.cat(embeds, dim=-1), pooled, masks[0], masks[1])
+    weights = None
+    if any(row.is_weighted for own in rows for row in own):
+        each = [torch.tensor([row.weights for row in own], device=pooled.device) for own in rows]
+        weights = torch.cat(
+            [one[..., None].expand_as(part) for one, part in zip(each, embeds, strict=True)], dim=-1
+        )
+    # of a long prompt, the pooled features are those of its first chunk
+    first = pooled[:: len(rows[0][0].ids) // chunk]
+    return EncodedPrompts(torch.cat(embeds, dim=-1), first, masks[0], masks[1], weights)
+
+
+def weighed(embeds: Tensor, weights: Tensor | None, empty: Tensor) -> Tensor:
+    """Apply prompt weights: an embedding is moved away from, or towards, what the empty prompt has at its place.
+
+    Args:
+        embeds: [batch, length, D].
+        weights: The same shape; None leaves everything as it is.
+        empty: Embeddings of the empty prompt [1, chunk, D]; length is a multiple of chunk.
+
+    Returns:
+        [batch, length, D]; where the weight is 1, `embeds` bit for bit.
+    """
+    if weights is None:
+        return embeds
+    nothing = empty.to(embeds).repeat(1, embeds.shape[1] // empty.shape[1], 1)
+    moved = nothing + weights.to(embeds) * (embeds - nothing)
+    return torch.where(weights.to(embeds.device) == 1, embeds, moved)
 
 
 def expand_rows(
     prompts: Sequence[str],
-    copies: Sequence[int],
+    copies: Sequence[int] | None,
     tokenizers: tuple[Tokenizer, Tokenizer],
     prompts_2: Sequence[str] | None = None,
     trigger: str = TRIGGER,
     cut_first: bool = False,
     convert: Convert | None = None,
+    long: bool = False,
 ) -> Rows:
     """Expand prompts for the first and for the second text encoder.
 
     Args:
         prompts: One text per row, with or without trigger.
-        copies: Per row, photos times the tokens that each takes.
+        copies: Per row, photos times the tokens that each takes. None reads texts without a person, such as negative
+            prompts.
         tokenizers: Both tokenizers; they are not changed.
         prompts_2: Other texts for the second encoder; None gives it the same.
         trigger: The trigger word.
         cut_first: See `expand`.
         convert: Replaces names of textual inversions by their tokens.
+        long: See `expand`; all rows get the length of the longest.
 
     Returns:
         Rows for the first and rows for the second encoder.
@@ -109,11 +142,24 @@ def expand_rows(
     both = []
     for texts, tokenizer in zip((prompts, prompts_2 or prompts), tokenizers, strict=True):
         own = None if convert is None else lambda text, tokenizer=tokenizer: convert(text, tokenizer)
+        if copies is None:
+            both.append([expand_plain(text, tokenizer, own, long) for text in texts])
+            continue
         parsed = [parse(text, trigger) for text in texts]
         both.append(
             [
-                expand(row, tokenizer, count, trigger, cut_first, own)
+                expand(row, tokenizer, count, trigger, cut_first, own, long)
                 for row, count in zip(parsed, copies, strict=True)
             ]
         )
-    return both[0], both[1]
+    return lengthened((both[0], both[1]), tokenizers)
+
+
+def lengthened(rows: Rows, tokenizers: tuple[Tokenizer, Tokenizer], length: int = 0) -> Rows:
+    """Bring rows to one length, that of the longest or `length`, by empty chunks."""
+    most = max(length, *(len(row.ids) for own in rows for row in own))
+    first, second = (
+        [row.lengthened(tokenizer, most) for row in own]
+        for own, tokenizer in zip(rows, tokenizers, strict=True)
+    )
+    return first, second

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from photomaker.errors import PromptError
 from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, parse
+from photomaker.prompts.weights import WeightedText, read_weights
+
+Tokens = list[tuple[int, float]]
+Convert = Callable[[str], str]
 
 
 class Tokenizer(Protocol):
@@ -27,23 +31,44 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class ExpandedPrompt:
-    """A prompt as ids, ready for one text encoder.
+    """A prompt as ids, ready for one text encoder, in one chunk of `model_max_length` ids or, if long, in several.
 
     Attributes:
-        ids: `model_max_length` token ids.
+        ids: Token ids, chunk after chunk.
         class_tokens: As many booleans, true at the copies of the class token.
+        weights: As many prompt weights.
         text_only: The prompt without its trigger, as the tokenizer reads it back (the text of the phase before
             merging).
+        lost: The end of the text that did not fit.
+        chunk: Ids of a chunk.
     """
 
     ids: tuple[int, ...]
     class_tokens: tuple[bool, ...]
+    weights: tuple[float, ...]
     text_only: str
+    lost: str = ""
+    chunk: int = 77
 
     @property
     def slots(self) -> int:
         """Number of class tokens that lie inside the length limit."""
         return sum(self.class_tokens)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether a weight differs from 1."""
+        return any(weight != 1 for weight in self.weights)
+
+    def lengthened(self, tokenizer: Tokenizer, length: int) -> ExpandedPrompt:
+        """The same with empty chunks behind it, up to `length` ids."""
+        more = (length - len(self.ids)) // tokenizer.model_max_length
+        return replace(
+            self,
+            ids=self.ids + _chunk(tokenizer, []) * more,
+            class_tokens=self.class_tokens + (False,) * (length - len(self.ids)),
+            weights=self.weights + (1.0,) * (length - len(self.ids)),
+        )
 
 
 def expand(
@@ -52,7 +77,8 @@ def expand(
     copies: int,
     trigger: str = TRIGGER,
     cut_first: bool = False,
-    convert: Callable[[str], str] | None = None,
+    convert: Convert | None = None,
+    long: bool = False,
 ) -> ExpandedPrompt:
     """Repeat the class token, the last token before the trigger, `copies` times.
 
@@ -66,16 +92,19 @@ def expand(
         cut_first: Whether a text longer than the limit is cut (and ended) before the class token is repeated, as the
             second official release does; the first one cut only afterwards.
         convert: Replaces names of textual inversions by their tokens.
+        long: Whether a text longer than the limit goes on in further chunks, each with its own begin and end mark, so
+            that nothing is lost; the copies of the class token stay together in one chunk if they fit.
 
     Raises:
         PromptError: See `parse`; or the class word lies past the length limit.
     """
     parsed = parse(prompt, trigger) if isinstance(prompt, str) else prompt
-    convert = convert or _unchanged
-    before = _ids(tokenizer, convert(parsed.before))
-    after = _ids(tokenizer, convert(parsed.after))
+    before, after = (_tokens(tokenizer, part, convert or _unchanged) for part in parsed.weighted)
+    text_only = tokenizer.decode([token for token, _ in before + after])
+    head, group = before[:-1], before[-1:] * copies
     limit = tokenizer.model_max_length
-    text_only = tokenizer.decode(before + after)
+    if long:
+        return _chunked(tokenizer, head, group, after, text_only)
     # the begin mark counts against the limit; where the text is cut first, trigger and end mark do so too
     room = limit - (3 if cut_first else 1)
     if len(before) > room:
@@ -83,18 +112,80 @@ def expand(
             f"the class word {parsed.class_word!r} is token {len(before)} of the prompt and only {room} can be read; "
             "move it forward or shorten the prompt"
         )
-    if cut_first:
-        after = after[: room - len(before)]
-    head = [tokenizer.bos_token_id, *before[:-1]]
-    ids = [*head, *before[-1:] * copies, *after, tokenizer.eos_token_id]
-    ids = (ids + [tokenizer.pad_token_id] * limit)[:limit]
-    class_tokens = tuple(len(head) <= place < len(head) + copies for place in range(limit))
-    return ExpandedPrompt(tuple(ids), class_tokens, text_only)
+    kept = after[: room - len(before)] if cut_first else after
+    inside = kept[: max(0, limit - 1 - len(head) - copies)]
+    ids = [tokenizer.bos_token_id, *(token for token, _ in head + group + kept), tokenizer.eos_token_id]
+    weights = [1.0, *(weight for _, weight in head + group + kept)]
+    start = 1 + len(head)
+    return ExpandedPrompt(
+        tuple((ids + [tokenizer.pad_token_id] * limit)[:limit]),
+        tuple(start <= place < start + copies for place in range(limit)),
+        tuple((weights + [1.0] * limit)[:limit]),
+        text_only,
+        tokenizer.decode([token for token, _ in after[len(inside) :]]),
+        limit,
+    )
+
+
+def expand_plain(
+    text: str, tokenizer: Tokenizer, convert: Convert | None = None, long: bool = False
+) -> ExpandedPrompt:
+    """A text without a person, such as a negative prompt, with its prompt weights; see `expand`.
+
+    Raises:
+        PromptError: A weight is out of range.
+    """
+    tokens = _tokens(tokenizer, read_weights(text), convert or _unchanged)
+    said = tokenizer.decode([token for token, _ in tokens])
+    room = tokenizer.model_max_length - 2
+    whole = _chunked(tokenizer, [], [], tokens if long else tokens[:room], said)
+    lost = [] if long else tokens[room:]
+    return replace(whole, lost=tokenizer.decode([token for token, _ in lost]))
+
+
+def _chunked(
+    tokenizer: Tokenizer, head: Tokens, group: Tokens, tail: Tokens, text_only: str
+) -> ExpandedPrompt:
+    room = tokenizer.model_max_length - 2
+    chunks: list[list[tuple[int, float, bool]]] = [[]]
+    marked = [(token, weight, True) for token, weight in group]
+    together = [marked] if len(marked) <= room else [[one] for one in marked]
+    for unit in [
+        *([(token, weight, False)] for token, weight in head),
+        *together,
+        *([(token, weight, False)] for token, weight in tail),
+    ]:
+        if len(chunks[-1]) + len(unit) > room:
+            chunks.append([])
+        chunks[-1].extend(unit)
+    ids: list[int] = []
+    classes: list[bool] = []
+    weights: list[float] = []
+    for chunk in chunks:
+        behind = room + 1 - len(chunk)
+        ids.extend(_chunk(tokenizer, [token for token, _, _ in chunk]))
+        weights.extend([1.0, *(weight for _, weight, _ in chunk), *[1.0] * behind])
+        classes.extend([False, *(is_class for _, _, is_class in chunk), *[False] * behind])
+    return ExpandedPrompt(
+        tuple(ids), tuple(classes), tuple(weights), text_only, chunk=tokenizer.model_max_length
+    )
+
+
+def _chunk(tokenizer: Tokenizer, ids: list[int]) -> tuple[int, ...]:
+    """Between begin and end mark, padded to the length of a chunk."""
+    marked = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+    return (*marked, *[tokenizer.pad_token_id] * (tokenizer.model_max_length - len(marked)))
 
 
 def _unchanged(text: str) -> str:
     return text
 
 
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text.strip() else []
+def _tokens(tokenizer: Tokenizer, text: WeightedText, convert: Convert) -> Tokens:
+    """Token ids with their weights; stretches of one weight are read apart, which changes nothing between words."""
+    return [
+        (token, weight)
+        for run, weight in text.runs()
+        if run.strip()
+        for token in tokenizer(convert(run), add_special_tokens=False)["input_ids"]
+    ]

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from photomaker.errors import PromptError
+from photomaker.prompts.weights import WeightedText, read_weights
 
 TRIGGER = "img"
 CLASS_WORDS = (
@@ -28,20 +29,28 @@ class ParsedPrompt:
         before: Text up to the trigger; its last word is the class word.
         after: Text behind the trigger.
         trigger: The trigger word that was looked for.
+        weights: The prompt weights of `before` and of `after`, a number for each character.
     """
 
     before: str
     after: str
     trigger: str = TRIGGER
+    weights: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def class_word(self) -> str:
         """The word the person takes the place of."""
         return self.before.split()[-1]
 
+    @property
+    def weighted(self) -> tuple[WeightedText, WeightedText]:
+        """Both parts with their prompt weights."""
+        first, second = self.weights or ((1.0,) * len(self.before), (1.0,) * len(self.after))
+        return WeightedText(self.before, first), WeightedText(self.after, second)
+
 
 def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
-    """Cut a prompt at its trigger; where it has none, at the place where it belongs.
+    """Read the prompt weights, and cut a prompt at its trigger; where it has none, at the place where it belongs.
 
     The trigger is looked for as a word, then inside words ("manimg" is read as "man img", as the official tokenizer
     does), then as a word in other case ("IMG").
@@ -52,8 +61,19 @@ def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
 
     Raises:
         PromptError: The prompt has several triggers, or no class word before the trigger, or neither class word nor
-            trigger.
+            trigger, or a weight out of range.
     """
+    weighted = read_weights(prompt)
+    parsed = _cut(weighted.text, trigger)
+    if weighted.plain:
+        return parsed
+    # a trigger that was put in stands between the two parts, so that one begins and the other ends the text as it was
+    before = weighted.part(0, len(parsed.before.rstrip()))
+    after = weighted.part(len(weighted.text) - len(parsed.after), len(weighted.text))
+    return ParsedPrompt(before.text, after.text, trigger, (before.weights, after.weights))
+
+
+def _cut(prompt: str, trigger: str) -> ParsedPrompt:
     places = _places(prompt, trigger)
     if len(places) > 1:
         raise PromptError(
@@ -61,7 +81,7 @@ def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
             "leave one, behind the class word of the person (several persons are not possible)"
         )
     if not places:
-        return parse(insert_trigger(prompt, trigger), trigger)
+        return _cut(insert_trigger(prompt, trigger), trigger)
     start, end = places[0]
     before, after = prompt[:start], prompt[end:]
     if not re.search(r"\w\s*$", before):

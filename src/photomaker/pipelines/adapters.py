@@ -1,0 +1,230 @@
+"""The adapter of a pipeline: loading and unloading the ID encoder and the LoRA, beside other LoRAs."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from photomaker.encoders import AdapterFile, PhotoMakerIDEncoder, image_processor, read_adapter
+from photomaker.errors import SettingsError, WeightsError
+from photomaker.pipelines.fitting import check_base, check_lora
+from photomaker.prompts import TRIGGER
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline as _Stock
+else:
+    _Stock = object  # the stock pipeline comes second in each task's class
+
+ADAPTER_NAME = "photomaker"
+
+
+class AdapterMixin(_Stock):
+    """Makes the ID encoder a component of a stock SDXL pipeline class, and loads adapters.
+
+    All that is known of the adapter is kept with the ID encoder, so that `from_pipe` and `**pipeline.components`
+    carry it.
+    """
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """Make the ID encoder a component of the pipeline, so that moving, offloading and saving reach it."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls) or not hasattr(cls, "_optional_components"):
+            return
+        cls.__init__ = _with_id_encoder(cls.__init__)  # type: ignore[method-assign]
+        cls._optional_components = [*cls._optional_components, "id_encoder"]
+        cls.model_cpu_offload_seq = cls.model_cpu_offload_seq.replace("unet", "id_encoder->unet", 1)
+
+    @property
+    def pm_version(self) -> str | None:
+        """Version of the loaded adapter, "v1" or "v2"; None without one."""
+        return None if self.id_encoder is None else self.id_encoder.version
+
+    @property
+    def trigger_word(self) -> str:
+        """The word behind the class word that marks the person."""
+        return str(self._noted("trigger_word", TRIGGER))
+
+    @property
+    def encoder_sha256(self) -> str | None:
+        """Hash of the loaded ID encoder, noted in identities."""
+        known = self._noted("weights_sha256", None)
+        return None if known is None else str(known)
+
+    @property
+    def adapter_notes(self) -> Mapping[str, Any]:
+        """What the adapter file says of itself besides its weights."""
+        return dict(self._noted("adapter_notes", {}))
+
+    def _noted(self, name: str, default: object) -> Any:  # noqa: ANN401 - JSON data
+        return default if self.id_encoder is None else getattr(self.id_encoder.config, name, default)
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt tokens that each photo takes."""
+        return self._loaded_encoder().num_tokens
+
+    @property
+    def id_image_processor(self) -> Any:  # noqa: ANN401 - a transformers processor, imported on use
+        """CLIP preprocessing at the size of the loaded ID encoder."""
+        return image_processor(self._loaded_encoder().config.image_size)
+
+    def load_photomaker_adapter(
+        self,
+        pretrained_model_name_or_path_or_dict: str | os.PathLike[str] | Mapping[str, Any],
+        weight_name: str | None = None,
+        subfolder: str = "",
+        trigger_word: str = TRIGGER,
+        pm_version: str | None = None,
+        **hub_options: object,
+    ) -> None:
+        """Load ID encoder and LoRA; an adapter loaded before is replaced, and stays if this fails.
+
+        Args:
+            pretrained_model_name_or_path_or_dict: A file, a folder or hub id (with `weight_name`), or loaded weights.
+            weight_name: File name in the folder or repository.
+            subfolder: Folder inside it.
+            trigger_word: The word behind the class word that marks the person.
+            pm_version: Overrides the version, which is read from the weights' names otherwise.
+            hub_options: Passed to `huggingface_hub.hf_hub_download`, for example `revision`, `token`.
+
+        Raises:
+            WeightsError: No such file; damaged or foreign weights; weights for another base model.
+            SettingsError: The trigger word is empty or has spaces.
+        """
+        if not trigger_word or trigger_word != "".join(trigger_word.split()):
+            raise SettingsError(
+                f"the trigger word is {trigger_word!r}; give one word without spaces, such as 'img'"
+            )
+        source: Any = pretrained_model_name_or_path_or_dict
+        if not isinstance(source, Mapping):
+            source = _locate(source, weight_name, subfolder, hub_options)
+        adapter = read_adapter(source, pm_version)
+        encoder = adapter.build_encoder()
+        check_base(self, encoder.width, adapter.source)
+        check_lora(self.unet, adapter.lora, adapter.source)
+        self._install(adapter, encoder, trigger_word)
+
+    def unload_photomaker_adapter(self) -> None:
+        """Take ID encoder and LoRA out again; the base weights are as before, after `fuse_lora` up to rounding."""
+        self._drop_lora()
+        if not self._adapters():
+            self.unload_lora_weights()
+        self.register_modules(id_encoder=None)
+
+    def _install(self, adapter: AdapterFile, encoder: PhotoMakerIDEncoder, trigger_word: str) -> None:
+        self._drop_lora()
+        state, alphas = self.lora_state_dict(dict(adapter.lora))
+        with self._others_stay_active():
+            self.load_lora_into_unet(state, alphas, self.unet, adapter_name=ADAPTER_NAME, _pipeline=self)
+        encoder.config.trigger_word = trigger_word
+        self.register_modules(id_encoder=encoder.to(self.unet.device, self.unet.dtype))
+
+    def _drop_lora(self) -> None:
+        if ADAPTER_NAME not in self._adapters():
+            return
+        if any(ADAPTER_NAME in layer.merged_adapters for layer in self._lora_layers()):
+            self.unfuse_lora(components=["unet"])
+        self.delete_adapters(ADAPTER_NAME)
+
+    def load_lora_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Load a LoRA beside PhotoMaker's. The stock method alone leaves only the newest one switched on."""
+        with self._others_stay_active():
+            super().load_lora_weights(*args, **kwargs)
+
+    def load_ip_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Load an IP-Adapter beside PhotoMaker; the FaceID kinds bring a LoRA of their own."""
+        with self._others_stay_active():
+            super().load_ip_adapter(*args, **kwargs)
+
+    @contextmanager
+    def _others_stay_active(self) -> Iterator[None]:
+        """Leave the LoRAs that are switched on as they are while another one is loaded."""
+        before = [(layer, list(layer.active_adapters)) for layer in self._lora_layers()]
+        yield
+        for layer, active in before:
+            wanted = [name for name in active if name in layer.scaling]
+            wanted += [name for name in layer.active_adapters if name not in wanted]
+            if wanted != layer.active_adapters:
+                layer.set_adapter(wanted, inference_mode=True)
+
+    def _lora_layers(self) -> list[Any]:
+        models = (getattr(self, name, None) for name in self._lora_loadable_modules)
+        return [
+            layer
+            for model in models
+            if model is not None
+            for layer in model.modules()
+            if isinstance(layer, BaseTunerLayer)
+        ]
+
+    def _adapters(self) -> set[str]:
+        return {name for names in self.get_list_adapters().values() for name in names}
+
+    def _loaded_encoder(self) -> PhotoMakerIDEncoder:
+        if self.id_encoder is None:
+            raise WeightsError("no PhotoMaker adapter is loaded; call load_photomaker_adapter first")
+        return self.id_encoder
+
+
+def _with_id_encoder(stock: Callable[..., None]) -> Callable[..., None]:
+    """A stock pipeline's constructor with the ID encoder as one more optional component."""
+    added = inspect.Parameter(
+        "id_encoder", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=PhotoMakerIDEncoder | None
+    )
+
+    def __init__(self: Any, *args: Any, id_encoder: PhotoMakerIDEncoder | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+        stock(self, *args, **kwargs)
+        self.register_modules(id_encoder=id_encoder)
+
+    signature = inspect.signature(stock)
+    __init__.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
+    # diffusers reads the component classes from the annotations
+    __init__.__annotations__ = {**inspect.get_annotations(stock), "id_encoder": PhotoMakerIDEncoder | None}
+    return __init__
+
+
+def _locate(
+    place: str | os.PathLike[str], weight_name: str | None, subfolder: str, hub_options: Mapping[str, Any]
+) -> Path:
+    path = Path(place)
+    if path.is_file():
+        return path
+    if weight_name is None:
+        raise WeightsError(
+            f"{place} is no adapter file; give the file's path, or a folder or hub id with weight_name"
+        )
+    if path.is_dir():
+        return path / subfolder / weight_name
+    if path.is_absolute() or str(place).startswith("."):
+        raise WeightsError(
+            f"there is no folder {place}; give a folder or a hub id such as TencentARC/PhotoMaker"
+        )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(str(place), weight_name, subfolder=subfolder or None, **hub_options))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0][:150]
+        raise WeightsError(
+            f"{weight_name} of {place} cannot be fetched from the hub ({reason}); give a local path"
+        ) from error
+
+
+@contextmanager
+def execution_of(module: nn.Module) -> Iterator[torch.device]:
+    """Have an offloaded module where it computes, as its own forward call would; yields the device."""
+    hook = getattr(module, "_hf_hook", None)
+    if hook is None:
+        yield cast(torch.device, module.device)
+        return
+    hook.pre_forward(module)
+    yield torch.device(getattr(hook, "execution_device", None) or cast(torch.device, module.device))

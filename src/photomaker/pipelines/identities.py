@@ -1,0 +1,224 @@
+"""Identities: the person in some photos as a value, and the people of a call."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from photomaker import registry
+from photomaker.encoders import preprocess
+from photomaker.encoders.preprocess import PhotoLike, as_picture
+from photomaker.errors import IdentityError, PhotoError, SettingsError
+from photomaker.pipelines.adapters import AdapterMixin, execution_of
+from photomaker.types import Identity
+
+METHOD = "photomaker-"
+Photos = PhotoLike | Sequence[PhotoLike] | Sequence[Sequence[PhotoLike]]
+FaceEmbeds = Tensor | np.ndarray | Sequence[Tensor | np.ndarray | Sequence[float]]
+
+
+class IdentityMixin(AdapterMixin):
+    """Makes identities from photos.
+
+    Attributes:
+        face_models: What embeds faces for V2 adapters where no `id_embeds` are given: the name of an InsightFace model
+            pack, a folder of such models, or an object with `embed(photos)`, which gives an array or None a photo.
+    """
+
+    face_models: Any = "buffalo_l"
+
+    @torch.no_grad()
+    def encode_identity(
+        self,
+        photos: PhotoLike | Sequence[PhotoLike],
+        weights: Sequence[float] | None = None,
+        notes: Mapping[str, Any] | None = None,
+        id_embeds: FaceEmbeds | None = None,
+    ) -> Identity:
+        """The person in some photos, as a value.
+
+        Args:
+            photos: One or more photos of one person.
+            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
+            notes: Added to the identity's notes.
+            id_embeds: For V2 adapters, a face embedding of each photo [refs, E], as the recogniser gives it, not
+                normalised. None has them made by `face_models`; photos without a face are then left out.
+
+        Returns:
+            Identity with `id_features` float32 [refs, D], for V2 [refs, tokens, D], and `weights` float32 [refs].
+
+        Raises:
+            PhotoError: No photo, one of an unknown kind, or no face in any.
+            SettingsError: Weights or face embeddings do not fit the photos or the adapter.
+            WeightsError: The face models cannot be loaded.
+        """
+        encoder = self._loaded_encoder()
+        pictures = _one_person(photos)
+        pixels = preprocess(pictures, encoder.config.image_size)
+        given = (
+            torch.ones(len(pictures)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
+        )
+        if given.shape != (len(pictures),) or not bool((torch.isfinite(given) & (given >= 0)).all()):
+            raise SettingsError(
+                f"the photo weights are {given.tolist()}; give one number from 0 up for each photo"
+            )
+        faces, seen, told = self._faces(pictures, id_embeds)
+        pixels, given = pixels[seen], given[seen]
+        with execution_of(encoder) as device:
+            inputs = [one[None].to(device, encoder.dtype) for one in (pixels, *faces)]
+            features = encoder.encode_photos(*inputs)[0]
+        return Identity(
+            METHOD + encoder.version,
+            {"id_features": features.float().cpu(), "weights": given},
+            {"encoder": f"{METHOD}{encoder.version}", "encoder_sha256": self.encoder_sha256}
+            | told
+            | dict(notes or {}),
+        )
+
+    def _faces(
+        self, pictures: list[PhotoLike], id_embeds: FaceEmbeds | None
+    ) -> tuple[list[Tensor], list[int], dict[str, Any]]:
+        """Face embeddings [seen, E] in a list, empty for V1; the photos that have one; and notes."""
+        encoder = self._loaded_encoder()
+        everyone = list(range(len(pictures)))
+        if not encoder.needs_faces:
+            if id_embeds is not None:
+                raise SettingsError(
+                    f"the loaded adapter is {encoder.version} and takes no id_embeds; leave them out or load a V2 one"
+                )
+            return [], everyone, {}
+        width = int(encoder.config.id_embeddings_dim)
+        if id_embeds is not None:
+            return [_face_tensor(id_embeds, len(pictures), width)], everyone, {}
+        if isinstance(self.face_models, str | os.PathLike):
+            self.face_models = registry.find("face embedder", "insightface").open(self.face_models)
+        found = self.face_models.embed([as_picture(picture) for picture in pictures])
+        seen = [place for place, face in enumerate(found) if face is not None]
+        missing = [str(place + 1) for place in everyone if place not in seen]
+        if not seen:
+            raise PhotoError(
+                "no face was found in any photo; give photos in which the face is large and clear"
+            )
+        if missing:
+            warnings.warn(
+                f"no face was found in photo {', '.join(missing)} of {len(pictures)}; it is left out",
+                stacklevel=4,
+            )
+        embeds = _face_tensor([found[place] for place in seen], len(seen), width)
+        return [embeds], seen, dict(getattr(self.face_models, "notes", {}))
+
+    def identities_of(
+        self,
+        rows: int,
+        photos: Photos | None,
+        identity: Identity | Sequence[Identity] | None,
+        id_embeds: FaceEmbeds | None,
+    ) -> list[Identity]:
+        """The people of a call, one for each of its rows.
+
+        Args:
+            rows: Rows of prompts.
+            photos: Photos of one person, or of several.
+            identity: Identities in their place.
+            id_embeds: Face embeddings beside the photos.
+
+        Raises:
+            PhotoError: Neither or both of photos and identity are given; there are not as many people as rows.
+            IdentityError: An identity was made with another encoder.
+            SettingsError: See `encode_identity`.
+        """
+        if (photos is None) == (identity is None):
+            raise PhotoError(
+                "give either input_id_images, the photos of the person, or identity, made from them"
+            )
+        if identity is not None and id_embeds is not None:
+            raise PhotoError("an identity holds its face embeddings already; leave id_embeds out")
+        if identity is not None:
+            given = [identity] if isinstance(identity, Identity) else list(identity)
+            for one in given:
+                self._check_identity(one)
+        else:
+            assert photos is not None
+            people = _people(photos)
+            faces = _faces_of(people, id_embeds)
+            given = [
+                self.encode_identity(person, id_embeds=own) for person, own in zip(people, faces, strict=True)
+            ]
+        if len(given) == 1:
+            return given * rows
+        if len(given) != rows:
+            raise PhotoError(
+                f"there are {len(given)} people for {rows} prompts; give one, or one for each prompt"
+            )
+        return given
+
+    def _check_identity(self, identity: Identity) -> None:
+        encoder = self._loaded_encoder()
+        if identity.method != METHOD + encoder.version or "id_features" not in identity.tensors:
+            raise IdentityError(
+                f"the identity was made by {identity.method}, the loaded adapter is {METHOD}{encoder.version}; "
+                "make it again with this adapter"
+            )
+        width = identity.tensors["id_features"].shape[-1]
+        known = identity.notes.get("encoder_sha256")
+        foreign = known is not None and self.encoder_sha256 is not None and known != self.encoder_sha256
+        if width != encoder.width or foreign:
+            raise IdentityError(
+                "the identity was made with another ID encoder; make it again with the loaded adapter"
+            )
+
+
+def _is_photo(value: object) -> bool:
+    from PIL.Image import Image
+
+    dimensions = 3
+    return isinstance(value, Image) or (isinstance(value, np.ndarray | Tensor) and value.ndim == dimensions)
+
+
+def _one_person(photos: PhotoLike | Sequence[PhotoLike]) -> list[PhotoLike]:
+    return [cast(PhotoLike, photos)] if _is_photo(photos) else list(cast(Sequence[PhotoLike], photos))
+
+
+def _people(photos: Photos) -> list[list[PhotoLike]]:
+    """Photos by person: of one photo or a flat list, one person; of a list of lists, as many as it has."""
+    if _is_photo(photos):
+        return [[cast(PhotoLike, photos)]]
+    several = cast(Sequence[Any], photos)
+    return (
+        [list(several)]
+        if all(_is_photo(photo) for photo in several)
+        else [_one_person(one) for one in several]
+    )
+
+
+def _faces_of(people: Sequence[object], id_embeds: FaceEmbeds | None) -> list[FaceEmbeds | None]:
+    """Face embeddings by person."""
+    if id_embeds is None or len(people) == 1:
+        return [id_embeds] * len(people)
+    if len(id_embeds) != len(people):
+        raise SettingsError(
+            f"there are {len(people)} people and id_embeds for {len(id_embeds)}; give a list with those of each"
+        )
+    return [cast(FaceEmbeds, one) for one in id_embeds]
+
+
+def _face_tensor(given: FaceEmbeds, photos: int, width: int) -> Tensor:
+    """Face embeddings as float32 [photos, width]."""
+    sentence = f"give one face embedding of {width} numbers for each of {photos} photos"
+    try:
+        embeds = torch.stack([torch.as_tensor(one, dtype=torch.float32).cpu() for one in given])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SettingsError(f"id_embeds are of unequal lengths or no numbers; {sentence}") from error
+    if embeds.dim() == 3 and len(embeds) == 1:  # noqa: PLR2004 - a batch of one, as the official code has it
+        embeds = embeds[0]
+    if embeds.shape != (photos, width):
+        raise SettingsError(f"id_embeds have shape {tuple(embeds.shape)}; {sentence}")
+    if not bool(torch.isfinite(embeds).all()):
+        raise SettingsError(f"id_embeds hold numbers that are not finite; {sentence}")
+    return embeds
