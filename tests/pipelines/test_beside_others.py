@@ -1,0 +1,153 @@
+"""PhotoMaker beside other LoRAs, fused, with an IP-Adapter, and under few-step samplers."""
+
+import pytest
+import torch
+from diffusers import LCMScheduler, TCDScheduler
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline as Pipeline
+
+MAN = "a photo of a man img on the beach"
+CLOSE = {"atol": 5e-3, "rtol": 0}
+
+
+@pytest.fixture
+def fresh(tiny_base):
+    pipeline = Pipeline.from_pretrained(tiny_base, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def style(tiny_base, tmp_path_factory):
+    """A LoRA as the community shares them."""
+    pipeline = Pipeline.from_pretrained(tiny_base, add_watermarker=False)
+    torch.manual_seed(3)
+    config = LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v"], init_lora_weights=False)
+    pipeline.unet.add_adapter(config, adapter_name="style")
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet, adapter_name="style"))
+    folder = tmp_path_factory.mktemp("style")
+    Pipeline.save_lora_weights(folder, unet_lora_layers=layers)
+    return folder
+
+
+def picture(pipeline, photos, **arguments):
+    settings = {"num_inference_steps": 3, "start_merge_step": 0, "output_type": "latent"} | arguments
+    generator = torch.Generator().manual_seed(0)
+    return pipeline(MAN, input_id_images=photos[:2], generator=generator, **settings).images
+
+
+def test_a_lora_loaded_before_or_after_is_the_same_picture(
+    fresh, photos, tiny_adapter_file, style, tiny_base
+):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    alone = picture(fresh, photos)
+    fresh.load_lora_weights(style, adapter_name="style")
+    assert set(fresh.get_active_adapters()) == {"photomaker", "style"}
+    after = picture(fresh, photos)
+    assert (after - alone).abs().max() > 0.05
+    other = Pipeline.from_pretrained(tiny_base, add_watermarker=False)
+    other.set_progress_bar_config(disable=True)
+    other.load_lora_weights(style, adapter_name="style")
+    other.load_photomaker_adapter(tiny_adapter_file)
+    torch.testing.assert_close(picture(other, photos), after, **CLOSE)
+    explicit = picture(_weights(fresh, [1.0, 1.0]), photos)
+    torch.testing.assert_close(explicit, after, **CLOSE)
+
+
+def _weights(pipeline, weights):
+    pipeline.set_adapters(["photomaker", "style"], adapter_weights=weights)
+    return pipeline
+
+
+def test_set_adapters_weighs_and_other_strengths_stay(fresh, photos, tiny_adapter_file, style):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    alone = picture(fresh, photos)
+    fresh.load_lora_weights(style, adapter_name="style")
+    torch.testing.assert_close(picture(_weights(fresh, [1.0, 0.0]), photos), alone, **CLOSE)
+    half = picture(_weights(fresh, [1.0, 0.5]), photos)
+    fresh.load_photomaker_adapter(tiny_adapter_file)  # loaded again, the other one stays at its strength
+    torch.testing.assert_close(picture(fresh, photos), half, **CLOSE)
+    fresh.unload_photomaker_adapter()
+    assert fresh.get_active_adapters() == ["style"]
+
+
+def test_fused_is_the_same_picture_and_can_be_taken_out(fresh, photos, tiny_adapter_file):
+    before = {name: tensor.clone() for name, tensor in fresh.unet.state_dict().items()}
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    wanted = picture(fresh, photos)
+    fresh.fuse_lora()
+    torch.testing.assert_close(picture(fresh, photos), wanted, **CLOSE)
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    torch.testing.assert_close(picture(fresh, photos), wanted, **CLOSE)
+    fresh.fuse_lora()
+    fresh.unload_photomaker_adapter()
+    after = fresh.unet.state_dict()
+    assert after.keys() == before.keys()
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, atol=1e-5, rtol=0)
+
+
+def _ip_adapter(unet):
+    """Random weights of an IP-Adapter in its published layout."""
+    torch.manual_seed(5)
+    width, clip, tokens = unet.config.cross_attention_dim, 24, 4
+    layers = {}
+    for number, (name, processor) in enumerate(unet.attn_processors.items()):
+        if name.endswith("attn2.processor"):
+            channels = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape[0]
+            layers[f"{number}.to_k_ip.weight"] = torch.randn(channels, width) / width**0.5
+            layers[f"{number}.to_v_ip.weight"] = torch.randn(channels, width) / width**0.5
+        del processor
+    projection = {
+        "proj.weight": torch.randn(tokens * width, clip) / clip**0.5,
+        "proj.bias": torch.zeros(tokens * width),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+    return {"image_proj": projection, "ip_adapter": layers}
+
+
+def test_an_ip_adapter_on_top(fresh, photos, tiny_adapter_file):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    plain = picture(fresh, photos)
+    torch.manual_seed(4)
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=8,
+        image_size=32, projection_dim=24,
+    )  # fmt: skip
+    fresh.register_modules(image_encoder=CLIPVisionModelWithProjection(vision).eval())
+    fresh.load_ip_adapter(_ip_adapter(fresh.unet), subfolder="", weight_name="", image_encoder_folder=None)
+    assert fresh.get_active_adapters() == ["photomaker"]
+    processor = _processor()
+    fresh.register_modules(feature_extractor=processor)
+    fresh.set_ip_adapter_scale(0.0)
+    torch.testing.assert_close(picture(fresh, photos, ip_adapter_image=photos[3]), plain, **CLOSE)
+    fresh.set_ip_adapter_scale(0.8)
+    both = picture(fresh, photos, ip_adapter_image=photos[3])
+    assert (both - plain).abs().max() > 0.05
+    other = fresh(
+        MAN, input_id_images=photos[2:4], generator=torch.Generator().manual_seed(0), num_inference_steps=3,
+        start_merge_step=0, output_type="latent", ip_adapter_image=photos[3],
+    ).images  # fmt: skip
+    assert (both - other).abs().max() > 0.05
+
+
+def _processor():
+    from photomaker.encoders import image_processor
+
+    return image_processor(32)
+
+
+@pytest.mark.parametrize("kind", [LCMScheduler, TCDScheduler])
+@pytest.mark.parametrize("merge", [0.25, 0])
+def test_few_steps_without_guidance(fresh, photos, tiny_adapter_file, kind, merge):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    fresh.scheduler = kind.from_config(fresh.scheduler.config)
+    settings = {"num_inference_steps": 4, "guidance_scale": 0.0, "start_merge_step": merge}
+    got = picture(fresh, photos, **settings)
+    assert bool(torch.isfinite(got).all())
+    assert (got - picture(fresh, photos[2:], **settings)).abs().max() > 0.01
