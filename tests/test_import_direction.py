@@ -8,7 +8,7 @@ import pytest
 import photomaker
 
 ROOT = Path(photomaker.__file__).parent
-FLOOR = {"types", "errors", "registry", "images", "weights", "__init__"}
+FLOOR = {"types", "errors", "registry", "images", "weights", "hub", "__init__"}
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
 ALLOWED = {
     "types": {"errors"},
@@ -16,6 +16,7 @@ ALLOWED = {
     "registry": {"errors", "types"},
     "images": {"errors", "types"},
     "weights": {"errors", "types"},
+    "hub": {"errors"},
     "synthetic": FLOOR,
     "faces": FLOOR,
     "prompts": FLOOR,

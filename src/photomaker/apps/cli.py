@@ -90,10 +90,12 @@ Photos = Annotated[
 ]
 More = Annotated[list[Path] | None, typer.Argument(metavar="[PHOTO]...", help="More photos of the person.")]
 Base = Annotated[
-    Path | None, typer.Option(help="SDXL model as a diffusers folder. (default: the bundled small model)")
+    Path | None,
+    typer.Option(help="SDXL model as a diffusers folder or hub id. (default: the bundled small model)"),
 ]
 Adapter = Annotated[
-    Path | None, typer.Option(help="PhotoMaker weights that fit --base. (default: the bundled ones)")
+    Path | None,
+    typer.Option(help="PhotoMaker weights that fit --base: a file or hub id. (default: the bundled ones)"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Precision, typer.Option(help="Precision; auto is bf16 or fp16 on a GPU and fp32 on a CPU.")]

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,10 +18,12 @@ from transformers.utils import logging as transformers_logging
 
 from photomaker.encoders import cut_out, face_square
 from photomaker.errors import PhotoError, SettingsError, WeightsError
+from photomaker.hub import adapter_file, base_folder
 from photomaker.methods.base import Method
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
 from photomaker.pipelines.memory import MemoryPlan, apply_memory, plan_memory
 from photomaker.types import Identity, Reference, Request, Sampling
+from photomaker.weights import bundled
 
 Background = Literal["keep", "grey"]
 BACKGROUNDS: tuple[Background, ...] = ("keep", "grey")
@@ -93,7 +94,7 @@ class PhotoMaker(Method):
 
         Args:
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
-            adapter: Adapter file; None is the bundled one.
+            adapter: Adapter file, or a hub id with the file's name; None is the bundled one.
             device: Where to compute; None is CUDA where there is one, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts stay, see `photomaker.pipelines.memory`.
@@ -102,11 +103,8 @@ class PhotoMaker(Method):
             SettingsError: `memory` is no known plan.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
-        base_path, adapter_path = _place(base, "base"), _place(adapter, "adapter/photomaker.safetensors")
-        if not Path(adapter_path).is_file():
-            raise WeightsError(
-                f"there is no adapter file {adapter_path}; give a PhotoMaker .safetensors or .bin file"
-            )
+        base_path = bundled("base") if base is None else base_folder(base)
+        adapter_path = bundled("adapter/photomaker.safetensors") if adapter is None else adapter_file(adapter)
         try:
             with _quietly():
                 pipeline = PhotoMakerStableDiffusionXLPipeline.from_pretrained(
@@ -268,11 +266,3 @@ def _absent(identity: Identity) -> Identity:
     """The identity with weight 0 on every photo, which leaves the text-only prompt as it is."""
     weights = identity.tensors["weights"]
     return replace(identity, tensors={**identity.tensors, "weights": weights * 0})
-
-
-def _place(given: str | os.PathLike[str] | None, part: str) -> str | os.PathLike[str]:
-    if given is not None:
-        return given
-    from photomaker.weights import bundled
-
-    return bundled(part)

@@ -15,6 +15,7 @@ from torch import nn
 
 from photomaker.encoders import AdapterFile, PhotoMakerIDEncoder, image_processor, read_adapter
 from photomaker.errors import SettingsError, WeightsError
+from photomaker.hub import ADAPTER_FILES, hub_file
 from photomaker.pipelines.fitting import check_base, check_lora
 from photomaker.prompts import TRIGGER
 
@@ -197,6 +198,8 @@ def _locate(
     path = Path(place)
     if path.is_file():
         return path
+    if weight_name is None and str(place) in ADAPTER_FILES:
+        weight_name = ADAPTER_FILES[str(place)]
     if weight_name is None:
         raise WeightsError(
             f"{place} is no adapter file; give the file's path, or a folder or hub id with weight_name"
@@ -207,16 +210,7 @@ def _locate(
         raise WeightsError(
             f"there is no folder {place}; give a folder or a hub id such as TencentARC/PhotoMaker"
         )
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(str(place), weight_name, subfolder=subfolder or None, **hub_options))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0][:150]
-        raise WeightsError(
-            f"{weight_name} of {place} cannot be fetched from the hub ({reason}); give a local path"
-        ) from error
+    return hub_file(str(place), weight_name, subfolder or None, hub_options)
 
 
 @contextmanager

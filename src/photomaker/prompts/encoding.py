@@ -157,7 +157,7 @@ def expand_rows(
 
 def lengthened(rows: Rows, tokenizers: tuple[Tokenizer, Tokenizer], length: int = 0) -> Rows:
     """Bring rows to one length, that of the longest or `length`, by empty chunks."""
-    most = max(length, *(len(row.ids) for own in rows for row in own))
+    most = max([length, *(len(row.ids) for own in rows for row in own)])
     first, second = (
         [row.lengthened(tokenizer, most) for row in own]
         for own, tokenizer in zip(rows, tokenizers, strict=True)

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from photomaker import weights
-from photomaker.errors import IdentityError, SettingsError, WeightsError
+from photomaker.errors import IdentityError, SettingsError
+from photomaker.hub import adapter_file, base_folder
 from photomaker.images import Photo
 from photomaker.studio.device import Place, choose
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
@@ -81,9 +82,9 @@ class Engine:
         """Open an engine after checking that its weights are there and unaltered.
 
         Args:
-            base: SDXL model as a diffusers folder; None is the bundled small model.
-            adapter: PhotoMaker weights, official `.bin` or safetensors; None is the bundled ones. A base of one's own
-                needs an adapter of its own.
+            base: SDXL model as a diffusers folder or hub id; None is the bundled small model.
+            adapter: PhotoMaker weights, official `.bin` or safetensors, as a file or hub id with the file's name; None
+                is the bundled ones. A base of one's own needs an adapter of its own.
             device: `auto` or a torch device.
             dtype: `auto`, `fp32`, `bf16` or `fp16`.
             faces: `bundled` finds and compares faces by the bundled networks, which know drawn people only; `none` uses
@@ -94,7 +95,7 @@ class Engine:
         Raises:
             SettingsError: Device, precision, face backend or memory plan is unknown, or only one of base and adapter is
                 given.
-            WeightsError: A model file is missing or altered.
+            WeightsError: A model file is missing or altered, or cannot be fetched from the hub.
         """
         if memory not in MEMORY_PLANS:
             raise SettingsError(f"memory is {memory!r}; choose {', '.join(MEMORY_PLANS)}")
@@ -105,7 +106,7 @@ class Engine:
         wanted = ("bundled" if base is None else "none") if faces == "auto" else faces
         about = {
             "Software": f"photomaker {version('photomaker')}",
-            "model": "photomaker small" if base is None else base_path.name,
+            "model": "photomaker small" if base is None else Path(base).name,
             "model_hash": weights.model_hash(base_path, adapter_path),
         }
         return cls(
@@ -336,13 +337,7 @@ def _model_paths(
         )
     if base is None or adapter is None:
         return weights.bundled("base"), weights.bundled(ADAPTER)
-    if not (Path(base) / "model_index.json").is_file():
-        raise WeightsError(
-            f"{base} is no diffusers model folder (it has no model_index.json); check the path"
-        )
-    if not Path(adapter).is_file():
-        raise WeightsError(f"there is no adapter file {adapter}; check the path")
-    return Path(base), Path(adapter)
+    return base_folder(base), adapter_file(adapter)
 
 
 def _model_bytes(base: Path, adapter: Path) -> int:

@@ -1,0 +1,103 @@
+"""Models by their hub ids: `organisation/name` for a base, `organisation/name/file` for an adapter.
+
+What was fetched once is found again without a network.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from photomaker.errors import WeightsError
+
+ADAPTER_FILES = {
+    "TencentARC/PhotoMaker": "photomaker-v1.bin",
+    "TencentARC/PhotoMaker-V2": "photomaker-v2.bin",
+}
+"""The adapter file of a repository that is named alone."""
+
+_NAME = r"[A-Za-z0-9][\w.-]*"
+_BASE = re.compile(rf"{_NAME}/{_NAME}")
+_ADAPTER = re.compile(rf"({_NAME}/{_NAME})/([\w./-]+\.(?:bin|safetensors))")
+
+
+def base_folder(place: str | os.PathLike[str]) -> Path:
+    """The folder of a base model in diffusers' layout; a hub id is fetched, its safetensors files alone.
+
+    Raises:
+        WeightsError: It is no such folder, or cannot be fetched.
+    """
+    path = Path(place)
+    if (path / "model_index.json").is_file():
+        return path
+    if path.exists() or not _BASE.fullmatch(path.as_posix()):
+        raise WeightsError(
+            f"{place} is no diffusers model folder (it has no model_index.json); check the path, or give a hub id "
+            "such as SG161222/RealVisXL_V4.0"
+        )
+    from diffusers import StableDiffusionXLPipeline
+
+    return Path(
+        _fetched(
+            path.as_posix(),
+            "a diffusers folder",
+            lambda: StableDiffusionXLPipeline.download(path.as_posix(), use_safetensors=True),
+        )
+    )
+
+
+def adapter_file(place: str | os.PathLike[str]) -> Path:
+    """The file of an adapter; a hub id with the file's name is fetched, an official repository needs no name.
+
+    Raises:
+        WeightsError: It is no file, or cannot be fetched.
+    """
+    path = Path(place)
+    if path.is_file():
+        return path
+    name = path.as_posix()
+    named = _ADAPTER.fullmatch(f"{name}/{ADAPTER_FILES[name]}" if name in ADAPTER_FILES else name)
+    if named is None or path.is_dir() or path.is_absolute():
+        raise WeightsError(
+            f"there is no adapter file {place}; check the path, or give a hub id with the file's name, such as "
+            "TencentARC/PhotoMaker/photomaker-v1.bin"
+        )
+    return hub_file(named[1], named[2])
+
+
+def hub_file(
+    repository: str, name: str, subfolder: str | None = None, options: Mapping[str, Any] | None = None
+) -> Path:
+    """One file of a repository on the hub.
+
+    Args:
+        repository: `organisation/name`.
+        name: The file's name.
+        subfolder: Folder inside the repository.
+        options: Passed to `huggingface_hub.hf_hub_download`, for example `revision`, `token`.
+
+    Raises:
+        WeightsError: It cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    return Path(
+        _fetched(
+            f"{name} of {repository}",
+            "a local path",
+            lambda: hf_hub_download(repository, name, subfolder=subfolder, **(options or {})),
+        )
+    )
+
+
+def _fetched(what: str, instead: str, fetch: Callable[[], str]) -> str:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return fetch()
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise WeightsError(f"{what} cannot be fetched from the hub ({reason}); give {instead}") from error

@@ -1,0 +1,71 @@
+"""Hub ids for base and adapter, from a cache as the hub's own library keeps it; the network is never asked."""
+
+import shutil
+
+import pytest
+from huggingface_hub import constants
+
+from photomaker import hub
+from photomaker.errors import WeightsError
+from photomaker.studio.engine import Engine
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """An empty hub cache, offline; `cache(repository, folder)` puts a repository into it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def add(repository, *files):
+        place = tmp_path / f"models--{repository.replace('/', '--')}"
+        snapshot = place / "snapshots" / ("0" * 40)
+        snapshot.mkdir(parents=True)
+        (place / "refs").mkdir()
+        (place / "refs" / "main").write_text("0" * 40, encoding="utf-8")
+        for file in files:
+            copy = shutil.copytree if file.is_dir() else shutil.copy
+            copy(file, snapshot / file.name)
+        return snapshot
+
+    return add
+
+
+def test_hub_ids_are_found_in_the_cache(cache, tiny_base, tiny_adapter_file):
+    base = cache("someone/tiny-sdxl", *tiny_base.iterdir())
+    adapter = cache("someone/tiny-adapter", tiny_adapter_file)
+    assert hub.base_folder("someone/tiny-sdxl") == base
+    name = f"someone/tiny-adapter/{tiny_adapter_file.name}"
+    assert hub.adapter_file(name) == adapter / tiny_adapter_file.name
+    engine = Engine.open(base="someone/tiny-sdxl", adapter=name, device="cpu")
+    assert engine.about["model"] == "tiny-sdxl"
+    assert engine.method.pipeline.pm_version == "v1"
+
+
+def test_official_repositories_need_no_file_name(cache, tiny_adapter_file, tmp_path):
+    official = tmp_path / "photomaker-v1.bin"
+    shutil.copy(tiny_adapter_file, official)
+    snapshot = cache("TencentARC/PhotoMaker", official)
+    assert hub.adapter_file("TencentARC/PhotoMaker") == snapshot / "photomaker-v1.bin"
+
+
+def test_local_places_come_first(tiny_base, tiny_adapter_file):
+    assert hub.base_folder(tiny_base) == tiny_base
+    assert hub.adapter_file(tiny_adapter_file) == tiny_adapter_file
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    ("find", "place", "words"),
+    [
+        (hub.base_folder, "someone/nothing", "someone/nothing cannot be fetched from the hub"),
+        (hub.base_folder, "nothing", "no diffusers model folder"),
+        (hub.base_folder, "/none/such", "no diffusers model folder"),
+        (hub.adapter_file, "someone/nothing/a.bin", "a.bin of someone/nothing cannot be fetched"),
+        (hub.adapter_file, "someone/nothing", "no adapter file someone/nothing"),
+        (hub.adapter_file, "a.bin", "no adapter file a.bin"),
+        (hub.adapter_file, "../../a.bin", "no adapter file"),
+    ],
+)
+def test_what_is_nowhere_is_told(find, place, words):
+    with pytest.raises(WeightsError, match=words):
+        find(place)
