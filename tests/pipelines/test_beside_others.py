@@ -6,8 +6,10 @@ from diffusers import LCMScheduler, TCDScheduler
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from safetensors.torch import load_file
+from transformers import CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from photomaker.errors import WeightsError
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline as Pipeline
 
 MAN = "a photo of a man img on the beach"
@@ -89,6 +91,44 @@ def test_fused_is_the_same_picture_and_can_be_taken_out(fresh, photos, tiny_adap
     assert after.keys() == before.keys()
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_saved_and_loaded_again_it_is_the_same(fresh, photos, tiny_adapter_file, tiny_base, tmp_path, fused):
+    fresh.load_photomaker_adapter(tiny_adapter_file, trigger_word="img")
+    if fused:
+        fresh.fuse_lora()
+    wanted = picture(fresh, photos)
+    fresh.save_pretrained(tmp_path / "saved")
+    assert torch.equal(picture(fresh, photos), wanted)
+    assert len(fresh.tokenizer) == len(CLIPTokenizer.from_pretrained(tmp_path / "saved/tokenizer"))
+    if not fused:
+        before = load_file(tiny_base / "unet/diffusion_pytorch_model.safetensors")
+        after = load_file(tmp_path / "saved/unet/diffusion_pytorch_model.safetensors")
+        assert before.keys() == after.keys()
+        assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    again = Pipeline.from_pretrained(tmp_path / "saved", add_watermarker=False)
+    again.set_progress_bar_config(disable=True)
+    torch.testing.assert_close(picture(again, photos), wanted, **CLOSE)
+    again.unload_photomaker_adapter()
+    assert again.id_encoder is None
+
+
+def test_a_saved_lora_that_is_gone_is_told(fresh, tiny_adapter_file, tmp_path):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    fresh.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved/id_encoder/photomaker_lora.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"photomaker_lora\.safetensors"):
+        Pipeline.from_pretrained(tmp_path / "saved")
+
+
+def test_other_loras_are_not_saved_and_told(fresh, tiny_adapter_file, style, tmp_path, told):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    fresh.load_lora_weights(style, adapter_name="style")
+    with told("the LoRA style is not saved"):
+        fresh.save_pretrained(tmp_path / "saved")
+    assert set(fresh.get_active_adapters()) == {"photomaker", "style"}
+    assert Pipeline.from_pretrained(tmp_path / "saved").get_list_adapters() == {"unet": ["photomaker"]}
 
 
 def _ip_adapter(unet):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from photomaker.encoders import AdapterFile, PhotoMakerIDEncoder, image_processor, read_adapter
+from photomaker.encoders.adapter_file import official_lora
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.hub import ADAPTER_FILES, hub_file
 from photomaker.pipelines.fitting import check_base, check_lora
 from photomaker.prompts import TRIGGER
+from photomaker.weights import read_tensors
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline as _Stock
@@ -25,6 +30,7 @@ else:
     _Stock = object  # the stock pipeline comes second in each task's class
 
 ADAPTER_NAME = "photomaker"
+LORA_FILE = "photomaker_lora.safetensors"
 
 
 class AdapterMixin(_Stock):
@@ -120,11 +126,68 @@ class AdapterMixin(_Stock):
             self.unload_lora_weights()
         self.register_modules(id_encoder=None)
 
-    def _install(self, adapter: AdapterFile, encoder: PhotoMakerIDEncoder, trigger_word: str) -> None:
-        self._drop_lora()
-        state, alphas = self.lora_state_dict(dict(adapter.lora))
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save the pipeline with its ID encoder and PhotoMaker's LoRA; the base is written as it was without LoRA.
+
+        A LoRA that was fused stays in the saved base; LoRA other than PhotoMaker's is not saved, with a warning.
+
+        Args:
+            save_directory: The folder.
+            args: The stock method's.
+            kwargs: The stock method's.
+        """
+        others = sorted(self._adapters() - {ADAPTER_NAME})
+        if others:
+            warnings.warn(
+                f"the LoRA {', '.join(others)} is not saved; load it again after loading", stacklevel=2
+            )
+        encoder, lora = self.id_encoder, self._unfused_lora()
+        if encoder is not None:
+            encoder.config.lora_file = LORA_FILE if lora else None
+        with _without_lora(self.unet):
+            super().save_pretrained(save_directory, *args, **kwargs)
+        if encoder is not None and lora:
+            place = Path(save_directory) / "id_encoder" / LORA_FILE
+            part = place.with_suffix(".part")
+            save_file(lora, part, metadata={"format": "pt"})
+            part.replace(place)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Load a base model, or a pipeline that was saved with its ID encoder and LoRA.
+
+        Args:
+            pretrained_model_name_or_path: A folder or hub id.
+            args: The stock method's.
+            kwargs: The stock method's.
+
+        Raises:
+            WeightsError: The saved LoRA is missing.
+        """
+        pipeline = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        encoder = pipeline.id_encoder
+        name = None if encoder is None else getattr(encoder.config, "lora_file", None)
+        if name and ADAPTER_NAME not in pipeline._adapters():
+            place = _locate(pretrained_model_name_or_path, name, "id_encoder", {})
+            pipeline._load_lora(read_tensors(place))
+        return pipeline
+
+    def _unfused_lora(self) -> dict[str, Tensor]:
+        """PhotoMaker's LoRA under official names; empty where there is none or it is fused."""
+        fused = any(ADAPTER_NAME in layer.merged_adapters for layer in self._lora_layers())
+        if fused or ADAPTER_NAME not in self._adapters():
+            return {}
+        state = official_lora(get_peft_model_state_dict(self.unet, adapter_name=ADAPTER_NAME))
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+    def _load_lora(self, lora: Mapping[str, Tensor]) -> None:
+        state, alphas = self.lora_state_dict(dict(lora))
         with self._others_stay_active():
             self.load_lora_into_unet(state, alphas, self.unet, adapter_name=ADAPTER_NAME, _pipeline=self)
+
+    def _install(self, adapter: AdapterFile, encoder: PhotoMakerIDEncoder, trigger_word: str) -> None:
+        self._drop_lora()
+        self._load_lora(adapter.lora)
         encoder.config.trigger_word = trigger_word
         self.register_modules(id_encoder=encoder.to(self.unet.device, self.unet.dtype))
 
@@ -211,6 +274,26 @@ def _locate(
             f"there is no folder {place}; give a folder or a hub id such as TencentARC/PhotoMaker"
         )
     return hub_file(str(place), weight_name, subfolder or None, hub_options)
+
+
+@contextmanager
+def _without_lora(unet: nn.Module) -> Iterator[None]:
+    """Have a model's weights named and listed as if no LoRA layers were in it."""
+    stock = unet.state_dict
+
+    def plain(*args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        state = stock(*args, **kwargs)
+        return {
+            name.replace(".base_layer.", "."): tensor
+            for name, tensor in state.items()
+            if ".lora_" not in name
+        }
+
+    unet.state_dict = plain  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        del unet.state_dict
 
 
 @contextmanager
