@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from photomaker import images
-from photomaker.errors import OutputError, PhotoError
+from photomaker.errors import OutputError, PhotoError, SettingsError
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -300,3 +300,13 @@ def test_opening_photos_needs_no_torch():
 
     code = "import sys, photomaker.images; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_image_grid_has_no_gaps_and_wants_all_places_filled():
+    colours = [Image.new("RGB", (8 + k, 8), (40 * k, 0, 0)) for k in range(6)]
+    got = images.image_grid(colours, 2, 3, size_after_resize=10)
+    assert got.size == (30, 20)
+    assert [got.getpixel((x, y))[0] for y in (5, 15) for x in (5, 15, 25)] == [0, 40, 80, 120, 160, 200]
+    assert images.image_grid(colours[:2], 1, 2).size == (16, 8)
+    with pytest.raises(SettingsError, match="6 pictures for 2 rows of 2"):
+        images.image_grid(colours, 2, 2)

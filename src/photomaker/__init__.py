@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from photomaker.faces.insightface_faces import FaceAnalysis2, analyze_faces
+    from photomaker.images import image_grid
     from photomaker.methods.photomaker import PhotoMaker
     from photomaker.pipelines import (
         PhotoMakerStableDiffusionXLAdapterPipeline,
@@ -56,6 +57,7 @@ _PLACES = {
         "WeightsError",
     ),
     "photomaker.faces.insightface_faces": ("FaceAnalysis2", "analyze_faces"),
+    "photomaker.images": ("image_grid",),
     "photomaker.methods.photomaker": ("PhotoMaker",),
     "photomaker.pipelines": (
         "PhotoMakerStableDiffusionXLAdapterPipeline",

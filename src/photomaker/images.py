@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from photomaker.errors import OutputError, PhotoError
+from photomaker.errors import OutputError, PhotoError, SettingsError
 
 if TYPE_CHECKING:
     import torch
@@ -271,6 +271,28 @@ def grid(images: Sequence[Image.Image], columns: int, gap: int = 4, ground: str 
         row, column = divmod(place, columns)
         sheet.paste(image, (gap + column * (width + gap), gap + row * (height + gap)))
     return sheet
+
+
+def image_grid(
+    imgs: Sequence[Image.Image], rows: int, cols: int, size_after_resize: int | None = None
+) -> Image.Image:
+    """Pictures side by side without a gap, row by row, as the notebooks around diffusion models show them.
+
+    Args:
+        imgs: rows * cols pictures.
+        rows: Rows.
+        cols: Pictures in a row.
+        size_after_resize: Side in pixels that every picture is brought to; None keeps the size of the first.
+
+    Raises:
+        SettingsError: There are not rows * cols pictures.
+    """
+    if len(imgs) != rows * cols or not imgs:
+        raise SettingsError(
+            f"there are {len(imgs)} pictures for {rows} rows of {cols}; give as many as places"
+        )
+    size = imgs[0].size if size_after_resize is None else (size_after_resize, size_after_resize)
+    return grid([one if one.size == size else one.resize(size) for one in imgs], cols, gap=0)
 
 
 def strip(images: Sequence[Image.Image], labels: Sequence[str], side: int = 128) -> Image.Image:
