@@ -58,6 +58,7 @@ class DelayedMerging:
         self.calls_per_step = calls_per_step
         self.calls = 0
         self.merged_steps = 0
+        self._swapped: tuple[Tensor, int, Tensor] | None = None
 
     @property
     def merging(self) -> bool:
@@ -90,8 +91,14 @@ class DelayedMerging:
         if not merging:
             return None
         self.merged_steps += 1
-        tokens = self._swap(kwargs["encoder_hidden_states"], self.conditioning.embeds)
+        tokens = self._tokens(kwargs["encoder_hidden_states"])
         return args, self._with_pooled(kwargs) | {"encoder_hidden_states": tokens}
+
+    def _tokens(self, given: Tensor) -> Tensor:
+        """The merged tokens, as one and the same tensor while the given ones stay, so that work on them can be kept."""
+        if self._swapped is None or self._swapped[0] is not given or self._swapped[1] != given._version:
+            self._swapped = given, given._version, self._swap(given, self.conditioning.embeds)
+        return self._swapped[2]
 
     def _before_controlnet(
         self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -15,6 +15,7 @@ from photomaker.errors import PromptError, SettingsError
 from photomaker.pipelines.adapters import execution_of
 from photomaker.pipelines.identities import FaceEmbeds, IdentityMixin, Photos
 from photomaker.pipelines.merging import Conditioning, DelayedMerging
+from photomaker.pipelines.projections import kept_projections
 from photomaker.prompts import EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
 from photomaker.types import Identity
 
@@ -222,7 +223,7 @@ class PhotoMakerMixin(IdentityMixin):
             )
         repeated = conditioning.repeated(int(kwargs.get("num_images_per_prompt") or 1))
         merging = DelayedMerging(repeated, merge_step, self.scheduler.order)
-        with merging.attached(self.unet, getattr(self, "controlnet", None)):
+        with kept_projections(self.unet), merging.attached(self.unet, getattr(self, "controlnet", None)):
             result = super().__call__(*text, *args, **kwargs)  # type: ignore[misc]
         if merging.calls and not merging.merged_steps and bool(conditioning.active.any()):
             warnings.warn(

@@ -1,0 +1,64 @@
+"""Keys and values of the prompt, computed once for a phase: the text stays while the picture is denoised.
+
+Cross-attention multiplies the prompt embeddings by the same matrices in every step. While a pipeline draws, the results
+are kept as long as the very same embeddings come in; the pictures are the same bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+
+class _Kept:
+    """A projection that remembers its last input and result."""
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Tensor]) -> None:
+        self.module, self.forward = module, forward
+        self.given: Tensor | None = None
+        self.state: tuple[Any, ...] = ()
+        self.result: Tensor | None = None
+
+    def __call__(self, given: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_grad_enabled() or args or kwargs:
+            return self.forward(given, *args, **kwargs)
+        state = (given._version, *_lora_state(self.module))
+        if self.result is None or given is not self.given or state != self.state:
+            self.given, self.state, self.result = given, state, self.forward(given)
+        return self.result
+
+
+def _lora_state(module: nn.Module) -> tuple[Any, ...]:
+    """What changes a projection's result besides its input, if somebody switches LoRA while a picture is drawn."""
+    if not isinstance(module, BaseTunerLayer):
+        return ()
+    return (tuple(module.active_adapters), module.disable_adapters, tuple(module.scaling.values()))
+
+
+@contextmanager
+def kept_projections(unet: nn.Module) -> Iterator[None]:
+    """Keep the keys and values of a UNet's cross-attention as long as the context lasts."""
+    layers = [
+        layer
+        for name, attention in unet.named_modules()
+        if name.endswith(".attn2")
+        for layer in (getattr(attention, "to_k", None), getattr(attention, "to_v", None))
+        if isinstance(layer, nn.Module)
+    ]
+    # offloading has put functions of its own there; they are put back afterwards
+    before = [vars(layer).get("forward") for layer in layers]
+    for layer in layers:
+        layer.forward = _Kept(layer, layer.forward)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            if own is None:
+                del layer.forward
+            else:
+                layer.forward = own  # type: ignore[method-assign]
