@@ -309,6 +309,26 @@ def evaluate(
 
 
 @app.command()
+def bench(
+    size: Annotated[
+        list[int] | None, typer.Option(help="Side of the pictures; may be given twice. (default: 512, 1024)")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 4,
+    rounds: Annotated[int, typer.Option(help="How often each way is timed.")] = 2,
+    photos: Annotated[int, typer.Option(help="Photos of the identity.")] = 4,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks"),
+    tiny: Annotated[bool, typer.Option("--tiny", help="A rehearsal with a tiny model, in seconds.")] = False,
+) -> None:
+    """Time full-size SDXL with an identity beside plain diffusers, on random weights; takes about 10 GB of memory."""
+    from photomaker.apps.bench import run, settings_of
+    from photomaker.studio.device import choose
+
+    place = choose(device, "bf16")
+    run(settings_of(size or (512, 1024), steps, rounds, photos, place.device, tiny), out)
+
+
+@app.command()
 def people(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the contact sheet.")] = Path(
         "out/people"
