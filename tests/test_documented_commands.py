@@ -38,18 +38,24 @@ def photomaker_lines() -> list[str]:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory) -> Path:
     """A folder to type the commands in, with the examples and a tiny model in the place of SDXL."""
-    from tests.tiny import tiny_adapter, tiny_pipeline
+    from tests.tiny import in_hub_cache, tiny_adapter, tiny_pipeline
 
     desk = tmp_path_factory.mktemp("desk")
     (desk / "examples").symlink_to(ROOT / "examples")
-    tiny_pipeline(desk)
-    sections = weights.read_sections(tiny_adapter(desk))
-    torch.save(sections, desk / "photomaker-v1.bin")
+    base, adapter = tiny_pipeline(desk), desk / "photomaker-v1.bin"
+    torch.save(weights.read_sections(tiny_adapter(desk)), adapter)
+    in_hub_cache(desk / "hub", "SG161222/RealVisXL_V4.0", *base.iterdir())
+    in_hub_cache(desk / "hub", "TencentARC/PhotoMaker", adapter)
     return desk
 
 
 def type_in(desk: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_CACHE": str(desk / "hub"),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "120",
+    }
     return subprocess.run(
         words, cwd=desk, env=environment, capture_output=True, text=True, check=False, timeout=280
     )

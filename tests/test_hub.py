@@ -1,9 +1,11 @@
 """Hub ids for base and adapter, from a cache as the hub's own library keeps it; the network is never asked."""
 
 import shutil
+from functools import partial
 
 import pytest
 from huggingface_hub import constants
+from tests.tiny import in_hub_cache
 
 from photomaker import hub
 from photomaker.errors import WeightsError
@@ -16,18 +18,7 @@ def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
-    def add(repository, *files):
-        place = tmp_path / f"models--{repository.replace('/', '--')}"
-        snapshot = place / "snapshots" / ("0" * 40)
-        snapshot.mkdir(parents=True)
-        (place / "refs").mkdir()
-        (place / "refs" / "main").write_text("0" * 40, encoding="utf-8")
-        for file in files:
-            copy = shutil.copytree if file.is_dir() else shutil.copy
-            copy(file, snapshot / file.name)
-        return snapshot
-
-    return add
+    return partial(in_hub_cache, tmp_path)
 
 
 def test_hub_ids_are_found_in_the_cache(cache, tiny_base, tiny_adapter_file):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from pathlib import Path
 
 import torch
@@ -249,3 +250,16 @@ def tiny_adapter_v2(folder: Path) -> Path:
             metadata={"format": "pt", "config": json.dumps({"version": "v2", **VISION, **V2})},
         )
     return path
+
+
+def in_hub_cache(cache: Path, repository: str, *files: Path) -> Path:
+    """Put files and folders into a hub cache as if they had been fetched; returns the snapshot's folder."""
+    place, revision = cache / f"models--{repository.replace('/', '--')}", "0" * 40
+    snapshot = place / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(revision, encoding="utf-8")
+    for file in files:
+        copy = shutil.copytree if file.is_dir() else shutil.copy
+        copy(file, snapshot / file.name)
+    return snapshot
