@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError
+from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.types import Identity
 
 MAN, WOMAN = "a photo of a man img on the beach", "a sketch of an old woman img wearing a red hat"
@@ -24,6 +24,21 @@ def test_a_saved_identity_is_the_photos_bit_for_bit_without_the_image_encoder(pi
         assert torch.equal(draw(MAN, identity=identity), from_photos)
     finally:
         hook.remove()
+
+
+def test_a_saved_identity_needs_no_image_encoder(draw, photos, pipe, tiny_base, tiny_adapter_file, tmp_path):
+    identity = Identity.load(pipe.encode_identity(photos[:3]).save(tmp_path / "ada.safetensors"))
+    small = type(pipe).from_pretrained(tiny_base, add_watermarker=False)
+    small.set_progress_bar_config(disable=True)
+    small.load_photomaker_adapter(tiny_adapter_file, image_encoder=False)
+    assert [
+        name for name, _ in small.id_encoder.named_parameters() if not name.startswith("fuse_module.")
+    ] == []
+    assert torch.equal(draw(MAN, identity=identity, pipe=small), draw(MAN, input_id_images=photos[:3]))
+    with pytest.raises(WeightsError, match="without its image encoder"):
+        draw(MAN, input_id_images=photos[:1], pipe=small)
+    with pytest.raises(WeightsError, match="cannot be saved"):
+        small.save_pretrained(tmp_path / "saved")
 
 
 def test_a_batch_of_two_is_two_batches_of_one(draw, photos):

@@ -46,7 +46,7 @@ def run(order: Order, **engine_options: Any) -> None:
         raise SettingsError("give either --photos or --identity: photos of the person, or a saved identity")
     loaded = None if order.identity is None else Identity.load(order.identity)
     photos = read_photos(order.photos) if order.photos else []
-    engine = Engine.open(**engine_options)
+    engine = Engine.open(**engine_options, image_encoder=loaded is None)
     who: Identity | Sitting
     if loaded is not None:
         who = loaded

@@ -72,6 +72,17 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         """Width D of ID features and prompt embeddings."""
         return int(self.config.projection_dim + self.config.projection_dim_2)
 
+    @property
+    def sees(self) -> bool:
+        """Whether the image encoder is there, so that photos can be encoded."""
+        return self.vision_model is not None
+
+    def leave_image_encoder_out(self) -> None:
+        """Keep the fusion alone, which is all that saved identities need."""
+        for name, _ in list(self.named_children()):
+            if name != "fuse_module":
+                setattr(self, name, None)
+
     def encode_photos(self, pixel_values: Tensor) -> Tensor:
         """ID features of photos, before fusion.
 

@@ -89,6 +89,7 @@ class PhotoMaker(Method):
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         memory: str = "auto",
+        image_encoder: bool = True,
     ) -> PhotoMaker:
         """Load base model and adapter.
 
@@ -98,6 +99,7 @@ class PhotoMaker(Method):
             device: Where to compute; None is CUDA where there is one, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts stay, see `photomaker.pipelines.memory`.
+            image_encoder: False leaves the image encoder out: saved identities do not need it, photos do.
 
         Raises:
             SettingsError: `memory` is no known plan.
@@ -115,7 +117,7 @@ class PhotoMaker(Method):
             raise WeightsError(
                 f"the base model {base_path} cannot be loaded ({reason}); give a diffusers SDXL folder"
             ) from error
-        pipeline.load_photomaker_adapter(adapter_path)
+        pipeline.load_photomaker_adapter(adapter_path, image_encoder=image_encoder)
         pipeline.set_progress_bar_config(disable=True)
         place = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         plan = plan_memory(pipeline, place, memory)

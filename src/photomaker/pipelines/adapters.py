@@ -90,6 +90,7 @@ class AdapterMixin(_Stock):
         subfolder: str = "",
         trigger_word: str = TRIGGER,
         pm_version: str | None = None,
+        image_encoder: bool = True,
         **hub_options: object,
     ) -> None:
         """Load ID encoder and LoRA; an adapter loaded before is replaced, and stays if this fails.
@@ -100,6 +101,7 @@ class AdapterMixin(_Stock):
             subfolder: Folder inside it.
             trigger_word: The word behind the class word that marks the person.
             pm_version: Overrides the version, which is read from the weights' names otherwise.
+            image_encoder: False leaves the image encoder out, which saved identities do not need.
             hub_options: Passed to `huggingface_hub.hf_hub_download`, for example `revision`, `token`.
 
         Raises:
@@ -117,6 +119,8 @@ class AdapterMixin(_Stock):
         encoder = adapter.build_encoder()
         check_base(self, encoder.width, adapter.source)
         check_lora(self.unet, adapter.lora, adapter.source)
+        if not image_encoder:
+            encoder.leave_image_encoder_out()
         self._install(adapter, encoder, trigger_word)
 
     def unload_photomaker_adapter(self) -> None:
@@ -135,7 +139,14 @@ class AdapterMixin(_Stock):
             save_directory: The folder.
             args: The stock method's.
             kwargs: The stock method's.
+
+        Raises:
+            WeightsError: The image encoder was left out when the adapter was loaded.
         """
+        if self.id_encoder is not None and not self.id_encoder.sees:
+            raise WeightsError(
+                "the adapter was loaded without its image encoder and cannot be saved; load it again with it"
+            )
         others = sorted(self._adapters() - {ADAPTER_NAME})
         if others:
             warnings.warn(

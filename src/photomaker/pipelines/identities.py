@@ -14,7 +14,7 @@ from torch import Tensor
 from photomaker import registry
 from photomaker.encoders import preprocess
 from photomaker.encoders.preprocess import PhotoLike, as_picture
-from photomaker.errors import IdentityError, PhotoError, SettingsError
+from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.pipelines.adapters import AdapterMixin, execution_of
 from photomaker.types import Identity
 
@@ -56,9 +56,14 @@ class IdentityMixin(AdapterMixin):
         Raises:
             PhotoError: No photo, one of an unknown kind, or no face in any.
             SettingsError: Weights or face embeddings do not fit the photos or the adapter.
-            WeightsError: The face models cannot be loaded.
+            WeightsError: The face models cannot be loaded, or the adapter was loaded without its image encoder.
         """
         encoder = self._loaded_encoder()
+        if not encoder.sees:
+            raise WeightsError(
+                "the adapter was loaded without its image encoder, which photos need; load it again with it, or give a "
+                "saved identity"
+            )
         pictures = _one_person(photos)
         pixels = preprocess(pictures, encoder.config.image_size)
         given = (

@@ -78,6 +78,7 @@ class Engine:
         dtype: str = "auto",
         faces: str = "auto",
         memory: str = "auto",
+        image_encoder: bool = True,
     ) -> Engine:
         """Open an engine after checking that its weights are there and unaltered.
 
@@ -91,6 +92,7 @@ class Engine:
                 photos as they are and gives no likeness; `auto` is `bundled` with the bundled model, else `none`.
             memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest that fits; see
                 `photomaker.pipelines.memory`.
+            image_encoder: False leaves the image encoder out: saved identities do not need it, photos do.
 
         Raises:
             SettingsError: Device, precision, face backend or memory plan is unknown, or only one of base and adapter is
@@ -110,7 +112,9 @@ class Engine:
             "model_hash": weights.model_hash(base_path, adapter_path),
         }
         return cls(
-            lambda: _open_method(base_path, adapter_path, place, memory), _open_backends(wanted), about
+            lambda: _open_method(base_path, adapter_path, place, memory, image_encoder),
+            _open_backends(wanted),
+            about,
         )
 
     @cached_property
@@ -347,11 +351,16 @@ def _model_bytes(base: Path, adapter: Path) -> int:
     return sum(largest) + adapter.stat().st_size
 
 
-def _open_method(base: Path, adapter: Path, place: Place, memory: str) -> Method:
+def _open_method(base: Path, adapter: Path, place: Place, memory: str, image_encoder: bool) -> Method:
     from photomaker.methods.photomaker import PhotoMaker
 
     return PhotoMaker.open(
-        base=base, adapter=adapter, device=place.device, dtype=place.torch_dtype, memory=memory
+        base=base,
+        adapter=adapter,
+        device=place.device,
+        dtype=place.torch_dtype,
+        memory=memory,
+        image_encoder=image_encoder,
     )
 
 
