@@ -161,3 +161,17 @@ def test_an_adapter_trained_on_face_crops_sees_face_crops(method, photos, monkey
     assert not torch.equal(cropped, whole)
     with pytest.raises(PhotoError, match="photo bob has none"):
         method.fit([Reference(photos[0], name="bob")])
+
+
+def test_prompts_of_any_length_are_read_whole(method, references):
+    identity = method.fit(references[:3])
+    start = "a photo of a man img " + "with a red hat " * 25
+    late = "a red hat, " * 30 + "on a man"
+    sampling = Sampling(steps=2, merge=0.0)
+    drawn = method.generate(
+        identity, [Request(text, sampling) for text in (start + "on the beach", start + "in the snow", late)]
+    )
+    assert difference(drawn[0], drawn[1]) > 0
+    assert difference(drawn[0], drawn[2]) > 0
+    assert not method.pipeline.is_long([PROMPT], identity, ["worst quality"])
+    assert method.pipeline.is_long([PROMPT], identity, ["red " * 90])

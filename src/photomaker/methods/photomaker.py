@@ -176,9 +176,8 @@ class PhotoMaker(Method):
             PromptError: A prompt has no class word, several triggers, or the class word too far back.
         """
         settled = [replace(request, sampling=self._settled(request.sampling)) for request in requests]
-        self.pipeline.expand_prompts(
-            [request.prompt for request in settled]
-        )  # bad prompts before any model runs
+        # bad prompts are told before any model runs
+        self.pipeline.expand_prompts([request.prompt for request in settled], long_prompt=True)
         pictures: dict[int, Image] = {}
         for places in self._batches(settled):
             drawn = self._draw(identity, [settled[place] for place in places])
@@ -212,13 +211,17 @@ class PhotoMaker(Method):
         sampling = requests[0].sampling
         assert sampling.merge is not None
         negative = (
-            None if requests[0].negative_prompt is None else [request.negative_prompt for request in requests]
+            None
+            if requests[0].negative_prompt is None
+            else [request.negative_prompt or "" for request in requests]
         )
         alone = sampling.merge == 1
+        prompts = [request.prompt for request in requests]
         result = self.pipeline(
-            [request.prompt for request in requests],
+            prompts,
             identity=_absent(identity) if alone else identity,
             negative_prompt=negative,
+            long_prompt=self.pipeline.is_long(prompts, identity, negative),
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance,
             # this many steps are text-only, short of all of them; the pipeline wants the index of the last one

@@ -51,21 +51,48 @@ class PhotoMakerMixin(IdentityMixin):
         Raises:
             PromptError: See `photomaker.prompts`; or the photos do not fit into a prompt.
         """
-        encoder = self._loaded_encoder()
         # a row without an identity needs one class token, whose encoding is then not used
         wanted = [max(1, count) for count in copies or [1] * len(prompts)]
-        rows = expand_rows(
+        rows = self._expanded(prompts, wanted, prompts_2, long_prompt)
+        _check_slots(rows, wanted, self._loaded_encoder())
+        return rows
+
+    def _expanded(
+        self,
+        prompts: Sequence[str],
+        copies: Sequence[int],
+        prompts_2: Sequence[str] | None,
+        long_prompt: bool,
+    ) -> Rows:
+        return expand_rows(
             prompts,
-            wanted,
+            copies,
             (self.tokenizer, self.tokenizer_2),
             prompts_2,
             self.trigger_word,
-            cut_first=encoder.version != "v1",
+            cut_first=self._loaded_encoder().version != "v1",
             convert=self._convert,
             long=long_prompt,
         )
-        _check_slots(rows, wanted, encoder)
-        return rows
+
+    def is_long(
+        self, prompts: Sequence[str], identity: Identity, negatives: Sequence[str] | None = None
+    ) -> bool:
+        """Whether words of some prompt would be left out without `long_prompt`.
+
+        Args:
+            prompts: With or without trigger.
+            identity: Whose photos take a token or two each.
+            negatives: Negative prompts.
+        """
+        copies = max(1, self._copies(identity))
+        try:
+            rows = self._expanded(prompts, [copies] * len(prompts), None, False)
+        except PromptError:  # the class word would be left out
+            return True
+        both = [*rows, *(self._plain(negatives, None, False) if negatives else ())]
+        cut = any(row.slots < copies for own in rows for row in own)
+        return cut or any(row.lost.strip() for own in both for row in own)
 
     @property
     def _convert(self) -> Any:  # noqa: ANN401 - a method of the stock pipelines that read textual inversions
