@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     options = training_parser("Train the PhotoMaker adapter.", steps=15_000, batch=16)
     options.add_argument("--base", type=Path, required=True, help="diffusers folder of the base")
     options.add_argument("--tower", type=Path, help="export folder of the image tower")
-    options.add_argument("--init", type=Path, help="adapter file to go on from, instead of --tower")
+    options.add_argument(
+        "--init", type=Path, help="adapter file to go on from, instead of --tower; give another --seed"
+    )
     options.add_argument("--latents", type=Path, help="where latents are kept; default: out/latents")
     options.add_argument("--rank", type=int, default=AdapterSettings.rank)
     options.add_argument("--lr", type=float, default=AdapterSettings.lr, help="of the LoRA")

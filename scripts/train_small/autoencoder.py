@@ -25,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--lr", type=float, default=AutoencoderSettings.lr)
     options.add_argument("--noise", type=float, default=AutoencoderSettings.noise)
     options.add_argument("--scale", type=float, default=AutoencoderSettings.scale, help="scale equivariance")
-    options.add_argument("--init", type=Path, help="folder of an autoencoder to go on from")
+    options.add_argument(
+        "--init", type=Path, help="folder of an autoencoder to go on from; give another --seed"
+    )
     options.add_argument(
         "--decoder-only", action="store_true", help="leave the latents of --init as they are"
     )

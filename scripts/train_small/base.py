@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     options = training_parser("Train the bundled base.", steps=30_000, batch=24)
     options.add_argument("--autoencoder", type=Path, help="export folder of the autoencoder")
     options.add_argument("--tokenizers", type=Path, help="export folder of the tokenizers")
-    options.add_argument("--init", type=Path, help="diffusers folder to go on from, instead of these two")
+    options.add_argument(
+        "--init", type=Path, help="diffusers folder to go on from, instead of these two; give another --seed"
+    )
     options.add_argument("--latents", type=Path, help="where latents are kept; default: out/latents")
     options.add_argument("--blocks", default="96,128", help="UNet channels at 16 x 16, 8 x 8")
     options.add_argument("--layers", type=int, default=1, help="residual blocks a resolution")

@@ -109,6 +109,14 @@ Faces = Annotated[
     ),
 ]
 
+FaceModels = Annotated[
+    str | None,
+    typer.Option(
+        "--face-models",
+        help="For V2 adapters: folder of ONNX models, or InsightFace pack. (default: buffalo_l)",
+    ),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -156,6 +164,7 @@ def generate(
     dtype: Dtype = Precision.AUTO,
     faces: Faces = FaceBackend.AUTO,
     memory: MemoryPlan = Memory.AUTO,
+    face_models: FaceModels = None,
 ) -> None:
     """Make pictures of the person in some photos.
 
@@ -167,7 +176,7 @@ def generate(
     sampling = Sampling(steps=steps, guidance=guidance, merge=merge, seed=seed)
     order = Order(prompt, (*(photos or ()), *(more or ())), identity, n, out, negative, sampling, best_of)
     engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    run(order, **engine, memory=memory.value)
+    run(order, **engine, memory=memory.value, face_models=face_models)
 
 
 @identity_app.command("make")
@@ -180,12 +189,13 @@ def identity_make(
     device: Device = "auto",
     dtype: Dtype = Precision.AUTO,
     faces: Faces = FaceBackend.AUTO,
+    face_models: FaceModels = None,
 ) -> None:
     """Make an identity of photos and save it; it stands for the photos from then on."""
     from photomaker.apps.identities import make
 
     engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    make([*(photos or ()), *(more or ())], out, **engine)
+    make([*(photos or ()), *(more or ())], out, **engine, face_models=face_models)
 
 
 @identity_app.command("show")

@@ -90,6 +90,7 @@ class PhotoMaker(Method):
         dtype: torch.dtype = torch.float32,
         memory: str = "auto",
         image_encoder: bool = True,
+        face_models: str | os.PathLike[str] | None = None,
     ) -> PhotoMaker:
         """Load base model and adapter.
 
@@ -100,6 +101,8 @@ class PhotoMaker(Method):
             dtype: Precision of all models.
             memory: Where the parts stay, see `photomaker.pipelines.memory`.
             image_encoder: False leaves the image encoder out: saved identities do not need it, photos do.
+            face_models: What embeds faces for V2 adapters: a folder of ONNX models, or the name of an InsightFace pack;
+                None is InsightFace's own.
 
         Raises:
             SettingsError: `memory` is no known plan.
@@ -119,6 +122,8 @@ class PhotoMaker(Method):
             ) from error
         pipeline.load_photomaker_adapter(adapter_path, image_encoder=image_encoder)
         pipeline.set_progress_bar_config(disable=True)
+        if face_models is not None:
+            pipeline.face_models = face_models
         place = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         plan = plan_memory(pipeline, place, memory)
         apply_memory(pipeline, plan)

@@ -79,6 +79,7 @@ class Engine:
         faces: str = "auto",
         memory: str = "auto",
         image_encoder: bool = True,
+        face_models: str | os.PathLike[str] | None = None,
     ) -> Engine:
         """Open an engine after checking that its weights are there and unaltered.
 
@@ -93,6 +94,7 @@ class Engine:
             memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest that fits; see
                 `photomaker.pipelines.memory`.
             image_encoder: False leaves the image encoder out: saved identities do not need it, photos do.
+            face_models: What embeds faces for V2 adapters: a folder of ONNX models, or the name of an InsightFace pack.
 
         Raises:
             SettingsError: Device, precision, face backend or memory plan is unknown, or only one of base and adapter is
@@ -112,7 +114,12 @@ class Engine:
             "model_hash": weights.model_hash(base_path, adapter_path),
         }
         return cls(
-            lambda: _open_method(base_path, adapter_path, place, memory, image_encoder),
+            lambda: _open_method(
+                base_path,
+                adapter_path,
+                place,
+                {"memory": memory, "image_encoder": image_encoder, "face_models": face_models},
+            ),
             _open_backends(wanted),
             about,
         )
@@ -351,16 +358,11 @@ def _model_bytes(base: Path, adapter: Path) -> int:
     return sum(largest) + adapter.stat().st_size
 
 
-def _open_method(base: Path, adapter: Path, place: Place, memory: str, image_encoder: bool) -> Method:
+def _open_method(base: Path, adapter: Path, place: Place, options: Mapping[str, Any]) -> Method:
     from photomaker.methods.photomaker import PhotoMaker
 
     return PhotoMaker.open(
-        base=base,
-        adapter=adapter,
-        device=place.device,
-        dtype=place.torch_dtype,
-        memory=memory,
-        image_encoder=image_encoder,
+        base=base, adapter=adapter, device=place.device, dtype=place.torch_dtype, **options
     )
 
 
