@@ -94,10 +94,26 @@ def hub_file(
 
 
 def _fetched(what: str, instead: str, fetch: Callable[[], str]) -> str:
+    from diffusers.utils import logging
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # what could not be reached is told below, in one sentence
     try:
         return fetch()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise WeightsError(f"{what} cannot be fetched from the hub ({reason}); give {instead}") from error
+        raise WeightsError(
+            f"{what} cannot be fetched from the hub ({_reason(error)}); give {instead}"
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+
+
+def _reason(error: BaseException) -> str:
+    """Why a fetch failed, in a few words."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    if any("Connect" in type(one).__name__ or "Offline" in type(one).__name__ for one in chain):
+        return "it is not in the cache, and the hub cannot be reached"
+    return (str(error).splitlines() or [type(error).__name__])[0][:150]
