@@ -86,7 +86,7 @@ def test_the_commands_of_the_readme_work_in_their_order(desk):
 
 def test_the_commands_that_need_no_bundled_weights_work(desk):
     free = [line for line in photomaker_lines() if "--base" in line or "--help" in line or " people " in line]
-    assert len(free) == 3
+    assert len(free) == 4
     for line in free:
         result = type_in(desk, command(line, desk))
         assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
