@@ -118,7 +118,12 @@ class Engine:
                 base_path,
                 adapter_path,
                 place,
-                {"memory": memory, "image_encoder": image_encoder, "face_models": face_models},
+                {
+                    "memory": memory,
+                    "image_encoder": image_encoder,
+                    "face_models": face_models,
+                    "fuse_lora": True,  # nobody needs the base again in a sitting
+                },
             ),
             _open_backends(wanted),
             about,
