@@ -176,6 +176,20 @@ def test_an_ip_adapter_on_top(fresh, photos, tiny_adapter_file):
     assert (both - other).abs().max() > 0.05
 
 
+def test_the_lora_of_a_face_id_ip_adapter_stays_beside_ours(fresh, tiny_adapter_file):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    state = _ip_adapter(fresh.unet)
+    for number, name in enumerate(fresh.unet.attn_processors):
+        attention = fresh.unet.get_submodule(name.removesuffix(".processor"))
+        layers = {"q": attention.to_q, "k": attention.to_k, "v": attention.to_v, "out": attention.to_out[0]}
+        for part, layer in layers.items():
+            lora = f"{number}.to_{part}_lora"
+            state["ip_adapter"][f"{lora}.down.weight"] = torch.randn(2, layer.in_features)
+            state["ip_adapter"][f"{lora}.up.weight"] = torch.randn(layer.out_features, 2)
+    fresh.load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None)
+    assert set(fresh.get_active_adapters()) == {"photomaker", "faceid_0"}
+
+
 def _processor():
     from photomaker.encoders import image_processor
 
