@@ -100,6 +100,12 @@ def test_embeddings_that_do_not_fit_are_told(pipe, draw, photos, change, words):
         draw(**given)
 
 
+def test_a_negative_prompt_longer_than_the_embeddings_is_told(pipe, draw, photos):
+    encoded = pipe.encode_prompts(MAN, photos=1)
+    with pytest.raises(PromptError, match="longer than the 77 tokens"):
+        draw(None, input_id_images=photos[:1], negative_prompt="red " * 90, long_prompt=True, **encoded)
+
+
 def test_negative_prompts_must_be_as_many(draw, photos):
     with pytest.raises(PromptError, match="2 texts in negative_prompt for 1 prompts"):
         draw(MAN, input_id_images=photos[:1], negative_prompt=["a", "b"])

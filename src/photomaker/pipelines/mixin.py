@@ -165,6 +165,8 @@ class PhotoMakerMixin(IdentityMixin):
             token repeated for each photo, `class_tokens_mask` and `class_tokens_mask_2` bool [rows, length], and
             `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds` for the steps before merging.
 
+            Prompt weights are in them already; the call, given texts, weighs a class word after the person is put in.
+
         Raises:
             PromptError: See `expand_prompts`.
         """
@@ -321,6 +323,11 @@ class PhotoMakerMixin(IdentityMixin):
             negative = self._plain([""] * len(plain.embeds), None, False)
         if negative is not None:
             length = plain.embeds.shape[1]
+            if len(negative[0][0].ids) > length:
+                raise PromptError(
+                    f"the negative prompt is longer than the {length} tokens of prompt_embeds; shorten it, or encode "
+                    "the prompt to as many tokens"
+                )
             encoded = self._encoded(lengthened(negative, (self.tokenizer, self.tokenizer_2), length))
             made["negative_prompt_embeds"] = self._weighed(encoded.embeds, encoded.weights)
             made["negative_pooled_prompt_embeds"] = encoded.pooled
