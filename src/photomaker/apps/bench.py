@@ -80,6 +80,7 @@ class BenchSettings:
         photos: Photos of the identity.
         device: A torch device.
         sizes: Of the model.
+        compile: Time the UNet's blocks compiled too; needs a C++ compiler.
     """
 
     sides: tuple[int, ...] = (512, 1024)
@@ -88,6 +89,7 @@ class BenchSettings:
     photos: int = 4
     device: str = "cpu"
     sizes: Sizes = field(default_factory=Sizes)
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -311,6 +313,7 @@ class _Ways:
         parts = {name: part for name, part in pipeline.components.items() if name != "id_encoder"}
         self.stock = StableDiffusionXLPipeline(**parts, add_watermarker=False)
         self.stock.set_progress_bar_config(disable=True)
+        self.blocks: dict[nn.Module, Any] = {}
         self.all: dict[str, Callable[[], Tensor]] = {
             PLAIN: self.plain,
             FUSED: lambda: self._without_keeping(self.person),
@@ -318,6 +321,8 @@ class _Ways:
             "the same, channels last": self._channels_last,
             "the same as the third, guidance off for the second half": self._half_guided,
         }
+        if settings.compile:
+            self.all["the same as the second, blocks compiled"] = self._compiled
 
     def _arguments(self) -> dict[str, Any]:
         device = self.settings.device
@@ -353,6 +358,21 @@ class _Ways:
             return self.person()
         finally:
             unet.to(memory_format=torch.contiguous_format)
+
+    def _compiled(self) -> Tensor:
+        unet = self.pipeline.unet
+        if not self.blocks:
+            unet.compile_repeated_blocks()
+            self.blocks = {
+                block: block._compiled_call_impl for block in unet.modules() if block._compiled_call_impl
+            }
+        for block, compiled in self.blocks.items():
+            block._compiled_call_impl = compiled
+        try:
+            return self._without_keeping(self.person)
+        finally:
+            for block in self.blocks:
+                block._compiled_call_impl = None
 
     def _half_guided(self) -> Tensor:
         half = math.ceil(self.settings.steps / 2)
@@ -481,8 +501,8 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def settings_of(
-    sides: Sequence[int], steps: int, rounds: int, photos: int, device: str, tiny: bool
+    sides: Sequence[int], steps: int, rounds: int, photos: int, device: str, tiny: bool, compiled: bool = False
 ) -> BenchSettings:
     """The settings from the command line's options."""
     sizes = Sizes.tiny() if tiny else Sizes()
-    return BenchSettings(tuple(sides), steps, rounds, photos, device, sizes)
+    return BenchSettings(tuple(sides), steps, rounds, photos, device, sizes, compiled)

@@ -328,6 +328,9 @@ def bench(
     photos: Annotated[int, typer.Option(help="Photos of the identity.")] = 4,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks"),
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Time compiled blocks too; needs a C++ compiler.")
+    ] = False,
     tiny: Annotated[bool, typer.Option("--tiny", help="A rehearsal with a tiny model, in seconds.")] = False,
 ) -> None:
     """Time full-size SDXL with an identity beside plain diffusers, on random weights; takes about 10 GB of memory."""
@@ -335,7 +338,7 @@ def bench(
     from photomaker.studio.device import choose
 
     place = choose(device, "bf16")
-    run(settings_of(size or (512, 1024), steps, rounds, photos, place.device, tiny), out)
+    run(settings_of(size or (512, 1024), steps, rounds, photos, place.device, tiny, compiled), out)
 
 
 @app.command()
