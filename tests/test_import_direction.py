@@ -8,7 +8,7 @@ import pytest
 import photomaker
 
 ROOT = Path(photomaker.__file__).parent
-FLOOR = {"types", "errors", "registry", "images", "weights", "hub", "__init__"}
+FLOOR = {"types", "errors", "registry", "images", "weights", "hub", "config", "__init__"}
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
 ALLOWED = {
     "types": {"errors"},
@@ -17,6 +17,7 @@ ALLOWED = {
     "images": {"errors", "types"},
     "weights": {"errors", "types"},
     "hub": {"errors"},
+    "config": {"errors"},
     "synthetic": FLOOR,
     "faces": FLOOR,
     "prompts": FLOOR,

@@ -501,7 +501,13 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def settings_of(
-    sides: Sequence[int], steps: int, rounds: int, photos: int, device: str, tiny: bool, compiled: bool = False
+    sides: Sequence[int],
+    steps: int,
+    rounds: int,
+    photos: int,
+    device: str,
+    tiny: bool,
+    compiled: bool = False,
 ) -> BenchSettings:
     """The settings from the command line's options."""
     sizes = Sizes.tiny() if tiny else Sizes()

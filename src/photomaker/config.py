@@ -1,0 +1,135 @@
+"""Settings files: YAML in, a frozen dataclass out, and every mistake told in one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from photomaker.errors import SettingsError
+
+Settings = TypeVar("Settings")
+LARGEST = 1_000_000
+"""Bytes that a settings file may have."""
+
+
+def read(path: str | os.PathLike[str], kind: type[Settings], changes: Sequence[str] = ()) -> Settings:
+    """Read a settings file.
+
+    Args:
+        path: A YAML file; its keys are the fields of `kind`, and fields that are dataclasses are tables in turn.
+        kind: A frozen dataclass whose field types are plain values, tuples, mappings, or dataclasses of the same sort.
+        changes: "a.b=value" each, which go over the file's; the value is read as YAML.
+
+    Raises:
+        SettingsError: The file cannot be read, a key is unknown, or a value has the wrong type or range.
+    """
+    return make(_with_changes(_table(Path(path)), changes), kind, str(path))
+
+
+def make(values: Mapping[str, Any], kind: type[Settings], where: str = "the settings") -> Settings:
+    """Build settings from plain values; see `read`.
+
+    Raises:
+        SettingsError: As `read`.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    _check_names(values, kind, where)
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        if first["type"] == "missing":
+            raise SettingsError(f"{where} lacks {name}; add it") from error
+        raise SettingsError(
+            f"{name} in {where} is {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+        ) from error
+
+
+def plain(settings: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
+    """Settings as plain JSON values, with paths as text and tuples as lists."""
+    return {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any plain value
+    if dataclasses.is_dataclass(value):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+def _table(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        if path.stat().st_size > LARGEST:
+            raise SettingsError(f"{path} has more than {LARGEST} bytes; that is no settings file")
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SettingsError(f"cannot read the settings file {path}: {reason}; check the path") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{path} is no valid YAML{line}; mend it there") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path} holds a {type(found).__name__}; write `name: value` lines")
+    return found
+
+
+def _with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    import yaml
+
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or not name:
+            raise SettingsError(f"the change {change!r} is no name=value; write for instance train.steps=100")
+        *tables, last = name.split(".")
+        place = values
+        for table in tables:
+            inner = place.get(table)
+            if inner is None:
+                inner = place[table] = {}
+            if not isinstance(inner, dict):
+                raise SettingsError(
+                    f"{table} in the change {change!r} is a value, not a table; check the name"
+                )
+            place = inner
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(
+                f"the value of the change {change!r} is no valid YAML; put it in quotes"
+            ) from error
+    return values
+
+
+def _check_names(values: Mapping[str, Any], kind: type, where: str, prefix: str = "") -> None:
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    for name, value in values.items():
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
+            raise SettingsError(f"there is no setting {prefix}{name} in {where}; {hint}")
+        inner = _dataclass_of(hints[name])
+        if inner and isinstance(value, Mapping):
+            _check_names(value, inner, where, f"{prefix}{name}.")
+
+
+def _dataclass_of(hint: Any) -> type | None:  # noqa: ANN401 - any annotation
+    """The dataclass that a field holds, also where it may be None."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[arg-type, return-value]
