@@ -145,6 +145,7 @@ FINAL = pa.schema(
         ("height", pa.int32()),
         ("box", pa.list_(pa.float32())),
         ("landmarks", pa.list_(pa.float32())),
+        ("embedding", pa.list_(pa.float32())),
         ("caption", pa.string()),
         ("class_word", pa.string()),
         ("class_start", pa.int32()),
@@ -156,7 +157,8 @@ FINAL = pa.schema(
     ]
 )
 """Columns of the index. `box` is x0, y0, x1, y1 and `landmarks` five points x, y, both in pixels of the picture;
-`caption[class_start:class_end]` is the class word as it stands there."""
+`embedding` is the face's by the recogniser that verified it; `caption[class_start:class_end]` is the class word as it
+stands there."""
 
 _FILES = ("image_offset", "image_size", "mask_offset", "mask_size")
 
