@@ -76,6 +76,16 @@ def test_encoded_prompts_are_the_prompts(pipe, draw, photos):
     torch.testing.assert_close(got, wanted, **CLOSE)
 
 
+@pytest.mark.parametrize(
+    "prompt", ["a (man:1.6) img on the (beach:0.5)", "a photo of a man img on the (beach:2)"]
+)
+def test_weights_count_the_same_in_encoded_prompts(pipe, draw, photos, prompt):
+    wanted = draw(prompt, input_id_images=photos[:2], start_merge_step=1, negative_prompt="a cat")
+    encoded = pipe.encode_prompts(prompt, photos=2)
+    got = draw(None, input_id_images=photos[:2], start_merge_step=1, negative_prompt="a cat", **encoded)
+    torch.testing.assert_close(got, wanted, **CLOSE)
+
+
 def test_encoded_prompts_without_the_text_only_ones(pipe, draw, photos):
     encoded = pipe.encode_prompts(MAN, photos=1)
     less = {name: tensor for name, tensor in encoded.items() if not name.startswith("text_only")}

@@ -23,6 +23,7 @@ DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
 _EMBEDDINGS = (
     "class_tokens_mask",
     "class_tokens_mask_2",
+    "class_token_weights",
     "text_only_prompt_embeds",
     "text_only_pooled_prompt_embeds",
 )
@@ -163,9 +164,9 @@ class PhotoMakerMixin(IdentityMixin):
         Returns:
             Arguments of the call: `prompt_embeds` [rows, length, D] and `pooled_prompt_embeds` [rows, P] with the class
             token repeated for each photo, `class_tokens_mask` and `class_tokens_mask_2` bool [rows, length], and
-            `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds` for the steps before merging.
-
-            Prompt weights are in them already; the call, given texts, weighs a class word after the person is put in.
+            `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds` for the steps before merging. Prompt weights
+            are in them already but for the class word's, which counts once the person is in its place: where there are
+            weights, `class_token_weights` [rows, length, D] hold it, 1 elsewhere.
 
         Raises:
             PromptError: See `expand_prompts`.
@@ -178,8 +179,10 @@ class PhotoMakerMixin(IdentityMixin):
         plain = self.expand_prompts(prompts, None, prompts_2, long_prompt)
         rows, plain = self._alike(rows, plain)
         encoded, before = self._encoded(rows, clip_skip), self._encoded(plain, clip_skip)
+        own, later = _weights_apart(encoded, int(self._loaded_encoder().config.projection_dim))
         return {
-            "prompt_embeds": self._weighed(encoded.embeds, encoded.weights, clip_skip),
+            **({} if later is None else {"class_token_weights": later}),
+            "prompt_embeds": self._weighed(encoded.embeds, own, clip_skip),
             "pooled_prompt_embeds": encoded.pooled,
             "class_tokens_mask": encoded.class_tokens,
             "class_tokens_mask_2": encoded.class_tokens_2,
@@ -230,7 +233,8 @@ class PhotoMakerMixin(IdentityMixin):
                 left out with a warning, as in the official code.
             kwargs: The stock pipeline's further arguments. In place of `prompt` there may be `prompt_embeds`,
                 `pooled_prompt_embeds`, `class_tokens_mask` (bool [rows, length], true at the copies of the class token)
-                and, for the steps before merging, `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds`;
+                and, where it is weighted, `class_token_weights`, for the steps before merging,
+                `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds`;
                 `encode_prompts` makes all of these.
 
         Returns:
@@ -303,7 +307,8 @@ class PhotoMakerMixin(IdentityMixin):
         negatives = _negatives(kwargs, len(identities))
         negative = None if negatives is None else self._plain(*negatives, long_prompt)
         kwargs |= self._embedded(plain, negative, kwargs)
-        return self._merged(encoded, identities)
+        merged = self._merged(encoded, identities)
+        return replace(merged, embeds=self._weighed(merged.embeds, encoded.weights, kwargs.get("clip_skip")))
 
     def _copies(self, identity: Identity) -> int:
         return len(active_features(identity)[0]) * self.num_tokens
@@ -377,8 +382,28 @@ def _given(
             f"class_tokens_mask {tuple(mask.shape)}; encode_prompts makes them fit"
         )
     plain_pooled = more["text_only_pooled_prompt_embeds"]
-    merged = EncodedPrompts(embeds, pooled, masks[0].bool(), masks[1].bool())
-    return merged, replace(merged, embeds=plain, pooled=pooled if plain_pooled is None else plain_pooled)
+    weights = more["class_token_weights"]
+    if weights is not None and weights.shape != embeds.shape:
+        raise PromptError(
+            f"class_token_weights have shape {tuple(weights.shape)} and prompt_embeds {tuple(embeds.shape)}; "
+            "encode_prompts makes them fit"
+        )
+    merged = EncodedPrompts(embeds, pooled, masks[0].bool(), masks[1].bool(), weights)
+    return merged, replace(
+        merged, weights=None, embeds=plain, pooled=pooled if plain_pooled is None else plain_pooled
+    )
+
+
+def _weights_apart(encoded: EncodedPrompts, cut: int) -> tuple[Tensor | None, Tensor | None]:
+    """Prompt weights of everything but the class token, and of the class token alone; `cut` parts the encoders."""
+    weights = encoded.weights
+    if weights is None:
+        return None, None
+    first, second = encoded.class_tokens[..., None], encoded.class_tokens_2[..., None]
+    place = torch.arange(weights.shape[-1], device=weights.device) < cut
+    classes = torch.where(place, first, second)
+    ones = torch.ones_like(weights)
+    return torch.where(classes, ones, weights), torch.where(classes, weights, ones)
 
 
 def _check_masks(encoded: EncodedPrompts, copies: Sequence[int]) -> None:
