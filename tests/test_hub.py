@@ -60,3 +60,33 @@ def test_local_places_come_first(tiny_base, tiny_adapter_file):
 def test_what_is_nowhere_is_told(find, place, words):
     with pytest.raises(WeightsError, match=words):
         find(place)
+
+
+@pytest.fixture
+def half(tiny_base, tmp_path):
+    """The tiny base in its fp16 form alone."""
+    import torch
+
+    from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
+
+    pipeline = PhotoMakerStableDiffusionXLPipeline.from_pretrained(tiny_base, dtype=torch.float16)
+    pipeline.save_pretrained(tmp_path / "half", variant="fp16")
+    return tmp_path / "half"
+
+
+def test_the_only_variant_is_taken(half, tiny_adapter_file):
+    for variant in (None, "fp16"):
+        engine = Engine.open(base=half, adapter=tiny_adapter_file, device="cpu", variant=variant)
+        assert engine.method.pipeline.unet.conv_in.weight.shape[1] == 4
+
+
+def test_a_variant_is_fetched_by_its_name(cache, half):
+    snapshot = cache("someone/half", *half.iterdir())
+    assert hub.base_folder("someone/half", "fp16") == snapshot
+    assert hub.variant_of(snapshot) == "fp16"
+
+
+def test_a_variant_that_is_not_there_is_told(half, tiny_base, tiny_adapter_file):
+    for base, has in ((half, "fp16"), (tiny_base, "none")):
+        with pytest.raises(WeightsError, match=f"no bf16 variant .it has: {has}."):
+            Engine.open(base=base, adapter=tiny_adapter_file, device="cpu", variant="bf16")

@@ -21,11 +21,16 @@ ADAPTER_FILES = {
 
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _BASE = re.compile(rf"{_NAME}/{_NAME}")
+_FORM = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
 _ADAPTER = re.compile(rf"({_NAME}/{_NAME})/([\w./-]+\.(?:bin|safetensors))")
 
 
-def base_folder(place: str | os.PathLike[str]) -> Path:
+def base_folder(place: str | os.PathLike[str], variant: str | None = None) -> Path:
     """The folder of a base model in diffusers' layout; a hub id is fetched, its safetensors files alone.
+
+    Args:
+        place: A folder or hub id.
+        variant: Which form of the weights to fetch, such as `fp16`, half the size; None is the plain one.
 
     Raises:
         WeightsError: It is no such folder, or cannot be fetched.
@@ -44,9 +49,33 @@ def base_folder(place: str | os.PathLike[str]) -> Path:
         _fetched(
             path.as_posix(),
             "a diffusers folder",
-            lambda: StableDiffusionXLPipeline.download(path.as_posix(), use_safetensors=True),
+            lambda: StableDiffusionXLPipeline.download(
+                path.as_posix(), use_safetensors=True, variant=variant
+            ),
         )
     )
+
+
+def variant_of(base: Path, wanted: str | None = None) -> str | None:
+    """Which form of a base's weights to load: the one that is wanted, or the only one there is.
+
+    Args:
+        base: A diffusers folder.
+        wanted: Such as `fp16`; None is the plain form where it is there.
+
+    Raises:
+        WeightsError: The form that is wanted is not there.
+    """
+    names = [path.name for path in (base / "unet").glob("*.safetensors")]
+    forms = {match[1] for name in names if (match := _FORM.fullmatch(name))}
+    if wanted is None:
+        return None if None in forms or len(forms) != 1 else forms.pop()
+    if wanted not in forms:
+        others = ", ".join(sorted(str(form) for form in forms if form)) or "none"
+        raise WeightsError(
+            f"{base} has no {wanted} variant (it has: {others}); choose one of these or leave it out"
+        )
+    return wanted
 
 
 def adapter_file(place: str | os.PathLike[str]) -> Path:

@@ -2,7 +2,12 @@
 
 import pytest
 import torch
-from diffusers import LCMScheduler, TCDScheduler
+from diffusers import (
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    TCDScheduler,
+)
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -196,11 +201,15 @@ def _processor():
     return image_processor(32)
 
 
-@pytest.mark.parametrize("kind", [LCMScheduler, TCDScheduler])
+LIGHTNING = (EulerDiscreteScheduler, {"timestep_spacing": "trailing"})
+TURBO = (EulerAncestralDiscreteScheduler, {"timestep_spacing": "trailing"})
+
+
+@pytest.mark.parametrize("kind", [(LCMScheduler, {}), (TCDScheduler, {}), LIGHTNING, TURBO])
 @pytest.mark.parametrize("merge", [0.25, 0])
 def test_few_steps_without_guidance(fresh, photos, tiny_adapter_file, kind, merge):
     fresh.load_photomaker_adapter(tiny_adapter_file)
-    fresh.scheduler = kind.from_config(fresh.scheduler.config)
+    fresh.scheduler = kind[0].from_config(fresh.scheduler.config, **kind[1])
     settings = {"num_inference_steps": 4, "guidance_scale": 0.0, "start_merge_step": merge}
     got = picture(fresh, photos, **settings)
     assert bool(torch.isfinite(got).all())

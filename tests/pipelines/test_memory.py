@@ -1,5 +1,7 @@
 """Memory plans: what is chosen for which device and room, and that a plan changes no picture."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -52,3 +54,31 @@ def test_no_plan_changes_the_picture(pipe, draw, photos):
     for memory in ("lowest", "max-speed"):
         apply_memory(pipe, plan_memory(pipe, "cpu", memory))
         assert torch.equal(draw(input_id_images=photos[:1]), wanted)
+
+
+@pytest.mark.parametrize("plan", ["max-speed", "lowest"])
+def test_an_autoencoder_that_overflows_in_fp16_gives_no_black_picture(
+    tiny_base, tiny_adapter_file, photos, plan
+):
+    """As SDXL's own does: its activations go beyond what fp16 can hold, and its configuration says so."""
+    from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
+
+    pipeline = PhotoMakerStableDiffusionXLPipeline.from_pretrained(tiny_base, dtype=torch.float16)
+    pipeline.load_photomaker_adapter(tiny_adapter_file)
+    pipeline.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        pipeline.vae.decoder.conv_in.weight.mul_(3e4)  # the norms behind it take the size away again
+    apply_memory(pipeline, plan_memory(pipeline, "cpu", plan))
+
+    def picture():
+        return pipeline(
+            "a photo of a man img", input_id_images=photos[:1], num_inference_steps=2, output_type="np",
+            generator=torch.Generator().manual_seed(0),
+        ).images[0]  # fmt: skip
+
+    assert picture().std() > 0.05
+    pipeline.vae.register_to_config(force_upcast=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        broken = picture()
+    assert not broken.std() > 0.05, "the autoencoder does not overflow, so the test shows nothing"

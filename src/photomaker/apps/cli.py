@@ -117,6 +117,13 @@ FaceModels = Annotated[
     ),
 ]
 
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", help="Form of the base's weights to load, such as fp16. (default: the plain one)"
+    ),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -165,6 +172,7 @@ def generate(
     faces: Faces = FaceBackend.AUTO,
     memory: MemoryPlan = Memory.AUTO,
     face_models: FaceModels = None,
+    variant: Variant = None,
 ) -> None:
     """Make pictures of the person in some photos.
 
@@ -176,7 +184,7 @@ def generate(
     sampling = Sampling(steps=steps, guidance=guidance, merge=merge, seed=seed)
     order = Order(prompt, (*(photos or ()), *(more or ())), identity, n, out, negative, sampling, best_of)
     engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    run(order, **engine, memory=memory.value, face_models=face_models)
+    run(order, **engine, memory=memory.value, face_models=face_models, variant=variant)
 
 
 @identity_app.command("make")
@@ -190,12 +198,13 @@ def identity_make(
     dtype: Dtype = Precision.AUTO,
     faces: Faces = FaceBackend.AUTO,
     face_models: FaceModels = None,
+    variant: Variant = None,
 ) -> None:
     """Make an identity of photos and save it; it stands for the photos from then on."""
     from photomaker.apps.identities import make
 
     engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    make([*(photos or ()), *(more or ())], out, **engine, face_models=face_models)
+    make([*(photos or ()), *(more or ())], out, **engine, face_models=face_models, variant=variant)
 
 
 @identity_app.command("show")

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from photomaker.encoders import cut_out, face_square
 from photomaker.errors import PhotoError, SettingsError, WeightsError
-from photomaker.hub import adapter_file, base_folder
+from photomaker.hub import adapter_file, base_folder, variant_of
 from photomaker.methods.base import Method
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
 from photomaker.pipelines.memory import MemoryPlan, apply_memory, plan_memory
@@ -89,9 +89,11 @@ class PhotoMaker(Method):
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         memory: str = "auto",
+        *,
         image_encoder: bool = True,
         face_models: str | os.PathLike[str] | None = None,
         fuse_lora: bool = False,
+        variant: str | None = None,
     ) -> PhotoMaker:
         """Load base model and adapter.
 
@@ -106,17 +108,21 @@ class PhotoMaker(Method):
                 None is InsightFace's own.
             fuse_lora: Whether to put the LoRA into the base's weights: full-size SDXL then draws 6 % faster, and the
                 base is no longer what it was.
+            variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
             SettingsError: `memory` is no known plan.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
-        base_path = bundled("base") if base is None else base_folder(base)
+        base_path = bundled("base") if base is None else base_folder(base, variant)
         adapter_path = bundled("adapter/photomaker.safetensors") if adapter is None else adapter_file(adapter)
         try:
             with _quietly():
                 pipeline = PhotoMakerStableDiffusionXLPipeline.from_pretrained(
-                    base_path, dtype=dtype, add_watermarker=False
+                    base_path,
+                    dtype=dtype,
+                    add_watermarker=False,
+                    variant=variant_of(base_path, variant),
                 )
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0][:200]

@@ -16,7 +16,7 @@ from PIL import Image
 
 from photomaker import weights
 from photomaker.errors import IdentityError, SettingsError
-from photomaker.hub import adapter_file, base_folder
+from photomaker.hub import adapter_file, base_folder, variant_of
 from photomaker.images import Photo
 from photomaker.studio.device import Place, choose
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
@@ -78,8 +78,10 @@ class Engine:
         dtype: str = "auto",
         faces: str = "auto",
         memory: str = "auto",
+        *,
         image_encoder: bool = True,
         face_models: str | os.PathLike[str] | None = None,
+        variant: str | None = None,
     ) -> Engine:
         """Open an engine after checking that its weights are there and unaltered.
 
@@ -95,6 +97,7 @@ class Engine:
                 `photomaker.pipelines.memory`.
             image_encoder: False leaves the image encoder out: saved identities do not need it, photos do.
             face_models: What embeds faces for V2 adapters: a folder of ONNX models, or the name of an InsightFace pack.
+            variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
             SettingsError: Device, precision, face backend or memory plan is unknown, or only one of base and adapter is
@@ -103,7 +106,7 @@ class Engine:
         """
         if memory not in MEMORY_PLANS:
             raise SettingsError(f"memory is {memory!r}; choose {', '.join(MEMORY_PLANS)}")
-        base_path, adapter_path = _model_paths(base, adapter)
+        base_path, adapter_path = _model_paths(base, adapter, variant)
         place = choose(device, dtype, memory, _model_bytes(base_path, adapter_path))
         if faces not in FACES:
             raise SettingsError(f"faces is {faces!r}; choose {', '.join(FACES)}")
@@ -122,6 +125,7 @@ class Engine:
                     "memory": memory,
                     "image_encoder": image_encoder,
                     "face_models": face_models,
+                    "variant": variant,
                     "fuse_lora": True,  # nobody needs the base again in a sitting
                 },
             ),
@@ -344,7 +348,7 @@ def _as_photo(image: Image.Image, place: int) -> Photo:
 
 
 def _model_paths(
-    base: str | os.PathLike[str] | None, adapter: str | os.PathLike[str] | None
+    base: str | os.PathLike[str] | None, adapter: str | os.PathLike[str] | None, variant: str | None
 ) -> tuple[Path, Path]:
     if (base is None) != (adapter is None):
         missing = "an adapter" if adapter is None else "a base"
@@ -353,7 +357,9 @@ def _model_paths(
         )
     if base is None or adapter is None:
         return weights.bundled("base"), weights.bundled(ADAPTER)
-    return base_folder(base), adapter_file(adapter)
+    folder = base_folder(base, variant)
+    variant_of(folder, variant)  # told here, before anything is loaded
+    return folder, adapter_file(adapter)
 
 
 def _model_bytes(base: Path, adapter: Path) -> int:
