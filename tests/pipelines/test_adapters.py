@@ -87,6 +87,46 @@ def test_a_base_without_the_first_text_encoder_is_named(fresh, tiny_adapter_file
         fresh.load_photomaker_adapter(tiny_adapter_file)
 
 
+def _stable_diffusion_1(stock, folder):
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    unet = UNet2DConditionModel(
+        sample_size=8, layers_per_block=1, block_out_channels=(16, 32), cross_attention_dim=32, norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    StableDiffusionPipeline(
+        vae=stock.vae, text_encoder=CLIPTextModel(stock.text_encoder.config), tokenizer=stock.tokenizer, unet=unet,
+        scheduler=stock.scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def _refiner(stock, folder):
+    from diffusers import StableDiffusionXLImg2ImgPipeline
+
+    StableDiffusionXLImg2ImgPipeline(
+        vae=stock.vae, text_encoder=None, tokenizer=None, text_encoder_2=stock.text_encoder_2,
+        tokenizer_2=stock.tokenizer_2, unet=stock.unet, scheduler=stock.scheduler, add_watermarker=False,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (_stable_diffusion_1, "width 32 without tokenizer_2, text_encoder_2, and .* for width 80"),
+        (_refiner, "width 80 without tokenizer, text_encoder, and"),
+    ],
+)
+def test_a_folder_of_another_kind_of_model_is_told(tiny_base, tiny_adapter_file, tmp_path, make, words):
+    from diffusers import StableDiffusionXLPipeline
+
+    from photomaker.methods.photomaker import PhotoMaker
+
+    make(StableDiffusionXLPipeline.from_pretrained(tiny_base, add_watermarker=False), tmp_path / "other")
+    with pytest.raises(WeightsError, match=words):
+        PhotoMaker.open(tmp_path / "other", tiny_adapter_file)
+
+
 @pytest.mark.parametrize("change", ["layer", "width"])
 def test_a_lora_for_another_unet_is_named(fresh, tiny_adapter_file, tmp_path, change):
     tensors = load_file(tiny_adapter_file)

@@ -34,7 +34,8 @@ def check_base(pipeline: Any, width: int, source: str) -> None:  # noqa: ANN401 
     kind = _KNOWN.get(base_width, "a")
     if missing:
         raise WeightsError(
-            f"the base is {kind} model without {', '.join(missing)}; PhotoMaker needs an SDXL base model"
+            f"the base is {kind} model of width {base_width} without {', '.join(missing)}, and the adapter {source} is "
+            f"for width {width}; PhotoMaker needs an SDXL base model"
         )
     if base_width != width:
         raise WeightsError(
