@@ -8,12 +8,13 @@ import pytest
 import photomaker
 
 ROOT = Path(photomaker.__file__).parent
-FLOOR = {"types", "errors", "registry", "images", "weights", "hub", "config", "__init__"}
+FLOOR = {"types", "errors", "registry", "images", "weights", "hub", "config", "classes", "__init__"}
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
 ALLOWED = {
     "types": {"errors"},
     "errors": set(),
     "registry": {"errors", "types"},
+    "classes": set(),
     "images": {"errors", "types"},
     "weights": {"errors", "types"},
     "hub": {"errors"},

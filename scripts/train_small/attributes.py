@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from photomaker.evaluation.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
+from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces.crops import tensor_crops
 from photomaker.faces.networks import save_network
 from photomaker.training.augment import blurred, moved_squares, noised, relit

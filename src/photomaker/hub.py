@@ -97,6 +97,32 @@ def adapter_file(place: str | os.PathLike[str]) -> Path:
     return hub_file(named[1], named[2])
 
 
+def model_folder(place: str | os.PathLike[str]) -> Path:
+    """The folder of one model in transformers' layout; a hub id is fetched, of its weights the safetensors alone.
+
+    Raises:
+        WeightsError: It is no such folder, or cannot be fetched.
+    """
+    path = Path(place)
+    if (path / "config.json").is_file() or (path / "modules.json").is_file():
+        return path
+    if path.exists() or not _BASE.fullmatch(path.as_posix()):
+        raise WeightsError(
+            f"{place} is no model folder (it has no config.json); check the path, or give a hub id such as "
+            "openai/clip-vit-base-patch32"
+        )
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    return Path(
+        _fetched(
+            path.as_posix(),
+            "a local folder",
+            lambda: snapshot_download(path.as_posix(), allow_patterns=patterns),
+        )
+    )
+
+
 def hub_file(
     repository: str, name: str, subfolder: str | None = None, options: Mapping[str, Any] | None = None
 ) -> Path:

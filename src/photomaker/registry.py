@@ -11,8 +11,36 @@ from photomaker.errors import SettingsError
 # kind -> name -> (place as "module:object", extra of the package that it needs)
 _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
     "method": {"photomaker": ("photomaker.methods.photomaker:PhotoMaker", None)},
-    "detector": {"bundled": ("photomaker.faces:BundledFaces", None)},
-    "recogniser": {"bundled": ("photomaker.faces:BundledRecogniser", None)},
+    "detector": {
+        "bundled": ("photomaker.faces:BundledFaces", None),
+        "insightface": ("photomaker.faces.insightface_faces:InsightFaceDetector", "faces"),
+    },
+    "recogniser": {
+        "bundled": ("photomaker.faces:BundledRecogniser", None),
+        "insightface": ("photomaker.faces.insightface_faces:InsightFaceRecogniser", "faces"),
+    },
+    "segmenter": {
+        "bundled": ("photomaker.faces:BundledFaces", None),
+        "mask2former": ("photomaker.faces.panoptic:Mask2FormerSegmenter", None),
+        "eomt": ("photomaker.faces.panoptic:EomtSegmenter", None),
+    },
+    "captioner": {
+        "bundled": ("photomaker.faces.bundled_words:BundledCaptioner", None),
+        "blip2": ("photomaker.faces.captioners:Blip2Captioner", None),
+        "florence2": ("photomaker.faces.captioners:Florence2Captioner", None),
+    },
+    "phrase parser": {
+        "rules": ("photomaker.faces.words:RuleParser", None),
+        "spacy": ("photomaker.faces.spacy_parser:SpacyParser", "words"),
+    },
+    "text-image scorer": {
+        "bundled": ("photomaker.faces.bundled_words:BundledScorer", None),
+        "clip": ("photomaker.faces.clip:ClipScorer", None),
+    },
+    "text similarity": {
+        "rules": ("photomaker.faces.words:RuleSimilarity", None),
+        "sentence-transformers": ("photomaker.faces.sentences:SentenceSimilarity", "words"),
+    },
     "face embedder": {"insightface": ("photomaker.faces.insightface_faces:InsightFaceEmbedder", "faces")},
 }
 
@@ -21,7 +49,8 @@ def register(kind: str, name: str, place: str, extra: str | None = None) -> None
     """Make a plug-in known under a name.
 
     Args:
-        kind: "method", "detector", "recogniser", "face embedder", or a new kind.
+        kind: "method", "detector", "recogniser", "segmenter", "captioner", "phrase parser", "text-image scorer",
+            "text similarity", "face embedder", or a new kind.
         name: What users call it.
         place: "module:object".
         extra: The optional extra of the package that it needs, for the message where an import fails.

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from photomaker.evaluation.attributes import AttributeClassifier
 from photomaker.evaluation.benchmark import BenchmarkSettings, run
+from photomaker.faces.attributes import AttributeClassifier
 from photomaker.faces.bundled import BundledFaces, BundledRecogniser
 from photomaker.synthetic import TEST, person, render, view
 from photomaker.synthetic.dataset import ATTRIBUTES

@@ -11,7 +11,6 @@ from PIL import Image
 from tests.tiny import tiny_adapter, tiny_pipeline
 
 from photomaker.errors import PhotoError, SettingsError, WeightsError
-from photomaker.evaluation.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.evaluation.benchmark import BenchmarkSettings, Tools, run
 from photomaker.evaluation.judge import BundledJudge
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
@@ -19,6 +18,7 @@ from photomaker.evaluation.references import FaceReferences
 from photomaker.evaluation.workshop import Worker, model_hashes, open_method
 from photomaker.evaluation.world import SyntheticWorld
 from photomaker.faces import BundledFaces, BundledRecogniser
+from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces.networks import MixerConfig, MixerRecogniser
 from photomaker.types import Face
 

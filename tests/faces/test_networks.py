@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from photomaker.errors import WeightsError
-from photomaker.evaluation.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces import BundledFaces, BundledRecogniser
+from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces.bundled import decode
 from photomaker.faces.networks import (
     AnalyserConfig,

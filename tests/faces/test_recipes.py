@@ -7,8 +7,8 @@ from scripts.train_small import analyser, attributes, recogniser
 from tests.faces.fake_world import fake_world
 
 from photomaker.errors import SettingsError
-from photomaker.evaluation.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces import BundledFaces, BundledRecogniser
+from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces.bundled import decode
 from photomaker.faces.networks import AnalyserConfig, Analysis, ConvConfig, ConvRecogniser, FaceAnalyser
 from photomaker.training.loop import TrainSettings, train

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from photomaker.evaluation.attributes import AttributeClassifier
     from photomaker.faces import Detector, Recogniser
+    from photomaker.faces.attributes import AttributeClassifier
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class BundledJudge:
         Raises:
             WeightsError: A bundled file is missing or altered.
         """
-        from photomaker.evaluation.attributes import AttributeClassifier
         from photomaker.faces import BundledFaces, BundledRecogniser
+        from photomaker.faces.attributes import AttributeClassifier
         from photomaker.weights import bundled
 
         files = (

@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from photomaker.classes import ClassWord
     from photomaker.types import Face
 
 Box = tuple[float, float, float, float]
@@ -64,8 +65,57 @@ class Segmenter(ABC):
             face: A face of it, in pixels of `image`.
 
         Returns:
-            [height, width] uint8, 255 on the person and 0 elsewhere.
+            [height, width] uint8, 255 on the person and 0 elsewhere; nowhere 255 where no person is found.
         """
+
+
+class Captioner(ABC):
+    """Says in a sentence what a picture shows."""
+
+    @abstractmethod
+    def caption_batch(self, images: Sequence[Image], seeds: Sequence[int] | None = None) -> list[str]:
+        """Write a caption for each picture.
+
+        Args:
+            images: n pictures.
+            seeds: One for each picture, 0 or more: the caption is drawn at random, always the same one for a seed.
+                None takes the most likely caption.
+
+        Returns:
+            n captions without white space at their ends; they may be empty.
+        """
+
+
+class PhraseParser(ABC):
+    """Tells which words of a sentence speak of which person."""
+
+    @abstractmethod
+    def phrases(self, text: str, words: Sequence[ClassWord]) -> list[str]:
+        """Find the phrase around each class word.
+
+        Args:
+            text: A caption.
+            words: Class words of it, in order.
+
+        Returns:
+            A part of the text for each word, which holds that word and none of the others.
+        """
+
+
+class TextImageScorer(ABC):
+    """Judges how well texts fit a picture."""
+
+    @abstractmethod
+    def score(self, image: Image, texts: Sequence[str]) -> list[float]:
+        """Score each text, 0..1, more is better."""
+
+
+class TextSimilarity(ABC):
+    """Judges how alike two class words are."""
+
+    @abstractmethod
+    def similarity(self, words: Sequence[str], word: str) -> list[float]:
+        """Compare each of `words` with `word`, 0..1, 1 where they are equal."""
 
 
 def largest(faces: Sequence[Face]) -> Face | None:

@@ -1,4 +1,4 @@
-"""Face embeddings by InsightFace, for PhotoMaker V2; needs the extra `faces`.
+"""Faces found, told apart and embedded for PhotoMaker V2 by InsightFace; needs the extra `faces`.
 
 The model packs that InsightFace downloads (buffalo_l, antelopev2) are for non-commercial research only. A folder with
 other ONNX models of the same kind may be named instead; V2 adapters were trained on buffalo_l's recogniser.
@@ -16,9 +16,12 @@ from insightface.app import FaceAnalysis
 from PIL.Image import Image
 
 from photomaker.errors import WeightsError
+from photomaker.faces.base import Detector, Recogniser
+from photomaker.types import Face
 
 PACK = "buffalo_l"
 PACK_LICENCE = "non-commercial research only"
+_BATCH = 64
 SIZES = (*range(640, 256, -64), 256)
 """Sides at which the detector looks, tried in this order: a face that fills the photo needs a small one."""
 
@@ -79,6 +82,32 @@ def analyze_faces(
     return []
 
 
+def _open(place: str | os.PathLike[str], recogniser: bool) -> FaceAnalysis2:
+    """A prepared analyser of a pack or folder with a detector, and a recogniser where that is asked for."""
+    import onnxruntime
+
+    if len(Path(place).parts) > 1 and not Path(place).is_dir():
+        raise WeightsError(f"there is no folder of face models {place}; check the path")
+    providers = onnxruntime.get_available_providers()
+    wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in providers]
+    try:
+        analysis = FaceAnalysis2(
+            name=str(place),
+            allowed_modules=["detection", "recognition"] if recogniser else ["detection"],
+            providers=wanted,
+        )
+        analysis.prepare(ctx_id=0 if "CUDAExecutionProvider" in wanted else -1)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"the face models {place} cannot be loaded ({reason}); put their .onnx files into "
+            f"~/.insightface/models/{PACK}, name another folder, or give id_embeds"
+        ) from error
+    if recogniser and "recognition" not in analysis.models:
+        raise WeightsError(f"the face models {place} hold no recogniser; name a folder that has one")
+    return analysis
+
+
 class InsightFaceEmbedder:
     """Embeds the largest face of a photo.
 
@@ -101,26 +130,7 @@ class InsightFaceEmbedder:
         Raises:
             WeightsError: The pack is neither here nor to be had, or lacks a detector or recogniser.
         """
-        import onnxruntime
-
-        if len(Path(place).parts) > 1 and not Path(place).is_dir():
-            raise WeightsError(f"there is no folder of face models {place}; check the path")
-        providers = onnxruntime.get_available_providers()
-        wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in providers]
-        try:
-            analysis = FaceAnalysis2(
-                name=str(place), allowed_modules=["detection", "recognition"], providers=wanted
-            )
-            analysis.prepare(ctx_id=0 if "CUDAExecutionProvider" in wanted else -1)
-        except Exception as error:
-            reason = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
-            raise WeightsError(
-                f"the face models {place} cannot be loaded ({reason}); put their .onnx files into "
-                f"~/.insightface/models/{PACK}, name another folder, or give id_embeds"
-            ) from error
-        if "recognition" not in analysis.models:
-            raise WeightsError(f"the face models {place} hold no recogniser; name a folder that has one")
-        return cls(analysis, str(place))
+        return cls(_open(place, recogniser=True), str(place))
 
     @property
     def notes(self) -> dict[str, str]:
@@ -140,10 +150,75 @@ class InsightFaceEmbedder:
         return [self._one(photo) for photo in photos]
 
     def _one(self, photo: Image) -> np.ndarray | None:
-        faces = analyze_faces(
-            self.analysis, np.ascontiguousarray(np.asarray(photo.convert("RGB"))[..., ::-1])
-        )
+        faces = analyze_faces(self.analysis, _pixels(photo))
         if not faces:
             return None
         largest = max(faces, key=lambda face: (face.bbox[2] - face.bbox[0]) * (face.bbox[3] - face.bbox[1]))
         return np.asarray(largest.embedding, np.float32)
+
+
+class InsightFaceDetector(Detector):
+    """Finds faces by the detector of a pack (SCRFD or RetinaFace, arXiv 2105.04714 and 1905.00641)."""
+
+    def __init__(self, analysis: FaceAnalysis2) -> None:
+        """Take a prepared analyser as it is."""
+        self._analysis = analysis
+
+    @classmethod
+    def open(cls, place: str | os.PathLike[str] = PACK) -> InsightFaceDetector:
+        """Open a model pack by its name, or a folder of ONNX models.
+
+        Raises:
+            WeightsError: It is neither here nor to be had.
+        """
+        return cls(_open(place, recogniser=False))
+
+    def detect(self, image: Image) -> list[Face]:
+        """See `Detector.detect`; looks at smaller and smaller sizes until there is a face."""
+        pixels, detector = _pixels(image), self._analysis.det_model
+        for side in SIZES:
+            boxes, points = detector.detect(pixels, input_size=(side, side))
+            if len(boxes):
+                break
+        limits = np.array([image.width, image.height] * 2)
+        faces = [
+            Face(tuple(np.clip(box[:4], 0, limits).tolist()), float(box[4]), np.asarray(five, np.float32))
+            for box, five in zip(boxes, points, strict=True)
+        ]
+        return sorted((face for face in faces if face.area > 0), key=lambda face: -face.score)
+
+
+class InsightFaceRecogniser(Recogniser):
+    """Tells people apart by the recogniser of a pack (ArcFace, arXiv 1801.07698)."""
+
+    def __init__(self, analysis: FaceAnalysis2) -> None:
+        """Take a prepared analyser that has a recogniser."""
+        self._recogniser = analysis.models["recognition"]
+
+    @classmethod
+    def open(cls, place: str | os.PathLike[str] = PACK) -> InsightFaceRecogniser:
+        """Open a model pack by its name, or a folder of ONNX models.
+
+        Raises:
+            WeightsError: It is neither here nor to be had, or holds no recogniser.
+        """
+        return cls(_open(place, recogniser=True))
+
+    def embed_batch(self, images: Sequence[Image], faces: Sequence[Face]) -> np.ndarray:
+        """See `Recogniser.embed_batch`; faces are turned upright by their landmarks first."""
+        from insightface.utils.face_align import norm_crop
+
+        side = self._recogniser.input_size[0]
+        crops = [
+            norm_crop(_pixels(image), face.landmarks, side) for image, face in zip(images, faces, strict=True)
+        ]
+        parts = [
+            self._recogniser.get_feat(crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)
+        ]
+        found = np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, 1), np.float32)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def _pixels(image: Image) -> np.ndarray:
+    """uint8 [height, width, 3], blue first."""
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])

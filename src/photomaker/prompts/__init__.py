@@ -1,5 +1,6 @@
 """Prompts: the trigger word, the class word, and their encoding by the SDXL text encoders."""
 
+from photomaker.classes import CLASS_WORDS
 from photomaker.prompts.encoding import (
     EncodedPrompts,
     Rows,
@@ -10,7 +11,7 @@ from photomaker.prompts.encoding import (
     weighed,
 )
 from photomaker.prompts.expand import ExpandedPrompt, expand, expand_plain
-from photomaker.prompts.trigger import CLASS_WORDS, TRIGGER, ParsedPrompt, insert_trigger, parse
+from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, insert_trigger, parse
 from photomaker.prompts.weights import read_weights
 
 __all__ = [

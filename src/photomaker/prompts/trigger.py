@@ -9,15 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from photomaker.classes import CLASS_WORDS
 from photomaker.errors import PromptError
 from photomaker.prompts.weights import WeightedText, read_weights
 
 TRIGGER = "img"
-CLASS_WORDS = (
-    "man", "woman", "boy", "girl", "person", "guy", "lady", "gentleman", "child", "kid", "baby", "toddler",
-    "teenager", "adult", "male", "female", "human", "father", "mother", "grandfather", "grandmother", "grandpa",
-    "grandma", "king", "queen", "prince", "princess", "actor", "actress",
-)  # fmt: skip
 _EXAMPLES = "man, woman, boy, girl, old man, old woman"
 
 

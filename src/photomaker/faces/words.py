@@ -1,0 +1,71 @@
+"""Phrases around class words, and how alike class words are, by rules: no model and no download."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from photomaker.classes import ClassWord, kinship
+from photomaker.faces.base import PhraseParser, TextSimilarity
+
+_DETERMINERS = frozenset((
+    "a", "an", "the", "this", "that", "these", "those", "some", "his", "her", "their", "my", "our", "your", "one",
+    "two", "three", "four", "five", "several", "many",
+))  # fmt: skip
+_BREAKS = frozenset((
+    "and", "or", "but", "with", "in", "on", "at", "of", "by", "near", "beside", "behind", "for", "from", "to", "as",
+    "while", "is", "are", "was", "were", "wearing",
+))  # fmt: skip
+_REACH = 4
+"""Adjectives that may stand between a determiner and its noun."""
+_TAIL = re.compile(r"[\s,;.:]+$|\s+(?:and|or|with|of|by|near|beside|behind|to|next|from|while|one)$")
+
+
+class RuleParser(PhraseParser):
+    """A window: from the determiner before a class word to where the next class word's phrase begins."""
+
+    @classmethod
+    def open(cls) -> RuleParser:
+        """Needs nothing."""
+        return cls()
+
+    def phrases(self, text: str, words: Sequence[ClassWord]) -> list[str]:
+        """See `PhraseParser.phrases`."""
+        starts = [
+            _beginning(text, word.start, before)
+            for word, before in zip(words, (0, *(word.end for word in words[:-1])), strict=True)
+        ]
+        ends = [*starts[1:], len(text)] if words else []
+        return [_trimmed(text[start:end]) for start, end in zip(starts, ends, strict=True)]
+
+
+def _beginning(text: str, start: int, limit: int) -> int:
+    """Where the noun phrase that ends at `start` begins, not before `limit`."""
+    found = start
+    for match in reversed(list(re.finditer(r"[^\s]+", text[limit:start]))[-_REACH - 1 :]):
+        word = match[0].lower()
+        if not word[-1].isalpha() or word in _BREAKS:
+            break
+        found = limit + match.start()
+        if word in _DETERMINERS:
+            break
+    return found
+
+
+def _trimmed(text: str) -> str:
+    while (shorter := _TAIL.sub("", text)) != text:
+        text = shorter
+    return text
+
+
+class RuleSimilarity(TextSimilarity):
+    """By gender, age and part that the words tell; see `photomaker.classes.kinship`."""
+
+    @classmethod
+    def open(cls) -> RuleSimilarity:
+        """Needs nothing."""
+        return cls()
+
+    def similarity(self, words: Sequence[str], word: str) -> list[float]:
+        """See `TextSimilarity.similarity`."""
+        return [kinship(one, word) for one in words]
