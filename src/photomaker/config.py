@@ -53,18 +53,14 @@ def make(values: Mapping[str, Any], kind: type[Settings], where: str = "the sett
         ) from error
 
 
-def plain(settings: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
-    """Settings as plain JSON values, with paths as text and tuples as lists."""
-    return {field.name: _plain(getattr(settings, field.name)) for field in dataclasses.fields(settings)}
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any plain value
+def plain(value: Any) -> Any:  # noqa: ANN401 - any settings, any value of them
+    """Settings, or a value of them, as plain JSON values, with paths as text and tuples as lists."""
     if dataclasses.is_dataclass(value):
-        return plain(value)
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return str(value) if isinstance(value, os.PathLike) else value
 
 

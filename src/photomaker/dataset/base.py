@@ -13,7 +13,6 @@ loaded there, once for each worker.
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 from PIL import Image
+
+from photomaker.images import read_photo
 
 Row = Mapping[str, Any]
 """Columns of a photo: name -> plain value (text, number, bool, list of them, or None)."""
@@ -43,7 +44,7 @@ class Photo:
 
     def image(self) -> Image.Image:
         """The picture, upright, RGB."""
-        return Image.open(io.BytesIO(self.files["image"])).convert("RGB")
+        return read_photo(self.files["image"], str(self.row["key"])).image
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Dropped:
     image: bytes | None = None
 
 
+PACE = {"pace": True}
+"""Metadata of a settings field that changes how fast a step works and never what comes out of it."""
+
+
 class Step(ABC):
     """One step; subclasses are frozen dataclasses of settings.
 
@@ -73,6 +78,11 @@ class Step(ABC):
 
     name: ClassVar[str]
     columns: ClassVar[pa.Schema]
+
+    @property
+    def licences(self) -> Mapping[str, str]:
+        """Licences of the models that it uses: what for -> the licence of the weights."""
+        return {}
 
 
 class ImageStep(Step):

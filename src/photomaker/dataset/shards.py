@@ -12,9 +12,10 @@ import json
 import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,9 @@ from photomaker.errors import OutputError, SettingsError
 
 INDEX = "index.parquet"
 MASK = "mask.png"
+ROW_GROUP = 4096
+PART = ".part"
+"""Ending of what is being written."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +39,44 @@ class Member:
     size: int
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name only when all of it is on the disk, and the folder knows it."""
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        _settle(path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}; make room or choose another folder"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _settle(folder: Path) -> None:
+    """Bring a folder's names to the disk, so that files which are renamed in an order also appear in it."""
+    if os.name == "posix":
+        entry = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(entry)
+        finally:
+            os.close(entry)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either whole or absent.
 
     Raises:
         OutputError: The disk is full or the place cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}; make room or choose another folder"
-        ) from error
+    with _whole(path) as file:
+        file.write(content)
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
@@ -61,7 +84,7 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
 
     Args:
         path: Where.
-        members: Names and contents, in order.
+        members: Names and contents, in order; they may be made while the file is written.
 
     Returns:
         Where each member lies.
@@ -69,25 +92,16 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
     Raises:
         OutputError: The disk is full or the place cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     found = []
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                for name, content in members:
-                    info = tarfile.TarInfo(name)
-                    info.size = len(content)
-                    found.append(Member(name, tar.offset + tarfile.BLOCKSIZE, len(content)))
-                    tar.addfile(info, io.BytesIO(content))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}; make room or choose another folder"
-        ) from error
+    with (
+        _whole(path) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            found.append(Member(name, tar.offset + tarfile.BLOCKSIZE, len(content)))
+            tar.addfile(info, io.BytesIO(content))
     return found
 
 
@@ -124,8 +138,17 @@ def write_table(path: Path, rows: Sequence[Row], schema: pa.Schema) -> None:
     table = pa.Table.from_pylist(
         [{name: row.get(name) for name in schema.names} for row in rows], schema=schema
     )
+    write_parquet(path, table)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table as parquet, atomically; row groups are small, so that a reader can leave most of them out.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, row_group_size=ROW_GROUP)
     write_atomically(path, sink.getvalue().to_pybytes())
 
 

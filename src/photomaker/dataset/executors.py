@@ -1,0 +1,310 @@
+"""Who does the units of a stage: processes of this machine, or Ray's actors on many.
+
+Both run the same `Hand`, which opens a stage once and then does one unit after another, on one thread. So what comes
+out is equal, byte for byte, whoever does it and in whatever order.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from photomaker.errors import OutputError, PhotoMakerError, SettingsError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from photomaker.dataset.units import Outcome, Work
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_PATIENCE = 5.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Who builds.
+
+    Attributes:
+        executor: "local" for processes of this machine, "ray" for a Ray cluster, whose machines must all see the
+            dataset's folder under the same path.
+        workers: Processes or actors, 1 or more; None takes one for each core.
+        address: Of the Ray cluster, such as "auto"; None starts Ray on this machine.
+        gpus: GPUs that one Ray actor takes, 0 or more; 0.25 lets four share one.
+
+    Raises:
+        SettingsError: A value lies outside its range.
+    """
+
+    executor: Literal["local", "ray"] = "local"
+    workers: int | None = None
+    address: str | None = None
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.workers is not None and self.workers < 1:
+            raise SettingsError(f"run.workers is {self.workers}; give 1 or more, or leave it out")
+        if not self.gpus >= 0:
+            raise SettingsError(f"run.gpus is {self.gpus}; give 0 or more")
+
+    def open(self) -> Executor:
+        """The executor; nothing starts before it has something to do.
+
+        Raises:
+            SettingsError: Ray is asked for and not installed.
+        """
+        if self.executor == "ray":
+            return RayExecutor(self)
+        return LocalExecutor(self.workers or _cores())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Hand:
+    """What works inside a worker: keeps the stage that it opened last."""
+
+    def __init__(self) -> None:
+        """Hold this process to one thread, which its results shall not depend on."""
+        os.environ.update(dict.fromkeys(_THREADS, "1"))
+        import pyarrow as pa
+
+        pa.set_cpu_count(1)
+        self._opened: tuple[bytes, Callable[[int], Outcome]] | None = None
+
+    def do(self, work: bytes, unit: int) -> Outcome | Exception:
+        """Do a unit.
+
+        Args:
+            work: A pickled `Work`.
+            unit: The number of the unit.
+
+        Returns:
+            What became of it, or the mistake or fault that stopped it.
+        """
+        try:
+            opening = 0.0
+            if self._opened is None or self._opened[0] != work:
+                begun = perf_counter()
+                self._opened = None  # the models of two stages need not fit in memory at once
+                one: Work = pickle.loads(work)
+                self._opened = (work, one.open())
+                _one_torch_thread()
+                opening = perf_counter() - begun
+            return replace(self._opened[1](unit), opening=opening)
+        except PhotoMakerError as error:
+            return error
+        except Exception:  # noqa: BLE001 - told by the process that asked
+            return RuntimeError(traceback.format_exc())
+
+
+def _one_torch_thread() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+class Executor(ABC):
+    """Does the units of stages; a context that ends its workers.
+
+    Attributes:
+        workers: How many units can be done at once.
+    """
+
+    workers: int
+
+    @abstractmethod
+    def run(self, work: Work, units: Sequence[int], most: int | None = None) -> Iterator[Outcome]:
+        """Do units, in any order; gives what became of each as soon as it is known.
+
+        Args:
+            work: The stage.
+            units: Numbers of its units.
+            most: How many workers may be at it at once; None lets all.
+
+        Raises:
+            PhotoMakerError: A unit met a mistake of the user's or a full disk; others stay as they are.
+            OutputError: A worker died.
+            RuntimeError: A step is faulty.
+        """
+
+    def __enter__(self) -> Self:
+        """Start nothing yet."""
+        return self
+
+    @abstractmethod
+    def __exit__(self, *error: object) -> None:
+        """End the workers, also in the midst of a unit."""
+
+
+def _serve(pipe: Connection) -> None:
+    """The life of a local worker: it ends with its parent, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    hand = Hand()
+    try:
+        while True:
+            pipe.send(hand.do(*pipe.recv()))
+    except (EOFError, OSError):
+        return
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+class LocalExecutor(Executor):
+    """Processes of this machine, started when first needed and kept from stage to stage."""
+
+    def __init__(self, workers: int) -> None:
+        """Take the number of processes."""
+        self.workers = workers
+        self._processes: dict[Connection, BaseProcess] = {}
+
+    def run(self, work: Work, units: Sequence[int], most: int | None = None) -> Iterator[Outcome]:
+        """See `Executor.run`."""
+        count = min(self.workers, most or self.workers, len(units))
+        while len(self._processes) < count:
+            self._start()
+        order, left, busy = pickle.dumps(work), deque(units), dict[Connection, int]()
+        for pipe in list(self._processes)[:count]:
+            busy[pipe] = left.popleft()
+            _send(pipe, order, busy[pipe])
+        while busy:
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                outcome = self._answer(pipe, busy.pop(pipe))
+                if left:
+                    busy[pipe] = left.popleft()
+                    _send(pipe, order, busy[pipe])
+                yield outcome
+
+    def _answer(self, pipe: Connection, unit: int) -> Outcome:
+        try:
+            answer = pipe.recv()
+        except (EOFError, OSError) as error:
+            raise _dead(unit) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        self._processes[ours] = process
+
+    def __exit__(self, *error: object) -> None:
+        """Kill the workers; no file of theirs is whole before it is renamed."""
+        for pipe, process in self._processes.items():
+            process.kill()
+            pipe.close()
+        for process in self._processes.values():
+            process.join(_PATIENCE)
+        self._processes.clear()
+
+
+def _send(pipe: Connection, order: bytes, unit: int) -> None:
+    try:
+        pipe.send((order, unit))
+    except OSError as error:
+        raise _dead(unit) from error
+
+
+def _dead(unit: int) -> OutputError:
+    return OutputError(
+        f"a worker died at unit {unit}, perhaps for want of memory; give fewer with --set run.workers=1 "
+        "and start again, what is done stays"
+    )
+
+
+class RayExecutor(Executor):
+    """Ray's actors, which may be on many machines."""
+
+    def __init__(self, run: Run) -> None:
+        """See whether Ray is there; it is started when first needed.
+
+        Raises:
+            SettingsError: It is not installed.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise SettingsError(
+                "run.executor is ray, which is not installed; install it with: pip install 'photomaker[scale]'"
+            ) from error
+        self._ray, self._run, self.workers = ray, run, run.workers or _cores()
+        self._actors: list[Any] = []
+        self._started = False
+
+    def run(self, work: Work, units: Sequence[int], most: int | None = None) -> Iterator[Outcome]:
+        """See `Executor.run`."""
+        self._start(min(self.workers, most or self.workers, len(units)))
+        ray, order, left = self._ray, pickle.dumps(work), deque(units)
+        busy: dict[Any, tuple[Any, int]] = {}
+        for actor in self._actors[: min(most or self.workers, len(units))]:
+            unit = left.popleft()
+            busy[actor.do.remote(order, unit)] = (actor, unit)
+        while busy:
+            (ready,), _ = ray.wait(list(busy))
+            actor, unit = busy.pop(ready)
+            try:
+                answer = ray.get(ready)
+            except ray.exceptions.RayError as error:
+                raise _dead(unit) from error
+            if isinstance(answer, Exception):
+                raise answer
+            if left:
+                unit = left.popleft()
+                busy[actor.do.remote(order, unit)] = (actor, unit)
+            yield answer
+
+    def _start(self, count: int) -> None:
+        ray = self._ray
+        if not self._started:
+            local = self._run.address is None
+            try:
+                ray.init(
+                    address=self._run.address,
+                    num_cpus=self.workers if local else None,
+                    include_dashboard=False if local else None,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                )
+            except (ConnectionError, ValueError) as error:
+                raise SettingsError(
+                    f"there is no Ray cluster at {self._run.address!r} ({str(error).splitlines()[0]}); "
+                    "check run.address"
+                ) from error
+            self._started = True
+        actor = ray.remote(num_cpus=1, num_gpus=self._run.gpus)(Hand)
+        while len(self._actors) < count:
+            self._actors.append(actor.remote())
+
+    def __exit__(self, *error: object) -> None:
+        """End the actors, and Ray where it was started here."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._actors.clear()
+        if self._started:
+            self._ray.shutdown()
+            self._started = False
