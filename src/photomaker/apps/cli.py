@@ -83,6 +83,10 @@ identity_app = typer.Typer(
     no_args_is_help=True, help="Make, look at and mix identities: people as small files."
 )
 app.add_typer(identity_app, name="identity")
+dataset_app = typer.Typer(
+    no_args_is_help=True, help="Build datasets to train with: people, photos, masks, captions."
+)
+app.add_typer(dataset_app, name="dataset")
 
 Photos = Annotated[
     list[Path] | None,
@@ -369,6 +373,57 @@ def people(
     from photomaker.apps.people import Cast, run
 
     run(out, Cast(split.value, start, count, views, style, size), sheet_only)
+
+
+Config = Annotated[Path, typer.Argument(help="Settings file, YAML; see examples/configs.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting, for example run.workers=2; may be given several times."),
+]
+
+
+@dataset_app.command("build")
+def dataset_build(
+    config: Config,
+    changes: Changes = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            help="Stages to run, with commas, or from:to, for example detect:segment. (default: all)"
+        ),
+    ] = None,
+    fresh: Annotated[
+        str | None, typer.Option(help="Forget this stage and what follows, and do them again.")
+    ] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Take the paper's thresholds.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the settings, say what is to do.")
+    ] = False,
+) -> None:
+    """Build a dataset, or go on where a run stopped; writes shards, an index and a report."""
+    from photomaker.apps.dataset import build
+
+    build(config, changes or (), _names(stages), fresh, paper, dry_run)
+
+
+@dataset_app.command("report")
+def dataset_report(out: Annotated[Path, typer.Argument(help="Folder of a build.")]) -> None:
+    """Write the report of a build again, also of one that is not finished."""
+    from photomaker.apps.dataset import report
+
+    report(out)
+
+
+@dataset_app.command("stages")
+def dataset_stages(config: Config, changes: Changes = None) -> None:
+    """Say how far each stage of a build is."""
+    from photomaker.apps.dataset import stages
+
+    stages(config, changes or ())
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def main() -> None:

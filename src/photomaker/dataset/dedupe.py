@@ -56,7 +56,7 @@ class Dedupe(TableStep):
                 fate[n] = Dropped(rows[n], "exact duplicate", f"of {rows[twin]['key']}")
                 continue
             differ = np.bitwise_count(looks[stay] ^ looks[n])
-            if len(stay) and differ.min() <= self.distance:
+            if stay and differ.min() <= self.distance:
                 near = int(differ.argmin())
                 fate[n] = Dropped(
                     rows[n], "near duplicate", f"of {rows[stay[near]]['key']}, {differ[near]} bits differ"

@@ -78,12 +78,10 @@ class Fetch:
 
     def shared(self, workers: int) -> Fetch:
         """The limits of one of `workers` processes, so that all of them together keep these."""
-        return replace(
-            self, concurrency=self.concurrency // workers, per_host=self.per_host // workers
-        )
+        return replace(self, concurrency=self.concurrency // workers, per_host=self.per_host // workers)
 
 
-class Unfetched(Exception):  # noqa: N818 - a reason, told to nobody as an error
+class Unfetched(Exception):
     """A photo that could not be had.
 
     Attributes:
@@ -97,7 +95,7 @@ class Unfetched(Exception):  # noqa: N818 - a reason, told to nobody as an error
         self.reason, self.detail = reason, detail
 
 
-class _Again(Exception):  # noqa: N818 - the same
+class _Again(Exception):
     """A try that failed and may go better later."""
 
     def __init__(self, end: Unfetched, wait: float = 0.0) -> None:
@@ -175,20 +173,23 @@ class Downloader:
         """Rules of a host: all is free where there is no robots.txt, nothing where the server fails (RFC 9309)."""
         rules = RobotFileParser()
         try:
-            for _ in range(_HOPS + 1):
-                found = await self._patiently(url, host, _ROBOTS_BYTES, picture=False)
-                if isinstance(found, bytes):
-                    rules.parse(found.decode("utf-8", "replace").splitlines())
-                    return rules
-                url = urljoin(url, found)
-                host = self._host(url)
+            lines = (await self._whole(url, host)).decode("utf-8", "replace").splitlines()
         except Unfetched as end:
-            rules.disallow_all = end.reason.startswith("http 5") or end.reason == "http 429"
-            rules.allow_all = not rules.disallow_all
-            if not end.reason.startswith(("http", "too large", "bad address")):
+            if not end.reason.startswith("http"):
                 raise
-        rules.allow_all = not rules.disallow_all
+            failed = end.reason.startswith("http 5") or end.reason == "http 429"
+            lines = ["User-agent: *", "Disallow: /"] if failed else []
+        rules.parse(lines)
         return rules
+
+    async def _whole(self, url: str, host: Host) -> bytes:
+        for _ in range(_HOPS + 1):
+            found = await self._patiently(url, host, _ROBOTS_BYTES, picture=False)
+            if isinstance(found, bytes):
+                return found
+            url = urljoin(url, found)
+            host = self._host(url)
+        raise Unfetched("too many redirects", "of robots.txt")
 
     async def _patiently(self, url: str, host: Host, most: int, picture: bool) -> bytes | str:
         """The content of a URL, or where it has moved; tries again where that may help."""
@@ -246,7 +247,11 @@ class Downloader:
         if self._settings.robots and (word := refusal(answer.headers, self._settings.agent)):
             raise Unfetched("no-AI header", word)
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind and not kind.startswith("image/") and kind not in ("application/octet-stream", "binary/octet-stream"):
+        if (
+            kind
+            and not kind.startswith("image/")
+            and kind not in ("application/octet-stream", "binary/octet-stream")
+        ):
             raise Unfetched("not an image", f"content type {kind}")
 
 

@@ -81,6 +81,7 @@ class Hand:
         """Hold this process to one thread, which its results shall not depend on."""
         os.environ.update(dict.fromkeys(_THREADS, "1"))
         import pyarrow as pa
+        import pyarrow.dataset  # at its first use it takes seconds, which are no unit's
 
         pa.set_cpu_count(1)
         self._opened: tuple[bytes, Callable[[int], Outcome]] | None = None
@@ -188,8 +189,8 @@ class LocalExecutor(Executor):
             busy[pipe] = left.popleft()
             _send(pipe, order, busy[pipe])
         while busy:
-            for pipe in wait(list(busy)):
-                assert isinstance(pipe, Connection)
+            ready = wait(list(busy))
+            for pipe in [pipe for pipe in busy if pipe in ready]:
                 outcome = self._answer(pipe, busy.pop(pipe))
                 if left:
                     busy[pipe] = left.popleft()

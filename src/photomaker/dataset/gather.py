@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from photomaker.images import FORMATS, MAX_BYTES, MAX_PIXELS, read_photo
 if TYPE_CHECKING:
     from urllib.robotparser import RobotFileParser
 
+SHORT = "short side"
 HASH_SIDE = 8
 _FINE = 32
 _AHEAD = 4
@@ -119,21 +121,12 @@ class Gather(ImageStep):
         return await asyncio.get_running_loop().run_in_executor(thread, self._look, row, data)
 
     def _look(self, row: Row, data: bytes) -> Photo | Dropped:
+        """Judge a file by its header first, and decode it only if that is in order."""
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-                width, height = header.size
-        except UnidentifiedImageError:
-            return Dropped(row, "not an image", f"{len(data)} bytes of something else")
-        except Image.DecompressionBombError:
-            return Dropped(row, "too many pixels", f"more than {MAX_PIXELS}")
-        except Exception as error:  # noqa: BLE001 - whatever a reader raises on a hostile header
-            return Dropped(row, "corrupt", type(error).__name__)
-        if width * height > MAX_PIXELS:
-            return Dropped(row, "too many pixels", f"{width} x {height}")
-        if min(width, height) < self.short_side:
-            return Dropped(row, "short side", f"{width} x {height} pixels", data)
-        try:
+            self._check_header(data)
             image = read_photo(data, row["source"]).image
+        except Unfetched as end:
+            return Dropped(row, end.reason, end.detail, data if end.reason == SHORT else None)
         except PhotoError:
             return Dropped(row, "corrupt", f"{len(data)} bytes")
         columns = {
@@ -142,6 +135,23 @@ class Gather(ImageStep):
             "look": f"{look(image):016x}",
         }  # fmt: skip
         return Photo(columns, {"image": data if extension(data) else _png(image)})
+
+    def _check_header(self, data: bytes) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of sizes judged below
+                with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+                    width, height = header.size
+        except UnidentifiedImageError as error:
+            raise Unfetched("not an image", f"{len(data)} bytes of something else") from error
+        except Image.DecompressionBombError as error:
+            raise Unfetched("too many pixels", f"more than {MAX_PIXELS}") from error
+        except Exception as error:
+            raise Unfetched("corrupt", type(error).__name__) from error
+        if width * height > MAX_PIXELS:
+            raise Unfetched("too many pixels", f"{width} x {height}")
+        if min(width, height) < self.short_side:
+            raise Unfetched(SHORT, f"{width} x {height} pixels")
 
 
 async def _wait(task: asyncio.Task[Photo | Dropped]) -> Photo | Dropped:
@@ -182,7 +192,7 @@ def look(image: Image.Image) -> int:
     The picture is brought to 32 x 32 grey values; of its cosine transform, the lowest 8 x 8 frequencies are compared
     with their median. Pictures are told apart by the number of bits in which they differ.
 
-    Source: the perceptual hash of C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010.
+    Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010.
     """
     grey = image.convert("L").resize((_FINE, _FINE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     values = np.asarray(grey, dtype=np.float64)

@@ -98,7 +98,9 @@ def check(source: Input) -> None:
     """
     if source.urls is not None:
         if not source.urls.is_file():
-            raise SettingsError(f"there is no list {source.urls}; give a CSV, TSV, JSON lines or parquet file")
+            raise SettingsError(
+                f"there is no list {source.urls}; give a CSV, TSV, JSON lines or parquet file"
+            )
         if source.urls.suffix.lower() not in _READERS:
             raise SettingsError(
                 f"the list {source.urls} has an unknown ending; use one of {', '.join(_READERS)}"
@@ -157,7 +159,9 @@ def _keyed(found: pa.Table, unit: int, remote: bool) -> pa.Table:
     table = found.sort_by([(name, "ascending") for name in ("person", "source", "place", "offset")])
     rows = range(table.num_rows)
     width = max(8, len(str(table.num_rows)))
-    same = [pc.equal(table[name].slice(1), table[name].slice(0, len(rows) - 1)) for name in ("person", "source")]
+    same = [
+        pc.equal(table[name].slice(1), table[name].slice(0, len(rows) - 1)) for name in ("person", "source")
+    ]
     again = pc.and_(*same).combine_chunks() if len(rows) > 1 else pa.array([], pa.bool_())
     if isinstance(again, pa.ChunkedArray):
         again = pa.concat_arrays(again.chunks)

@@ -244,7 +244,15 @@ _HEADINGS = ("stage", "in", "kept", "dropped", "photos/s", "photos/s and core", 
 
 def _table(found: Sequence[Tally]) -> list[tuple[str, ...]]:
     return [
-        (one.name, str(one.rows), str(one.kept), str(one.rows - one.kept), *speed(one)[:2], str(one.workers), speed(one)[2])
+        (
+            one.name,
+            str(one.rows),
+            str(one.kept),
+            str(one.rows - one.kept),
+            *speed(one)[:2],
+            str(one.workers),
+            speed(one)[2],
+        )
         for one in found
     ]
 
@@ -256,7 +264,10 @@ def _summary(result: Mapping[str, Any] | None) -> str:
 
 
 def _markdown(
-    found: Sequence[Tally], reasons: Sequence[Sheet], people: Sequence[Sheet], result: Mapping[str, Any] | None
+    found: Sequence[Tally],
+    reasons: Sequence[Sheet],
+    people: Sequence[Sheet],
+    result: Mapping[str, Any] | None,
 ) -> str:
     lines = ["# The dataset", "", _summary(result), "", "## Stages", ""]
     lines += _rows(_HEADINGS, _table(found))
@@ -271,7 +282,9 @@ def _markdown(
         lines += ["", f"### {_plain(sheet.title)}", "", *map(_plain, sheet.lines), ""]
         lines += [f"![{_plain(sheet.title)}]({sheet.file})"] if sheet.file else []
     if result is not None and result["models"]:
-        models = [(one["stage"], one["for"], json.dumps(one["model"]), one["licence"]) for one in result["models"]]
+        models = [
+            (one["stage"], one["for"], json.dumps(one["model"]), one["licence"]) for one in result["models"]
+        ]
         lines += ["", "## Models", "", *_rows(("stage", "for", "model", "licence"), models)]
     return "\n".join(lines) + "\n"
 
@@ -287,7 +300,10 @@ def _plain(text: str) -> str:
 
 
 def _html(
-    found: Sequence[Tally], reasons: Sequence[Sheet], people: Sequence[Sheet], result: Mapping[str, Any] | None
+    found: Sequence[Tally],
+    reasons: Sequence[Sheet],
+    people: Sequence[Sheet],
+    result: Mapping[str, Any] | None,
 ) -> str:
     from jinja2 import Environment, StrictUndefined
 

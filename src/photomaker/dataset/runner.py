@@ -53,7 +53,17 @@ MARK, RESULT, LOG, SETTINGS, LOCK = "build.json", "dataset.json", "log.jsonl", "
 SHARD = "shard"
 _FORMAT = 1
 _MOST_BUCKETS = 64
-_LIBRARIES = ("numpy", "pillow", "pyarrow", "aiohttp", "torch", "transformers", "onnxruntime", "insightface", "spacy")
+_LIBRARIES = (
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "aiohttp",
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "insightface",
+    "spacy",
+)
 
 
 @dataclass(frozen=True)
@@ -320,8 +330,8 @@ class Build:
             missing = len(self._files(before).missing()) if units is not None else 1
             if missing:
                 raise SettingsError(
-                    f"the stage {stage.name} needs {before.name}, of which {missing} of {units or 1} parts are missing; "
-                    f"run it first with --stages {before.name}"
+                    f"the stage {stage.name} needs {before.name}, of which {missing} of {units or 1} parts "
+                    f"are missing; run it first with --stages {before.name}"
                 )
 
     def _list(self) -> None:
@@ -356,10 +366,8 @@ class Build:
 
     def _work(self, stage: Stage, files: StageFiles, workers: int) -> Work:
         place = self._place(stage.name)
-        if place:
-            source = self._files(self.stages[place - 1])
-        else:
-            source = StageFiles(self.plan.out / "list", files.units)
+        listed = StageFiles(self.plan.out / "list", files.units)
+        source = self._files(self.stages[place - 1]) if place else listed
         step = stage.settings
         if isinstance(step, TableStep):
             return TableWork(step, files, source, stage.schema)
@@ -370,7 +378,11 @@ class Build:
             pictures = self._files_of(step.pictures) if step.pictures else None
             return ImageWork(step, files, source, pictures, stage.schema)
         return ShardWork(
-            files, source, self._files_of(stage.pictures), files.folder / "plan.parquet", self.plan.out / "shards"
+            files,
+            source,
+            self._files_of(stage.pictures),
+            files.folder / "plan.parquet",
+            self.plan.out / "shards",
         )
 
     def _plan_shards(self) -> None:
@@ -398,7 +410,9 @@ class Build:
         people = pc.count_distinct(kept["person"]).as_py()
         lost = pc.count_distinct(table["person"]).as_py() - people
         if lost:
-            self.watcher.note(f"{lost} people are left with fewer than {self.plan.shard.least} photos and go out")
+            self.watcher.note(
+                f"{lost} people are left with fewer than {self.plan.shard.least} photos and go out"
+            )
         if not kept.num_rows:
             self.watcher.note("no photo is left for the dataset; the report says why")
         counts = {"shards": shards, "photos": kept.num_rows, "people": people, "came": table.num_rows}
@@ -583,8 +597,8 @@ def _tally(folder: Path) -> Tally:
         rows, busy, opening = rows + line["rows"], busy + line["seconds"], opening + line["opening"]
         last = line["at"]
     ordered = dict(sorted(drops.items(), key=lambda item: (-item[1], item[0])))
-    seconds = [round(value, 3) for value in (busy, opening, wall + last)]
-    return Tally(folder.name, kept + drops.total(), kept, ordered, rows, *seconds, workers)
+    busy, opening, wall = (round(value, 3) for value in (busy, opening, wall + last))
+    return Tally(folder.name, kept + drops.total(), kept, ordered, rows, busy, opening, wall, workers)
 
 
 def _log_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -626,7 +640,12 @@ def _versions() -> dict[str, str]:
 
 def _models(stages: Sequence[Stage]) -> list[dict[str, Any]]:
     return [
-        {"stage": stage.name, "for": purpose, "model": _meaning(getattr(stage.settings, purpose, None)), "licence": licence}
+        {
+            "stage": stage.name,
+            "for": purpose,
+            "model": _meaning(getattr(stage.settings, purpose, None)),
+            "licence": licence,
+        }
         for stage in stages
         if isinstance(stage.settings, Step)
         for purpose, licence in stage.settings.licences.items()
@@ -651,7 +670,9 @@ def _alone(out: Path) -> Iterator[None]:
         try:
             _lock(file.fileno())
         except OSError as error:
-            raise SettingsError(f"another build is at work in {out}; wait for it or choose another folder") from error
+            raise SettingsError(
+                f"another build is at work in {out}; wait for it or choose another folder"
+            ) from error
         yield
 
 

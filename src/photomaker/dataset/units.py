@@ -95,7 +95,9 @@ class StageFiles:
         """Kept rows of a shard, by key."""
         if not self.by_person:
             return read_parquet(self.kept(number))
-        parts = [read_parquet(self.kept(unit), filters=[("shard", "=", number)]) for unit in range(self.units)]
+        parts = [
+            read_parquet(self.kept(unit), where=("shard", number)) for unit in range(self.units)
+        ]
         return pa.concat_tables(parts).sort_by("key")
 
     def bucket(self, number: int, buckets: int) -> pa.Table:
@@ -119,14 +121,22 @@ def bucket_of(person: str, buckets: int) -> int:
     return int.from_bytes(hashlib.sha256(person.encode()).digest()[:8]) % buckets
 
 
-def read_parquet(path: Path, **choice: Any) -> pa.Table:  # noqa: ANN401 - pyarrow's own columns and filters
+def read_parquet(
+    path: Path, columns: Sequence[str] | None = None, where: tuple[str, int] | None = None
+) -> pa.Table:
     """Read a table that a unit wrote.
+
+    Args:
+        path: The file.
+        columns: Those that are wanted; None takes all.
+        where: A column of whole numbers and the value that rows must have there; parts of the file without it are not read.
 
     Raises:
         SettingsError: It is missing or damaged.
     """
+    filters = None if where is None else [(where[0], "=", where[1])]
     try:
-        return pq.read_table(path, **choice)
+        return pq.read_table(path, columns=columns and list(columns), filters=filters)
     except (pa.ArrowInvalid, OSError) as error:
         raise SettingsError(f"{path} is missing or damaged; build its stage again with --fresh") from error
 
@@ -244,7 +254,7 @@ class Pictures:
         return files
 
 
-class Broken(Exception):  # noqa: N818 - it carries another error
+class Broken(Exception):
     """A fault in a step, with its traceback as text, so that it is not taken for a fault of the disk."""
 
 
@@ -376,7 +386,9 @@ class TableWork(Work):
             result = pa.concat_tables([self.schema.empty_table(), *kept]).sort_by("key")
             write_table(self.files.dropped(unit), dropped.dropped, DROPPED)
             write_parquet(self.files.kept(unit), result)
-            assert result.num_rows + len(dropped.dropped) == table.num_rows, "a step must keep or drop every row"
+            assert result.num_rows + len(dropped.dropped) == table.num_rows, (
+                "a step must keep or drop every row"
+            )
             seconds = time.perf_counter() - begun
             return Outcome(unit, table.num_rows, result.num_rows, dict(dropped.drops), seconds)
 
@@ -422,7 +434,7 @@ class ShardWork(Work):
 
     def _do(self, unit: int) -> Outcome:
         begun = time.perf_counter()
-        planned = read_parquet(self.plan, filters=[("target", "=", unit)]).sort_by("key").to_pylist()
+        planned = read_parquet(self.plan, where=("target", unit)).sort_by("key").to_pylist()
         rows = write_shard(self.out, unit, self._photos(planned))
         write_table(self.files.kept(unit), rows, FINAL)
         return Outcome(unit, len(planned), len(rows), {}, time.perf_counter() - begun)

@@ -1,0 +1,181 @@
+"""`photomaker dataset`: the door to the construction of datasets."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from photomaker.apps import terminal
+from photomaker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from photomaker.dataset.runner import Build, Watcher
+    from photomaker.dataset.settings import BuildSettings
+
+NEEDED = ("pyarrow", "aiohttp", "jinja2")
+
+
+def build(
+    config: Path,
+    changes: Sequence[str],
+    stages: Sequence[str],
+    fresh: str | None,
+    paper: bool,
+    dry_run: bool,
+) -> None:
+    """Build a dataset and report on it.
+
+    Args:
+        config: Settings file of `BuildSettings`.
+        changes: "a.b=value" each, over the file's.
+        stages: Names or ranges of stages; none mean all.
+        fresh: Stage from which on everything is done again.
+        paper: Whether the paper's values are taken.
+        dry_run: Whether only to check the settings and say what would be done.
+
+    Raises:
+        PhotoMakerError: As `Build.run`.
+    """
+    _check_extra()
+    from photomaker.dataset.runner import Build
+
+    settings = _settings(config, changes, paper)
+    if dry_run:
+        _tell(Build(settings), stages, fresh)
+        return
+    with _bars() as watcher, _ended_by_signal():
+        Build(settings, watcher).run(stages, fresh)
+    report(settings.out)
+
+
+def report(out: Path) -> None:
+    """Write the report of a build again and say what it counts.
+
+    Raises:
+        PhotoMakerError: The folder holds no build, or cannot be written.
+    """
+    _check_extra()
+    from photomaker.dataset import report as reports
+    from photomaker.dataset.runner import tallies
+
+    with terminal.waiting("report"):
+        written = reports.write(out)
+    rows = [
+        (
+            one.name,
+            str(one.rows),
+            str(one.kept),
+            *reports.speed(one)[:2],
+            ", ".join(f"{n} {r}" for r, n in one.drops.items()),
+        )
+        for one in tallies(out)
+    ]
+    columns = ("stage", "in", "kept", "photos/s", "and core", "dropped")
+    terminal.table("Stages", columns, rows, columns[1:5])
+    for path in written:
+        terminal.say(str(path))
+
+
+def stages(config: Path, changes: Sequence[str]) -> None:
+    """Say how far every stage of a build is.
+
+    Raises:
+        PhotoMakerError: The settings are wrong.
+    """
+    _check_extra()
+    from photomaker.dataset.runner import Build
+
+    _tell(Build(_settings(config, changes, paper=False)), (), None)
+
+
+def _settings(config: Path, changes: Sequence[str], paper: bool) -> BuildSettings:
+    from photomaker import config as files
+    from photomaker.dataset.settings import BuildSettings
+
+    settings = files.read(config, BuildSettings, changes)
+    return replace(settings, paper=settings.paper or paper)
+
+
+def _check_extra() -> None:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"building datasets needs {', '.join(missing)}; install with: pip install 'photomaker[data]'"
+        )
+
+
+def _tell(build: Build, stages: Sequence[str], fresh: str | None) -> None:
+    wanted = build.chosen(stages)
+    build.check(fresh)
+    rows = [
+        (
+            state.name,
+            "yes" if state.name in wanted else "no",
+            "not begun" if state.units is None else f"{state.done} of {state.units}",
+        )
+        for state in build.states()
+    ]
+    terminal.table("Stages", ("stage", "to run", "units done"), rows)
+    terminal.say(f"out: {build.plan.out}")
+    terminal.say(f"executor: {build.plan.run.executor}, {build.plan.run.workers or 'all'} workers")
+
+
+@contextmanager
+def _bars() -> Iterator[Watcher]:
+    """A line for each stage: units, photos a second, what was dropped."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from photomaker.dataset.runner import Watcher
+    from photomaker.dataset.units import Outcome
+
+    columns = (
+        TextColumn("{task.description:8}"), BarColumn(20), MofNCompleteColumn(), TextColumn("units"),
+        TimeElapsedColumn(), TextColumn("{task.fields[told]}"),
+    )  # fmt: skip
+
+    class Bars(Watcher):
+        def stage(self, name: str, done: int, units: int) -> None:
+            self.task = bars.add_task(name, total=units, completed=done, told="")
+            self.rows, self.begun, self.drops = 0, time.perf_counter(), Counter[str]()
+
+        def unit(self, name: str, outcome: Outcome) -> None:
+            self.rows += outcome.rows
+            self.drops.update(outcome.drops)
+            rate = self.rows / (time.perf_counter() - self.begun)
+            dropped = ", ".join(f"{count} {reason}" for reason, count in self.drops.most_common(3))
+            bars.update(self.task, advance=1, told=f"{rate:.1f} photos/s  {dropped}")
+
+        def note(self, line: str) -> None:
+            notes.append(line)
+
+    notes: list[str] = []
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield Bars()
+    terminal.notes(notes)
+
+
+@contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """A polite request to end is taken as Ctrl-C is, so that workers end and nothing half-written stays."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
