@@ -191,7 +191,7 @@ def album(root: Path, people=("ada", "ben", "cleo"), each: int = 5) -> Path:
             (root / name / f"{view}.{suffix}").write_bytes(data)
     first = root / people[0]
     (first / "again.jpg").write_bytes((first / "0.jpg").read_bytes())
-    (first / "smaller.jpg").write_bytes(encoded(photo(1, (84, 70)), "JPEG", quality=60))
+    (first / "smaller.jpg").write_bytes(encoded(photo(1, (84, 70)), "JPEG", quality=90))
     (first / "dark.png").write_bytes(encoded(photo(77, level=4.0)))
     (first / "tiny.png").write_bytes(encoded(photo(78, (80, 20))))
     (first / "cut.jpg").write_bytes((first / "0.jpg").read_bytes()[:400])
