@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from photomaker.errors import WeightsError
+from photomaker.types import Face
 
 NAME = "photomaker.faces.insightface_faces"
 
@@ -73,3 +74,61 @@ def test_models_that_are_not_there(module, tmp_path):
         module.InsightFaceEmbedder.open(tmp_path / "nothing")
     with pytest.raises(WeightsError, match="hold no recogniser"):
         module.InsightFaceEmbedder.open(tmp_path)
+
+
+class FakeDetector:
+    """Finds its boxes only where it looks at a small enough size."""
+
+    def __init__(self, limit, boxes):
+        self.limit, self.boxes, self.sizes = limit, np.array(boxes, float).reshape(-1, 5), []
+
+    def detect(self, img, input_size=None):
+        self.sizes.append(input_size)
+        boxes = self.boxes if input_size[0] <= self.limit else self.boxes[:0]
+        return boxes, np.arange(len(boxes) * 10, dtype=np.float64).reshape(-1, 5, 2)
+
+
+def test_a_pack_as_a_detector(module):
+    analysis = module.FaceAnalysis2()
+    analysis.det_model = FakeDetector(
+        500, [(-5, 2, 20, 30, 0.6), (50, 5, 90, 60, 0.9), (70, 70, 80, 90, 0.5)]
+    )
+    faces = module.InsightFaceDetector(analysis).detect(Image.new("RGB", (60, 40)))
+    assert analysis.det_model.sizes == [(640, 640), (576, 576), (512, 512), (448, 448)]
+    # inside the picture, best first, and the one outside it is left out
+    assert [face.box for face in faces] == [(50, 5, 60, 40), (0, 2, 20, 30)]
+    assert faces[0].landmarks.tolist() == np.arange(10, 20).reshape(5, 2).tolist()
+    analysis.det_model = FakeDetector(0, [])
+    assert module.InsightFaceDetector(analysis).detect(Image.new("RGB", (60, 40))) == []
+
+
+def test_a_pack_as_a_recogniser(module, monkeypatch):
+    class FakeRecogniser:
+        input_size = (112, 112)
+
+        def get_feat(self, crops):
+            return np.array([[crop.mean(), 2.0, 0.0] for crop in crops])
+
+    def norm_crop(img, landmark, side):
+        assert landmark.shape == (5, 2)
+        return np.resize(img[..., 0], (side, side)).astype(float)
+
+    align = SimpleNamespace(norm_crop=norm_crop)
+    monkeypatch.setitem(sys.modules, "insightface.utils", ModuleType("insightface.utils"))
+    monkeypatch.setitem(sys.modules, "insightface.utils.face_align", align)
+    analysis = module.FaceAnalysis2()
+    analysis.models["recognition"] = FakeRecogniser()
+    recogniser = module.InsightFaceRecogniser(analysis)
+    face = Face((0, 0, 9, 9), 1.0, np.zeros((5, 2), np.float32))
+    images = [Image.new("RGB", (20, 20), (9, 9, blue)) for blue in range(70)]
+    found = recogniser.embed_batch(images, [face] * 70)
+    assert found.shape == (70, 3) and found.dtype == np.float32
+    assert np.allclose(np.linalg.norm(found, axis=1), 1)
+    assert np.allclose(found[:, 0] / found[:, 1], np.arange(70) / 2, atol=1e-4)
+    assert len(recogniser.embed_batch([], [])) == 0
+
+
+def test_a_detector_needs_no_recogniser(module, tmp_path):
+    assert isinstance(module.InsightFaceDetector.open(tmp_path), module.InsightFaceDetector)
+    with pytest.raises(WeightsError, match="hold no recogniser"):
+        module.InsightFaceRecogniser.open(tmp_path)

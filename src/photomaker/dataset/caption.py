@@ -17,7 +17,6 @@ from PIL import Image
 from photomaker.classes import class_words
 from photomaker.dataset.base import Dropped, ImageStep, Photo
 from photomaker.dataset.batches import batches, check_batch
-from photomaker.dataset.shards import MASK
 from photomaker.errors import SettingsError
 from photomaker.faces.base import Captioner, PhraseParser, TextImageScorer
 from photomaker.faces.plugins import PlugIn
@@ -76,8 +75,8 @@ class Caption(ImageStep):
         """Licences of the models."""
         return {
             "captioner": self.captioner.licence,
-            "phrase parser": self.parser.licence,
-            "text-image scorer": self.scorer.licence,
+            "parser": self.parser.licence,
+            "scorer": self.scorer.licence,
         }
 
     def open(self) -> Callable[[Iterable[Photo]], Iterator[Photo | Dropped]]:
@@ -121,7 +120,7 @@ def _candidates(
     segments = parser.phrases(caption, words)
     scores: list[float | None] = [None] * len(words)
     if len(words) > 1:
-        scores = list(scorer.score(person_region(image, photo.files[MASK]), segments))
+        scores = list(scorer.score(person_region(image, photo.files["mask"]), segments))
     return [
         {"word": word.word, "start": word.start, "end": word.end, "segment": segment, "clip": score}
         for word, segment, score in zip(words, segments, scores, strict=True)

@@ -43,7 +43,7 @@ class Mark(TableStep):
     @property
     def licences(self) -> dict[str, str]:
         """Licences of the models."""
-        return {"text similarity": self.similarity.licence}
+        return {"similarity": self.similarity.licence}
 
     def open(self) -> Callable[[list[Row]], Iterable[Row | Dropped]]:
         """See `TableStep.open`."""

@@ -17,7 +17,6 @@ import pyarrow as pa
 from PIL import Image
 
 from photomaker.dataset.base import Dropped, ImageStep, Photo
-from photomaker.dataset.shards import MASK
 from photomaker.errors import SettingsError
 from photomaker.faces.base import Segmenter
 from photomaker.faces.plugins import PlugIn
@@ -114,7 +113,7 @@ class Segment(ImageStep):
             "face_share": area / (crop.width * crop.height),
             "person_share": float((mask > 0).mean()),
         }
-        files = {self.format: encoded(crop, self.format), MASK: encoded(Image.fromarray(mask), "png")}
+        files = {"image": encoded(crop, self.format), "mask": encoded(Image.fromarray(mask), "png")}
         return Photo({**row, **columns}, files)
 
     def _crop(self, image: Image.Image, square: tuple[int, int, int, int]) -> tuple[Image.Image, float]:

@@ -55,7 +55,7 @@ class Verify(TableStep):
 
     rule: Rule = "peeling"
     k: float | None = None
-    least: float = 0.15
+    least: float = 0.25
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -146,7 +146,7 @@ def paper(likeness: np.ndarray, k: float) -> np.ndarray:
     Source: arXiv 2312.04461, appendix, with the natural reading of "the threshold is 8 delta".
     """
     sums = likeness.sum(1) - np.diag(likeness)
-    return sums >= sums.mean() - k * sums.std()
+    return sums >= sums.mean() - k * sums.std(ddof=1)
 
 
 def deviation(likeness: np.ndarray, k: float, least: float) -> np.ndarray:

@@ -61,14 +61,11 @@ class Blip2Captioner(GeneratedCaptions):
         Raises:
             WeightsError: It cannot be loaded.
         """
-        from transformers import AutoTokenizer, Blip2ForConditionalGeneration, Blip2Processor
-        from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+        from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
         def make(folder: Path) -> tuple[Any, Any]:
-            model = load_model(Blip2ForConditionalGeneration, folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            pictures = BlipImageProcessorPil.from_pretrained(folder)
-            return model, Blip2Processor(pictures, tokenizer, model.config.num_query_tokens)
+            processor = Blip2Processor.from_pretrained(folder, local_files_only=True)
+            return load_model(Blip2ForConditionalGeneration, folder), processor
 
         return cls(*load(place, make))
 
@@ -86,14 +83,11 @@ class Florence2Captioner(GeneratedCaptions):
         Raises:
             WeightsError: It cannot be loaded.
         """
-        from transformers import AutoTokenizer, Florence2ForConditionalGeneration, Florence2Processor
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+        from transformers import Florence2ForConditionalGeneration, Florence2Processor
 
         def make(folder: Path) -> tuple[Any, Any]:
-            model = load_model(Florence2ForConditionalGeneration, folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            pictures = CLIPImageProcessorPil.from_pretrained(folder)
-            return model, Florence2Processor(pictures, tokenizer)
+            processor = Florence2Processor.from_pretrained(folder, local_files_only=True)
+            return load_model(Florence2ForConditionalGeneration, folder), processor
 
         return cls(*load(place, make))
 

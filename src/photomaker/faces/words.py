@@ -31,12 +31,10 @@ class RuleParser(PhraseParser):
 
     def phrases(self, text: str, words: Sequence[ClassWord]) -> list[str]:
         """See `PhraseParser.phrases`."""
-        starts = [
-            _beginning(text, word.start, before)
-            for word, before in zip(words, (0, *(word.end for word in words[:-1])), strict=True)
-        ]
-        ends = [*starts[1:], len(text)] if words else []
-        return [_trimmed(text[start:end]) for start, end in zip(starts, ends, strict=True)]
+        limits = [0, *(word.end for word in words)]
+        starts = [_beginning(text, word.start, limit) for word, limit in zip(words, limits, strict=False)]
+        ends = [*starts[1:], len(text)]
+        return [_trimmed(text[start:end]) for start, end in zip(starts, ends, strict=False)]
 
 
 def _beginning(text: str, start: int, limit: int) -> int:

@@ -1,0 +1,154 @@
+"""Photos of other people: found, and told from those of the person."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from photomaker.dataset.base import Dropped
+from photomaker.dataset.verify import DEFAULTS, Verify, mean_likeness, paper, top_faces
+from photomaker.errors import SettingsError
+
+RULES = sorted(DEFAULTS)
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def group(rng, genuine, wrong, spread=0.5, width=64):
+    """Embeddings around one direction, then embeddings of as many strangers; shuffled, with who is wrong."""
+    person = unit(rng.normal(size=width))
+    vectors = unit(
+        np.concatenate(
+            [person + spread * unit(rng.normal(size=(genuine, width))), rng.normal(size=(wrong, width))]
+        )
+    )
+    order = rng.permutation(genuine + wrong)
+    return vectors[order], order >= genuine
+
+
+def rows(vectors, *extra):
+    """One photo for each vector; `extra` are (photo, vector, where it stands among the photo's faces)."""
+    found = [[face(vector)] for vector in vectors]
+    for place, vector, position in extra:
+        found[place].insert(position, face(vector, box=1.0))
+    return [{"key": f"{n:03d}", "person": "p", "shard": 0, "faces": faces} for n, faces in enumerate(found)]
+
+
+def face(vector, box=0.0):
+    return {
+        "box": [box] * 4,
+        "score": 0.9,
+        "landmarks": [box] * 10,
+        "embedding": vector.astype(np.float32).tolist(),
+    }
+
+
+@pytest.mark.parametrize("rule", ["peeling", "core", "deviation"])
+@pytest.mark.parametrize(("genuine", "wrong"), [(4, 1), (9, 1), (16, 4), (40, 10)])
+def test_strangers_are_dropped_and_the_person_stays(rule, genuine, wrong):
+    rng = np.random.default_rng(genuine)
+    right = told = 0
+    for _ in range(20):
+        vectors, strange = group(rng, genuine, wrong)
+        kept = Verify(rule, k=6 if rule != "peeling" else None).kept(vectors @ vectors.T)
+        right += (~kept & strange).sum()
+        told += (~kept).sum()
+    assert right / (20 * wrong) > 0.95
+    assert right / told > 0.9
+
+
+def test_the_step_gives_the_chosen_face_and_its_mean_cosine():
+    rng = np.random.default_rng(0)
+    vectors, _ = group(rng, 5, 0)
+    stranger = unit(rng.normal(size=64))
+    results = list(Verify().open()(rows(vectors, (1, stranger, 0), (3, stranger, 1))))
+    assert [one["box"][0] for one in results] == [0] * 5
+    assert all(
+        set(one) == {"key", "person", "shard", "faces", "box", "landmarks", "embedding", "verified"}
+        for one in results
+    )
+    cosines = vectors @ vectors.T
+    assert results[2]["verified"] == pytest.approx((cosines[2].sum() - 1) / 4, abs=1e-5)
+    assert np.allclose(results[1]["embedding"], vectors[1], atol=1e-6)
+
+
+def test_a_dropped_photo_says_how_unlike_it_is():
+    rng = np.random.default_rng(1)
+    vectors, strange = group(rng, 8, 1)
+    results = list(Verify().open()(rows(vectors)))
+    assert [isinstance(one, Dropped) for one in results] == strange.tolist()
+    (dropped,) = (one for one in results if isinstance(one, Dropped))
+    assert dropped.reason == "another person" and dropped.detail.startswith(
+        "mean cosine -0." if "-" in dropped.detail else "mean cosine 0."
+    )
+
+
+def test_the_same_face_beside_the_person_in_one_photo_does_not_count_for_itself():
+    """Summed likeness leaves out faces of the same photo: two faces that are alike do not vote for each other."""
+    likeness = np.array([[1.0, 0.99, 0.1], [0.99, 1.0, 0.2], [0.1, 0.2, 1.0]])
+    assert top_faces(likeness, np.array([0, 0, 1])).tolist() == [1, 2]
+    assert top_faces(np.eye(3), np.array([0, 0, 0])).tolist() == [0]
+
+
+def test_a_single_photo_passes_without_a_figure():
+    (one,) = Verify().open()(rows(unit(np.ones((1, 8)))))
+    assert one["verified"] is None and one["box"] == [0.0] * 4
+
+
+def test_two_photos_that_are_unlike_leave_one():
+    vectors = np.eye(2, 8)
+    results = list(Verify().open()(rows(vectors)))
+    assert sum(isinstance(one, Dropped) for one in results) == 1
+    alike = unit(np.ones((2, 8)) + 0.1 * np.eye(2, 8))
+    assert not any(isinstance(one, Dropped) for one in Verify().open()(rows(alike)))
+
+
+def test_the_papers_rule_is_what_the_paper_says():
+    rng = np.random.default_rng(2)
+    vectors, strange = group(rng, 19, 1)
+    likeness = vectors @ vectors.T
+    sums = likeness.sum(1) - 1
+    expected = sums >= sums.mean() - 3 * sums.std()
+    assert np.array_equal(paper(likeness, 3), expected) and np.array_equal(~expected, strange)
+
+
+@pytest.mark.parametrize("photos", [3, 20, 65])
+def test_the_papers_rule_cannot_fire_below_66_photos(photos):
+    gross = np.full((photos, photos), 1.0)
+    gross[0, 1:] = gross[1:, 0] = -1
+    assert Verify("paper").kept(gross).all()
+
+
+def test_the_papers_rule_can_fire_from_66_photos_on():
+    gross = np.full((67, 67), 1.0)
+    gross[0, 1:] = gross[1:, 0] = -1
+    assert (~Verify("paper").kept(gross)).tolist() == [True] + [False] * 66
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.sampled_from(RULES))
+def test_what_stays_does_not_depend_on_the_order(photos, seed, rule):
+    rng = np.random.default_rng(seed)
+    vectors, _ = group(rng, photos, photos // 4)
+    order = rng.permutation(len(vectors))
+    likeness = np.round(vectors @ vectors.T, 9)
+    kept = Verify(rule).kept(likeness)
+    assert np.array_equal(Verify(rule).kept(likeness[np.ix_(order, order)]), kept[order])
+    assert kept.any()
+
+
+def test_the_mean_leaves_the_photo_itself_out():
+    likeness = np.array([[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]])
+    assert mean_likeness(likeness, np.array([True, True, False])).tolist() == pytest.approx([0.5, 0.5, 0.2])
+    assert mean_likeness(likeness, np.array([True, False, False])).tolist() == pytest.approx([-1, 0.5, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"rule": "best"}, "choose one of peeling"), ({"k": 0.0}, "k is 0.0"), ({"least": 2.0}, "least is 2.0")],
+)
+def test_settings_out_of_range(change, message):
+    with pytest.raises(SettingsError, match=message):
+        Verify(**change)
