@@ -52,7 +52,7 @@ def test_strangers_are_dropped_and_the_person_stays(rule, genuine, wrong):
     right = told = 0
     for _ in range(20):
         vectors, strange = group(rng, genuine, wrong)
-        kept = Verify(rule, k=6 if rule != "peeling" else None).kept(vectors @ vectors.T)
+        kept = Verify(rule).kept(vectors @ vectors.T)
         right += (~kept & strange).sum()
         told += (~kept).sum()
     assert right / (20 * wrong) > 0.95
@@ -80,9 +80,8 @@ def test_a_dropped_photo_says_how_unlike_it_is():
     results = list(Verify().open()(rows(vectors)))
     assert [isinstance(one, Dropped) for one in results] == strange.tolist()
     (dropped,) = (one for one in results if isinstance(one, Dropped))
-    assert dropped.reason == "another person" and dropped.detail.startswith(
-        "mean cosine -0." if "-" in dropped.detail else "mean cosine 0."
-    )
+    assert dropped.reason == "another person"
+    assert float(dropped.detail.removeprefix("mean cosine ")) < 0.3
 
 
 def test_the_same_face_beside_the_person_in_one_photo_does_not_count_for_itself():
@@ -110,7 +109,7 @@ def test_the_papers_rule_is_what_the_paper_says():
     vectors, strange = group(rng, 19, 1)
     likeness = vectors @ vectors.T
     sums = likeness.sum(1) - 1
-    expected = sums >= sums.mean() - 3 * sums.std()
+    expected = sums >= sums.mean() - 3 * sums.std(ddof=1)
     assert np.array_equal(paper(likeness, 3), expected) and np.array_equal(~expected, strange)
 
 

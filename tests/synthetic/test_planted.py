@@ -27,7 +27,8 @@ def truth(world):
 
 
 def picture(world, name):
-    return Image.open(world / "photos" / name).convert("RGB")
+    with Image.open(world / "photos" / name) as opened:
+        return opened.convert("RGB")
 
 
 def test_every_file_has_a_truth_and_every_kind_is_planted(world, truth):

@@ -96,14 +96,15 @@ class Segment(ImageStep):
             np.float32
         )
         # where the face is larger than the picture is high or wide, the crop does not hold all of it
-        box = tuple(np.clip(corners, 0, crop.width).reshape(-1).tolist())
+        x0, y0, x1, y1 = np.clip(corners, 0, crop.width).reshape(-1).tolist()
+        box = (x0, y0, x1, y1)
         mask = segmenter.person_mask(crop, Face(box, 1.0, landmarks))
         if not mask.any():
             return Dropped(row, NO_MASK, image=encoded(crop, "jpg"))
         overlap = float((mask[inside(box)] > 0).mean())
         if not overlap > self.covered:
             return Dropped(row, MISSED, f"it covers {overlap:.0%} of the box", encoded(crop, "jpg"))
-        area = (box[2] - box[0]) * (box[3] - box[1])
+        area = (x1 - x0) * (y1 - y0)
         columns = {
             "crop": [float(value) for value in square],
             "width": crop.width,

@@ -21,8 +21,9 @@ from photomaker.errors import SettingsError
 
 ANOTHER = "another person"
 Rule = Literal["peeling", "core", "deviation", "paper"]
-DEFAULTS: dict[Rule, float] = {"peeling": 0.6, "core": 3.5, "deviation": 3.5, "paper": 8.0}
-"""The k of each rule where none is given."""
+DEFAULTS: dict[Rule, float] = {"peeling": 0.6, "core": 20.0, "deviation": 7.0, "paper": 8.0}
+"""The k of each rule where none is given, but for the paper's chosen on synthetic people that are used for nothing
+else: precision and recall are in docs/dataset_models.md."""
 _NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _SPREAD = 0.02
