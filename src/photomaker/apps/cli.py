@@ -422,6 +422,23 @@ def dataset_stages(config: Config, changes: Changes = None) -> None:
     stages(config, changes or ())
 
 
+@dataset_app.command("rehearse")
+def dataset_rehearse(
+    out: Annotated[Path, typer.Option(help="Folder of the rehearsal.")] = Path("out/rehearsal"),
+    people: Annotated[int, typer.Option(help="Planted people.")] = 40,
+    photos: Annotated[int, typer.Option(help="Files of each.")] = 10,
+    size: Annotated[int, typer.Option(help="Height of the planted photos in pixels, 72 to 1024.")] = 384,
+    groups: Annotated[
+        int, typer.Option(help="People that the rules of verification are measured on; 0 leaves this out.")
+    ] = 40,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+) -> None:
+    """Build a dataset of synthetic people with all that goes wrong planted in it, and say how right it came out."""
+    from photomaker.apps.rehearse import Rehearsal, run
+
+    run(out, Rehearsal(people, photos, size, groups, workers))
+
+
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
 

@@ -45,13 +45,29 @@ def build(
     Raises:
         PhotoMakerError: As `Build.run`.
     """
-    _check_extra()
+    check_extra()
     from photomaker.dataset.runner import Build
 
     settings = _settings(config, changes, paper)
     if dry_run:
         _tell(Build(settings), stages, fresh)
         return
+    build_from(settings, stages, fresh)
+
+
+def build_from(settings: BuildSettings, stages: Sequence[str] = (), fresh: str | None = None) -> None:
+    """Build what settings say, show how it goes, and report on it.
+
+    Args:
+        settings: What is built.
+        stages: As in `build`.
+        fresh: As in `build`.
+
+    Raises:
+        PhotoMakerError: As `Build.run`.
+    """
+    from photomaker.dataset.runner import Build
+
     with _bars() as watcher, _ended_by_signal():
         Build(settings, watcher).run(stages, fresh)
     report(settings.out)
@@ -63,7 +79,7 @@ def report(out: Path) -> None:
     Raises:
         PhotoMakerError: The folder holds no build, or cannot be written.
     """
-    _check_extra()
+    check_extra()
     from photomaker.dataset import report as reports
     from photomaker.dataset.runner import tallies
 
@@ -91,7 +107,7 @@ def stages(config: Path, changes: Sequence[str]) -> None:
     Raises:
         PhotoMakerError: The settings are wrong.
     """
-    _check_extra()
+    check_extra()
     from photomaker.dataset.runner import Build
 
     _tell(Build(_settings(config, changes, paper=False)), (), None)
@@ -105,7 +121,12 @@ def _settings(config: Path, changes: Sequence[str], paper: bool) -> BuildSetting
     return replace(settings, paper=settings.paper or paper)
 
 
-def _check_extra() -> None:
+def check_extra() -> None:
+    """Refuse to go on where the extra `data` is not installed.
+
+    Raises:
+        SettingsError: It is not.
+    """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise SettingsError(

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 from PIL import Image
 
 from photomaker.dataset.base import Row
+from photomaker.dataset.runner import stage_names
+from photomaker.dataset.units import Pictures, StageFiles, read_parquet
 from photomaker.errors import SettingsError
 from photomaker.faces.base import overlaps
 
@@ -122,6 +125,45 @@ def read_truth(folder: Path) -> dict[str, dict[str, Any]]:
         return dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{folder} holds no planted world (truth.json is missing or damaged)") from error
+
+
+def compare_build(world: Path, out: Path, smallest: float = 0.0) -> Accuracy:
+    """Compare a build, finished or not, with the truth of the planted world that it was made from.
+
+    Args:
+        world: Folder of the planted world.
+        out: Folder of the build.
+        smallest: Pixels that the shorter side of a face had to have.
+
+    Raises:
+        SettingsError: Either folder is not what it should be.
+    """
+    stages = {
+        folder.name: StageRows(*_rows(folder))
+        for folder in (out / name for name in stage_names(out))
+        if any(folder.glob("*.parquet"))
+    }
+
+    @lru_cache(maxsize=1)
+    def pictures(shard: int) -> Pictures:
+        return Pictures(StageFiles(out / "segment", 0), shard)
+
+    def mask(row: Row) -> bytes:
+        return pictures(row["shard"]).read(row["key"])["mask"]
+
+    return compare(read_truth(world), stages, mask, world, smallest)
+
+
+def _rows(folder: Path) -> tuple[list[Row], list[Row]]:
+    """What the finished units of a stage kept, and what they dropped."""
+    kept: list[Row] = []
+    dropped: list[Row] = []
+    for path in sorted(folder.glob("*.parquet")):
+        if path.stem.isdecimal():
+            kept += read_parquet(path).to_pylist()
+        elif path.name.endswith(".dropped.parquet"):
+            dropped += read_parquet(path, columns=["source", "reason"]).to_pylist()
+    return kept, dropped
 
 
 def name_of(row: Row) -> str:

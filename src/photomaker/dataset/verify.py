@@ -67,6 +67,11 @@ class Verify(TableStep):
         if not -1 <= self.least <= 1:
             raise SettingsError(f"least is {self.least}; give a cosine from -1 to 1")
 
+    @property
+    def threshold(self) -> float:
+        """The k that is used."""
+        return DEFAULTS[self.rule] if self.k is None else self.k
+
     def open(self) -> Callable[[list[Row]], Iterable[Row | Dropped]]:
         """See `TableStep.open`."""
 
@@ -99,11 +104,10 @@ class Verify(TableStep):
         """
         if len(likeness) < 2:  # noqa: PLR2004
             return np.ones(len(likeness), bool)
-        k = DEFAULTS[self.rule] if self.k is None else self.k
         if self.rule == "paper":
-            return paper(likeness, k)
+            return paper(likeness, self.threshold)
         limit = {"peeling": peeling, "core": core, "deviation": deviation}[self.rule]
-        return limit(likeness, k, self.least)
+        return limit(likeness, self.threshold, self.least)
 
 
 def top_faces(likeness: np.ndarray, photo: np.ndarray) -> np.ndarray:

@@ -1,0 +1,186 @@
+"""`photomaker dataset rehearse`: the whole builder on synthetic people, where the truth is known."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from photomaker.apps import dataset, terminal
+from photomaker.errors import SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from photomaker.dataset.contamination import Cell
+    from photomaker.dataset.settings import BuildSettings
+    from photomaker.dataset.truth import Accuracy
+
+VIEWS = 55
+"""Photos of each person that groups are mixed from; in a few of them no face may be found."""
+_SMALLEST, _SHORT, _UNIT = 0.22, 0.8, 100
+"""Sides of the smallest face and the smallest photo over that of a planted photo; photos of a unit of work."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """How large a rehearsal is.
+
+    Attributes:
+        people: Planted people.
+        photos: Files of each.
+        size: Height of the planted photos in pixels.
+        groups: People that the rules of verification are measured on, 0 for none, else 3 or more.
+        workers: Processes.
+
+    Raises:
+        SettingsError: A value is out of range.
+    """
+
+    people: int = 40
+    photos: int = 10
+    size: int = 384
+    groups: int = 40
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.groups < 0 or self.groups in (1, 2):
+            raise SettingsError(f"groups is {self.groups}; give 3 people or more, or 0 to leave this out")
+        if self.workers < 1:
+            raise SettingsError(f"workers is {self.workers}; give 1 or more")
+
+
+def run(out: Path, plan: Rehearsal) -> None:
+    """Plant, build, compare; writes OUT/world, OUT/build, OUT/rehearsal.json and OUT/rehearsal.md.
+
+    What an earlier run has planted and built already is not done again.
+
+    Raises:
+        PhotoMakerError: A size is out of range, the folder holds something else, or it cannot be written.
+    """
+    dataset.check_extra()
+    from photomaker.dataset.contamination import measure
+    from photomaker.dataset.truth import compare_build
+    from photomaker.synthetic.planted import PlantedPlan, write_planted
+
+    begun = perf_counter()
+    planted = PlantedPlan(plan.people, plan.photos, plan.size)
+    with terminal.waiting("planting"):
+        world = write_planted(out / "world", planted, plan.workers)
+    settings = build_settings(out, world, plan)
+    dataset.build_from(settings)
+    accuracy = compare_build(world, settings.out, settings.detect.smallest)
+    cells: list[Cell] = []
+    if plan.groups:
+        with terminal.waiting("verification"):
+            cells = measure(embeddings(plan.groups, plan.workers))
+    _write(out, plan, accuracy, cells, perf_counter() - begun)
+
+
+def build_settings(out: Path, world: Path, plan: Rehearsal) -> BuildSettings:
+    """The build of a planted world by the bundled plug-ins."""
+    from photomaker.dataset.caption import Caption
+    from photomaker.dataset.detect import Detect
+    from photomaker.dataset.executors import Run
+    from photomaker.dataset.gather import Gather
+    from photomaker.dataset.listing import Input
+    from photomaker.dataset.mark import Mark
+    from photomaker.dataset.segment import Segment
+    from photomaker.dataset.settings import BuildSettings
+    from photomaker.faces.plugins import PlugIn
+    from photomaker.synthetic.planted import PHOTOS
+
+    own, rules = PlugIn(), PlugIn("rules")
+    return BuildSettings(
+        input=Input(folders=world / PHOTOS),
+        out=out / "build",
+        unit=_UNIT,
+        gather=Gather(short_side=max(16, round(_SHORT * plan.size))),
+        detect=Detect(own, own, smallest=_SMALLEST * plan.size),
+        segment=Segment(own),
+        caption=Caption(own, rules, own),
+        mark=Mark(rules),
+        run=Run(workers=plan.workers),
+    )
+
+
+def embeddings(people: int, workers: int) -> dict[str, np.ndarray]:
+    """Face embeddings of `VIEWS` photos each of people that nothing was trained on or chosen by."""
+    from photomaker.synthetic import TEST
+
+    # far from the planted people
+    indices = range(TEST + 900_000, TEST + 900_000 + people)
+    if workers == 1:
+        return {str(index): _embed(index) for index in indices}
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        return dict(zip(map(str, indices), pool.map(_embed, indices, chunksize=1), strict=True))
+
+
+def _embed(index: int) -> np.ndarray:
+    import numpy as np
+    from PIL import Image
+
+    from photomaker.faces import BundledFaces, BundledRecogniser
+    from photomaker.synthetic import person, render, view
+
+    someone = person(index)
+    detector, recogniser = BundledFaces.open(), BundledRecogniser.open()
+    found = []
+    for seed in range(VIEWS):
+        image = Image.fromarray(render(someone, view(someone, seed, style="photo")).image)
+        found += [recogniser.embed(image, face) for face in detector.detect(image)[:1]]
+    return np.stack(found)
+
+
+def _write(out: Path, plan: Rehearsal, accuracy: Accuracy, cells: list[Cell], seconds: float) -> None:
+    from photomaker.dataset.contamination import markdown, named
+    from photomaker.dataset.runner import tallies
+    from photomaker.dataset.shards import write_atomically
+
+    rows: list[dict[str, Any]] = [
+        {
+            "rule": named(cell.rule), "kind": cell.kind, "size": cell.size, "share": cell.share,
+            "precision": cell.count.precision, "recall": cell.count.recall, "right": cell.count.right,
+            "told": cell.count.told, "true": cell.count.true,
+        }
+        for cell in cells
+    ]  # fmt: skip
+    stages = tallies(out / "build")
+    told = {
+        "people": plan.people, "photos": plan.photos, "size": plan.size, "seconds": round(seconds, 1),
+        "stages": [{"name": one.name, "in": one.rows, "kept": one.kept, "drops": dict(one.drops)} for one in stages],
+        "accuracy": accuracy.plain(),
+        "verification_people": plan.groups,
+        "verification": rows,
+    }  # fmt: skip
+    drops = [
+        f"| {one.name} | {one.rows} | {one.kept} | {', '.join(f'{n} {why}' for why, n in one.drops.items())} |"
+        for one in stages
+    ]
+    text = "\n".join(
+        [
+            "# The dataset builder on synthetic people",
+            "",
+            f"{plan.people} people, {plan.photos} files each, {plan.size} pixels, bundled plug-ins; made by "
+            f"`photomaker dataset rehearse --people {plan.people} --photos {plan.photos} --size {plan.size} "
+            f"--groups {plan.groups}`.",
+            "",
+            "| stage | in | kept | dropped |",
+            "|---|---|---|---|",
+            *drops,
+            "",
+            accuracy.markdown(),
+        ]
+    )
+    if cells:
+        text += "\n## Rules of verification\n\n"
+        text += f"{plan.groups} people with {VIEWS} photos each, 200 groups of each sort.\n\n"
+        text += markdown(cells)
+    write_atomically(out / "rehearsal.json", (json.dumps(told, indent=1) + "\n").encode())
+    write_atomically(out / "rehearsal.md", text.encode())
+    terminal.say(accuracy.markdown())
+    terminal.say(str(out / "rehearsal.md"))
