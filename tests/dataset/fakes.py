@@ -127,7 +127,10 @@ class Inline(Executor):
 
     workers = 2
 
-    def run(self, work, units, most=None):
+    def ready(self, count):
+        pass
+
+    def run(self, work, units, count):
         hand = Hand()
         for unit in reversed(units):
             outcome = hand.do(pickle.dumps(work), unit)
@@ -214,4 +217,3 @@ def files_of(out: Path) -> dict[str, bytes]:
         and path.name not in timed
         and not path.relative_to(out).as_posix().startswith("report")
     }
-

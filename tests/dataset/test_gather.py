@@ -25,16 +25,15 @@ from photomaker.errors import SettingsError
 JPEG = fakes.encoded(fakes.photo(1), "JPEG")
 
 
+ROBOTS = b"User-agent: *\nDisallow: /private/\n\nUser-agent: otherbot\nDisallow: /\n"
+
+
 class Server(BaseHTTPRequestHandler):
     """Answers by the path."""
 
     protocol_version = "HTTP/1.1"
-    seen: Counter[str] = Counter()
     at_once = most_at_once = 0
-    agents: set[str] = set()
-    times: list[float] = []
     lock = threading.Lock()
-    robots = b"User-agent: *\nDisallow: /private/\n\nUser-agent: otherbot\nDisallow: /\n"
 
     def log_message(self, *_):
         pass
@@ -64,78 +63,68 @@ class Server(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def answer(self, name):
-        tries = self.seen[self.path]
-        match name:
-            case "robots":
-                self.send(self.robots, kind="text/plain")
-            case "slow":
-                time.sleep(1.2)
-                self.send()
-            case "busy":
-                time.sleep(0.05)
-                self.send()
-            case "fails":
-                self.send(b"", 500)
-            case "flaky":
-                self.send(b"", 503) if tries < 3 else self.send()
-            case "limited":
-                self.times.append(time.monotonic())
-                self.send(b"", 429, Retry_After="1") if tries < 2 else self.send()
-            case "forbids":
-                self.send(b"", 429, Retry_After="7200")
-            case "missing":
-                self.send(b"gone", 404)
-            case "page":
-                self.send(b"<html>", kind="text/html; charset=utf-8")
-            case "liar":
-                self.send(b"<html>")
-            case "untyped":
-                self.send(kind="")
-            case "large":
-                self.send(b"x" * 60_000)
-            case "endless":
-                self.send_response(200)
-                self.send_header("Transfer-Encoding", "chunked")
-                self.end_headers()
-                for _ in range(12):
-                    self.wfile.write(b"2000\r\n" + b"x" * 8192 + b"\r\n")
-                self.wfile.write(b"0\r\n\r\n")
-            case "broken":
-                self.send(Content_Length=str(len(JPEG) + 50))
-                self.close_connection = True
-            case "cut":
-                self.send(JPEG[:600])
-            case "moved":
-                self.send(b"", 302, Location="/good.jpg")
-            case "loop":
-                self.send(b"", 302, Location=self.path)
-            case "elsewhere":
-                self.send(b"", 302, Location="file:///etc/passwd")
-            case "hidden":
-                self.send(b"", 302, Location="/private/1.jpg")
-            case "noai":
-                self.send(X_Robots_Tag="noimageai, nofollow")
-            case "otherbot":
-                self.send(X_Robots_Tag="otherbot: noai, noindex")
-            case "ours":
-                self.send(X_Robots_Tag="photomaker: noai")
-            case "reserved":
-                self.send(tdm_reservation="1")
-            case "gif":
-                self.send(fakes.encoded(fakes.photo(2), "GIF"), kind="image/gif")
-            case "small":
-                self.send(fakes.encoded(fakes.photo(3, (80, 31)), "PNG"), kind="image/png")
-            case _:
-                self.send()
+        ANSWERS.get(name, Server.send)(self)
+
+    @property
+    def tries(self):
+        return self.seen[self.path]
+
+    def slow(self, seconds):
+        time.sleep(seconds)
+        self.send()
+
+    def limited(self):
+        self.times.append(time.monotonic())
+        self.send(b"", 429, Retry_After="1") if self.tries < 2 else self.send()
+
+    def endless(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for _ in range(12):
+            self.wfile.write(b"2000\r\n" + b"x" * 8192 + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def broken(self):
+        self.send(Content_Length=str(len(JPEG) + 50))
+        self.close_connection = True
+
+
+ANSWERS = {
+    "robots": lambda one: one.send(ROBOTS, kind="text/plain"),
+    "slow": lambda one: one.slow(1.2),
+    "busy": lambda one: one.slow(0.05),
+    "fails": lambda one: one.send(b"", 500),
+    "flaky": lambda one: one.send(b"", 503) if one.tries < 3 else one.send(),
+    "limited": Server.limited,
+    "forbids": lambda one: one.send(b"", 429, Retry_After="7200"),
+    "missing": lambda one: one.send(b"gone", 404),
+    "page": lambda one: one.send(b"<html>", kind="text/html; charset=utf-8"),
+    "liar": lambda one: one.send(b"<html>"),
+    "untyped": lambda one: one.send(kind=""),
+    "large": lambda one: one.send(b"x" * 60_000),
+    "endless": Server.endless,
+    "broken": Server.broken,
+    "cut": lambda one: one.send(JPEG[:600]),
+    "moved": lambda one: one.send(b"", 302, Location="/good.jpg"),
+    "loop": lambda one: one.send(b"", 302, Location=one.path),
+    "elsewhere": lambda one: one.send(b"", 302, Location="file:///etc/passwd"),
+    "hidden": lambda one: one.send(b"", 302, Location="/private/1.jpg"),
+    "noai": lambda one: one.send(X_Robots_Tag="noimageai, nofollow"),
+    "otherbot": lambda one: one.send(X_Robots_Tag="otherbot: noai, noindex"),
+    "ours": lambda one: one.send(X_Robots_Tag="photomaker: noai"),
+    "reserved": lambda one: one.send(tdm_reservation="1"),
+    "gif": lambda one: one.send(fakes.encoded(fakes.photo(2), "GIF"), kind="image/gif"),
+    "small": lambda one: one.send(fakes.encoded(fakes.photo(3, (80, 31)), "PNG"), kind="image/png"),
+}
 
 
 @pytest.fixture
 def server():
     class Fresh(Server):
-        seen = Counter()
-        agents = set()
-        times = []
+        pass
 
+    Fresh.seen, Fresh.agents, Fresh.times = Counter(), set(), []
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Fresh)
     httpd.daemon_threads = True
     httpd.handle_error = lambda *_: None  # a client that leaves is no fault
@@ -165,7 +154,10 @@ def gather(places, fetch=QUICK, **settings):
 
 
 def reasons(found):
-    return {place.rpartition("/")[2]: one.reason if isinstance(one, Dropped) else "" for place, one in found.items()}
+    return {
+        place.rpartition("/")[2]: one.reason if isinstance(one, Dropped) else ""
+        for place, one in found.items()
+    }
 
 
 def test_every_fault_of_a_server_has_its_reason(server):
@@ -193,7 +185,14 @@ def test_every_fault_of_a_server_has_its_reason(server):
 
 def test_what_is_no_address_is_not_read(tmp_path):
     (tmp_path / "a.jpg").write_bytes(JPEG)
-    bad = ["ftp://127.0.0.1/a", str(tmp_path / "a.jpg"), f"file://{tmp_path}/a.jpg", "http://", "", "http://[1/a"]
+    bad = [
+        "ftp://127.0.0.1/a",
+        str(tmp_path / "a.jpg"),
+        f"file://{tmp_path}/a.jpg",
+        "http://",
+        "",
+        "http://[1/a",
+    ]
     assert {one.reason for one in gather(bad).values()} == {"bad address"}
 
 
@@ -294,12 +293,21 @@ def test_a_look_survives_what_files_go_through():
 
 
 def row(key, sha="", seen=0, side=100):
-    return {"key": key, "person": "ada", "sha256": sha or key, "look": f"{seen:016x}", "width": side, "height": side}
+    return {
+        "key": key,
+        "person": "ada",
+        "sha256": sha or key,
+        "look": f"{seen:016x}",
+        "width": side,
+        "height": side,
+    }
 
 
 def told(rows, distance=4):
     found = Dedupe(distance=distance).open()(rows)
-    return [(one.row["key"], one.reason, one.detail) if isinstance(one, Dropped) else one["key"] for one in found]
+    return [
+        (one.row["key"], one.reason, one.detail) if isinstance(one, Dropped) else one["key"] for one in found
+    ]
 
 
 def test_of_equal_files_the_first_stays_and_of_alike_ones_the_largest():

@@ -17,7 +17,13 @@ from photomaker.dataset.gather import Gather
 from photomaker.dataset.listing import Input, Listing
 from photomaker.errors import SettingsError
 
-ROWS = [("ben", "http://b/2"), ("ada", "http://a/1"), ("ben", "http://b/1"), (" ben", "http://b/1 "), ("007", "http://c")]
+ROWS = [
+    ("ben", "http://b/2"),
+    ("ada", "http://a/1"),
+    ("ben", "http://b/1"),
+    (" ben", "http://b/1 "),
+    ("007", "http://c"),
+]
 
 
 def listed(folder, source, unit=2):

@@ -73,7 +73,9 @@ def test_every_drop_has_its_reason(built):
     counts = [(one.rows, one.kept) for one in tallies(built)]
     assert counts == [(23, 20), (20, 18), (18, 17), (17, 17), (17, 17), (17, 17), (17, 16)]
     rows = pq.read_table(built / "shard" / "plan.dropped.parquet").to_pylist()
-    assert [(row["person"], row["stage"], row["detail"]) for row in rows] == [("dora", "shard", "1 of at least 2")]
+    assert [(row["person"], row["stage"], row["detail"]) for row in rows] == [
+        ("dora", "shard", "1 of at least 2")
+    ]
 
 
 def test_the_finished_dataset_reads_back(built, album):
@@ -186,7 +188,9 @@ def test_settings_of_pace_alone_change_nothing(settings):
 
 
 def test_another_dataset_or_other_files_in_the_folder(settings, built, album):
-    with pytest.raises(SettingsError, match=r"holds another dataset \(input.folders was .* and is '/elsewhere'\)"):
+    with pytest.raises(
+        SettingsError, match=r"holds another dataset \(input.folders was .* and is '/elsewhere'\)"
+    ):
         Build(replace(settings, input=Input(folders=Path("/elsewhere")), out=built)).run()
     settings.out.mkdir()
     (settings.out / "thesis.txt").touch()
@@ -266,7 +270,11 @@ def test_a_photo_that_lacks_something_goes_out(settings):
 
 def test_urls_from_a_server_that_fails(tmp_path, server):  # noqa: F811
     names = ["good/1", "gif/1", "slow/1", "fails/1", "noai/1", "missing/1", "flaky/1", "private/1"]
-    lines = [f"{person},{server.url}/{name}{number}" for number, person in enumerate(("ada", "ben")) for name in names]
+    lines = [
+        f"{person},{server.url}/{name}{number}"
+        for number, person in enumerate(("ada", "ben"))
+        for name in names
+    ]
     (tmp_path / "people.csv").write_text("name,url\n" + "\n".join(lines) + "\n")
     gather = Gather(short_side=32, fetch=Fetch(timeout=0.5, retries=2, backoff=0.01))
     settings = fakes.FakeSettings(Input(urls=tmp_path / "people.csv"), tmp_path / "out", gather=gather)
@@ -316,12 +324,16 @@ def test_shards_that_are_none(built, tmp_path):
 def test_settings_files_are_read_and_refused():
     from photomaker.dataset.settings import BuildSettings
 
-    found = config.make({"input": {"folders": "in"}, "out": "out", "gather": {"fetch": {"per_host": 2}}}, BuildSettings)
+    found = config.make(
+        {"input": {"folders": "in"}, "out": "out", "gather": {"fetch": {"per_host": 2}}}, BuildSettings
+    )
     assert found.gather.fetch.per_host == 2
     assert [step.name for step in found.steps()] == [
         "gather", "dedupe", "detect", "verify", "segment", "caption", "mark",
     ]  # fmt: skip
-    with pytest.raises(SettingsError, match=r"no setting gather.fetch.perhost .*did you mean gather.fetch.per_host"):
+    with pytest.raises(
+        SettingsError, match=r"no setting gather.fetch.perhost .*did you mean gather.fetch.per_host"
+    ):
         config.make({"input": {}, "out": "o", "gather": {"fetch": {"perhost": 2}}}, BuildSettings)
     with pytest.raises(SettingsError, match=r"shard.size is 0"):
         config.make({"input": {"folders": "in"}, "out": "o", "shard": {"size": 0}}, BuildSettings)
@@ -332,7 +344,13 @@ def test_the_papers_values():
 
     settings = BuildSettings(Input(folders=Path("in")), Path("out"), gather=Gather(short_side=32), paper=True)
     gather, _, detect, verify, segment, *_ = settings.steps()
-    assert (gather.short_side, detect.smallest, verify.rule, verify.k, segment.face_share) == (512, 256, "paper", 8, 0.1)
+    assert (gather.short_side, detect.smallest, verify.rule, verify.k, segment.face_share) == (
+        512,
+        256,
+        "paper",
+        8,
+        0.1,
+    )
 
 
 KILLED = """

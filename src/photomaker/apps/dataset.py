@@ -166,7 +166,8 @@ def _bars() -> Iterator[Watcher]:
 
     class Bars(Watcher):
         def stage(self, name: str, done: int, units: int) -> None:
-            self.task = bars.add_task(name, total=units, completed=done, told="")
+            self.task = bars.add_task(name, total=units, told="")
+            bars.update(self.task, completed=done)  # which stops the clock of a stage that is done
             self.rows, self.begun, self.drops = 0, time.perf_counter(), Counter[str]()
 
         def unit(self, name: str, outcome: Outcome) -> None:

@@ -86,6 +86,9 @@ class Hand:
         pa.set_cpu_count(1)
         self._opened: tuple[bytes, Callable[[int], Outcome]] | None = None
 
+    def ready(self) -> None:
+        """Answer, which shows that all is imported."""
+
     def do(self, work: bytes, unit: int) -> Outcome | Exception:
         """Do a unit.
 
@@ -128,13 +131,22 @@ class Executor(ABC):
     workers: int
 
     @abstractmethod
-    def run(self, work: Work, units: Sequence[int], most: int | None = None) -> Iterator[Outcome]:
+    def ready(self, count: int) -> None:
+        """Start workers until there are `count`, and wait until they can work.
+
+        Raises:
+            SettingsError: There is no such cluster.
+            OutputError: A worker died.
+        """
+
+    @abstractmethod
+    def run(self, work: Work, units: Sequence[int], count: int) -> Iterator[Outcome]:
         """Do units, in any order; gives what became of each as soon as it is known.
 
         Args:
             work: The stage.
             units: Numbers of its units.
-            most: How many workers may be at it at once; None lets all.
+            count: How many workers shall be at it at once, all of them `ready`.
 
         Raises:
             PhotoMakerError: A unit met a mistake of the user's or a full disk; others stay as they are.
@@ -158,6 +170,7 @@ def _serve(pipe: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     hand = Hand()
     try:
+        pipe.send(None)
         while True:
             pipe.send(hand.do(*pipe.recv()))
     except (EOFError, OSError):
@@ -179,13 +192,16 @@ class LocalExecutor(Executor):
         self.workers = workers
         self._processes: dict[Connection, BaseProcess] = {}
 
-    def run(self, work: Work, units: Sequence[int], most: int | None = None) -> Iterator[Outcome]:
+    def ready(self, count: int) -> None:
+        """See `Executor.ready`."""
+        new = [self._start() for _ in range(len(self._processes), count)]
+        for pipe in new:
+            self._answer(pipe, 0)
+
+    def run(self, work: Work, units: Sequence[int], count: int) -> Iterator[Outcome]:
         """See `Executor.run`."""
-        count = min(self.workers, most or self.workers, len(units))
-        while len(self._processes) < count:
-            self._start()
         order, left, busy = pickle.dumps(work), deque(units), dict[Connection, int]()
-        for pipe in list(self._processes)[:count]:
+        for pipe in list(self._processes)[: min(count, len(units))]:
             busy[pipe] = left.popleft()
             _send(pipe, order, busy[pipe])
         while busy:
@@ -206,13 +222,14 @@ class LocalExecutor(Executor):
             raise answer
         return answer
 
-    def _start(self) -> None:
+    def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
         process.start()
         theirs.close()
         self._processes[ours] = process
+        return ours
 
     def __exit__(self, *error: object) -> None:
         """Kill the workers; no file of theirs is whole before it is renamed."""
@@ -257,12 +274,11 @@ class RayExecutor(Executor):
         self._actors: list[Any] = []
         self._started = False
 
-    def run(self, work: Work, units: Sequence[int], most: int | None = None) -> Iterator[Outcome]:
+    def run(self, work: Work, units: Sequence[int], count: int) -> Iterator[Outcome]:
         """See `Executor.run`."""
-        self._start(min(self.workers, most or self.workers, len(units)))
         ray, order, left = self._ray, pickle.dumps(work), deque(units)
         busy: dict[Any, tuple[Any, int]] = {}
-        for actor in self._actors[: min(most or self.workers, len(units))]:
+        for actor in self._actors[: min(count, len(units))]:
             unit = left.popleft()
             busy[actor.do.remote(order, unit)] = (actor, unit)
         while busy:
@@ -279,10 +295,13 @@ class RayExecutor(Executor):
                 busy[actor.do.remote(order, unit)] = (actor, unit)
             yield answer
 
-    def _start(self, count: int) -> None:
+    def ready(self, count: int) -> None:
+        """See `Executor.ready`."""
         ray = self._ray
         if not self._started:
             local = self._run.address is None
+            # Ray puts its workers behind every other process; a build is no lesser work than those
+            os.environ.setdefault("RAY_worker_niceness", "0")
             try:
                 ray.init(
                     address=self._run.address,
@@ -300,6 +319,10 @@ class RayExecutor(Executor):
         actor = ray.remote(num_cpus=1, num_gpus=self._run.gpus)(Hand)
         while len(self._actors) < count:
             self._actors.append(actor.remote())
+        try:
+            ray.get([actor.ready.remote() for actor in self._actors])
+        except ray.exceptions.RayError as error:
+            raise _dead(0) from error
 
     def __exit__(self, *error: object) -> None:
         """End the actors, and Ray where it was started here."""

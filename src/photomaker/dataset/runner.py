@@ -310,15 +310,17 @@ class Build:
         write_atomically(self.plan.out / stage.name / SETTINGS, _json(_described(stage)))
         if stage.name == SHARD:
             self._plan_shards()
-        files, most = self._files(stage), None
-        work = self._work(stage, files, executor.workers)
+        files, workers = self._files(stage), executor.workers
         if isinstance(stage.settings, Gather) and self.plan.input.urls is not None:
-            most = stage.settings.fetch.most_workers(executor.workers)
+            workers = stage.settings.fetch.most_workers(workers)
+        work = self._work(stage, files, workers)
         missing = files.missing()
         self.watcher.stage(stage.name, files.units - len(missing), files.units)
         if missing:
-            with _logged(files.folder / LOG, min(most or executor.workers, executor.workers)) as log:
-                for outcome in executor.run(work, missing, most):
+            workers = min(workers, len(missing))
+            executor.ready(workers)
+            with _logged(files.folder / LOG, workers) as log:
+                for outcome in executor.run(work, missing, workers):
                     log(outcome)
                     self.watcher.unit(stage.name, outcome)
         if stage.name == SHARD:
@@ -373,8 +375,7 @@ class Build:
             return TableWork(step, files, source, stage.schema)
         if isinstance(step, ImageStep):
             if isinstance(step, Gather):
-                share = step.fetch.shared(step.fetch.most_workers(workers))
-                step = dataclasses.replace(step, fetch=share)
+                step = dataclasses.replace(step, fetch=step.fetch.shared(step.fetch.most_workers(workers)))
             pictures = self._files_of(step.pictures) if step.pictures else None
             return ImageWork(step, files, source, pictures, stage.schema)
         return ShardWork(

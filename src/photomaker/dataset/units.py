@@ -95,9 +95,7 @@ class StageFiles:
         """Kept rows of a shard, by key."""
         if not self.by_person:
             return read_parquet(self.kept(number))
-        parts = [
-            read_parquet(self.kept(unit), where=("shard", number)) for unit in range(self.units)
-        ]
+        parts = [read_parquet(self.kept(unit), where=("shard", number)) for unit in range(self.units)]
         return pa.concat_tables(parts).sort_by("key")
 
     def bucket(self, number: int, buckets: int) -> pa.Table:
@@ -129,7 +127,8 @@ def read_parquet(
     Args:
         path: The file.
         columns: Those that are wanted; None takes all.
-        where: A column of whole numbers and the value that rows must have there; parts of the file without it are not read.
+        where: A column of whole numbers and the value that rows must have there; parts of the file without it are
+            not read.
 
     Raises:
         SettingsError: It is missing or damaged.
