@@ -58,3 +58,12 @@ def test_everything_registered_can_be_imported(kind):
         else:  # what it needs may be missing
             path = Path(photomaker.__file__).parents[1] / (module.replace(".", "/") + ".py")
             assert f"class {attribute}(" in path.read_text(encoding="utf-8")
+
+
+def test_a_plug_in_of_ones_own_is_named_by_its_place():
+    import json
+
+    assert registry.find("captioner", "json:dumps") is json.dumps
+    for place in ("no_such_module:Captioner", "json:Captioner", ":Captioner"):
+        with pytest.raises(SettingsError, match="cannot be imported"):
+            registry.find("captioner", place)

@@ -68,11 +68,13 @@ def find(kind: str, name: str) -> Any:  # noqa: ANN401 - whatever was registered
 
     Args:
         kind: See `register`.
-        name: A known name.
+        name: A known name, or the place of a plug-in of one's own as "module:object".
 
     Raises:
         SettingsError: The name is unknown, or what it needs is not installed.
     """
+    if ":" in name:
+        return _own(kind, name)
     known = _PLACES.get(kind, {})
     if name not in known:
         near = get_close_matches(name, known, n=1)
@@ -87,4 +89,14 @@ def find(kind: str, name: str) -> Any:  # noqa: ANN401 - whatever was registered
             raise
         raise SettingsError(
             f"{kind} {name!r} needs {error.name or error}; install it with: pip install 'photomaker[{extra}]'"
+        ) from error
+
+
+def _own(kind: str, place: str) -> Any:  # noqa: ANN401 - whatever stands there
+    module, _, attribute = place.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(
+            f"the {kind} {place!r} cannot be imported ({error}); check the name and that its package is installed"
         ) from error

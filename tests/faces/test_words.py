@@ -147,5 +147,6 @@ def test_names_and_licences():
     assert PlugIn().licence == "Apache-2.0" and PlugIn("rules").model is None
     assert PlugIn("insightface").licence == "non-commercial research only"
     assert PlugIn("insightface", "/models/own").licence.startswith("unknown")
+    assert PlugIn("ours:Captioner").licence.startswith("unknown")
     with pytest.raises(SettingsError, match="did you mean 'rules'"):
         PlugIn("rule").open("phrase parser")

@@ -83,7 +83,8 @@ def _groups(
         if kind == NAMESAKE:
             vectors[wrong] = rng.permutation(embeddings[others[0]])[:count]
         else:
-            vectors[wrong] = [rng.choice(embeddings[others[n % len(others)]]) for n in range(count)]
+            for n, place in enumerate(np.flatnonzero(wrong)):
+                vectors[place] = rng.choice(embeddings[others[n % len(others)]])
         yield vectors @ vectors.T, wrong
 
 

@@ -39,7 +39,7 @@ class PlugIn:
     """A plug-in and the model that it shall use.
 
     Attributes:
-        name: A name of the registry, such as "bundled" or "mask2former".
+        name: A name of the registry, such as "bundled" or "mask2former", or "module:object" for one of one's own.
         place: A folder, a file, a hub id, or the name of a pack, as the plug-in takes it; None is its default.
     """
 
@@ -54,7 +54,9 @@ class PlugIn:
     @property
     def licence(self) -> str:
         """Licence of the model's weights, as far as it is known."""
-        return OWN if self.model is None else LICENCES.get(self.model, "unknown; see its folder or card")
+        if self.model is None and ":" not in self.name:
+            return OWN
+        return LICENCES.get(self.model or "", "unknown; see its folder or card")
 
     def open(self, kind: str) -> Any:  # noqa: ANN401 - whatever the kind is
         """Load it.
