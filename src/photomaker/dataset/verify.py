@@ -82,12 +82,13 @@ class Verify(TableStep):
             best = top_faces(vectors @ vectors.T, photo)
             likeness = vectors[best] @ vectors[best].T
             stays = self.kept(likeness)
-            for place, row in enumerate(rows):
-                score = mean_likeness(likeness, stays)[place] if len(rows) > 1 else None
+            alone = stays.sum() == 1
+            scores = mean_likeness(likeness, stays).tolist()
+            for place, (row, score) in enumerate(zip(rows, scores, strict=True)):
                 face = faces[best[place]]
                 columns = {name: face[name] for name in ("box", "landmarks", "embedding")}
                 if stays[place]:
-                    yield {**row, **columns, "verified": score}
+                    yield {**row, **columns, "verified": None if alone else score}
                 else:
                     yield Dropped({**row, **columns}, ANOTHER, f"mean cosine {score:.2f}")
 

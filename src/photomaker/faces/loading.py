@@ -29,7 +29,11 @@ def load(place: str, make: Callable[[Path], Part]) -> Part:
     Raises:
         WeightsError: The folder is not there, or holds another kind of model, or a damaged one.
     """
+    from transformers.utils import logging
+
     folder = model_folder(place)
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # workers would draw theirs over each other
     try:
         return make(folder)
     except Exception as error:  # what these libraries raise on a strange folder has no common base
@@ -37,6 +41,9 @@ def load(place: str, make: Callable[[Path], Part]) -> Part:
         raise WeightsError(
             f"the model {place} cannot be loaded ({reason}); get it again or name another"
         ) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_model(kind: Any, folder: Path) -> Any:  # noqa: ANN401 - a class of transformers
