@@ -166,6 +166,7 @@ def _bars() -> Iterator[Watcher]:
 
     class Bars(Watcher):
         def stage(self, name: str, done: int, units: int) -> None:
+            bars.start()
             self.task = bars.add_task(name, total=units, told="")
             bars.update(self.task, completed=done)  # which stops the clock of a stage that is done
             self.rows, self.begun, self.drops = 0, time.perf_counter(), Counter[str]()
@@ -181,9 +182,13 @@ def _bars() -> Iterator[Watcher]:
             notes.append(line)
 
     notes: list[str] = []
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    bars = Progress(*columns, console=Console(stderr=True))
+    try:
         yield Bars()
-    terminal.notes(notes)
+    finally:
+        if bars.live.is_started:
+            bars.stop()
+        terminal.notes(notes)
 
 
 @contextmanager
