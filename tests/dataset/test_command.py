@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,28 @@ def test_the_examples_are_settings(path):
     from photomaker.dataset.settings import BuildSettings
 
     assert read(path, BuildSettings).steps()
+
+
+def test_every_command_of_the_page_has_its_options_and_settings():
+    from photomaker.config import plain
+    from photomaker.dataset.listing import Input
+    from photomaker.dataset.settings import BuildSettings
+
+    text = (ROOT / "docs" / "dataset.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("photomaker ")]
+    assert len(lines) >= 6
+    for line in lines:
+        words = line.split()
+        command = words[1:3] if words[1] == "dataset" else words[1:2]
+        shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "300"}).output
+        assert all(word in shown for word in words if word.startswith("--")), line
+    stated = plain(BuildSettings(Input(folders=Path("in")), Path("out")))
+    for name in re.findall(
+        r"`((?:gather|dedupe|detect|verify|segment|caption|shard|run|input)\.[a-z_.]+)[`:]", text
+    ):
+        table = stated
+        for part in name.split("."):
+            assert part in table, name
+            table = table[part]
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / "docs" / target).exists(), target
