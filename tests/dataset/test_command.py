@@ -1,4 +1,4 @@
-"""`photomaker dataset`: from a folder of drawn people to shards with the bundled models, and orders that are refused."""
+"""`photomaker dataset`: from drawn people to shards with the bundled models, and orders that are refused."""
 
 from __future__ import annotations
 

@@ -222,6 +222,14 @@ def test_the_limits_hold(server, limits):
     assert server.most_at_once == next(iter(limits.values()))
 
 
+def test_a_proxy_of_the_environment_is_used(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    found = gather(["http://nowhere.invalid/a.jpg", f"{server.url}/good.jpg"], fetch=Fetch(robots=False))
+    assert not any(isinstance(one, Dropped) for one in found.values())
+    assert set(server.seen) == {"http://nowhere.invalid/a.jpg", "/good.jpg"}
+
+
 def test_workers_share_the_limits():
     fetch = Fetch(concurrency=30, per_host=4)
     assert fetch.most_workers(8) == 4

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 from urllib.robotparser import RobotFileParser
 
 from photomaker.dataset.base import PACE
@@ -217,7 +218,7 @@ class Downloader:
 
         async with self._gate:
             try:
-                async with self._session.get(url, allow_redirects=False) as answer:
+                async with self._session.get(url, allow_redirects=False, proxy=_proxy(url)) as answer:
                     if answer.status in _MOVED and "Location" in answer.headers:
                         return answer.headers["Location"]
                     self._check(answer, most, picture)
@@ -276,6 +277,12 @@ def refusal(headers: CIMultiDictProxy[str], agent: str) -> str:
     return ""
 
 
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names; aiohttp's own way would also send passwords of ~/.netrc."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+
 def _asked_wait(headers: CIMultiDictProxy[str]) -> float:
     """Seconds that a `Retry-After` header asks for, 0 where there is none that can be read."""
     text = headers.get("Retry-After", "").strip()
@@ -305,6 +312,5 @@ async def open_downloader(settings: Fetch, robots: dict[str, RobotFileParser]) -
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": settings.agent, "Accept": "image/*"},
-        trust_env=True,
     ) as session:
         yield Downloader(session, settings, robots)

@@ -291,6 +291,7 @@ class Build:
         place = self._place(fresh)
         (out / RESULT).unlink(missing_ok=True)
         (out / "shards" / INDEX).unlink(missing_ok=True)
+        (out / SHARD / "plan.json").unlink(missing_ok=True)
         for name in reversed(self.names[place:]):
             for path in (out / name).glob("*.parquet"):
                 path.unlink()
