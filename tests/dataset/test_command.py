@@ -63,7 +63,7 @@ def test_from_drawn_people_to_shards(run, config, tmp_path):
             picture.save(folder / f"{place}.png")
     fakes.photo(1, (256, 256)).save(folder / "wall.png")
     options = ["--set", "run.workers=1"]
-    first = run("build", config, *options, "--stages", "gather:detect")
+    first = run("build", config, *options, "--stages", "gather:dedupe")
     assert first.exit_code == 0, first.output
     shown = run("stages", config).stdout
     assert "1 of 1" in shown

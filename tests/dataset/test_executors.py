@@ -66,7 +66,7 @@ def test_a_worker_that_dies_is_told_and_ends_the_others(settings, built):
     ):
         Build(replace(settings, bright=fakes.Bright(fault="die"))).run()
     assert not list(settings.out.rglob("*.part"))
-    Build(settings).run(fresh="bright")
+    Build(replace(settings, run=fakes.InlineRun())).run(fresh="bright")
     assert fakes.files_of(settings.out) == built
 
 
@@ -129,7 +129,7 @@ def test_workers_end_with_a_build_that_is_killed_or_interrupted(settings, album,
     script = tmp_path / "build.py"
     script.write_text(SCRIPT)
     rng = random.Random(1)
-    for end in (signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
+    for end in (signal.SIGKILL, signal.SIGINT):
         process = begun(script, settings, album)
         for _ in range(rng.randrange(2, 7)):
             process.stdout.readline()
