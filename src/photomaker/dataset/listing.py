@@ -10,6 +10,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -222,21 +223,33 @@ def _text(table: pa.Table, column: str, path: Path) -> pa.ChunkedArray:
 
 
 def _folders(root: Path) -> tuple[pa.Table, tuple[str, ...], int]:
-    found: list[dict[str, Any]] = []
-    empty, ignored = [], 0
-    for folder in sorted(root.iterdir()):
-        if not folder.is_dir():
-            ignored += 1
-            continue
-        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-        photos = [file for file in files if _is_photo(file)]
-        ignored += len(files) - len(photos)
-        if not photos:
-            empty.append(folder.name.encode("utf-8", "replace").decode())
-        for file in photos:
-            source = file.relative_to(root).as_posix()
-            found.append({"person": folder.name, "source": source, "place": str(file.resolve())})
-    return pa.Table.from_pylist(found, schema=_FOUND), tuple(empty[:_SHOWN]), ignored
+    empty: list[str] = []
+    ignored = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal ignored
+        for folder in sorted(root.iterdir()):
+            if not folder.is_dir():
+                ignored += 1
+                continue
+            files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+            photos = [file for file in files if _is_photo(file)]
+            ignored += len(files) - len(photos)
+            if not photos:
+                empty.append(folder.name.encode("utf-8", "replace").decode())
+            for file in photos:
+                source = file.relative_to(root).as_posix()
+                yield {"person": folder.name, "source": source, "place": str(file.resolve())}
+
+    return _collected(rows()), tuple(empty[:_SHOWN]), ignored
+
+
+def _collected(rows: Iterator[dict[str, Any]]) -> pa.Table:
+    """Rows as a table, some at a time: rows of plain values take many times the room."""
+    parts = [_FOUND.empty_table()]
+    while batch := list(islice(rows, _BATCH)):
+        parts.append(pa.Table.from_pylist(batch, schema=_FOUND))
+    return pa.concat_tables(parts)
 
 
 def _is_photo(file: Path) -> bool:
@@ -252,15 +265,7 @@ def _tars(root: Path, source: Input) -> pa.Table:
     tars = sorted(root.rglob("*.tar"))
     if not tars:
         raise SettingsError(f"{root} holds no .tar file; give the folder that img2dataset wrote")
-    parts: list[pa.Table] = []
-    rows: list[dict[str, Any]] = []
-    for tar in tars:
-        for row in _members(tar, root, source):
-            rows.append(row)
-            if len(rows) == _BATCH:
-                parts.append(pa.Table.from_pylist(rows, schema=_FOUND))
-                rows = []
-    return pa.concat_tables([*parts, pa.Table.from_pylist(rows, schema=_FOUND)])
+    return _collected(row for tar in tars for row in _members(tar, root, source))
 
 
 def _members(path: Path, root: Path, source: Input) -> Iterator[dict[str, Any]]:

@@ -210,9 +210,11 @@ class Build:
             fresh: Stage from which on everything is to be done again.
 
         Raises:
-            SettingsError: The input is missing, or the folder holds other files, another dataset, or stages that were
-                made with other settings.
+            SettingsError: There is no such stage, the input is missing, or the folder holds other files, another
+                dataset, or stages that were made with other settings.
         """
+        if fresh is not None:
+            self._place(fresh)
         if self._listing is None:
             listing.check(self.plan.input)
         out = self.plan.out
@@ -267,8 +269,6 @@ class Build:
             WeightsError: A model cannot be loaded.
         """
         wanted = self.chosen(stages)
-        if fresh is not None:
-            self._place(fresh)
         self.check(fresh)
         out = self.plan.out
         with _alone(out):
@@ -398,11 +398,9 @@ class Build:
         table = pa.concat_tables(parts).sort_by("key")
         reasons = _unfit(table, self.plan.shard.least)
         stay = pc.is_null(pa.array([reason for reason, _ in reasons], pa.string()))
-        dropped = [
-            {**row, "stage": SHARD, "reason": reason, "detail": detail}
-            for row, (reason, detail) in zip(table.to_pylist(), reasons, strict=True)
-            if reason is not None
-        ]
+        gone = [{"stage": SHARD, "reason": reason, "detail": detail} for reason, detail in reasons if reason]
+        rows = table.filter(pc.invert(stay)).to_pylist()
+        dropped = [{**row, **told} for row, told in zip(rows, gone, strict=True)]
         kept = table.filter(stay).select(["key", "person", "shard"])
         shards = -(-kept.num_rows // self.plan.shard.size)
         targets = [row * shards // kept.num_rows for row in range(kept.num_rows)]
