@@ -19,6 +19,9 @@ from photomaker.errors import PhotoMakerError
 
 _EXTRA = re.compile(r"""^([A-Za-z0-9_.-]+).*extra\s*==\s*['"]([\w-]+)['"]""")
 PURPOSES = {
+    "data": "`photomaker dataset build`: tables, downloads, reports",
+    "words": "captions parsed and compared by spaCy and sentence-transformers",
+    "scale": "building datasets on a Ray cluster",
     "train": "training the small model and adapters",
     "eval": "`photomaker evaluate`: intervals, plots, peak memory",
     "faces": "faces and likeness on real photographs (InsightFace)",
