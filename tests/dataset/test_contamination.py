@@ -46,4 +46,4 @@ def test_the_table(embeddings):
         "| rule | 5 photos, 5% |" in text and "| paper, k = 8 | " in text and "| peeling, k = 0.5 | " in text
     )
     assert text.count("Wrong photos show") == 2
-    assert named(Verify("core")) == "core, k = 20"
+    assert named(Verify("core")) == "core, k = 0.5"

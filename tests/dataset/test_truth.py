@@ -78,6 +78,9 @@ def test_faces():
     }
     found = by_name(compare(TRUTH, stages, smallest=5))
     assert found["face"] == Count("face", 2, 3, 4)
+    small = [*seen, *rows(7, faces=[{"box": [0, 0, 4, 4]}])]
+    with_small = by_name(compare(TRUTH, {"detect": StageRows(small, [])}, smallest=5))
+    assert with_small["face"] == Count("face", 3, 4, 4)
     assert found["photo without a face that is large enough"] == Count(
         "photo without a face that is large enough", 2, 3, 2
     )

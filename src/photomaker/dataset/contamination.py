@@ -13,7 +13,7 @@ from photomaker.dataset.verify import Verify
 STRANGERS, NAMESAKE = "different strangers", "one namesake"
 SHARES, SIZES = (0.05, 0.1, 0.2), (5, 10, 20, 50)
 RULES = (
-    Verify("paper"), Verify("paper", k=2.0), Verify("deviation"), Verify("core"), Verify("peeling"),
+    Verify("paper"), Verify("paper", k=2.0), Verify("deviation"), Verify("peeling"), Verify("core"),
 )  # fmt: skip
 
 

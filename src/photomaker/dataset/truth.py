@@ -235,25 +235,29 @@ def _short(box: Sequence[float]) -> float:
 
 
 def _faces(truth: Truth, stage: StageRows, smallest: float) -> Count:
+    """A face that is smaller than asked for counts where it is found, and is not missed where it is not."""
     right = told = true = 0
     for row in stage.kept:
         found = [face["box"] for face in row["faces"]]
         there = [face["box"] for face in truth[name_of(row)]["faces"]]
+        matched = _matches(found, there)
         told += len(found)
-        right += _matches(found, there)
-    for name in _set(stage.kept) | _set(stage.dropped):
+        right += len(matched)
+        true += sum(place in matched or _short(box) >= smallest for place, box in enumerate(there))
+    for name in _set(stage.dropped):
         true += sum(_short(face["box"]) >= smallest for face in truth[name]["faces"])
     return Count("face", right, told, true)
 
 
-def _matches(found: Sequence[Sequence[float]], there: Sequence[Sequence[float]]) -> int:
+def _matches(found: Sequence[Sequence[float]], there: Sequence[Sequence[float]]) -> set[int]:
+    """Which of the faces that are there were found, each by a box of its own."""
     shared = overlaps(np.array(found), np.array(there))
-    count = 0
+    matched: set[int] = set()
     while shared.size and shared.max() >= SAME:
         first, second = np.unravel_index(int(shared.argmax()), shared.shape)
         shared[first], shared[:, second] = 0, 0
-        count += 1
-    return count
+        matched.add(int(second))
+    return matched
 
 
 def _faceless(truth: Truth, stage: StageRows, smallest: float) -> Count:
