@@ -83,7 +83,7 @@ class Verify(TableStep):
             likeness = vectors[best] @ vectors[best].T
             stays = self.kept(likeness)
             alone = stays.sum() == 1
-            scores = mean_likeness(likeness, stays).tolist()
+            scores = mean_likeness(likeness, stays if stays.any() else ~stays).tolist()
             for place, (row, score) in enumerate(zip(rows, scores, strict=True)):
                 face = faces[best[place]]
                 columns = {name: face[name] for name in ("box", "landmarks", "embedding")}
