@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
+CONFIG = HERE.parents[1] / "examples" / "configs" / "train_small.yaml"
 log = logging.getLogger("train-small")
 
 
@@ -29,7 +30,7 @@ class Stage:
 
     Attributes:
         name: Name of the stage and of its folder under the runs folder.
-        program: File name of the program.
+        program: File name of the program, or `photomaker` for one of its commands.
         options: Its options; `{data}` and `{runs}` stand for the folders.
         done: A file under the runs folder (or the data folder) that exists when the stage is finished.
         parallel: Whether torchrun may start it in several processes.
@@ -66,9 +67,11 @@ STAGES = (
     Stage("id_tower", "id_tower.py", "--data {data} --out {runs}/id_tower --steps 6000 --batch 32 "
           "--teacher {runs}/recogniser_a/export/recogniser.safetensors",
           "id_tower/done.json"),
-    Stage("adapter", "adapter.py", "--data {data} --out {runs}/adapter --base {runs}/base/export "
-          "--tower {runs}/id_tower/export --latents {runs}/latents --steps 8000 --batch 24 "
-          "--fusion-lr 1e-3 --vision-lr 2e-4 --ema 0.998", "adapter/done.json"),
+    Stage("adapter", "photomaker", f"train {CONFIG} --set out={{runs}}/adapter --set data.folder={{data}} "
+          "--set data.cache={runs}/latents --set base.model={runs}/base/export --set encoder.start={runs}/id_tower/export "
+          "--set loop.batch_size=24 --set recipe.lr=1.0e-3 --set recipe.fusion_lr=1.0e-3 --set loop.warmup=200 "
+          "--set recipe.diffusion.face=2.0 --set loop.seed=0 --set loop.preview_every=0", "adapter/done.json",
+          quick="--set loop.steps=4 --set loop.batch_size=4 --set loop.save_every=0"),
 )  # fmt: skip
 
 
@@ -78,7 +81,8 @@ def command(stage: Stage, folders: dict[str, str], processes: int, quick: bool) 
     if stage.parallel and processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     options = stage.options.format(**folders).split()
-    return [*start, str(HERE / stage.program), *options, *(stage.quick.split() if quick else [])]
+    program = ["-m", "photomaker.apps.cli"] if stage.program == "photomaker" else [str(HERE / stage.program)]
+    return [*start, *program, *options, *(stage.quick.split() if quick else [])]
 
 
 def finished(stage: Stage, folders: dict[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from test_base import tiny_parts
 from photomaker.encoders.adapter_file import read_adapter
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.errors import WeightsError
-from photomaker.training.adapter import AdapterRecipe, AdapterSettings
+from photomaker.training.adapter import SMALL, AdapterRecipe
 from photomaker.training.base import token_ids
 from photomaker.training.diffusion import encode_ids
 from photomaker.training.id_tower import (
@@ -44,7 +45,7 @@ def tiny_adapter(tmp_path: Path, **settings: float) -> AdapterRecipe:
     torch.manual_seed(1)
     encoder = PhotoMakerIDEncoder(tower_config(SIZES, (32, 32)))
     latents = cached_latents(parts.autoencoder, world, tmp_path / "latents")
-    return AdapterRecipe(world, latents, parts, encoder, AdapterSettings(rank=4, **settings))
+    return AdapterRecipe(world, latents, parts, encoder, replace(SMALL, rank=4, **settings))
 
 
 def test_references_are_other_pictures_of_the_same_person() -> None:
@@ -146,7 +147,7 @@ def test_adapter_goes_on_from_an_adapter_file(tmp_path: Path) -> None:
     start = tiny_adapter(tmp_path)
     world, parts = FakeWorld(), tiny_parts(FakeWorld())
     encoder = file.build_encoder().float().requires_grad_(True)
-    second = AdapterRecipe(world, start.latents, parts, encoder, AdapterSettings(rank=4), lora=file.lora)
+    second = AdapterRecipe(world, start.latents, parts, encoder, replace(SMALL, rank=4), lora=file.lora)
 
     def predicted(recipe: AdapterRecipe) -> torch.Tensor:
         with torch.no_grad():

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
@@ -17,6 +19,7 @@ from diffusers import (
 from fake_world import FakeWorld
 from PIL import Image
 
+from photomaker.errors import WeightsError
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.autoencoder import AutoencoderRecipe, AutoencoderSettings
 from photomaker.training.base import (
@@ -29,6 +32,7 @@ from photomaker.training.base import (
 )
 from photomaker.training.diffusion import (
     DiffusionSettings,
+    LossSettings,
     Noising,
     encode_ids,
     make_scheduler,
@@ -99,7 +103,7 @@ def test_latents_are_kept_shared_and_bound_to_the_weights(
 ) -> None:
     world, model = FakeWorld(), tiny_autoencoder()
     whole = np.array(cached_latents(model, world, tmp_path / "a"))
-    monkeypatch.setattr("photomaker.training.latents.CHUNK", 10)
+    monkeypatch.setattr("photomaker.training.store.CHUNK", 10)
     half = cached_latents(model, world, tmp_path / "b", process=0, processes=2)
     assert not np.array_equal(half, whole)
     assert np.allclose(cached_latents(model, world, tmp_path / "b", process=1, processes=2), whole, atol=1e-2)
@@ -108,7 +112,7 @@ def test_latents_are_kept_shared_and_bound_to_the_weights(
         raise AssertionError("encoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("photomaker.training.latents._encode", refuse)
+        patch.setattr("photomaker.training.latents.encoded", refuse)
         cached_latents(model, world, tmp_path / "b")
         with pytest.raises(AssertionError), torch.no_grad():
             next(model.parameters()).add_(1)
@@ -116,7 +120,7 @@ def test_latents_are_kept_shared_and_bound_to_the_weights(
 
 
 def test_noising_is_the_v_parametrisation() -> None:
-    noising = Noising(DiffusionSettings())
+    noising = Noising(DiffusionSettings(), make_scheduler(DiffusionSettings()))
     clean = torch.randn(64, 4, 8, 8)
     noisy, steps, target, weight = noising(clean, torch.Generator().manual_seed(0))
     bar = noising.alpha_bar[steps].view(-1, 1, 1, 1)
@@ -124,8 +128,23 @@ def test_noising_is_the_v_parametrisation() -> None:
     assert torch.equal(weight, torch.ones(64, 1, 1, 1))
     assert sorted((steps * 64 // 1000).tolist()) == pytest.approx(list(range(64)), abs=1)
     assert make_scheduler(DiffusionSettings()).alphas_cumprod[-1] < 1e-6
-    capped = Noising(DiffusionSettings(min_snr=5, zero_snr=False))(clean, torch.Generator().manual_seed(0))[3]
+    settings = DiffusionSettings(min_snr=5, zero_snr=False)
+    capped = Noising(settings, make_scheduler(settings))(clean, torch.Generator().manual_seed(0))[3]
     assert capped.min() > 0 and capped.max() <= 5 / 6 + 1e-3
+
+
+def test_noising_follows_the_schedule_of_the_base() -> None:
+    scheduler = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    noising = Noising(LossSettings(min_snr=5, stratified=False), scheduler)
+    clean = torch.randn(64, 4, 8, 8)
+    noisy, steps, target, weight = noising(clean, torch.Generator().manual_seed(0))
+    bar = scheduler.alphas_cumprod[steps].view(-1, 1, 1, 1)
+    torch.testing.assert_close(scheduler.add_noise(clean, target, steps), noisy)
+    torch.testing.assert_close(weight, (bar / (1 - bar)).clamp(max=5) / (bar / (1 - bar)))
+    with pytest.raises(WeightsError, match="predicts sample"):
+        Noising(LossSettings(), DDPMScheduler(prediction_type="sample"))
+    with pytest.raises(WeightsError, match="FlowMatch"):
+        Noising(LossSettings(), FlowMatchEulerDiscreteScheduler())
 
 
 def test_weighted_error_counts_cells_by_weight() -> None:

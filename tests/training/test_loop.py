@@ -20,8 +20,8 @@ from photomaker.errors import SettingsError, WeightsError
 from photomaker.training.loop import (
     Average,
     Recipe,
+    RowOrder,
     TrainSettings,
-    batch_rows,
     checkpoints,
     export_checkpoint,
     rate_factor,
@@ -174,12 +174,25 @@ def test_average() -> None:
 
 def test_epochs_show_every_row_once() -> None:
     rows = np.arange(100, 123)
-    seen = np.concatenate([batch_rows(rows, step, 8, seed=1) for step in range(23)])
+    order = RowOrder(rows, np.zeros(23, int), 8, seed=1)
+    seen = np.concatenate([order(step) for step in range(23)])
     for epoch in range(8):
         assert sorted(seen[epoch * 23 : (epoch + 1) * 23]) == rows.tolist()
     assert not np.array_equal(seen[:23], seen[23:46])
-    small = batch_rows(np.arange(3), 0, 8, seed=1)
-    assert len(small) == 8
+    assert np.array_equal(RowOrder(rows, np.zeros(23, int), 8, seed=1)(11), order(11))
+    assert len(RowOrder(np.arange(3), np.zeros(3, int), 8, seed=1)(0)) == 8
+
+
+def test_a_step_has_rows_of_one_group_and_all_rows_have_their_turn() -> None:
+    groups = np.repeat([4, 7, 9], [40, 20, 4])
+    order = RowOrder(np.arange(64), groups, 4, seed=0)
+    steps = [order(step) for step in range(16 * 4)]
+    assert all(len(set(groups[rows])) == 1 for rows in steps)
+    seen = np.bincount(np.concatenate(steps), minlength=64)
+    assert set(seen) == {4}
+    assert [set(groups[rows]).pop() for rows in steps[:16]] != sorted(groups[rows][0] for rows in steps[:16])
+    again = RowOrder(np.arange(64), groups, 4, seed=0)
+    assert all(np.array_equal(again(step), steps[step]) for step in (63, 5, 40))
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "linear_decay"])

@@ -332,6 +332,29 @@ def evaluate(
 
 
 @app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings; docs/training.md explains them.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting over the file's, such as loop.steps=100; may be given often."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start again instead of going on from the last checkpoint.")
+    ] = False,
+    export_only: Annotated[
+        bool, typer.Option("--export-only", help="Export from the checkpoints, train nothing.")
+    ] = False,
+) -> None:
+    """Train a PhotoMaker adapter around an SDXL model, or go on with a training that was stopped.
+
+    In several processes: torchrun --nproc-per-node 8 --no-python photomaker train config.yaml
+    """
+    from photomaker.apps.train import run
+
+    run(config, changes or (), fresh, export_only)
+
+
+@app.command()
 def bench(
     size: Annotated[
         list[int] | None, typer.Option(help="Side of the pictures; may be given twice. (default: 512, 1024)")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from photomaker.prompts.expand import ExpandedPrompt, Tokenizer, expand, expand_plain
-from photomaker.prompts.trigger import TRIGGER, parse
+from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, parse
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -39,19 +39,26 @@ class EncodedPrompts:
 
 
 def encode(
-    prompts: Sequence[str],
+    prompts: Sequence[str | ParsedPrompt],
     copies: Sequence[int],
     tokenizers: tuple[Tokenizer, Tokenizer],
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
     clip_skip: int | None = None,
     device: torch.device | str | None = None,
 ) -> EncodedPrompts:
-    """Expand and encode prompts, both encoders reading the same text; see `expand_rows` and `encode_rows`.
+    """Expand and encode prompts, both encoders reading the same text; see `expand` and `encode_rows`.
+
+    A prompt may have been cut at its trigger already, as the captions of a dataset are, in which nothing else may be
+    taken for a trigger or a weight.
 
     Raises:
         PromptError: See `parse` and `expand`; raised before any encoder runs.
     """
-    return encode_rows(expand_rows(prompts, copies, tokenizers), text_encoders, clip_skip, device)
+    first, second = (
+        [expand(prompt, tokenizer, count) for prompt, count in zip(prompts, copies, strict=True)]
+        for tokenizer in tokenizers
+    )
+    return encode_rows((first, second), text_encoders, clip_skip, device)
 
 
 def encode_rows(

@@ -119,7 +119,7 @@ class AutoencoderRecipe(Recipe):
 
     def weight(self, rows: np.ndarray) -> Tensor:
         """Weight of each pixel [batch, 1, 128, 128]: 1, in the face box `face`, near eyes and mouth `features`."""
-        face = 1 + (self.settings.face - 1) * box_map(self.data.boxes[rows], 128)
+        face = 1 + (self.settings.face - 1) * box_map(self.data.boxes[rows], (128, 128), 1)
         near = feature_map(self.data.landmarks[rows], 128, self.settings.radius)
         return torch.maximum(face, self.settings.features * near)
 
@@ -149,7 +149,7 @@ class AutoencoderRecipe(Recipe):
         decoded = torch.cat(
             [self.model(part.to(self.device)).sample.float().cpu() for part in target.split(32)]
         )
-        inside = box_map(self.data.boxes[self._held_out], 128) > 0.5  # noqa: PLR2004 - half of a pixel
+        inside = box_map(self.data.boxes[self._held_out], (128, 128), 1) > 0.5  # noqa: PLR2004 - half of a pixel
         inside = inside.expand_as(target)
         return {"psnr": psnr(decoded, target), "face_psnr": psnr(decoded[inside], target[inside])}
 

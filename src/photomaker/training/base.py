@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from photomaker.errors import WeightsError
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.data import SIZE, People, box_map
 from photomaker.training.diffusion import (
@@ -123,10 +124,11 @@ def make_text_encoders(
 class BaseParts:
     """The pieces of a base: what a diffusers folder holds."""
 
-    autoencoder: SmallAutoencoder
+    autoencoder: SmallAutoencoder | AutoencoderKL
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection]
     tokenizers: Tokenizers
     unet: UNet2DConditionModel
+    scheduler: Any
 
     @classmethod
     def new(
@@ -137,14 +139,42 @@ class BaseParts:
             torch.manual_seed(seed)
             encoders = make_text_encoders(sizes, tokenizers)
             unet = make_unet(sizes, autoencoder.config.latent_channels)
-        return cls(autoencoder, encoders, tokenizers, unet)
+        return cls(autoencoder, encoders, tokenizers, unet, make_scheduler(DiffusionSettings()))
 
     @classmethod
-    def load(cls, folder: Path) -> BaseParts:
-        """Read a diffusers folder in float32."""
-        pipe = StableDiffusionXLPipeline.from_pretrained(folder, dtype=torch.float32, add_watermarker=False)
+    def load(cls, folder: Path, dtype: torch.dtype = torch.float32) -> BaseParts:
+        """Read a diffusers folder.
+
+        Args:
+            folder: With `model_index.json`.
+            dtype: Precision of text encoders and UNet; the autoencoder is always read in float32.
+
+        Raises:
+            WeightsError: It holds no SDXL base.
+        """
+        try:
+            kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WeightsError(
+                f"{folder} has no readable model_index.json; give a diffusers folder"
+            ) from error
+        if "StableDiffusionXL" not in str(kind):
+            raise WeightsError(f"the base in {folder} is a {kind}; PhotoMaker needs an SDXL base model")
+        try:
+            pipe = StableDiffusionXLPipeline.from_pretrained(
+                folder, dtype={"vae": torch.float32, "default": dtype}, add_watermarker=False
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise WeightsError(
+                f"the base in {folder} cannot be read ({reason}); download it again"
+            ) from error
         encoders, tokenizers = (pipe.text_encoder, pipe.text_encoder_2), (pipe.tokenizer, pipe.tokenizer_2)
-        return cls(pipe.vae, encoders, tokenizers, pipe.unet)
+        if None in (*encoders, *tokenizers):
+            raise WeightsError(
+                f"the base in {folder} has not both text encoders; PhotoMaker needs an SDXL base model"
+            )
+        return cls(pipe.vae, encoders, tokenizers, pipe.unet, pipe.scheduler)
 
     def save(self, folder: Path, settings: DiffusionSettings) -> None:
         """Write a diffusers folder in half precision."""
@@ -219,7 +249,7 @@ class BaseRecipe(Recipe):
     ) -> None:
         """Keep what is given and split the rows."""
         self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
-        self.noising = Noising(settings.diffusion)
+        self.noising = Noising(settings.diffusion, make_scheduler(settings.diffusion))
         use_plain_attention(parts.unet, *parts.text_encoders)
         held_out = min(held_out, len(latents) // 4)
         self._rows = np.arange(len(latents) - held_out)
@@ -267,7 +297,7 @@ class BaseRecipe(Recipe):
             added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids(len(rows), SIZE).to(self.device)},
             return_dict=False,
         )[0]
-        cells = 1 + (self.settings.diffusion.face - 1) * box_map(self.data.boxes[rows], clean.shape[-1])
+        cells = 1 + (self.settings.diffusion.face - 1) * box_map(self.data.boxes[rows], clean.shape[-2:])
         error = weighted_error(predicted, target, cells.to(self.device)) * weight[:, 0, 0, 0]
         return error, steps
 

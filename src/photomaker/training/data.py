@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from photomaker.prompts.trigger import ParsedPrompt
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 SIZE = 128
+
+
+class Arrays(Protocol):
+    """Arrays that are asked for one at a time, such as the pictures of a dataset that are decoded on the way."""
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The array of one row."""
+
+
+class Album(Protocol):
+    """Pictures of people of any sizes, one row a picture, many rows a person: what an adapter is trained on.
+
+    Attributes:
+        images: Row to uint8 [height, width, 3] RGB.
+        masks: Row to uint8 [height, width], 255 where the person is.
+        person: int64 [rows], person of each picture, 0..people-1.
+        boxes: float32 [rows, 4], face box x0, y0, x1, y1 in pixels.
+        is_photo: bool [rows], whether the picture has the photo style.
+    """
+
+    @property
+    def images(self) -> Arrays:
+        """See above."""
+
+    @property
+    def masks(self) -> Arrays:
+        """See above."""
+
+    person: np.ndarray
+    boxes: np.ndarray
+    is_photo: np.ndarray
+
+    def rows_of(self, person_row: int) -> np.ndarray:
+        """Rows of one person."""
+
+    def caption(
+        self, row: int, rng: np.random.Generator, describe: float, trigger: str | None = None
+    ) -> str | ParsedPrompt:
+        """A caption; one that is written anew each time mentions each appearance trait with probability `describe`."""
 
 
 class People(Protocol):
@@ -67,31 +108,32 @@ def clip_normalised(pixels: Tensor) -> Tensor:
     return (pixels / 255 - mean) / std
 
 
-def box_map(boxes: np.ndarray, side: int) -> Tensor:
+def box_map(boxes: np.ndarray, cells: Sequence[int], cell: int = 8) -> Tensor:
     """Share of each cell that a box covers.
 
     Args:
-        boxes: [batch, 4] in pixels of a 128-pixel picture.
-        side: Cells along one side.
+        boxes: [batch, 4] in pixels.
+        cells: Cells from top to bottom and from left to right.
+        cell: Side of a cell in pixels.
 
     Returns:
-        [batch, 1, side, side] in 0..1.
+        [batch, 1, *cells] in 0..1.
     """
-    cell = SIZE / side
-    edges = torch.arange(side + 1, dtype=torch.float32) * cell
     box = torch.from_numpy(np.asarray(boxes, dtype=np.float32))
 
-    def covered(low: Tensor, high: Tensor) -> Tensor:
+    def covered(low: Tensor, high: Tensor, count: int) -> Tensor:
+        edges = torch.arange(count + 1, dtype=torch.float32) * cell
         inside = torch.minimum(edges[1:], high[:, None]) - torch.maximum(edges[:-1], low[:, None])
         return inside.clamp(min=0) / cell
 
-    return (covered(box[:, 1], box[:, 3])[:, :, None] * covered(box[:, 0], box[:, 2])[:, None, :])[:, None]
+    rows, columns = covered(box[:, 1], box[:, 3], cells[0]), covered(box[:, 0], box[:, 2], cells[1])
+    return (rows[:, :, None] * columns[:, None, :])[:, None]
 
 
-def mask_map(masks: np.ndarray, side: int) -> Tensor:
-    """Share of each cell that the person covers: masks [batch, 128, 128] 0..255 to [batch, 1, side, side] in 0..1."""
+def mask_map(masks: np.ndarray, cell: int = 8) -> Tensor:
+    """Share of each cell, `cell` pixels wide, that the person covers: masks [batch, h, w] 0..255 to 0..1."""
     mask = torch.from_numpy(np.ascontiguousarray(masks)).float()[:, None] / 255
-    return torch.nn.functional.avg_pool2d(mask, SIZE // side)
+    return torch.nn.functional.avg_pool2d(mask, cell)
 
 
 def feature_map(landmarks: np.ndarray, side: int, radius: float) -> Tensor:

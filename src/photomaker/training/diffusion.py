@@ -1,4 +1,4 @@
-"""What every diffusion recipe shares: the noise schedule, v-prediction, and the loss over cells.
+"""What every diffusion recipe shares: noise by the base's own schedule, what is predicted, and the loss over cells.
 
 With zero terminal SNR the last timestep holds no trace of the picture, so that sampling may start from pure noise;
 otherwise a model learns to read the mean colour off the last timestep, and at sampling it reads grey.
@@ -7,6 +7,7 @@ otherwise a model learns to read the mean colour off the last timestep, and at s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,24 +16,39 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedModel
 
+from photomaker.errors import WeightsError
+
 TIMESTEPS = 1000
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 @dataclass(frozen=True)
-class DiffusionSettings:
-    """How pictures are noised and how errors are weighted.
+class LossSettings:
+    """How timesteps are drawn and how errors are weighted.
+
+    Attributes:
+        min_snr: Gamma of min-SNR weighting (arXiv 2303.09556); 0 switches it off, which is the plain loss.
+        null: Share of rows trained with the empty condition, all zeros.
+        face: Weight of latent cells in the face box; 1 switches it off.
+        stratified: Whether the timesteps of a slice are spread evenly over the range, instead of drawn apart.
+    """
+
+    min_snr: float = 0.0
+    null: float = 0.1
+    face: float = 1.0
+    stratified: bool = True
+
+
+@dataclass(frozen=True)
+class DiffusionSettings(LossSettings):
+    """The same with the schedule, for a base that is trained.
 
     Attributes:
         zero_snr: Whether the schedule ends at pure noise (arXiv 2305.08891).
-        min_snr: Gamma of min-SNR weighting (arXiv 2303.09556); 0 switches it off, which is the plain v loss.
-        null: Share of rows trained with the empty condition, all zeros.
-        face: Weight of latent cells in the face box; 1 switches it off.
     """
 
-    zero_snr: bool = True
-    min_snr: float = 0.0
-    null: float = 0.1
     face: float = 2.0
+    zero_snr: bool = True
 
 
 def make_scheduler(settings: DiffusionSettings) -> EulerAncestralDiscreteScheduler:
@@ -53,18 +69,30 @@ def make_scheduler(settings: DiffusionSettings) -> EulerAncestralDiscreteSchedul
 
 
 class Noising:
-    """Noisy latents and their v targets.
+    """Noisy latents and what is to be predicted of them.
 
-    With a = sqrt(alpha_bar_t) and s = sqrt(1 - alpha_bar_t): z_t = a x + s eps, v = a eps - s x (arXiv 2202.00512).
+    With a = sqrt(alpha_bar_t) and s = sqrt(1 - alpha_bar_t): z_t = a x + s eps; the target is eps (arXiv 2006.11239) or
+    v = a eps - s x (arXiv 2202.00512), as the scheduler says.
 
     Args:
-        settings: The schedule and the weighting.
+        settings: Timesteps and weighting.
+        scheduler: The base's diffusers scheduler.
+
+    Raises:
+        WeightsError: The scheduler has no such schedule, or predicts something else.
     """
 
-    def __init__(self, settings: DiffusionSettings) -> None:
-        """Take the schedule from the scheduler that will be shipped."""
+    def __init__(self, settings: LossSettings, scheduler: Any) -> None:  # noqa: ANN401 - any diffusers scheduler
+        """Take the schedule from the scheduler that the base is shipped with."""
         self.settings = settings
-        self.alpha_bar = make_scheduler(settings).alphas_cumprod.double().clamp(0, 1).float()
+        self.prediction = str(getattr(scheduler.config, "prediction_type", "nothing known"))
+        alpha_bar = getattr(scheduler, "alphas_cumprod", None)
+        if alpha_bar is None or self.prediction not in PREDICTIONS:
+            raise WeightsError(
+                f"the base's scheduler is {type(scheduler).__name__} and predicts {self.prediction}; give an SDXL base "
+                "that predicts epsilon or v"
+            )
+        self.alpha_bar = alpha_bar.double().clamp(0, 1).float()
 
     def __call__(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Noise a batch at random timesteps.
@@ -74,23 +102,31 @@ class Noising:
             generator: Randomness, on the CPU.
 
         Returns:
-            Noisy latents, timesteps [batch] int64, v targets, and loss weights [batch, 1, 1, 1].
+            Noisy latents, timesteps [batch] int64, targets, and loss weights [batch, 1, 1, 1].
         """
-        count = len(clean)
-        # One draw per equal part of the range: every batch sees early and late timesteps, which steadies the gradient.
-        place = (torch.rand(1, generator=generator) + torch.randperm(count, generator=generator) / count) % 1
-        steps = (place * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
+        count, timesteps = len(clean), len(self.alpha_bar)
+        if self.settings.stratified:
+            # One draw per equal part of the range: every slice sees early and late timesteps, which steadies the
+            # gradient.
+            place = (
+                torch.rand(1, generator=generator) + torch.randperm(count, generator=generator) / count
+            ) % 1
+        else:
+            place = torch.rand(count, generator=generator)
+        steps = (place * timesteps).long().clamp(max=timesteps - 1)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         bar = self.alpha_bar[steps].view(-1, 1, 1, 1)
         weight = self._weight(bar).to(clean.device)
         a, s = bar.sqrt().to(clean.device), (1 - bar).sqrt().to(clean.device)
-        return a * clean + s * noise, steps.to(clean.device), a * noise - s * clean, weight
+        target = noise if self.prediction == "epsilon" else a * noise - s * clean
+        return a * clean + s * noise, steps.to(clean.device), target, weight
 
     def _weight(self, bar: Tensor) -> Tensor:
         if not self.settings.min_snr:
             return torch.ones_like(bar)
         snr = bar / (1 - bar).clamp(min=1e-8)
-        return snr.clamp(max=self.settings.min_snr) / (snr + 1)
+        whole = snr if self.prediction == "epsilon" else snr + 1
+        return snr.clamp(max=self.settings.min_snr) / whole
 
 
 def weighted_error(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from photomaker.training.base import decayed_groups
 from photomaker.training.data import SIZE, People
 from photomaker.training.diffusion import use_plain_attention
 from photomaker.training.loop import Recipe
-from photomaker.training.photos import PhotoSettings, photo_tensor
+from photomaker.training.photos import SMALL, PhotoSettings, photo_tensor
 
 FILE = "id_tower.safetensors"
 
@@ -74,7 +74,7 @@ class TowerSettings:
     names: float = 0.1
     word: float = 0.3
     imitation: float = 2.0
-    photos: PhotoSettings = field(default_factory=PhotoSettings)
+    photos: PhotoSettings = SMALL
 
 
 def tower_config(sizes: TowerSizes, text: tuple[int, int]) -> CLIPVisionConfig:

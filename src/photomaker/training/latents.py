@@ -1,22 +1,35 @@
-"""Latents of all pictures, computed once and kept on disk: the autoencoder is frozen while a UNet learns."""
+"""Latents of pictures, computed once and kept on disk, or anew each time: the autoencoder is frozen in training.
+
+Both ways take the middle of the autoencoder's distribution, rounded to half precision, so that keeping them changes
+speed and memory and no loss. (The spread around it is small beside that of the latents themselves.)
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
-from torch import nn
-from tqdm import tqdm
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
 
-from photomaker.errors import OutputError
 from photomaker.pipelines.autoencoder import FACTOR, SmallAutoencoder
-from photomaker.training.data import SIZE, People, pictures
+from photomaker.training.data import SIZE, Album, People, pictures
+from photomaker.training.frames import Frames
+from photomaker.training.store import ALONE, Share, computed
 
-CHUNK = 1024
-DONE = "done"
+Autoencoder: TypeAlias = SmallAutoencoder | AutoencoderKL
+PIXELS = 32 * SIZE**2
+"""Pixels that are encoded at once."""
+
+
+class Latents(Protocol):
+    """Latents of a dataset: rows [batch] of one size to float16 [batch, channels, h, w]."""
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Latents of some rows."""
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -28,31 +41,31 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _create(path: Path, shape: tuple[int, ...]) -> None:
-    """Make the file at its full length, once, whichever process comes first."""
-    if path.exists():
-        return
-    part = path.with_suffix(f".{os.getpid()}.part")
-    np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape).flush()
-    part.replace(path)
+@torch.no_grad()
+def encoded(autoencoder: Autoencoder, pixels: Tensor) -> np.ndarray:
+    """Latents of pictures.
 
+    Args:
+        autoencoder: In float32; one that does not overflow in half precision runs in bfloat16.
+        pixels: [batch, 3, 8h, 8w] in -1..1.
 
-def _encode(autoencoder: SmallAutoencoder, data: People, rows: np.ndarray) -> np.ndarray:
+    Returns:
+        float16 [batch, channels, h, w], at the scale that the UNet sees.
+    """
     parts = []
-    for part in np.array_split(rows, max(1, len(rows) // 32)):
-        pixels = pictures(data, part).to(autoencoder.device)
-        with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16):
-            parts.append(autoencoder.encode(pixels, return_dict=False)[0].mode().float().cpu())
+    for part in pixels.split(max(1, PIXELS // pixels[0, 0].numel())):
+        with torch.autocast(
+            autoencoder.device.type, torch.bfloat16, enabled=not autoencoder.config.force_upcast
+        ):
+            posterior = autoencoder.encode(part.to(autoencoder.device), return_dict=False)[0]
+        parts.append(posterior.mode().float().cpu() * autoencoder.config.scaling_factor)
     return torch.cat(parts).numpy().astype(np.float16)
 
 
 def cached_latents(
     autoencoder: SmallAutoencoder, data: People, folder: Path, process: int = 0, processes: int = 1
 ) -> np.ndarray:
-    """Latents of every row, from disk where an earlier call wrote them.
-
-    Work is cut into chunks with one marker file each, so that a killed call continues, and so that several processes
-    can share it; every process returns once all chunks of its own share are there.
+    """Latents of every row of the synthetic people, from disk where an earlier call wrote them.
 
     Args:
         autoencoder: In float32; the cache is bound to its weights.
@@ -68,22 +81,70 @@ def cached_latents(
         OutputError: The folder cannot be written.
     """
     count, side = len(data.images), SIZE // FACTOR
-    folder = folder / f"latents_{fingerprint(autoencoder)}_{count}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "latents.npy"
-        _create(path, (count, autoencoder.config.latent_channels, side, side))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write latents to {folder}: {error.strerror}; choose another folder"
-        ) from error
-    starts = [s for i, s in enumerate(range(0, count, CHUNK)) if i % processes == process]
-    open_starts = [s for s in starts if not (folder / f"{s}.{DONE}").exists()]
-    if open_starts:
-        target = np.load(path, mmap_mode="r+")
-        for start in tqdm(open_starts, desc="latents", disable=process != 0):
-            rows = np.arange(start, min(start + CHUNK, count))
-            target[rows[0] : rows[-1] + 1] = _encode(autoencoder, data, rows)
-            target.flush()
-            (folder / f"{start}.{DONE}").touch()
-    return np.load(path, mmap_mode="r")
+    shape = (count, autoencoder.config.latent_channels, side, side)
+    found = computed(
+        folder / f"latents_{fingerprint(autoencoder)}_{count}",
+        {"latents": shape},
+        lambda rows: {"latents": encoded(autoencoder, pictures(data, rows))},
+        Share(process, processes),
+    )
+    return found["latents"]
+
+
+class FramedLatents:
+    """Latents of framed pictures, encoded each time they are asked for.
+
+    Args:
+        autoencoder: In float32.
+        data: The pictures.
+        frames: Their sizes.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, data: Album, frames: Frames) -> None:
+        """Keep what is given."""
+        self.autoencoder, self.data, self.frames = autoencoder, data, frames
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Read, frame and encode."""
+        framed = np.stack(
+            [self.frames.picture(int(row), np.asarray(self.data.images[int(row)])) for row in rows]
+        )
+        pixels = torch.from_numpy(framed.transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1
+        return encoded(self.autoencoder, pixels)
+
+
+class KeptLatents:
+    """The same from disk, one array a size; what is missing is computed at the start.
+
+    Args:
+        source: What encodes.
+        folder: Where the caches are kept.
+        name: Of the dataset, so that latents of another are never taken for its own.
+        share: Which part of the work is this process's.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+
+    def __init__(self, source: FramedLatents, folder: Path, name: str, share: Share = ALONE) -> None:
+        """Compute what is missing."""
+        frames, autoencoder = source.frames, source.autoencoder
+        self.buckets, self.places = frames.buckets, np.zeros(len(frames.buckets), dtype=np.int64)
+        self.arrays: dict[int, np.ndarray] = {}
+        print_ = fingerprint(autoencoder)
+        for bucket in np.unique(frames.buckets):
+            members = np.flatnonzero(frames.buckets == bucket)
+            height, width = (int(side) // FACTOR for side in frames.targets[members[0]])
+            self.places[members] = np.arange(len(members))
+            shape = (len(members), autoencoder.config.latent_channels, height, width)
+            found = computed(
+                folder / f"latents_{print_}_{name}_{height * FACTOR}x{width * FACTOR}",
+                {"latents": shape},
+                lambda rows, members=members: {"latents": source[members[rows]]},  # type: ignore[misc]
+                share,
+            )
+            self.arrays[int(bucket)] = found["latents"]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Look up."""
+        return self.arrays[int(self.buckets[rows[0]])][self.places[rows]]

@@ -5,12 +5,15 @@ A recipe says what is trained and what its loss is. The loop does the rest, in o
 
 * Gradients are averaged by one explicit all-reduce instead of a `DistributedDataParallel` wrapper, because a recipe
   trains several modules at once (two text encoders and a UNet), some of which a step may leave unused.
-* Every random number of a step comes from generators seeded by (seed, step, process), so a checkpoint needs no random
-  state, and a run that was killed continues with exactly the losses that it would have had.
+* A step's batch is cut into slices of `batch_size` rows, of which each process takes `accumulate`. Every random number
+  comes from generators seeded by (seed, step, slice). So a checkpoint needs no random state, a run that was killed
+  continues with exactly the losses that it would have had, and the same slices give the same step however many
+  processes share them.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,7 +21,7 @@ import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +30,32 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType, gather_object
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from photomaker.errors import SettingsError, WeightsError
+from photomaker.errors import OutputError, SettingsError, WeightsError
+from photomaker.images import save_png
+
+BEST = "best.pt"
+REDUCED = 2**24
+"""Numbers in one message between processes, so that a step takes little memory beside the gradients."""
 
 CHECKPOINT_FORMAT = "photomaker-training-1"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Pictures made in the middle of a training.
+
+    Attributes:
+        image: All of them on one sheet.
+        figures: What was measured on them, for the log.
+    """
+
+    image: Image.Image
+    figures: Mapping[str, float]
 
 
 class Recipe(ABC):
@@ -59,6 +82,15 @@ class Recipe(ABC):
     def rows(self) -> np.ndarray:
         """Dataset rows [n] int64 that an epoch goes over."""
 
+    @property
+    def groups(self) -> np.ndarray:
+        """Group [n] int64 of each of `rows`; a step's rows are all of one group, such as one size of picture."""
+        return np.zeros(len(self.rows), dtype=np.int64)
+
+    def signature(self) -> dict[str, str]:
+        """What a checkpoint must agree with to be gone on from: name to value, both in words."""
+        return {}
+
     @abstractmethod
     def loss(
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
@@ -83,6 +115,10 @@ class Recipe(ABC):
         del rng, generator
         return {}
 
+    def preview(self) -> Preview | None:
+        """Make pictures, with the averaged weights in place; None where the recipe has none to show."""
+        return None
+
     def export(self, folder: Path) -> None:
         """Write what the training was for into `folder`, with the averaged weights in place."""
         del folder
@@ -94,7 +130,8 @@ class TrainSettings:
 
     Attributes:
         steps: Optimiser steps in all, 1 or more.
-        batch_size: Rows a step and process, 1 or more.
+        batch_size: Rows of a slice: what goes through the model at once in one process, 1 or more.
+        accumulate: Slices of a step and process, 1 or more; a step has batch_size * accumulate * processes rows.
         seed: Seed of everything random.
         warmup: Steps over which the learning rate rises from 0.
         schedule: Shape of the learning rate after that; `cosine` ends at 2 % of the peak, `linear_decay` at 0.
@@ -103,8 +140,11 @@ class TrainSettings:
         precision: Autocast precision.
         save_every: Steps between checkpoints; 0 saves only at the end.
         log_every: Steps between log lines.
-        keep: Number of checkpoints kept.
+        keep: Number of checkpoints kept, beside the one with the lowest validation loss.
         betas: AdamW's decay rates.
+        preview_every: Steps between sheets of pictures; 0 makes none.
+        tensorboard: Whether figures and pictures are written for TensorBoard too.
+        export: Which weights the result is made of.
 
     Raises:
         SettingsError: A value lies outside its range.
@@ -112,6 +152,7 @@ class TrainSettings:
 
     steps: int
     batch_size: int
+    accumulate: int = 1
     seed: int = 0
     warmup: int = 0
     schedule: Literal["cosine", "constant", "linear_decay"] = "cosine"
@@ -122,13 +163,16 @@ class TrainSettings:
     log_every: int = 20
     keep: int = 2
     betas: tuple[float, float] = (0.9, 0.99)
+    preview_every: int = 0
+    tensorboard: bool = False
+    export: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("steps", "batch_size", "log_every", "keep"):
+        for name in ("steps", "batch_size", "accumulate", "log_every", "keep"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; give a whole number from 1 up")
-        for name in ("seed", "warmup", "save_every", "clip"):
+        for name in ("seed", "warmup", "save_every", "clip", "preview_every"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; give a number from 0 up")
         if not 0 <= self.ema_decay < 1:
@@ -204,41 +248,54 @@ def _buffers(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
-def batch_rows(rows: np.ndarray, step: int, batch: int, seed: int) -> np.ndarray:
-    """Rows of one global batch: shuffled epochs laid end to end, cut into batches.
+class RowOrder:
+    """Rows of every step, one group at a time, the groups taking turns by their sizes.
+
+    The rows of a group are shuffled epochs laid end to end and cut into batches; within one epoch no row comes twice.
 
     Args:
         rows: All rows [n].
-        step: 0-based step.
+        groups: Group of each row [n].
         batch: Rows of all processes together.
         seed: Seed of the shuffles.
-
-    Returns:
-        Rows [batch]; within one epoch no row comes twice.
     """
-    start, count = step * batch, len(rows)
-    epochs = range(start // count, (start + batch - 1) // count + 1)
-    order = np.concatenate([np.random.default_rng([seed, 17, epoch]).permutation(count) for epoch in epochs])
-    offset = start - epochs[0] * count
-    return rows[order[offset : offset + batch]]
 
-
-class _RowOrder:
-    """`batch_rows` with the shuffles of the current epoch kept."""
-
-    def __init__(self, rows: np.ndarray, batch: int, seed: int) -> None:
-        self.rows, self.batch, self.seed = rows, batch, seed
-        self.epochs: tuple[int, ...] = ()
-        self.order = rows[:0]
+    def __init__(self, rows: np.ndarray, groups: np.ndarray, batch: int, seed: int) -> None:
+        """Lay out one round, in which each group has its share of steps and the smallest has one."""
+        self.batch, self.seed = batch, seed
+        self.members = [rows[groups == group] for group in np.unique(groups)]
+        sizes = np.array([len(members) for members in self.members])
+        self.turns = np.repeat(
+            np.arange(len(sizes)), np.maximum(1, np.round(sizes / sizes.min())).astype(int)
+        )
+        self.shuffles: dict[tuple[int, int], np.ndarray] = {}
 
     def __call__(self, step: int) -> np.ndarray:
-        start, count = step * self.batch, len(self.rows)
-        epochs = tuple(range(start // count, (start + self.batch - 1) // count + 1))
-        if epochs != self.epochs:
-            parts = [np.random.default_rng([self.seed, 17, epoch]).permutation(count) for epoch in epochs]
-            self.epochs, self.order = epochs, np.concatenate(parts)
+        """Rows [batch] of a 0-based step, all of one group."""
+        if len(self.members) == 1:
+            return self._stream(0, step)
+        turn, place = divmod(step, len(self.turns))
+        order = np.random.default_rng([self.seed, 19, turn]).permutation(self.turns)
+        group = int(order[place])
+        before = turn * int((self.turns == group).sum()) + int((order[:place] == group).sum())
+        return self._stream(group, before)
+
+    def _stream(self, group: int, number: int) -> np.ndarray:
+        """The batch of that number in a group's shuffled epochs laid end to end."""
+        members = self.members[group]
+        start, count = number * self.batch, len(members)
+        epochs = range(start // count, (start + self.batch - 1) // count + 1)
+        order = np.concatenate([self._shuffle(group, epoch) for epoch in epochs])
         offset = start - epochs[0] * count
-        return self.rows[self.order[offset : offset + self.batch]]
+        for old in [key for key in self.shuffles if key[0] == group and key[1] < epochs[0]]:
+            del self.shuffles[old]
+        return members[order[offset : offset + self.batch]]
+
+    def _shuffle(self, group: int, epoch: int) -> np.ndarray:
+        if (group, epoch) not in self.shuffles:
+            seeds = [self.seed, 17, epoch, *([group] if group else [])]
+            self.shuffles[group, epoch] = np.random.default_rng(seeds).permutation(len(self.members[group]))
+        return self.shuffles[group, epoch]
 
 
 def checkpoints(out: Path) -> list[Path]:
@@ -248,17 +305,26 @@ def checkpoints(out: Path) -> list[Path]:
 
 def _save(state: dict[str, Any], out: Path, keep: int) -> Path:
     folder = out / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{state['step']:08d}.pt"
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch raises the latter for a write that was cut short
+        part.unlink(missing_ok=True)
+        raise OutputError(_no_room(path, error)) from error
     for old in checkpoints(out)[:-keep]:
         old.unlink()
     return path
+
+
+def _no_room(path: Path, error: BaseException) -> str:
+    reason = getattr(error, "strerror", None) or "the file could not be written whole"
+    return f"cannot write {path}: {reason}; make room and give the same command again, it goes on from the last checkpoint"
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -287,6 +353,7 @@ class _Run:
         self.recipe, self.settings, self.out = recipe, settings, out
         # "cpu" is forced only where there is no accelerator, so that the same command uses a GPU that is there.
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        _check_parallelism(self.accelerator.distributed_type)
         self.modules = recipe.modules()
         for module in self.modules.values():
             module.to(self.accelerator.device)
@@ -304,6 +371,7 @@ class _Run:
             "format": CHECKPOINT_FORMAT,
             "recipe": self.recipe.name,
             "step": self.step,
+            "signature": self.recipe.signature(),
             "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()},
             "weights": {name: tensor.detach() for name, tensor in self.weights.items()},
             "buffers": self.buffers,
@@ -313,6 +381,12 @@ class _Run:
 
     def restore(self, path: Path) -> None:
         state = _load(path)
+        for name, value in self.recipe.signature().items():
+            before = state.get("signature", {}).get(name, value)
+            if before != value:
+                raise WeightsError(
+                    f"{path} was trained with another {name} ({before}, now {value}); choose another folder"
+                )
         _restore(self.weights, state["weights"], path)
         _restore(self.buffers, state["buffers"], path)
         if self.average:
@@ -352,45 +426,67 @@ class _Run:
         )
 
     def reduce_gradients(self) -> None:
-        """Average gradients over processes, in one message."""
+        """Average gradients over processes, in messages of about `REDUCED` numbers."""
         if self.accelerator.num_processes == 1:
             return
         parameters = list(self.weights.values())
-        # Which parameters took part travels with the gradients: one that no process used must keep no gradient at all,
-        # or AdamW would decay it here and leave it alone in a run of one process.
+        # Which parameters took part goes ahead: one that no process used must keep no gradient at all, or AdamW would
+        # decay it here and leave it alone in a run of one process.
         used = torch.tensor(
             [p.grad is not None for p in parameters], device=parameters[0].device, dtype=torch.float32
         )
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients] + [used])
-        torch.distributed.all_reduce(flat)
-        *parts, used = flat.split([*(p.numel() for p in parameters), len(parameters)])
-        for parameter, part, users in zip(parameters, parts, used.tolist(), strict=True):
-            parameter.grad = part.view_as(parameter) / self.accelerator.num_processes if users else None
+        torch.distributed.all_reduce(used)
+        left = [p for p, users in zip(parameters, used.tolist(), strict=True) if users]
+        while left:
+            some, count = [left.pop(0)], 1
+            while left and sum(p.numel() for p in some) + left[0].numel() <= REDUCED:
+                some.append(left.pop(0))
+                count += 1
+            flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in some])
+            torch.distributed.all_reduce(flat)
+            for parameter, part in zip(some, flat.split([p.numel() for p in some]), strict=True):
+                parameter.grad = part.view_as(parameter) / self.accelerator.num_processes
 
     def advance(self, rows: np.ndarray) -> dict[str, float]:
-        """Take one optimiser step on this process's rows and return the figures for the log."""
-        seeds = [self.settings.seed, self.step, self.accelerator.process_index]
-        rng = np.random.default_rng(seeds)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        torch.manual_seed(
-            int(rng.integers(2**62))
-        )  # dropout inside library modules draws from the global generator
-        factor = rate_factor(self.step, self.settings)
+        """Take one optimiser step.
+
+        Args:
+            rows: Of all processes and slices together.
+
+        Returns:
+            Figures of this process's slices for the log.
+        """
+        settings, processes = self.settings, self.accelerator.num_processes
+        factor = rate_factor(self.step, settings)
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        with self.autocast():
-            loss, figures = self.recipe.loss(rows, rng, generator)
-        loss.backward()
+        slices = [
+            self.accelerator.process_index + processes * number for number in range(settings.accumulate)
+        ]
+        size = settings.batch_size
+        found = [self._slice(rows[number * size :][:size], number) for number in slices]
         self.reduce_gradients()
-        if self.settings.clip:
-            norm = nn.utils.clip_grad_norm_(self.weights.values(), self.settings.clip)
-            figures = {**figures, "gradient": float(norm)}
+        figures = means(found)
+        if settings.clip:
+            norm = nn.utils.clip_grad_norm_(self.weights.values(), settings.clip)
+            figures["gradient"] = float(norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(self.step)
         self.step += 1
+        return figures
+
+    def _slice(self, rows: np.ndarray, number: int) -> dict[str, float]:
+        """Add the gradients of one slice, whose number among all processes' seeds its randomness."""
+        rng = np.random.default_rng([self.settings.seed, self.step, number])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(
+            int(rng.integers(2**62))
+        )  # dropout inside library modules draws from the global generator
+        with self.autocast():
+            loss, figures = self.recipe.loss(rows, rng, generator)
+        (loss / self.settings.accumulate).backward()
         return {"loss": float(loss.detach()), **figures}
 
     def validate(self) -> dict[str, float]:
@@ -402,6 +498,15 @@ class _Run:
                 figures = self.recipe.validate(rng, torch.Generator().manual_seed(self.settings.seed))
         self.accelerator.wait_for_everyone()
         return figures
+
+    def preview(self) -> Preview | None:
+        """The recipe's pictures, made by the first process; elsewhere None."""
+        found = None
+        if self.accelerator.is_main_process:
+            with self.averaged(), self.autocast():
+                found = self.recipe.preview()
+        self.accelerator.wait_for_everyone()
+        return found
 
     def export(self) -> Path:
         """Export with averaged weights into `out/export`, replacing an older one only when complete."""
@@ -417,43 +522,93 @@ class _Run:
         return final
 
 
+def means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each figure over those that have it."""
+    names = sorted({name for figures in found for name in figures})
+    return {name: float(np.mean([figures[name] for figures in found if name in figures])) for name in names}
+
+
+def _check_parallelism(kind: DistributedType) -> None:
+    """Refuse ways of sharing a model between processes that the loop has not.
+
+    Raises:
+        SettingsError: The model itself would be cut up.
+    """
+    whole = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if kind not in whole:
+        raise SettingsError(
+            f"accelerate is configured for {kind.value}, which this training does not have: every process keeps the "
+            "whole model; choose no or several GPUs without FSDP and DeepSpeed, or use torchrun"
+        )
+
+
 class _Log:
-    """Means of figures between log lines, written as JSON lines by the first process."""
+    """Means of figures between log lines, written by the first process: JSON lines, and TensorBoard if wanted."""
 
     def __init__(self, run: _Run) -> None:
         self.path = run.out / "log.jsonl"
-        self.main = run.accelerator.is_main_process
-        self.rate = run.settings.batch_size * run.accelerator.num_processes
+        self.main, self.several = run.accelerator.is_main_process, run.accelerator.num_processes > 1
+        self.rate = run.settings.batch_size * run.settings.accumulate * run.accelerator.num_processes
         self.pending: list[dict[str, float]] = []
         self.started = time.perf_counter()
+        self.lowest = math.inf
         if self.main:
             self._forget_after(run.step)
+        self.board = _board(run.out, run.step) if self.main and run.settings.tensorboard else None
 
     def _forget_after(self, step: int) -> None:
-        """Drop lines of steps that will be taken again."""
+        """Drop lines of steps that will be taken again, and learn the lowest validation loss of the others."""
         if not self.path.is_file():
             return
         lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= step]
         part = self.path.with_suffix(".part")
         part.write_text("".join(f"{line}\n" for line in lines))
         part.replace(self.path)
+        self.lowest = min(
+            (json.loads(line).get("validation_loss", math.inf) for line in lines), default=math.inf
+        )
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        if self.main:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, **{k: _rounded(v) for k, v in figures.items()}}) + "\n")
+        if not self.main:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **{k: _rounded(v) for k, v in figures.items()}}) + "\n")
+        if self.board is not None:
+            for name, value in figures.items():
+                self.board.add_scalar(name.replace("validation_", "validation/"), value, step)
+            self.board.flush()
+
+    def show(self, step: int, sheet: Image.Image) -> None:
+        if self.board is not None:
+            self.board.add_image("pictures", np.asarray(sheet.convert("RGB")), step, dataformats="HWC")
 
     def flush(self, step: int, learning_rate: float) -> dict[str, float]:
-        names = sorted({name for figures in self.pending for name in figures})
-        means = {n: float(np.mean([f[n] for f in self.pending if n in f])) for n in names}
+        """Log the means over steps, slices and processes since the last line."""
+        found = means(self.pending)
+        if self.several:
+            found = means(gather_object([found]))
         seconds = time.perf_counter() - self.started
-        means |= {"samples_per_second": self.rate * len(self.pending) / seconds, "rate": learning_rate}
-        self.write(step, means)
+        found |= {"samples_per_second": self.rate * len(self.pending) / seconds, "rate": learning_rate}
+        self.write(step, found)
         self.restart()
-        return means
+        return found
 
     def restart(self) -> None:
         self.pending, self.started = [], time.perf_counter()
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+def _board(out: Path, step: int) -> Any:  # noqa: ANN401 - TensorBoard's writer, imported on use
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SettingsError(
+            "tensorboard is not installed; run: pip install 'photomaker[train]', or set tensorboard to false"
+        ) from error
+    return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
 
 def _rounded(value: float) -> float:
@@ -481,7 +636,8 @@ def train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool = Tru
     Args:
         recipe: What to train.
         settings: How.
-        out: Folder of this training: `checkpoints/`, `log.jsonl`, and at the end `export/` and `done.json`.
+        out: Folder of this training: `checkpoints/` (the last ones, and `best.pt` with the lowest validation loss),
+            `log.jsonl`, `previews/`, `tensorboard/`, and at the end `export/` and `done.json`.
         resume: Whether to go on from the last checkpoint in `out`; otherwise old checkpoints are removed.
 
     Returns:
@@ -490,9 +646,22 @@ def train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool = Tru
     Raises:
         WeightsError: The checkpoint found is damaged or belongs to another model.
         SettingsError: The recipe has no rows.
+        OutputError: The folder cannot be written or the disk is full.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return _train(recipe, settings, out, resume)
+    except OSError as error:
+        if error.errno in _FULL or not out.is_dir():
+            raise OutputError(_no_room(out, error)) from error
+        raise
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool) -> dict[str, float]:
     if not len(recipe.rows):
         raise SettingsError(f"the data holds 0 rows for the recipe {recipe.name}; make a larger dataset")
     run = _Run(recipe, settings, out)
@@ -500,6 +669,8 @@ def train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool = Tru
     figures = _loop(run)
     if run.step < settings.steps:
         return {**figures, "finished": 0.0}
+    if settings.export == "best" and (out / "checkpoints" / BEST).is_file():
+        run.restore(out / "checkpoints" / BEST)
     run.export()
     if run.accelerator.is_main_process:
         _write_done(run, figures)
@@ -507,7 +678,7 @@ def train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool = Tru
 
 
 def export_checkpoint(recipe: Recipe, settings: TrainSettings, out: Path) -> Path:
-    """Export from the newest checkpoint in `out` without training on.
+    """Export from the newest checkpoint in `out`, or the best if the settings say so, without training on.
 
     Raises:
         WeightsError: There is no checkpoint, or it does not fit.
@@ -516,7 +687,8 @@ def export_checkpoint(recipe: Recipe, settings: TrainSettings, out: Path) -> Pat
     if not found:
         raise WeightsError(f"there is no checkpoint under {out}; train first")
     run = _Run(recipe, settings, Path(out))
-    run.restore(found[-1])
+    best = Path(out) / "checkpoints" / BEST
+    run.restore(best if settings.export == "best" and best.is_file() else found[-1])
     return run.export()
 
 
@@ -526,15 +698,18 @@ def _begin(run: _Run, resume: bool) -> None:
         run.restore(found[-1])
         return
     if run.accelerator.is_main_process:
-        for path in [*found, run.out / "log.jsonl", run.out / "done.json"]:
+        best = run.out / "checkpoints" / BEST
+        for path in [*found, best, run.out / "log.jsonl", run.out / "done.json"]:
             path.unlink(missing_ok=True)
+        shutil.rmtree(run.out / "tensorboard", ignore_errors=True)
     run.accelerator.wait_for_everyone()
     run.broadcast()
 
 
 def _loop(run: _Run) -> dict[str, float]:
-    settings, processes, index = run.settings, run.accelerator.num_processes, run.accelerator.process_index
-    order = _RowOrder(run.recipe.rows, settings.batch_size * processes, settings.seed)
+    settings, processes = run.settings, run.accelerator.num_processes
+    batch = settings.batch_size * settings.accumulate * processes
+    order = RowOrder(run.recipe.rows, run.recipe.groups, batch, settings.seed)
     log = _Log(run)
     figures: dict[str, float] = {}
     for module in run.modules.values():
@@ -544,9 +719,7 @@ def _loop(run: _Run) -> dict[str, float]:
     )
     with _stop_request() as stop, bar:
         while run.step < settings.steps:
-            log.pending.append(
-                run.advance(order(run.step)[index * settings.batch_size :][: settings.batch_size])
-            )
+            log.pending.append(run.advance(order(run.step)))
             bar.update()
             last = run.step == settings.steps
             if last or run.step % settings.log_every == 0:
@@ -556,8 +729,12 @@ def _loop(run: _Run) -> dict[str, float]:
             if last or stopping or (settings.save_every and run.step % settings.save_every == 0):
                 figures |= _save_and_validate(run, log)
                 log.restart()
+            if settings.preview_every and (last or run.step % settings.preview_every == 0):
+                figures |= _show(run, log)
+                log.restart()
             if stopping:
                 break
+    log.close()
     return figures
 
 
@@ -568,11 +745,38 @@ def _any_process(run: _Run, flag: bool) -> bool:
 
 
 def _save_and_validate(run: _Run, log: _Log) -> dict[str, float]:
-    if log.main:
-        _save(run.state(), run.out, run.settings.keep)
+    saved = _save(run.state(), run.out, run.settings.keep) if log.main else None
     figures = {f"validation_{name}": value for name, value in run.validate().items()}
+    if saved is not None and figures.get("validation_loss", math.inf) < log.lowest:
+        log.lowest = _rounded(figures["validation_loss"])
+        _keep_best(saved)
     if figures:
         log.write(run.step, figures)
+    return figures
+
+
+def _keep_best(saved: Path) -> None:
+    """Give a checkpoint its second name, which outlives it."""
+    part = saved.with_name("best.part")
+    part.unlink(missing_ok=True)
+    try:
+        part.hardlink_to(saved)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(saved, part)
+    part.replace(saved.with_name(BEST))
+
+
+def _show(run: _Run, log: _Log) -> dict[str, float]:
+    """Have pictures made and put them where they can be looked at."""
+    preview = run.preview()
+    if preview is None:
+        return {}
+    folder = run.out / "previews"
+    folder.mkdir(exist_ok=True)
+    save_png(preview.image, folder / f"step_{run.step:08d}.png")
+    log.show(run.step, preview.image)
+    figures = {f"preview_{name}": value for name, value in preview.figures.items()}
+    log.write(run.step, figures)
     return figures
 
 

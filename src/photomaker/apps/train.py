@@ -1,0 +1,87 @@
+"""`photomaker train`: the door to the training of adapters."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from photomaker import config as settings_file
+from photomaker.apps import terminal
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from photomaker.training.previews import Score
+
+
+def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> None:
+    """Read the settings, train or export, and say where the result is.
+
+    Args:
+        path: YAML file of a `TrainConfig`.
+        changes: "a.b=value" each, which go over the file's.
+        fresh: Start again instead of going on.
+        export_only: Export from a checkpoint and train nothing.
+
+    Raises:
+        PhotoMakerError: The settings, the data or a model cannot be used, or the disk is full.
+    """
+    from photomaker.training import plan
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    config = settings_file.read(path, plan.TrainConfig, changes)
+    main = os.environ.get("RANK", "0") == "0"
+    if export_only:
+        folder = plan.export(config)
+        if main:
+            terminal.say(f"exported to {folder}")
+        return
+    score = _score(config.preview.likeness) if config.loop.preview_every else None
+    figures = plan.run(config, score, fresh)
+    if not main:
+        return
+    shown = [(name, f"{value:.6g}") for name, value in sorted(figures.items()) if name != "finished"]
+    terminal.table(str(config.out), ("figure", "value"), shown, ("value",))
+    if figures["finished"]:
+        terminal.say(f"the adapter is {config.out / 'export'}")
+    else:
+        terminal.note("stopped before the end; the same command goes on from here")
+
+
+def _score(likeness: str) -> Score | None:
+    """What compares faces in pictures drawn on the way."""
+    if likeness == "none":
+        return None
+    if likeness == "bundled":
+        from photomaker.faces import BundledFaces, BundledRecogniser
+
+        detector, recogniser = BundledFaces.open(), BundledRecogniser.open()
+
+        def embedded(images: Sequence[Image.Image]) -> np.ndarray:
+            found = [(image, faces[0]) for image in images if (faces := detector.detect(image))]
+            return (
+                recogniser.embed_batch([image for image, _ in found], [face for _, face in found])
+                if found
+                else np.empty((0, 1))
+            )
+
+    else:
+        from photomaker import registry
+
+        embedder = registry.find("face embedder", "insightface").open("buffalo_l")
+
+        def embedded(images: Sequence[Image.Image]) -> np.ndarray:
+            rows = [row / np.linalg.norm(row) for row in embedder.embed(images) if row is not None]
+            return np.stack(rows) if rows else np.empty((0, 1))
+
+    def score(drawn: Sequence[Image.Image], photos: Sequence[Image.Image]) -> float:
+        """Mean cosine of faces drawn and faces in the photos."""
+        both = embedded(drawn), embedded(photos)
+        return float((both[0] @ both[1].T).mean()) if all(map(len, both)) else float("nan")
+
+    return score

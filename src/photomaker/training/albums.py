@@ -1,0 +1,133 @@
+"""The finished dataset as training reads it: pictures, masks and captions of shards, by row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from photomaker.dataset.shards import Shards
+from photomaker.errors import PhotoError, SettingsError
+from photomaker.images import read_photo
+from photomaker.prompts.expand import expand
+from photomaker.prompts.trigger import TRIGGER, ParsedPrompt
+from photomaker.training.base import Tokenizers
+
+_REMEDY = "build the dataset again"
+
+
+class _Decoded:
+    """Pictures that are decoded when they are asked for."""
+
+    def __init__(self, read: Callable[[int], bytes], keys: list[str], mask: bool) -> None:
+        self.read, self.keys, self.mask = read, keys, mask
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        row = int(row)
+        name = f"{'the mask of ' if self.mask else ''}{self.keys[row]}"
+        try:
+            pixels = np.asarray(read_photo(self.read(row), name).image)
+        except PhotoError as error:
+            raise SettingsError(f"{name} in the dataset cannot be read; {_REMEDY}") from error
+        return pixels[:, :, 0] if self.mask else pixels
+
+
+class ShardAlbum:
+    """A finished dataset as an `Album`.
+
+    Args:
+        shards: The dataset.
+
+    Attributes:
+        images: Row to uint8 [height, width, 3].
+        masks: Row to uint8 [height, width].
+        person: int64 [rows].
+        boxes: float32 [rows, 4].
+        is_photo: All true.
+        sizes: Height and width of every picture [rows, 2].
+        captions: Of every row, cut behind the marked class word.
+        name: A name that tells this dataset from any other.
+
+    Raises:
+        SettingsError: A caption has no class word marked, a face box is missing, or a row occurs twice.
+    """
+
+    def __init__(self, shards: Shards) -> None:
+        """Read the index's columns."""
+        table = shards.table
+        self.keys: list[str] = table["key"].to_pylist()
+        if len(set(self.keys)) < len(self.keys):
+            raise SettingsError(f"the dataset in {shards.folder} has a key twice; {_REMEDY}")
+        self.folder, self._embeddings = shards.folder, table["embedding"]
+        self.images = _Decoded(shards.image, self.keys, mask=False)
+        self.masks = _Decoded(shards.mask, self.keys, mask=True)
+        people, self.person = np.unique(
+            np.array(table["person"].to_pylist(), dtype=object), return_inverse=True
+        )
+        self._rows = np.split(np.argsort(self.person, kind="stable"), np.bincount(self.person).cumsum()[:-1])
+        self.people = [str(name) for name in people]
+        self.boxes = self._filled(table["box"].to_pylist(), 4, "face box")
+        self.is_photo = np.ones(len(self.keys), dtype=bool)
+        self.sizes = np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1).astype(
+            np.int64
+        )
+        columns = (table[name].to_pylist() for name in ("caption", "class_start", "class_end"))
+        self.captions = [self._cut(key, *row) for key, *row in zip(self.keys, *columns, strict=True)]
+        told = repr((self.keys, table["sha256"].to_pylist(), self.sizes.tolist()))
+        self.name = hashlib.sha256(told.encode()).hexdigest()[:12]
+
+    def _filled(self, values: list[list[float] | None], width: int, what: str) -> np.ndarray:
+        for key, value in zip(self.keys, values, strict=True):
+            if value is None or len(value) != width:
+                got = "none" if not value else f"{len(value)} numbers"
+                raise SettingsError(
+                    f"row {key} of the dataset in {self.folder} needs a {what} of {width} numbers and has {got}; "
+                    f"{_REMEDY} with one"
+                )
+        return np.array(values, dtype=np.float32)
+
+    def _cut(self, key: str, caption: str | None, start: int | None, end: int | None) -> ParsedPrompt:
+        if caption is None or start is None or end is None or not 0 <= start < end <= len(caption):
+            raise SettingsError(
+                f"row {key} of the dataset in {self.folder} has no class word marked in its caption {caption!r}; "
+                f"{_REMEDY}"
+            )
+        if not caption[start:end].strip():
+            raise SettingsError(
+                f"the class word marked in row {key} of the dataset in {self.folder} is empty; {_REMEDY}"
+            )
+        return ParsedPrompt(caption[:end], caption[end:], TRIGGER)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.keys)
+
+    def rows_of(self, person_row: int) -> np.ndarray:
+        """Rows of one person."""
+        return self._rows[person_row]
+
+    def caption(
+        self, row: int, rng: np.random.Generator, describe: float, trigger: str | None = None
+    ) -> ParsedPrompt:
+        """The caption of a row; there is only one."""
+        del rng, describe, trigger
+        return self.captions[row]
+
+    def faces(self, width: int) -> np.ndarray:
+        """Face embeddings float32 [rows, width].
+
+        Raises:
+            SettingsError: A row has none, or one of another length.
+        """
+        return self._filled(self._embeddings.to_pylist(), width, "face embedding")
+
+    def check_captions(self, tokenizers: Tokenizers) -> None:
+        """See that every class word can be read by the text encoders, before anything is trained.
+
+        Raises:
+            PromptError: One lies behind the last token that is read.
+        """
+        for caption in self.captions:
+            if len(caption.before) >= tokenizers[0].model_max_length:  # a token has a character or more
+                expand(caption, tokenizers[0], 1)

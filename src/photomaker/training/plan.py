@@ -1,0 +1,304 @@
+"""A training from a settings file: what is read, how the pieces are put together, and the run itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from photomaker import hub
+from photomaker.dataset.shards import Shards
+from photomaker.encoders.adapter_file import AdapterFile, read_adapter
+from photomaker.encoders.id_encoder import PhotoMakerIDEncoder, vision_config
+from photomaker.encoders.id_encoder_v2 import (
+    PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken,
+    vision_config_v2,
+)
+from photomaker.errors import SettingsError, WeightsError
+from photomaker.synthetic.dataset import WorldDataset
+from photomaker.training.adapter import AdapterRecipe, AdapterSettings
+from photomaker.training.albums import ShardAlbum
+from photomaker.training.base import BaseParts
+from photomaker.training.frames import Frames, bucket_sides, step_for
+from photomaker.training.id_tower import FILE as TOWER_FILE
+from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
+from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
+from photomaker.training.loop import TrainSettings, export_checkpoint, train
+from photomaker.training.previews import Previewer, PreviewSettings, Score
+from photomaker.training.store import Share
+from photomaker.training.texts import KeptTexts
+from photomaker.weights import bundled, model_hash
+
+BUNDLED = "bundled"
+log = logging.getLogger("photomaker.training")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is trained on.
+
+    Attributes:
+        folder: The dataset.
+        kind: `shards`, as `photomaker dataset build` writes them, or `world`, synthetic people as arrays.
+        resolution: Side of a square picture in pixels; others have as many pixels. Synthetic people have 128.
+        buckets: Whether pictures keep about their own aspect ratio; otherwise all are cut to squares.
+        held_out: People kept for validation, a quarter at most.
+        keep_latents: Whether latents are computed once and kept on disk.
+        keep_texts: Whether text embeddings are computed once and kept on disk, for each number of photos.
+        cache: Folder for both; None is `cache` inside the training's own.
+    """
+
+    folder: Path
+    kind: Literal["shards", "world"] = "shards"
+    resolution: int = 1024
+    buckets: bool = True
+    held_out: int = 100
+    keep_latents: bool = True
+    keep_texts: bool = False
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class BaseChoice:
+    """The frozen base.
+
+    Attributes:
+        model: A diffusers folder, a hub id, or `bundled`.
+        dtype: Precision that it is held in.
+    """
+
+    model: str
+    dtype: Literal["bf16", "fp32"] = "bf16"
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Where the ID encoder comes from.
+
+    Attributes:
+        start: A CLIP image encoder (folder or hub id), with new projections and fusion; the export folder of a small
+            image tower, the same; or an adapter (file, hub id, or `bundled`), whose LoRA is gone on from too.
+        version: `v1`, or `v2` with face embeddings.
+    """
+
+    start: str = "openai/clip-vit-large-patch14"
+    version: Literal["v1", "v2"] = "v1"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a training is told.
+
+    Attributes:
+        out: Folder of the training.
+        data: What is trained on.
+        base: The frozen base.
+        encoder: The ID encoder.
+        recipe: What is trained and how.
+        loop: How long.
+        preview: Pictures drawn every `loop.preview_every` steps.
+
+    Raises:
+        SettingsError: Settings contradict each other.
+    """
+
+    out: Path
+    data: DataSettings
+    base: BaseChoice
+    loop: TrainSettings
+    encoder: EncoderChoice = field(default_factory=EncoderChoice)
+    recipe: AdapterSettings = field(default_factory=AdapterSettings)
+    preview: PreviewSettings = field(default_factory=PreviewSettings)
+
+    def __post_init__(self) -> None:
+        """Check what depends on several settings."""
+        if self.base.dtype == "bf16" and self.loop.precision != "bf16":
+            raise SettingsError(
+                "base.dtype is bf16 and loop.precision fp32; set both to bf16, or both to fp32"
+            )
+        if self.data.kind == "world" and self.encoder.version == "v2":
+            raise SettingsError(
+                "V2 needs a face embedding of every photo, which data of kind world has not; use shards or version v1"
+            )
+        if self.data.kind == "world" and self.data.keep_texts:
+            raise SettingsError(
+                "captions of kind world are written anew each time and cannot be kept; set keep_texts to false"
+            )
+
+
+def build(config: TrainConfig, score: Score | None = None) -> AdapterRecipe:
+    """Put the pieces of a training together; latents and text embeddings are computed where they are missing.
+
+    Args:
+        config: What to train.
+        score: What compares faces in pictures drawn on the way.
+
+    Raises:
+        PhotoMakerError: Data, base or ID encoder is missing, damaged, or does not fit the others.
+    """
+    state = PartialState(cpu=not torch.cuda.is_available())
+    share = Share(state.process_index, state.num_processes)
+    album = _album(config.data)
+    folder = bundled("base") if config.base.model == BUNDLED else hub.base_folder(config.base.model)
+    parts = BaseParts.load(folder, torch.bfloat16 if config.base.dtype == "bf16" else torch.float32)
+    encoder, lora = id_encoder(config, parts)
+    cache = config.data.cache or config.out / "cache"
+    for module in (parts.autoencoder, *parts.text_encoders):
+        module.to(state.device)
+    more: dict[str, Any] = {}
+    if isinstance(album, ShardAlbum):
+        album.check_captions(parts.tokenizers)
+        more["frames"] = frames = _frames(config.data, album, parts)
+        framed = FramedLatents(parts.autoencoder, album, frames)
+        latents: Latents = (
+            KeptLatents(framed, cache, album.name, share) if config.data.keep_latents else framed
+        )
+        if config.data.keep_texts:
+            copies = [encoder.num_tokens * (count + 1) for count in range(config.recipe.photos)]
+            wanted = sorted({1, *copies} if config.recipe.text_only else set(copies))
+            more["texts"] = KeptTexts(parts, album.captions, wanted, cache, share, config.loop.precision)
+        if encoder.needs_faces:
+            more["faces"] = album.faces(int(encoder.config.id_embeddings_dim))
+    elif config.data.keep_latents:
+        latents = cached_latents(parts.autoencoder, album, cache, share.process, share.processes)
+    else:
+        latents = FramedLatents(parts.autoencoder, album, Frames.of_the_world(album.boxes))
+    recipe = AdapterRecipe(album, latents, parts, encoder, config.recipe, config.data.held_out, lora, **more)
+    recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
+    unused = [*(parts.text_encoders if config.data.keep_texts else ())]
+    for module in [*unused, *([parts.autoencoder] if config.data.keep_latents else [])]:
+        module.to("cpu")
+    if config.loop.preview_every:
+        side = 128 if config.data.kind == "world" else config.data.resolution
+        recipe.previewer = Previewer(recipe, config.preview, side, score)
+    if recipe.single and share.process == 0:
+        log.warning("%d people have one picture only and are left out as targets", recipe.single)
+    return recipe
+
+
+def run(config: TrainConfig, score: Score | None = None, fresh: bool = False) -> dict[str, float]:
+    """Train, or go on where a training in the same folder was stopped; see `build` and `loop.train`.
+
+    Args:
+        config: What to train.
+        score: What compares faces in pictures drawn on the way.
+        fresh: Start again instead of going on.
+
+    Raises:
+        PhotoMakerError: See `build` and `loop.train`.
+    """
+    _settle(config.loop)
+    return train(build(config, score), config.loop, config.out, resume=not fresh)
+
+
+def export(config: TrainConfig) -> Path:
+    """Export from a checkpoint without training on; see `loop.export_checkpoint`."""
+    _settle(config.loop)
+    return export_checkpoint(build(config), config.loop, config.out)
+
+
+def _settle(settings: TrainSettings) -> None:
+    torch.manual_seed(settings.seed)
+    if not torch.cuda.is_available():
+        # Denormal numbers, which appear in optimiser states, are many times slower on a CPU.
+        torch.set_flush_denormal(True)
+
+
+def _album(settings: DataSettings) -> ShardAlbum | WorldDataset:
+    if settings.kind == "world":
+        return WorldDataset.open(settings.folder)
+    return ShardAlbum(Shards.open(settings.folder))
+
+
+def _frames(settings: DataSettings, album: ShardAlbum, parts: BaseParts) -> Frames:
+    step = step_for(settings.resolution, len(parts.unet.config.block_out_channels))
+    square = [(settings.resolution, settings.resolution)]
+    sides = bucket_sides(settings.resolution, step) if settings.buckets else square
+    return Frames(album.sizes, album.boxes, sides)
+
+
+def id_encoder(config: TrainConfig, parts: BaseParts) -> tuple[PhotoMakerIDEncoder, Any]:
+    """The ID encoder to start from, in float32, and the LoRA that goes with it or None.
+
+    Raises:
+        WeightsError: It is missing or damaged, or of another version.
+    """
+    choice, widths = config.encoder, tuple(int(one.config.hidden_size) for one in parts.text_encoders)
+    tower = Path(choice.start)
+    if (tower / TOWER_FILE).is_file() or (tower.is_file() and tower.name == TOWER_FILE):
+        torch.manual_seed(config.loop.seed)
+        encoder = PhotoMakerIDEncoder(tower_config(tower_sizes(tower), (widths[0], widths[1])))
+        load_tower(tower, encoder)
+        return encoder, None
+    adapter = _adapter(choice.start)
+    if adapter is None:
+        return from_clip(choice.start, choice.version, (widths[0], widths[1]), config.loop.seed), None
+    if adapter.version != choice.version:
+        raise WeightsError(
+            f"{choice.start} is a {adapter.version} adapter and encoder.version is {choice.version}; give one of that "
+            "version, or an image encoder"
+        )
+    return adapter.build_encoder().float().requires_grad_(True), adapter.lora
+
+
+def _adapter(start: str) -> AdapterFile | None:
+    """The adapter that is meant, or None where an image encoder is."""
+    if start == BUNDLED:
+        return read_adapter(bundled("adapter/photomaker.safetensors"))
+    if Path(start).is_file() or start in hub.ADAPTER_FILES or start.endswith((".bin", ".safetensors")):
+        return read_adapter(hub.adapter_file(start))
+    return None
+
+
+def from_clip(place: str, version: str, widths: tuple[int, int], seed: int) -> PhotoMakerIDEncoder:
+    """An ID encoder around a trained CLIP image encoder; projections, resampler and fusion start anew.
+
+    CLIP's own projection is kept where it has the width of the first text encoder, as it has in SDXL.
+
+    Args:
+        place: Folder or hub id of a CLIP model.
+        version: "v1" or "v2".
+        widths: Of the two text encoders.
+        seed: Of the new weights.
+
+    Raises:
+        WeightsError: There is no CLIP model.
+    """
+    from transformers import CLIPVisionModelWithProjection
+
+    folder = hub.model_folder(place)
+    try:
+        clip = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{place} is no CLIP image encoder in safetensors; give another") from error
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size",
+             "image_size", "hidden_act")  # fmt: skip
+    sizes = {name: getattr(clip.config, name) for name in names}
+    sizes |= {"projection_dim": widths[0], "projection_dim_2": widths[1]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = (
+            PhotoMakerIDEncoder(vision_config(**sizes))
+            if version == "v1"
+            else PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken(vision_config_v2(**sizes))
+        )
+    encoder.vision_model.load_state_dict(clip.vision_model.state_dict())
+    if clip.visual_projection.weight.shape == encoder.visual_projection.weight.shape:
+        encoder.visual_projection.load_state_dict(clip.visual_projection.state_dict())
+    return encoder
+
+
+def describe(recipe: AdapterRecipe) -> str:
+    """One line on what is trained and on how much."""
+    trained = {
+        name: sum(p.numel() for p in module.parameters() if p.requires_grad)
+        for name, module in recipe.modules().items()
+    }
+    people = len(np.unique(recipe.data.person[recipe.rows]))
+    shown = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in trained.items())
+    return f"{len(recipe.rows)} pictures of {people} people; trained parameters: {shown}"
