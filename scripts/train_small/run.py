@@ -68,9 +68,10 @@ STAGES = (
           "--teacher {runs}/recogniser_a/export/recogniser.safetensors",
           "id_tower/done.json"),
     Stage("adapter", "photomaker", f"train {CONFIG} --set out={{runs}}/adapter --set data.folder={{data}} "
-          "--set data.cache={runs}/latents --set base.model={runs}/base/export --set encoder.start={runs}/id_tower/export "
-          "--set loop.batch_size=24 --set recipe.lr=1.0e-3 --set recipe.fusion_lr=1.0e-3 --set loop.warmup=200 "
-          "--set recipe.diffusion.face=2.0 --set loop.seed=0 --set loop.preview_every=0", "adapter/done.json",
+          "--set data.cache={runs}/latents --set base.model={runs}/base/export "
+          "--set encoder.start={runs}/id_tower/export --set loop.batch_size=24 --set loop.warmup=200 "
+          "--set loop.seed=0 --set loop.preview_every=0 --set recipe.lr=1.0e-3 --set recipe.fusion_lr=1.0e-3 "
+          "--set recipe.diffusion.face=2.0", "adapter/done.json",
           quick="--set loop.steps=4 --set loop.batch_size=4 --set loop.save_every=0"),
 )  # fmt: skip
 

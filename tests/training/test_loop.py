@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from photomaker.errors import SettingsError, WeightsError
@@ -145,6 +147,47 @@ def test_export_from_a_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
     with pytest.raises(WeightsError, match="no checkpoint"):
         export_checkpoint(Line(), SETTINGS, tmp_path / "elsewhere")
+
+
+def test_the_best_checkpoint_outlives_the_last_ones(tmp_path: Path) -> None:
+    class Worsens(Line):
+        def validate(self, *_: Any) -> dict[str, float]:
+            self.times = getattr(self, "times", 0) + 1
+            return {"loss": abs(self.times - 2)}
+
+    train(Worsens(), SETTINGS, tmp_path)
+    best = tmp_path / "checkpoints" / "best.pt"
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_00000030.pt", "step_00000040.pt"]
+    assert torch.load(best)["step"] == 20
+    exported = torch.load(export_checkpoint(Line(), replace(SETTINGS, export="best"), tmp_path) / "net.pt")
+    assert torch.equal(exported["0.weight"], torch.load(best)["average"]["net.0.weight"])
+    best.unlink()
+    checkpoints(tmp_path)[-1].unlink()
+    (tmp_path / "checkpoints" / "step_00000030.pt").rename(tmp_path / "checkpoints" / "step_00000020.pt")
+    state = torch.load(tmp_path / "checkpoints" / "step_00000020.pt") | {"step": 20}
+    torch.save(state, tmp_path / "checkpoints" / "step_00000020.pt")
+    train(Worsens(), SETTINGS, tmp_path)  # as if it had been killed before marking step 20
+    assert best.is_file()
+
+
+def test_accumulated_slices_equal_a_larger_one(tmp_path: Path) -> None:
+    whole = TrainSettings(steps=10, batch_size=8, ema_decay=0, log_every=1)
+    train(Line(noisy=False), whole, tmp_path / "whole")
+    train(Line(noisy=False), replace(whole, batch_size=2, accumulate=4), tmp_path / "slices")
+    a, b = (torch.load(checkpoints(tmp_path / name)[-1])["weights"] for name in ("whole", "slices"))
+    assert all(torch.allclose(a[name], b[name], atol=1e-5) for name in a)
+    one, other = lines(tmp_path / "whole"), lines(tmp_path / "slices")
+    assert [row["loss"] for row in one if "loss" in row] == pytest.approx(
+        [row["loss"] for row in other if "loss" in row], rel=1e-4
+    )
+
+
+def test_a_model_cut_up_between_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelerate.Accelerator.distributed_type", DistributedType.FSDP)
+    with pytest.raises(
+        SettingsError, match="accelerate is configured for FSDP, which this training does not have"
+    ):
+        train(Line(), SETTINGS, tmp_path)
 
 
 def test_damaged_or_foreign_checkpoints_are_refused(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ class AdapterRecipe(Recipe):
         self._add_lora()
         self._freeze_encoder()
         if int(np.prod(self.frames.targets, axis=1).max()) <= PLAIN_TOKENS * _CELL**2:
-            use_plain_attention(parts.unet, *parts.text_encoders, id_encoder)
+            use_plain_attention(parts.unet, id_encoder)
         if lora is None:
             self._match_scale()
         else:
@@ -387,7 +387,7 @@ class AdapterRecipe(Recipe):
         captions = [self._caption(int(row), rng) for row in rows]
         text_only = rng.random(count) < settings.text_only
         embeds, pooled = self.condition(captions, references, text_only, rng)
-        keep = (~null_rows(count, settings.diffusion.null, rng)).to(self.device)
+        keep = (~null_rows(count, settings.diffusion.null_text, rng)).to(self.device)
         condition = (embeds * keep[:, None, None], pooled * keep[:, None])
         masked = rng.random(count) < settings.masked
         error, steps = self.errors(rows, condition, self.weight(rows, masked), generator)

@@ -305,7 +305,7 @@ class BaseRecipe(Recipe):
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Predict v under captions, some rows without any."""
-        null = null_rows(len(rows), self.settings.diffusion.null, rng)
+        null = null_rows(len(rows), self.settings.diffusion.null_text, rng)
         error, steps = self.errors(rows, self.captions(rows, rng), null, generator)
         return error.mean(), thirds(error.detach(), steps)
 

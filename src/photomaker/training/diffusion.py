@@ -28,13 +28,13 @@ class LossSettings:
 
     Attributes:
         min_snr: Gamma of min-SNR weighting (arXiv 2303.09556); 0 switches it off, which is the plain loss.
-        null: Share of rows trained with the empty condition, all zeros.
+        null_text: Share of rows trained with the empty condition, all zeros.
         face: Weight of latent cells in the face box; 1 switches it off.
         stratified: Whether the timesteps of a slice are spread evenly over the range, instead of drawn apart.
     """
 
     min_snr: float = 0.0
-    null: float = 0.1
+    null_text: float = 0.1
     face: float = 1.0
     stratified: bool = True
 

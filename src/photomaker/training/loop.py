@@ -324,7 +324,10 @@ def _save(state: dict[str, Any], out: Path, keep: int) -> Path:
 
 def _no_room(path: Path, error: BaseException) -> str:
     reason = getattr(error, "strerror", None) or "the file could not be written whole"
-    return f"cannot write {path}: {reason}; make room and give the same command again, it goes on from the last checkpoint"
+    return (
+        f"cannot write {path}: {reason}; make room and give the same command again, which goes on from the last "
+        "checkpoint"
+    )
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -551,22 +554,27 @@ class _Log:
         self.rate = run.settings.batch_size * run.settings.accumulate * run.accelerator.num_processes
         self.pending: list[dict[str, float]] = []
         self.started = time.perf_counter()
-        self.lowest = math.inf
+        self.lowest, self.best_step = math.inf, -1
         if self.main:
             self._forget_after(run.step)
         self.board = _board(run.out, run.step) if self.main and run.settings.tensorboard else None
 
     def _forget_after(self, step: int) -> None:
-        """Drop lines of steps that will be taken again, and learn the lowest validation loss of the others."""
+        """Drop lines of steps that will be taken again, and learn from the others."""
         if not self.path.is_file():
             return
         lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= step]
         part = self.path.with_suffix(".part")
         part.write_text("".join(f"{line}\n" for line in lines))
         part.replace(self.path)
-        self.lowest = min(
-            (json.loads(line).get("validation_loss", math.inf) for line in lines), default=math.inf
-        )
+        for values in map(json.loads, lines):
+            self.learn(values["step"], values)
+
+    def learn(self, step: int, figures: Mapping[str, float]) -> None:
+        """Remember the step with the lowest validation loss."""
+        loss = _rounded(figures.get("validation_loss", math.inf))
+        if loss < self.lowest:
+            self.lowest, self.best_step = loss, step
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         if not self.main:
@@ -711,6 +719,8 @@ def _loop(run: _Run) -> dict[str, float]:
     batch = settings.batch_size * settings.accumulate * processes
     order = RowOrder(run.recipe.rows, run.recipe.groups, batch, settings.seed)
     log = _Log(run)
+    if log.main:
+        _mark_best(run, log)  # a run may have been killed between writing a checkpoint and marking it
     figures: dict[str, float] = {}
     for module in run.modules.values():
         module.train()
@@ -745,14 +755,21 @@ def _any_process(run: _Run, flag: bool) -> bool:
 
 
 def _save_and_validate(run: _Run, log: _Log) -> dict[str, float]:
-    saved = _save(run.state(), run.out, run.settings.keep) if log.main else None
+    # Validated and logged first: what is logged beyond the last checkpoint is forgotten by who goes on from it.
     figures = {f"validation_{name}": value for name, value in run.validate().items()}
-    if saved is not None and figures.get("validation_loss", math.inf) < log.lowest:
-        log.lowest = _rounded(figures["validation_loss"])
-        _keep_best(saved)
     if figures:
         log.write(run.step, figures)
+    if log.main:
+        _save(run.state(), run.out, run.settings.keep)
+        log.learn(run.step, figures)
+        _mark_best(run, log)
     return figures
+
+
+def _mark_best(run: _Run, log: _Log) -> None:
+    """Give the newest checkpoint a second name, which outlives it, if its validation loss is the lowest so far."""
+    if log.best_step == run.step:
+        _keep_best(checkpoints(run.out)[-1])
 
 
 def _keep_best(saved: Path) -> None:

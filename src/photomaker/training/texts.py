@@ -13,6 +13,7 @@ from photomaker.prompts.encoding import EncodedPrompts, encode
 from photomaker.prompts.expand import expand
 from photomaker.prompts.trigger import ParsedPrompt
 from photomaker.training.base import BaseParts
+from photomaker.training.diffusion import use_plain_attention
 from photomaker.training.latents import fingerprint
 from photomaker.training.store import ALONE, Share, computed
 
@@ -28,6 +29,7 @@ class Texts:
 
     def __init__(self, parts: BaseParts) -> None:
         """Keep the base."""
+        use_plain_attention(*parts.text_encoders)
         self.parts = parts
 
     def prepare(self, device: torch.device) -> None:
