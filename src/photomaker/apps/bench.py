@@ -139,7 +139,7 @@ def run(settings: BenchSettings, out: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _bare(dtype: torch.dtype) -> Iterator[None]:
+def bare(dtype: torch.dtype) -> Iterator[None]:
     """Build modules without filling their weights."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -150,7 +150,7 @@ def _bare(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _filled(module: nn.Module, device: str, spread: float = 0.02) -> Any:  # noqa: ANN401 - any module
+def filled(module: nn.Module, device: str, spread: float = 0.02) -> Any:  # noqa: ANN401 - any module
     """Give a bare module random weights: small, and ones where a norm scales."""
     module = module.to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)
@@ -184,7 +184,17 @@ def make_unet(sizes: Sizes) -> UNet2DConditionModel:
     )
 
 
-def _text_encoders(sizes: Sizes) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
+def make_vae(sizes: Sizes, force_upcast: bool) -> AutoencoderKL:
+    """The autoencoder of SDXL."""
+    return AutoencoderKL(
+        block_out_channels=sizes.vae, layers_per_block=sizes.layers, latent_channels=4, force_upcast=force_upcast,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        scaling_factor=0.13025,
+    )  # fmt: skip
+
+
+def make_text_encoders(sizes: Sizes) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
+    """The two text encoders of SDXL."""
     configs = [
         CLIPTextConfig(
             vocab_size=_VOCABULARY, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
@@ -217,16 +227,12 @@ def build(
 ) -> tuple[PhotoMakerStableDiffusionXLPipeline, Identity, dict[str, float]]:
     """SDXL and a V2 adapter with random weights, an identity, and the seconds that things took once."""
     sizes, device, dtype = settings.sizes, settings.device, torch.bfloat16
-    with _bare(dtype):
-        unet, texts = make_unet(sizes), _text_encoders(sizes)
-        vae = AutoencoderKL(
-            block_out_channels=sizes.vae, layers_per_block=sizes.layers, latent_channels=4, force_upcast=False,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-            scaling_factor=0.13025,
-        )  # fmt: skip
+    with bare(dtype):
+        unet, texts = make_unet(sizes), make_text_encoders(sizes)
+        vae = make_vae(sizes, force_upcast=False)
         encoder = PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken(vision_config_v2(**sizes.encoder))
-    unet, vae, encoder = (_filled(part, device) for part in (unet, vae, encoder))
-    first, second = (_filled(part, device) for part in texts)
+    unet, vae, encoder = (filled(part, device) for part in (unet, vae, encoder))
+    first, second = (filled(part, device) for part in texts)
     base = bundled("base")
     pipeline = PhotoMakerStableDiffusionXLPipeline(
         vae=vae, text_encoder=first, text_encoder_2=second, unet=unet,

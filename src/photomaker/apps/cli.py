@@ -377,6 +377,29 @@ def bench(
     run(settings_of(size or (512, 1024), steps, rounds, photos, place.device, tiny, compiled), out)
 
 
+@app.command("bench-train")
+def bench_train(
+    side: Annotated[int, typer.Option(help="Side of the pictures.")] = 512,
+    batch: Annotated[int, typer.Option(help="Pictures a step.")] = 1,
+    steps: Annotated[int, typer.Option(help="Steps timed, after one that is not.")] = 2,
+    rank: Annotated[int, typer.Option(help="Rank of the LoRA.")] = 64,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks"),
+    way: Annotated[
+        list[int] | None, typer.Option(help="Number of a way, from 0; may be given often. (default: all)")
+    ] = None,
+    tiny: Annotated[bool, typer.Option("--tiny", help="A rehearsal with a tiny model, in a minute.")] = False,
+) -> None:
+    """Time training steps on full-size SDXL with random weights, beside diffusers' LoRA training."""
+    from photomaker.apps.bench import Sizes
+    from photomaker.apps.bench_train import TrainBenchSettings, run
+    from photomaker.studio.device import choose
+
+    sizes = Sizes.tiny() if tiny else Sizes()
+    place = choose(device, "bf16")
+    run(TrainBenchSettings(side, batch, steps, rank, place.device, sizes, tuple(way or ())), out)
+
+
 @app.command()
 def people(
     out: Annotated[Path, typer.Option(help="Folder for the pictures and the contact sheet.")] = Path(

@@ -31,8 +31,14 @@ def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> N
     Raises:
         PhotoMakerError: The settings, the data or a model cannot be used, or the disk is full.
     """
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    from diffusers.utils.logging import disable_progress_bar
+    from transformers.utils.logging import disable_progress_bar as disable_bar_of_weights
+
     from photomaker.training import plan
 
+    disable_progress_bar()
+    disable_bar_of_weights()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = settings_file.read(path, plan.TrainConfig, changes)
     main = os.environ.get("RANK", "0") == "0"

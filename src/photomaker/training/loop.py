@@ -349,10 +349,20 @@ def _restore(target: Mapping[str, Tensor], source: Mapping[str, Tensor], path: P
     _copy(source, target)
 
 
-class _Run:
-    """State of one training: what a checkpoint holds and how it is put back."""
+class Run:
+    """State of one training: what a checkpoint holds, how it is put back, and how a step is taken.
+
+    Args:
+        recipe: What to train.
+        settings: How.
+        out: Folder of the training.
+
+    Raises:
+        SettingsError: accelerate is configured to cut up the model between processes.
+    """
 
     def __init__(self, recipe: Recipe, settings: TrainSettings, out: Path) -> None:
+        """Move the modules and make the optimiser."""
         self.recipe, self.settings, self.out = recipe, settings, out
         # "cpu" is forced only where there is no accelerator, so that the same command uses a GPU that is there.
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -370,6 +380,7 @@ class _Run:
         self.step = 0
 
     def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
         return {
             "format": CHECKPOINT_FORMAT,
             "recipe": self.recipe.name,
@@ -383,6 +394,11 @@ class _Run:
         }
 
     def restore(self, path: Path) -> None:
+        """Go back to a checkpoint.
+
+        Raises:
+            WeightsError: It is damaged or of another training.
+        """
         state = _load(path)
         for name, value in self.recipe.signature().items():
             before = state.get("signature", {}).get(name, value)
@@ -424,6 +440,7 @@ class _Run:
                 module.train(modes[name])
 
     def autocast(self) -> torch.autocast:
+        """The precision that is computed in."""
         return torch.autocast(
             self.accelerator.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"
         )
@@ -548,7 +565,7 @@ def _check_parallelism(kind: DistributedType) -> None:
 class _Log:
     """Means of figures between log lines, written by the first process: JSON lines, and TensorBoard if wanted."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: Run) -> None:
         self.path = run.out / "log.jsonl"
         self.main, self.several = run.accelerator.is_main_process, run.accelerator.num_processes > 1
         self.rate = run.settings.batch_size * run.settings.accumulate * run.accelerator.num_processes
@@ -672,7 +689,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def _train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool) -> dict[str, float]:
     if not len(recipe.rows):
         raise SettingsError(f"the data holds 0 rows for the recipe {recipe.name}; make a larger dataset")
-    run = _Run(recipe, settings, out)
+    run = Run(recipe, settings, out)
     _begin(run, resume)
     figures = _loop(run)
     if run.step < settings.steps:
@@ -694,13 +711,13 @@ def export_checkpoint(recipe: Recipe, settings: TrainSettings, out: Path) -> Pat
     found = checkpoints(Path(out))
     if not found:
         raise WeightsError(f"there is no checkpoint under {out}; train first")
-    run = _Run(recipe, settings, Path(out))
+    run = Run(recipe, settings, Path(out))
     best = Path(out) / "checkpoints" / BEST
     run.restore(best if settings.export == "best" and best.is_file() else found[-1])
     return run.export()
 
 
-def _begin(run: _Run, resume: bool) -> None:
+def _begin(run: Run, resume: bool) -> None:
     found = checkpoints(run.out)
     if found and resume:
         run.restore(found[-1])
@@ -714,7 +731,7 @@ def _begin(run: _Run, resume: bool) -> None:
     run.broadcast()
 
 
-def _loop(run: _Run) -> dict[str, float]:
+def _loop(run: Run) -> dict[str, float]:
     settings, processes = run.settings, run.accelerator.num_processes
     batch = settings.batch_size * settings.accumulate * processes
     order = RowOrder(run.recipe.rows, run.recipe.groups, batch, settings.seed)
@@ -748,13 +765,13 @@ def _loop(run: _Run) -> dict[str, float]:
     return figures
 
 
-def _any_process(run: _Run, flag: bool) -> bool:
+def _any_process(run: Run, flag: bool) -> bool:
     if run.accelerator.num_processes == 1:
         return flag
     return bool(run.accelerator.reduce(torch.tensor(float(flag), device=run.accelerator.device)))
 
 
-def _save_and_validate(run: _Run, log: _Log) -> dict[str, float]:
+def _save_and_validate(run: Run, log: _Log) -> dict[str, float]:
     # Validated and logged first: what is logged beyond the last checkpoint is forgotten by who goes on from it.
     figures = {f"validation_{name}": value for name, value in run.validate().items()}
     if figures:
@@ -766,7 +783,7 @@ def _save_and_validate(run: _Run, log: _Log) -> dict[str, float]:
     return figures
 
 
-def _mark_best(run: _Run, log: _Log) -> None:
+def _mark_best(run: Run, log: _Log) -> None:
     """Give the newest checkpoint a second name, which outlives it, if its validation loss is the lowest so far."""
     if log.best_step == run.step:
         _keep_best(checkpoints(run.out)[-1])
@@ -783,7 +800,7 @@ def _keep_best(saved: Path) -> None:
     part.replace(saved.with_name(BEST))
 
 
-def _show(run: _Run, log: _Log) -> dict[str, float]:
+def _show(run: Run, log: _Log) -> dict[str, float]:
     """Have pictures made and put them where they can be looked at."""
     preview = run.preview()
     if preview is None:
@@ -797,7 +814,7 @@ def _show(run: _Run, log: _Log) -> dict[str, float]:
     return figures
 
 
-def _write_done(run: _Run, figures: Mapping[str, float]) -> None:
+def _write_done(run: Run, figures: Mapping[str, float]) -> None:
     data = {
         "recipe": run.recipe.name,
         "step": run.step,

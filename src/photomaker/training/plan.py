@@ -172,7 +172,7 @@ def build(config: TrainConfig, score: Score | None = None) -> AdapterRecipe:
     recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
     unused = [*(parts.text_encoders if config.data.keep_texts else ())]
     for module in [*unused, *([parts.autoencoder] if config.data.keep_latents else [])]:
-        module.to("cpu")
+        module.to("cpu" if config.loop.preview_every else "meta")  # kept for pictures, or given up
     if config.loop.preview_every:
         side = 128 if config.data.kind == "world" else config.data.resolution
         recipe.previewer = Previewer(recipe, config.preview, side, score)
@@ -193,7 +193,10 @@ def run(config: TrainConfig, score: Score | None = None, fresh: bool = False) ->
         PhotoMakerError: See `build` and `loop.train`.
     """
     _settle(config.loop)
-    return train(build(config, score), config.loop, config.out, resume=not fresh)
+    recipe = build(config, score)
+    if PartialState().is_main_process:
+        log.info("%s", describe(recipe))
+    return train(recipe, config.loop, config.out, resume=not fresh)
 
 
 def export(config: TrainConfig) -> Path:
