@@ -377,9 +377,9 @@ def markdown(document: dict[str, Any]) -> str:
         f"{machine['device']}.",
         "",
         "diffusers' own script is not part of its package; its step was written anew from its procedure: picture and "
-        "text encoded in every step, the autoencoder in float32, AdamW, no moving average. PhotoMaker's ways encode the "
-        "ID photos as well, and train projections and fusion beside the LoRA; the image encoder is frozen where nothing "
-        "else is said.",
+        "text encoded in every step, the autoencoder in float32, AdamW, no moving average. PhotoMaker's ways encode "
+        "the ID photos as well, and train projections and fusion beside the LoRA; the image encoder is frozen where "
+        "nothing else is said.",
         "",
         "| way | seconds a step | over diffusers | peak GiB | trained parameters |",
         "|---|---|---|---|---|",
