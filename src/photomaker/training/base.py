@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from photomaker.errors import WeightsError
+from photomaker.hub import variant_of
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.data import SIZE, People, box_map
 from photomaker.training.diffusion import (
@@ -162,7 +163,10 @@ class BaseParts:
             raise WeightsError(f"the base in {folder} is a {kind}; PhotoMaker needs an SDXL base model")
         try:
             pipe = StableDiffusionXLPipeline.from_pretrained(
-                folder, dtype={"vae": torch.float32, "default": dtype}, add_watermarker=False
+                folder,
+                dtype={"vae": torch.float32, "default": dtype},
+                variant=variant_of(folder),
+                add_watermarker=False,
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
