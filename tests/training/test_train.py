@@ -432,7 +432,12 @@ def test_the_examples_are_whole():
         path.name: config.read(path, plan.TrainConfig)
         for path in (ROOT / "examples/configs").glob("train_*.yaml")
     }
-    assert set(found) == {"train_folders.yaml", "train_small.yaml", "train_sdxl_v1.yaml", "train_sdxl_v2.yaml"}
+    assert set(found) == {
+        "train_folders.yaml",
+        "train_small.yaml",
+        "train_sdxl_v1.yaml",
+        "train_sdxl_v2.yaml",
+    }
     for name in ("train_sdxl_v1.yaml", "train_sdxl_v2.yaml"):
         recipe = found[name].recipe
         assert (recipe.rank, recipe.lr, recipe.fusion_lr, recipe.vision_lr) == (64, 1e-4, 1e-5, 1e-5)

@@ -309,7 +309,7 @@ def _reference(
     times = torch.tensor([[side, side, 0, 0, side, side]] * settings.batch, device=device)
 
     def step(_: int) -> float:
-        latents = vae.encode(pictures.to(device)).latent_dist.sample() * vae.config.scaling_factor
+        latents = vae.encode(pictures.to(device), return_dict=False)[0].sample() * vae.config.scaling_factor
         latents = latents.to(torch.bfloat16)
         noise = torch.randn_like(latents)
         moments = torch.randint(0, scheduler.config.num_train_timesteps, (settings.batch,), device=device)

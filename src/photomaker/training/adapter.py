@@ -137,6 +137,11 @@ class AdapterRecipe(Recipe):
         texts: What encodes captions; None does so with the base's text encoders each time.
         faces: Face embeddings of all rows [rows, width], for a V2 encoder.
 
+    Attributes:
+        previewer: Makes the pictures of `preview`; None makes none.
+        origin: What else a checkpoint must agree with, see `signature`.
+        notes: Noted in the exported file.
+
     Raises:
         SettingsError: Nobody has two pictures, or face embeddings are missing.
         WeightsError: The base, the ID encoder and the LoRA do not fit one another.
@@ -166,6 +171,7 @@ class AdapterRecipe(Recipe):
         self.noising = Noising(settings.diffusion, parts.scheduler)
         self.previewer: Callable[[], Preview] | None = None
         self.origin: dict[str, str] = {}
+        self.notes: dict[str, Any] = {}
         self._check(lora)
         self._split(held_out)
         self._add_lora()
@@ -429,5 +435,5 @@ class AdapterRecipe(Recipe):
             folder / FILE,
             self.id_encoder,
             state,
-            config={"rank": self.settings.rank, "crop": self.settings.photo.crop},
+            config={**self.notes, "rank": self.settings.rank, "crop": self.settings.photo.crop},
         )

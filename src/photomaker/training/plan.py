@@ -169,6 +169,8 @@ def build(config: TrainConfig, score: Score | None = None) -> AdapterRecipe:
     else:
         latents = FramedLatents(parts.autoencoder, album, Frames.of_the_world(album.boxes))
     recipe = AdapterRecipe(album, latents, parts, encoder, config.recipe, config.data.held_out, lora, **more)
+    notes = getattr(encoder.config, "adapter_notes", {})
+    recipe.notes = {name: notes[name] for name in ("defaults",) if name in notes}
     recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
     unused = [*(parts.text_encoders if config.data.keep_texts else ())]
     for module in [*unused, *([parts.autoencoder] if config.data.keep_latents else [])]:
