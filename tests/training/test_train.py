@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 import yaml
 from small_shards import settings, write_clip, write_shards
 
-from photomaker import config
+from photomaker import config, weights
 from photomaker.dataset.shards import Shards
 from photomaker.encoders.adapter_file import read_adapter
 from photomaker.errors import OutputError, PromptError, SettingsError, WeightsError
@@ -244,6 +245,26 @@ def test_a_full_disk_is_told_and_gone_on_from(made):
     ]
     plan.run(given)
     assert losses(given.out) == losses(made("whole").out)
+
+
+@pytest.mark.bundled
+@pytest.mark.skipif(not weights.SMALL.is_dir(), reason="the bundled weights are not trained yet")
+def test_the_bundled_adapter_goes_on_learning_from_synthetic_people(tmp_path):
+    from photomaker.synthetic.dataset import WorldPlan, write_world
+
+    people = write_world(tmp_path / "people", WorldPlan(0, 4, 3), workers=1)
+    changes = ["steps=2", "batch_size=2", "save_every=0", "preview_every=0", "tensorboard=false", "log_every=1"]
+    folders = [f"data.folder={people}", f"data.cache={tmp_path / 'cache'}", f"out={tmp_path / 'run'}"]
+    path = ROOT / "examples" / "configs" / "train_small.yaml"
+    given = config.read(path, plan.TrainConfig, [*folders, *(f"loop.{change}" for change in changes)])
+    kept = losses(plan.run(given) and given.out)
+    start = read_adapter(weights.bundled("adapter/photomaker.safetensors"))
+    made = read_adapter(given.out / "export" / "photomaker.safetensors")
+    assert made.config == dict(start.config)
+    assert made.lora.keys() == start.lora.keys()
+    away = replace(given, out=tmp_path / "away", data=replace(given.data, keep_latents=False))
+    plan.run(away)
+    assert losses(away.out) == pytest.approx(kept, rel=1e-2)
 
 
 # ---- sizes of pictures
