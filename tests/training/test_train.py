@@ -385,7 +385,7 @@ def test_pieces_that_do_not_fit_are_refused(made, tmp_path, tiny_base, tiny_adap
         plan.build(made(start=tiny_adapter_file, encoder__version="v2"))
     with pytest.raises(SettingsError, match="rank is 8 and the adapter to go on from has 4"):
         plan.build(made(start=tiny_adapter_file, recipe__rank=8))
-    with pytest.raises(WeightsError, match="no image encoder"):
+    with pytest.raises(WeightsError, match="is no model folder"):
         plan.build(made(start="runs/id_tower/export"))
     with pytest.raises(SettingsError, match="vision is 3 and the image encoder has 2"):
         plan.build(made(recipe__vision=3))
