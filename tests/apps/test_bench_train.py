@@ -19,8 +19,8 @@ def test_a_way_takes_steps_and_trains_what_it_says(number):
 
 
 def test_ways_run_apart_and_are_told(tmp_path):
-    document = bench_train.run(bench_train.TrainBenchSettings(**TINY, ways=(0, 3)), tmp_path)
-    assert [one["way"] for one in document["ways"]] == ["diffusers' LoRA step", "latents and texts kept"]
+    document = bench_train.run(bench_train.TrainBenchSettings(**TINY, ways=(0,)), tmp_path)
+    assert [one["way"] for one in document["ways"]] == ["diffusers' LoRA step"]
     assert all(one["seconds"] > 0 for one in document["ways"])
     page = (tmp_path / "train_speed.md").read_text()
     assert "REHEARSAL" in page and "| 1.000 |" in page

@@ -78,7 +78,7 @@ def test_an_adapter_learns_leaves_the_base_alone_and_draws(
 ):
     start = {"v1": tiny_adapter_file, "v2": tiny_adapter_v2_file}[version]
     given = made(start=start, encoder__version=version, loop__steps=24, loop__batch_size=4, loop__save_every=12,
-                 recipe__vision_lr=1e-3)  # fmt: skip
+                 data__keep_latents=False)  # fmt: skip
     recipe = plan.build(given)
     modules = recipe.modules() | {f"text {n}": one for n, one in enumerate(recipe.parts.text_encoders)}
     modules["vae"] = recipe.parts.autoencoder
@@ -253,7 +253,14 @@ def test_the_bundled_adapter_goes_on_learning_from_synthetic_people(tmp_path):
     from photomaker.synthetic.dataset import WorldPlan, write_world
 
     people = write_world(tmp_path / "people", WorldPlan(0, 4, 3), workers=1)
-    changes = ["steps=2", "batch_size=2", "save_every=0", "preview_every=0", "tensorboard=false", "log_every=1"]
+    changes = [
+        "steps=2",
+        "batch_size=2",
+        "save_every=0",
+        "preview_every=0",
+        "tensorboard=false",
+        "log_every=1",
+    ]
     folders = [f"data.folder={people}", f"data.cache={tmp_path / 'cache'}", f"out={tmp_path / 'run'}"]
     path = ROOT / "examples" / "configs" / "train_small.yaml"
     given = config.read(path, plan.TrainConfig, [*folders, *(f"loop.{change}" for change in changes)])

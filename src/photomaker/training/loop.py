@@ -719,6 +719,7 @@ def export_checkpoint(recipe: Recipe, settings: TrainSettings, out: Path) -> Pat
 
 def _begin(run: Run, resume: bool) -> None:
     found = checkpoints(run.out)
+    run.accelerator.wait_for_everyone()  # until all have done their share of what is computed beforehand
     if found and resume:
         run.restore(found[-1])
         return
