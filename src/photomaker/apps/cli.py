@@ -128,6 +128,12 @@ Variant = Annotated[
     ),
 ]
 
+Config = Annotated[Path, typer.Argument(help="Settings file, YAML; see examples/configs.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting, for example run.workers=2; may be given several times."),
+]
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -333,11 +339,8 @@ def evaluate(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings; docs/training.md explains them.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting over the file's, such as loop.steps=100; may be given often."),
-    ] = None,
+    config: Config,
+    changes: Changes = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again instead of going on from the last checkpoint.")
     ] = False,
@@ -419,13 +422,6 @@ def people(
     from photomaker.apps.people import Cast, run
 
     run(out, Cast(split.value, start, count, views, style, size), sheet_only)
-
-
-Config = Annotated[Path, typer.Argument(help="Settings file, YAML; see examples/configs.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change a setting, for example run.workers=2; may be given several times."),
-]
 
 
 @dataset_app.command("build")
