@@ -10,7 +10,7 @@ from photomaker.errors import SettingsError
 TINY = {"side": 64, "steps": 1, "rank": 4, "sizes": bench.Sizes.tiny()}
 
 
-@pytest.mark.parametrize("number", [1, 5, 7])
+@pytest.mark.parametrize("number", [1, 5, 6])
 def test_a_way_takes_steps_and_trains_what_it_says(number):
     found = bench_train.measured(bench_train.TrainBenchSettings(**TINY), bench_train.WAYS[number])
     lora = bench_train.measured(bench_train.TrainBenchSettings(**TINY), bench_train.REFERENCE)["trained"]

@@ -79,7 +79,6 @@ WAYS = (
     Way("PhotoMaker V1, everything anew"),
     Way("latents kept", keep_latents=True),
     Way("latents and texts kept", keep_latents=True, keep_texts=True),
-    Way("the same, gradient checkpointing", keep_latents=True, keep_texts=True, checkpointing=True),
     Way("both kept, image encoder trained", keep_latents=True, keep_texts=True, vision="all"),
     Way("the same, gradient checkpointing, as shipped", True, True, True, "all"),
     Way("the same for V2", True, True, True, "all", "v2"),
