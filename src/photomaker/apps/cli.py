@@ -358,6 +358,57 @@ def train(
 
 
 @app.command()
+def ablate(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of synthetic people to train on. (default: some are drawn)")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the result files. (default: benchmarks)")
+    ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            help="Of stacking, mask, noise, target, photos, class_word, with commas. (default: all)"
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each variant. (default: 3)")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of a training. (default: 300)")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures a step. (default: 16)")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of training: bf16 or fp32. (default: bf16)")] = None,
+    train_people: Annotated[int | None, typer.Option(help="People trained on. (default: 1200)")] = None,
+    views: Annotated[
+        int | None, typer.Option(help="Pictures of each, where they are drawn. (default: 10)")
+    ] = None,
+    people: Annotated[int | None, typer.Option(help="People scored. (default: 24)")] = None,
+    prompts: Annotated[
+        int | None, typer.Option(help="How many prompts, from the first on. (default: 6)")
+    ] = None,
+    sampling_steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 20)")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: 2)")] = None,
+    merge: Annotated[float | None, typer.Option(help="Merge share, 0 to 1. (default: 0.1)")] = None,
+    counts: Annotated[
+        str | None, typer.Option(help="Numbers of photos, with commas. (default: 1,2,3,4,6,8)")
+    ] = None,
+    dtype: Annotated[Precision | None, typer.Option(help="Precision of drawing. (default: auto)")] = None,
+    processes: Annotated[int | None, typer.Option(help="Trainings at a time. (default: 2)")] = None,
+    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="A rehearsal in which no figure means anything.")
+    ] = False,
+) -> None:
+    """Train adapters that differ in one choice of the method each, and compare them; goes on where it stopped."""
+    from photomaker.apps.ablate import open_door
+
+    given = dict(locals())
+    settings = {
+        name: value
+        for name, value in given.items()
+        if name not in ("open_door", "tiny") and value is not None
+    }
+    open_door(settings, tiny)
+
+
+@app.command()
 def bench(
     size: Annotated[
         list[int] | None, typer.Option(help="Side of the pictures; may be given twice. (default: 512, 1024)")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
-from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
+from photomaker.encoders.id_encoder import FULL_SIZE, OPTIONS, PhotoMakerIDEncoder, vision_config
 from photomaker.encoders.id_encoder_v2 import (
     FULL_SIZE_V2,
     PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken,
@@ -79,7 +79,8 @@ class AdapterFile:
                 f"{self.source} is a PhotoMaker {self.version} adapter; known are {', '.join(ENCODERS)}"
             )
         kind, configure, names = ENCODERS[self.version]
-        sizes = {name: value for name, value in self.config.items() if name in (*names, "hidden_act")}
+        known = (*names, *OPTIONS, "hidden_act")
+        sizes = {name: value for name, value in self.config.items() if name in known}
         with init_empty_weights(include_buffers=False):
             encoder = kind(configure(**sizes))
         # in the configuration they go where the encoder goes: to other pipelines and into saved ones
@@ -196,6 +197,9 @@ def export_adapter(
     if isinstance(id_encoder, PhotoMakerIDEncoder):
         names = (*ENCODERS[id_encoder.version][2], "hidden_act")
         sizes |= {name: getattr(id_encoder.config, name) for name in names}
+        sizes |= {
+            name: getattr(id_encoder.config, name) for name in OPTIONS if hasattr(id_encoder.config, name)
+        }
         sizes["version"] = id_encoder.version
     flat = {f"id_encoder.{name}": tensor for name, tensor in state.items()}
     flat |= {

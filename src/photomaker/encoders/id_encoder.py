@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from transformers import (
     PreTrainedModel,  # noqa: F401 - diffusers looks for it beside the class, to learn how a saved component is loaded
 )
 
-from photomaker.encoders.fusion import FuseModule
-from photomaker.errors import IdentityError
+from photomaker.encoders.fusion import FuseModule, OneEmbedding
+from photomaker.errors import IdentityError, SettingsError
 
 # openai/clip-vit-large-patch14 and the two text widths of SDXL
 FULL_SIZE: dict[str, Any] = {
@@ -26,21 +27,28 @@ FULL_SIZE: dict[str, Any] = {
     "projection_dim": 768,
     "projection_dim_2": 1280,
 }
+STACKS = ("stacked", "average", "linear")
+"""What becomes of several photos: a token each, or one embedding; see `OneEmbedding`."""
+
+OPTIONS: dict[str, Any] = {"stack": "stacked", "class_word": True}
+"""How the method's own choices are told in a configuration; see `PhotoMakerIDEncoder.arrange`."""
 
 
 def vision_config(**sizes: int | str) -> CLIPVisionConfig:
     """Configuration of an ID encoder: the released one, with any of its sizes replaced.
 
     Args:
-        sizes: Names of `FULL_SIZE` or further fields of `CLIPVisionConfig`, such as `hidden_act`.
+        sizes: Names of `FULL_SIZE`, of `OPTIONS`, or further fields of `CLIPVisionConfig`, such as `hidden_act`.
 
     Returns:
-        A CLIP vision configuration that also holds `projection_dim_2`, the width of the second text encoder.
+        A CLIP vision configuration that also holds `projection_dim_2`, the width of the second text encoder, and the
+        given `OPTIONS`.
     """
     merged = FULL_SIZE | sizes
-    second = int(merged.pop("projection_dim_2"))
+    own = {name: merged.pop(name) for name in ("projection_dim_2", *OPTIONS) if name in merged}
     config = CLIPVisionConfig(**merged)
-    config.projection_dim_2 = second
+    for name, value in own.items():
+        setattr(config, name, value)
     return config
 
 
@@ -66,6 +74,38 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         super().__init__(config)
         self.visual_projection_2 = nn.Linear(config.hidden_size, config.projection_dim_2, bias=False)
         self.fuse_module = FuseModule(self.width)
+        self.one_embedding: OneEmbedding | None = None
+        self.arrange(**{name: getattr(config, name, value) for name, value in OPTIONS.items()})
+
+    def arrange(self, stack: str, class_word: bool) -> None:
+        """Choose how photos become the stacked ID embedding; anything but the defaults is for ablations.
+
+        Args:
+            stack: One of `STACKS`; "linear" adds a layer, whose weights start anew where it was not there.
+            class_word: Whether the class word's text features are fused with the photos'; see `FuseModule`.
+
+        Raises:
+            SettingsError: `stack` is of an unknown kind.
+        """
+        if stack not in STACKS:
+            near = get_close_matches(str(stack), STACKS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"give {', '.join(STACKS[:-1])} or {STACKS[-1]}"
+            raise SettingsError(f"stack is {stack!r}; {hint}")
+        if stack == "stacked":
+            self.one_embedding = None
+        elif self.one_embedding is None or (self.one_embedding.score is None) == (stack == "linear"):
+            self.one_embedding = OneEmbedding(self.width, adaptive=stack == "linear")
+        self.fuse_module.class_word = class_word
+        chosen = {"stack": stack, "class_word": class_word}
+        for name, value in OPTIONS.items():
+            # what is left at its default is not told, so that configurations and files stay those of the release
+            if chosen[name] != value or hasattr(self.config, name):
+                setattr(self.config, name, chosen[name])
+
+    @property
+    def stacks(self) -> bool:
+        """Whether each photo has tokens of its own; otherwise all photos share those of one."""
+        return self.one_embedding is None
 
     @property
     def width(self) -> int:
@@ -96,6 +136,20 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         pooled = self.vision_model(pixel_values.flatten(0, 1)).pooler_output
         both = torch.cat([self.visual_projection(pooled), self.visual_projection_2(pooled)], dim=-1)
         return both.view(batch, refs, self.width)
+
+    def composed(self, id_features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """What of the photos goes into the prompt: everything where they are stacked, else one embedding.
+
+        Args:
+            id_features: [batch, refs, ...], from `encode_photos`; padding has weight 0.
+            weights: [batch, refs], >= 0.
+
+        Returns:
+            Features [batch, refs or 1, ...] and their weights [batch, refs or 1].
+        """
+        return (
+            (id_features, weights) if self.one_embedding is None else self.one_embedding(id_features, weights)
+        )
 
     def fuse(
         self,

@@ -11,6 +11,7 @@ from PIL import Image
 from photomaker.errors import SettingsError
 
 SIZE = (6.4, 4.2)
+WIDE = (10.2, 3.4)
 DPI = 120
 
 
@@ -86,6 +87,47 @@ def mixing(found: Mapping[str, Any], figures: Mapping[str, Any]) -> bytes:
         )
     axes.set_title(f"{found['pairs']} pairs")
     axes.legend()
+    return _png(figure)
+
+
+def ablation(
+    rows: Sequence[Mapping[str, Any]], figures: Mapping[str, str], numbers: bool = False, x: str = ""
+) -> bytes:
+    """One panel a figure: each row's value with its interval, and its training seeds as dots beside it.
+
+    Args:
+        rows: `label`, `figures` and `by_seed` of each.
+        figures: Name of each figure and what to write at its axis.
+        numbers: Whether the labels are numbers, to be joined by a line.
+        x: What to write below.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=WIDE, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    places = [float(row["label"]) for row in rows] if numbers else list(range(len(rows)))
+    for axes, (name, text) in zip(figure.subplots(1, len(figures)), figures.items(), strict=True):
+        for place, row in zip(places, rows, strict=True):
+            seeds = [value for value in row["by_seed"][name] if value is not None]
+            axes.plot([place + 0.12] * len(seeds), seeds, ".", color="grey", ms=5)
+        known = [
+            (at, row["figures"][name])
+            for at, row in zip(places, rows, strict=True)
+            if row["figures"][name]["value"] is not None
+        ]
+        at, found = [place for place, _ in known], [interval for _, interval in known]
+        low = [max(0.0, one["value"] - one["low"]) for one in found]
+        high = [max(0.0, one["high"] - one["value"]) for one in found]
+        axes.errorbar(
+            at, [one["value"] for one in found], yerr=[low, high], fmt="o-" if numbers else "o", capsize=4
+        )
+        axes.set_xticks(places, [str(row["label"]) for row in rows])
+        if not numbers:
+            axes.set_xlim(-0.5, len(rows) - 0.5)
+        axes.set_xlabel(x)
+        axes.set_ylabel(text)
+        axes.grid(alpha=0.3)
     return _png(figure)
 
 

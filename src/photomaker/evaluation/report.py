@@ -234,20 +234,22 @@ def _bar_table(result: Mapping[str, Any]) -> str:
         rows.append(
             (
                 text,
-                _interval(result["figures"][name], bar.percent),
+                interval_text(result["figures"][name], bar.percent),
                 _bound(bar, bar.must),
                 _bound(bar, bar.aim),
                 must,
                 aim,
             )
         )
-    return _table(("figure", "value (95 % interval)", "must", "aim", "must reached", "aim reached"), rows)
+    return table(("figure", "value (95 % interval)", "must", "aim", "must reached", "aim reached"), rows)
 
 
 def _beside_table(result: Mapping[str, Any]) -> str:
     figures = result["figures"]
-    rows = [(text, _interval(figures[name], percent)) for name, text, percent in BESIDE if name in figures]
-    return _table(("beside it", "value (95 % interval)"), rows)
+    rows = [
+        (text, interval_text(figures[name], percent)) for name, text, percent in BESIDE if name in figures
+    ]
+    return table(("beside it", "value (95 % interval)"), rows)
 
 
 def _detail_tables(detail: Mapping[str, Any]) -> list[str]:
@@ -272,17 +274,17 @@ def _by_prompt(rows: Iterable[Mapping[str, Any]]) -> str:
         (row["prompt"], f"{row['cosine']:.3f}", f"{row['ceiling']:.3f}", _percent(row["faces_found"]))
         for row in rows
     ]
-    return _table(("photo-style prompt", "cosine", "real pictures", "faces found"), cells)
+    return table(("photo-style prompt", "cosine", "real pictures", "faces found"), cells)
 
 
 def _by_attribute(accuracies: Mapping[str, Mapping[str, float]]) -> str:
     ours, real = accuracies["prompt_accuracy"], accuracies["prompt_accuracy_real"]
     cells = [(name.replace("_", " "), _percent(ours[name]), _percent(real[name])) for name in ours]
-    return _table(("attribute", "generated", "real pictures"), cells)
+    return table(("attribute", "generated", "real pictures"), cells)
 
 
 def _accuracy_by_prompt(rows: Iterable[Mapping[str, Any]]) -> str:
-    return _table(("prompt", "stated and seen"), [(row["prompt"], _percent(row["accuracy"])) for row in rows])
+    return table(("prompt", "stated and seen"), [(row["prompt"], _percent(row["accuracy"])) for row in rows])
 
 
 def _sweep(sweep: Mapping[str, Any]) -> str:
@@ -295,7 +297,7 @@ def _sweep(sweep: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     heading = f"Sweep on {sweep['people']} people of the {sweep['split']} split:"
     head = ("merge", "guidance", "cosine", "over the ceiling", "prompt accuracy")
-    return f"{heading}\n\n{_table(head, cells)}"
+    return f"{heading}\n\n{table(head, cells)}"
 
 
 def _mixing(mixing: Mapping[str, Any]) -> str:
@@ -308,7 +310,7 @@ def _mixing(mixing: Mapping[str, Any]) -> str:
         f"{_percent(mixing['pairs_falling_to_a'])} of the pairs, "
         f"to B it rises for {_percent(mixing['pairs_rising_to_b'])}:"
     )
-    return f"{shares}\n\n{_table(('weight of B', 'cosine to A', 'cosine to B'), cells)}"
+    return f"{shares}\n\n{table(('weight of B', 'cosine to A', 'cosine to B'), cells)}"
 
 
 def _classes(classes: Mapping[str, Any]) -> str:
@@ -320,7 +322,7 @@ def _classes(classes: Mapping[str, Any]) -> str:
         for change, found in classes.items()
         for row in found["by_target"]
     ]  # fmt: skip
-    return _table(("changed", "to", "changes", "seen as asked", "cosine", "drawn in that class"), cells)
+    return table(("changed", "to", "changes", "seen as asked", "cosine", "drawn in that class"), cells)
 
 
 def _cost(cost: Mapping[str, Any]) -> str:
@@ -333,17 +335,19 @@ def _cost(cost: Mapping[str, Any]) -> str:
         ("peak memory of the process, MiB", f"{cost['peak_memory_mib']:.0f}"),
         *([("peak memory of the device, MiB", f"{device:.0f}")] if device is not None else []),
     ]
-    return _table((f"cost, {cost['threads']} thread(s)", "value"), cells)
+    return table((f"cost, {cost['threads']} thread(s)", "value"), cells)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; empty where there are no rows."""
     lines = [" | ".join(map(str, row)) for row in rows]
     if not lines:
         return ""
     return "\n".join(f"| {line} |" for line in (" | ".join(head), "|".join("---" for _ in head), *lines))
 
 
-def _interval(figure: Mapping[str, Any] | Interval, percent: bool) -> str:
+def interval_text(figure: Mapping[str, Any] | Interval, percent: bool) -> str:
+    """A figure with its interval in words, as a percentage or with three digits."""
     found = asdict(figure) if isinstance(figure, Interval) else figure
     if found["value"] is None:
         return "undefined"

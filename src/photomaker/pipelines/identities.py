@@ -77,10 +77,10 @@ class IdentityMixin(AdapterMixin):
         pixels, given = pixels[seen], given[seen]
         with execution_of(encoder) as device:
             inputs = [one[None].to(device, encoder.dtype) for one in (pixels, *faces)]
-            features = encoder.encode_photos(*inputs)[0]
+            features, given = encoder.composed(encoder.encode_photos(*inputs), given[None].to(device))
         return Identity(
             METHOD + encoder.version,
-            {"id_features": features.float().cpu(), "weights": given},
+            {"id_features": features[0].float().cpu(), "weights": given[0].cpu()},
             {"encoder": f"{METHOD}{encoder.version}", "encoder_sha256": self.encoder_sha256}
             | told
             | dict(notes or {}),

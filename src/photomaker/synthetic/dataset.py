@@ -187,20 +187,27 @@ class WorldDataset:
     def __init__(self, folder: Path, plan: WorldPlan) -> None:
         """Map the arrays."""
         self.folder, self.plan = folder, plan
-        self.images = np.load(folder / "images.npy", mmap_mode="r")
-        self.masks = np.load(folder / "masks.npy", mmap_mode="r")
-        self.boxes = np.load(folder / "boxes.npy")
-        self.landmarks = np.load(folder / "landmarks.npy")
-        self.attributes = {name: np.load(folder / f"{name}.npy").astype(np.int64) for name in ATTRIBUTES}
+        rows = plan.people * plan.views
+        self.images = np.load(folder / "images.npy", mmap_mode="r")[:rows]
+        self.masks = np.load(folder / "masks.npy", mmap_mode="r")[:rows]
+        self.boxes = np.load(folder / "boxes.npy")[:rows]
+        self.landmarks = np.load(folder / "landmarks.npy")[:rows]
+        self.attributes = {
+            name: np.load(folder / f"{name}.npy")[:rows].astype(np.int64) for name in ATTRIBUTES
+        }
         self.person = np.repeat(np.arange(plan.people), plan.views)
         self.is_photo = self.attributes["style"] == STYLES.index("photo")
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> WorldDataset:
+    def open(cls, folder: str | os.PathLike[str], people: int | None = None) -> WorldDataset:
         """Open a finished dataset.
 
+        Args:
+            folder: Where `write_world` drew it.
+            people: How many of its people, from the first on; None is all of them.
+
         Raises:
-            SettingsError: There is none in the folder, or it is unfinished.
+            SettingsError: There is none in the folder, it is unfinished, or it has fewer people.
         """
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
@@ -212,7 +219,11 @@ class WorldDataset:
             raise SettingsError(
                 f"the dataset in {folder} lacks {missing} groups; run scripts/train_small/world.py again"
             )
-        return cls(folder, plan)
+        if people is not None and not 1 <= people <= plan.people:
+            raise SettingsError(
+                f"{people} people are wanted of the {plan.people} in {folder}; give a number up to that"
+            )
+        return cls(folder, plan if people is None else WorldPlan(plan.start, people, plan.views))
 
     def __len__(self) -> int:
         """Number of pictures."""

@@ -72,6 +72,9 @@ class AdapterSettings:
         plain_captions: Share of captions that leave all appearance to the photos, where captions are written anew each
             time.
         text_only: Share of rows trained without photos, for the phase before merging.
+        stack: What becomes of several photos: a token each ("stacked", the method), their "average", or one embedding
+            of learned shares ("linear").
+        class_word: Whether the class word's text features are fused with the photos'.
         gradient_checkpointing: Whether activations are computed again in the backward pass instead of kept.
         validation_rows: Most rows whose loss is measured at each checkpoint.
         photo: What becomes of the ID photos.
@@ -92,6 +95,8 @@ class AdapterSettings:
     masked: float = 0.5
     plain_captions: float = 0.8
     text_only: float = 0.0
+    stack: Literal["stacked", "average", "linear"] = "stacked"
+    class_word: bool = True
     gradient_checkpointing: bool = False
     validation_rows: int = 256
     photo: PhotoSettings = field(default_factory=PhotoSettings)
@@ -172,6 +177,7 @@ class AdapterRecipe(Recipe):
         self.previewer: Callable[[], Preview] | None = None
         self.origin: dict[str, str] = {}
         self.notes: dict[str, Any] = {}
+        id_encoder.arrange(settings.stack, settings.class_word)
         self._check(lora)
         self._split(held_out)
         self._add_lora()
@@ -322,14 +328,18 @@ class AdapterRecipe(Recipe):
             rng: Randomness of the photos' backgrounds.
 
         Returns:
-            [batch, most photos of a row, D], for V2 [batch, most photos, tokens, D].
+            [batch, most photos of a row, D], for V2 [batch, most photos, tokens, D]; one embedding in the place of the
+            photos where they are not stacked.
         """
         counts, rows = [len(rows) for rows in references], np.concatenate(references)
         size = int(self.id_encoder.config.image_size)
         photos = photo_tensor(self.data, rows, self.settings.photo, rng, size)
         inputs = [photos] if self.faces is None else [photos, torch.from_numpy(self.faces[rows])]
         features = self.id_encoder.encode_photos(*(one[:, None].to(self.device) for one in inputs))[:, 0]
-        return nn.utils.rnn.pad_sequence(list(features.split(counts)), batch_first=True)
+        padded = nn.utils.rnn.pad_sequence(list(features.split(counts)), batch_first=True)
+        places = torch.arange(padded.shape[1], device=self.device)
+        there = places < torch.tensor(counts, device=self.device)[:, None]
+        return self.id_encoder.composed(padded, there.to(padded.dtype))[0]
 
     def condition(
         self,
@@ -347,7 +357,10 @@ class AdapterRecipe(Recipe):
             rng: Randomness of the photos' backgrounds.
         """
         each = self.id_encoder.num_tokens
-        copies = [1 if plain else len(rows) * each for rows, plain in zip(references, text_only, strict=True)]
+        copies = [
+            1 if plain else each * (len(rows) if self.id_encoder.stacks else 1)
+            for rows, plain in zip(references, text_only, strict=True)
+        ]
         encoded = self.texts(captions, copies, self.device)
         mask = encoded.class_tokens & ~torch.from_numpy(text_only).to(self.device)[:, None]
         embeds = self.id_encoder.fuse(encoded.embeds.float(), self.id_features(references, rng), mask)

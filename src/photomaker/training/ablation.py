@@ -1,0 +1,96 @@
+"""Short trainings of adapters that differ from a reference in one choice of the method each.
+
+All start alike: the frozen base, a trained image tower, and projections, fusion and LoRA that start anew, so that no
+variant is nearer to a finished adapter than another.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from photomaker.encoders.adapter_file import AdapterFile, read_adapter
+from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
+from photomaker.training.adapter import FILE, AdapterRecipe, AdapterSettings
+from photomaker.training.base import BaseParts
+from photomaker.training.data import People
+from photomaker.training.loop import TrainSettings, train
+from photomaker.training.photos import PhotoSettings
+
+REFERENCE = AdapterSettings(photo=PhotoSettings(noise=0.5, grey=0.0))
+"""The method as it is trained; the photos' backgrounds are noise or stay, so that one switch tells the two apart."""
+
+VARIANTS: Mapping[str, AdapterSettings] = {
+    "reference": REFERENCE,
+    "average": replace(REFERENCE, stack="average"),
+    "linear": replace(REFERENCE, stack="linear"),
+    "no_mask": replace(REFERENCE, masked=0.0),
+    "no_noise": replace(REFERENCE, photo=replace(REFERENCE.photo, noise=0.0)),
+    "target_among": replace(REFERENCE, target_among=True),
+    "no_class_word": replace(REFERENCE, class_word=False),
+}
+"""Every variant by its name; each but the first differs from the first in one setting."""
+
+HELD_OUT = 4
+"""People kept for the log's validation losses; the figures are of other people altogether."""
+
+
+def fresh_encoder(trained: AdapterFile, seed: int) -> PhotoMakerIDEncoder:
+    """An ID encoder with a trained image tower, and projections and fusion that start anew.
+
+    Args:
+        trained: The adapter whose tower is taken.
+        seed: Seed of the new weights.
+
+    Raises:
+        WeightsError: The adapter's weights do not fit its sizes.
+    """
+    names = (*FULL_SIZE, "hidden_act")
+    config = vision_config(**{name: value for name, value in trained.config.items() if name in names})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = PhotoMakerIDEncoder(config)
+    encoder.vision_model.load_state_dict(trained.build_encoder().float().vision_model.state_dict())
+    return encoder
+
+
+def train_variant(
+    name: str,
+    data: People,
+    latents: np.ndarray,
+    base: Path,
+    start: Path,
+    settings: TrainSettings,
+    folder: Path,
+) -> Path | None:
+    """Train a variant, or go on where a training in that folder was stopped.
+
+    Args:
+        name: One of `VARIANTS`.
+        data: The people.
+        latents: Of the same rows, from the base's autoencoder.
+        base: Diffusers folder of the base.
+        start: Adapter file whose image tower every variant starts with.
+        settings: How long and how; its seed is that of new weights, batches, photos and noise.
+        folder: The training's own; `done.json` in it marks the end, after which nothing is done again.
+
+    Returns:
+        The adapter file; None where the training was asked to stop before its end.
+
+    Raises:
+        WeightsError: Base, adapter or checkpoint is missing, damaged, or does not fit the others.
+    """
+    done, adapter = folder / "done.json", folder / "export" / FILE
+    if not done.is_file():
+        parts = BaseParts.load(base)
+        encoder = fresh_encoder(read_adapter(start), settings.seed)
+        recipe = AdapterRecipe(data, latents, parts, encoder, VARIANTS[name], held_out=HELD_OUT)
+        if not train(recipe, settings, folder)["finished"]:
+            return None
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # only a stopped training needs them
+    return adapter
