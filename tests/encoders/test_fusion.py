@@ -5,7 +5,8 @@ import torch
 from tests.tiny import VISION, WIDTH
 
 from photomaker.encoders import FuseModule, PhotoMakerIDEncoder, vision_config
-from photomaker.errors import IdentityError
+from photomaker.encoders.fusion import OneEmbedding
+from photomaker.errors import IdentityError, SettingsError
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,66 @@ def test_gradients_reach_encoder_and_fusion():
     encoder(torch.randn(2, 2, 3, 32, 32), embeds, mask).square().sum().backward()
     without = {name for name, parameter in encoder.named_parameters() if parameter.grad is None}
     assert not without
+
+
+def test_without_the_class_word_the_photos_alone_decide(module):
+    embeds, features, mask = arguments()
+    alone = FuseModule(WIDTH, class_word=False).requires_grad_(False)
+    alone.load_state_dict(module.state_dict())
+    fused = alone(embeds, features, mask)
+    torch.testing.assert_close(fused[0, 2], by_hand(module, torch.zeros(WIDTH), features[0, 0]))
+    assert torch.equal(alone(embeds + 1, features, mask)[mask], fused[mask])
+    assert torch.equal(fused[~mask], embeds[~mask])
+    assert not torch.equal(module(embeds + 1, features, mask)[mask], module(embeds, features, mask)[mask])
+
+
+def test_averaging_is_the_weighted_mean_and_leaves_padding_out():
+    features = torch.randn(3, 4, WIDTH, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([[1.0, 1, 1, 1], [1, 3, 0, 0], [0, 0, 0, 0]])
+    one, weight = OneEmbedding(WIDTH, adaptive=False)(features, weights)
+    assert one.shape == (3, 1, WIDTH)
+    torch.testing.assert_close(one[0, 0], features[0].mean(0))
+    torch.testing.assert_close(one[1, 0], 0.25 * features[1, 0] + 0.75 * features[1, 1])
+    assert weight[:, 0].tolist() == [
+        1,
+        1,
+        0,
+    ]  # a person whose photos all have weight 0 stays out of the prompt
+    two_tokens, _ = OneEmbedding(WIDTH, adaptive=False)(features.view(3, 4, 2, -1), weights)
+    torch.testing.assert_close(two_tokens.flatten(2), one)
+
+
+def test_the_linear_layer_starts_as_the_mean_and_learns_each_photos_share():
+    features = torch.randn(1, 3, WIDTH, generator=torch.Generator().manual_seed(0))
+    weights = torch.ones(1, 3)
+    layer = OneEmbedding(WIDTH, adaptive=True)
+    torch.testing.assert_close(layer(features, weights)[0][0, 0], features[0].mean(0))
+    layer(features, weights)[0].square().sum().backward()
+    assert layer.score.weight.grad.abs().max() > 0
+    with torch.no_grad():
+        layer.score.weight.copy_(torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(1)))
+        shares = (features[0] @ layer.score.weight[0]).softmax(0)
+        torch.testing.assert_close(layer(features, weights)[0][0, 0], shares @ features[0])
+        order = [2, 0, 1]
+        torch.testing.assert_close(layer(features[:, order], weights)[0], layer(features, weights)[0])
+
+
+def test_an_encoder_is_arranged_and_says_so_only_where_it_is_not_the_released_method():
+    plain = PhotoMakerIDEncoder(vision_config(**VISION))
+    assert plain.stacks
+    assert not hasattr(plain.config, "stack") and not hasattr(plain.config, "class_word")
+    names = set(plain.state_dict())
+    plain.arrange("average", False)
+    assert not plain.stacks and not plain.fuse_module.class_word
+    assert (plain.config.stack, plain.config.class_word, set(plain.state_dict())) == ("average", False, names)
+    plain.arrange("linear", True)
+    assert set(plain.state_dict()) - names == {"one_embedding.score.weight"}
+    layer = plain.one_embedding
+    plain.arrange("linear", True)
+    assert plain.one_embedding is layer
+    again = PhotoMakerIDEncoder(plain.config)
+    assert set(again.state_dict()) == set(plain.state_dict()) and again.fuse_module.class_word
+    with pytest.raises(SettingsError, match="'avarage'; did you mean average"):
+        plain.arrange("avarage", True)
+    with pytest.raises(SettingsError, match="'x'; give stacked, average or linear"):
+        plain.arrange("x", True)

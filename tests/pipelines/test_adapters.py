@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from photomaker.encoders import export_adapter, read_adapter
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
 
@@ -188,3 +189,27 @@ def test_the_id_encoder_is_a_component(fresh, tiny_adapter_file, tmp_path):
     )
     fresh.to(torch.float64)
     assert fresh.id_encoder.dtype == torch.float64
+
+
+def test_an_adapter_of_one_embedding_makes_identities_of_one_feature(
+    fresh, photos, tiny_adapter_file, tmp_path
+):
+    file = read_adapter(tiny_adapter_file)
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    stacked = fresh.encode_identity(photos[:3], weights=[1, 3, 0])
+    encoder = file.build_encoder()
+    encoder.arrange("average", class_word=False)
+    path = export_adapter(tmp_path / "average.safetensors", encoder, file.lora, dtype=None)
+    fresh.load_photomaker_adapter(path)
+    assert not fresh.id_encoder.stacks and not fresh.id_encoder.fuse_module.class_word
+    one = fresh.encode_identity(photos[:3], weights=[1, 3, 0])
+    assert one.tensors["weights"].tolist() == [1]
+    features = stacked.tensors["id_features"]
+    wanted = 0.25 * features[0] + 0.75 * features[1]
+    torch.testing.assert_close(one.tensors["id_features"][0], wanted, rtol=1e-4, atol=1e-5)
+    arguments = {"num_inference_steps": 1, "output_type": "latent", "start_merge_step": -1}
+    drawn = [
+        fresh(PROMPT, identity=one, generator=torch.Generator().manual_seed(0), **arguments).images,
+        picture(fresh, photos, start_merge_step=-1),
+    ]
+    assert all(torch.isfinite(latents).all() for latents in drawn)

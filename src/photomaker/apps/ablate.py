@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from photomaker.apps import terminal
 from photomaker.errors import PhotoMakerError, SettingsError
@@ -27,7 +27,7 @@ from photomaker.evaluation.benchmark import CACHE
 from photomaker.evaluation.prompts import PROMPTS
 from photomaker.evaluation.settings import BenchmarkSettings
 from photomaker.evaluation.workshop import Tools, prepare
-from photomaker.weights import bundled, model_hash
+from photomaker.weights import bundled
 
 if TYPE_CHECKING:
     from photomaker.synthetic.dataset import WorldDataset
@@ -87,7 +87,7 @@ class AblationSettings:
     seeds: int = 3
     steps: int = 300
     batch_size: int = 16
-    precision: str = "bf16"
+    precision: Literal["bf16", "fp32"] = "bf16"
     train_people: int = 1200
     views: int = 10
     people: int = 24
@@ -111,6 +111,8 @@ class AblationSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or not low <= value <= high:
                 raise SettingsError(f"{name} is {value}; give a whole number from {low} to {high}")
+        if self.precision not in ("bf16", "fp32"):
+            raise SettingsError(f"precision is {self.precision!r}; give bf16 or fp32")
         for axis in self.axes:
             if axis not in AXES:
                 near = get_close_matches(axis, AXES, n=1)
@@ -154,17 +156,13 @@ class AblationSettings:
         )  # fmt: skip
 
     def trained(self, seed: int) -> TrainSettings:
-        """How a variant is trained.
-
-        Raises:
-            SettingsError: The precision is unknown.
-        """
+        """How a variant is trained."""
         from photomaker.training.loop import TrainSettings
 
         return TrainSettings(
             steps=self.steps, batch_size=self.batch_size, seed=seed, warmup=self.steps // 10, ema_decay=0.99,
             precision=self.precision, save_every=max(1, self.steps // 3), log_every=10, keep=1,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -264,7 +262,7 @@ Carry = Callable[[AblationSettings, Job, Tools], bool]
 Tell = Callable[[int, int], None]
 
 
-def run(settings: AblationSettings, tools: Tools = Tools(), carry: Carry | None = None) -> Result:
+def run(settings: AblationSettings, tools: Tools | None = None, carry: Carry | None = None) -> Result:
     """Train every variant, score it, and write `ablation.json`, `ablation.md` and a plot of each axis.
 
     What was done stays in `<out>/.cache/ablation`, so that an interrupted run goes on where it stopped. After a change
@@ -272,7 +270,7 @@ def run(settings: AblationSettings, tools: Tools = Tools(), carry: Carry | None 
 
     Args:
         settings: What to run.
-        tools: How people, judge and method are opened.
+        tools: How people, judge and method are opened; None opens the bundled ones.
         carry: What does one job, `work` if None; a module-level function where there are several processes.
 
     Raises:
@@ -283,7 +281,10 @@ def run(settings: AblationSettings, tools: Tools = Tools(), carry: Carry | None 
     """
     plots.check()
     start = time.perf_counter()
+    tools = tools or Tools()
     kept = Kept(settings, tools)
+    if settings.data is not None:
+        _people(kept)  # missing data is told before anything is written
     prepare(kept.root, keep=True)
     _prepare(settings, kept)
     jobs = [Job(SHIPPED), *(Job(name, seed) for seed in range(settings.seeds) for name in settings.variants)]
