@@ -96,7 +96,7 @@ class AblationSettings:
     guidance: float = 2.0
     merge: float = 0.1
     counts: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
-    dtype: str = "auto"
+    dtype: str = "bf16"
     processes: int = 2
     samples: int = 2000
 
@@ -375,7 +375,8 @@ def _side_by_side(jobs: Sequence[Job], kept: Kept, carry: Carry, tell: Tell) -> 
     try:
         while waiting or running:
             while waiting and len(running) < kept.settings.processes:
-                running[waiting[0]] = _started(waiting.pop(0), kept, carry)
+                job = waiting.pop(0)
+                running[job] = _started(job, kept, carry)
             time.sleep(0.5)
             for job, process in list(running.items()):
                 if process.exitcode is not None:
@@ -435,7 +436,9 @@ def _child(settings: AblationSettings, job: Job, tools: Tools, carry: Carry, fol
     """Do one job in a process of its own, which says nothing on the terminal and ends when its parent does."""
     import torch
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # denormal numbers in optimiser states are many times slower on a CPU
     with (
@@ -454,9 +457,8 @@ def _child(settings: AblationSettings, job: Job, tools: Tools, carry: Carry, fol
     sys.exit(status)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def _end_with(parent: BaseProcess) -> None:
+    """Ask this process to end as soon as its parent has, whatever ended that one."""
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
 

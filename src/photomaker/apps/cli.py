@@ -389,7 +389,7 @@ def ablate(
     counts: Annotated[
         str | None, typer.Option(help="Numbers of photos, with commas. (default: 1,2,3,4,6,8)")
     ] = None,
-    dtype: Annotated[Precision | None, typer.Option(help="Precision of drawing. (default: auto)")] = None,
+    dtype: Annotated[Precision | None, typer.Option(help="Precision of drawing. (default: bf16)")] = None,
     processes: Annotated[int | None, typer.Option(help="Trainings at a time. (default: 2)")] = None,
     samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
     tiny: Annotated[

@@ -19,11 +19,21 @@ from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, visio
 from photomaker.training.adapter import FILE, AdapterRecipe, AdapterSettings
 from photomaker.training.base import BaseParts
 from photomaker.training.data import People
+from photomaker.training.diffusion import DiffusionSettings
 from photomaker.training.loop import TrainSettings, train
 from photomaker.training.photos import PhotoSettings
 
-REFERENCE = AdapterSettings(photo=PhotoSettings(noise=0.5, grey=0.0))
-"""The method as it is trained; the photos' backgrounds are noise or stay, so that one switch tells the two apart."""
+REFERENCE = AdapterSettings(
+    rank=20,
+    lr=1e-3,
+    fusion_lr=5e-4,
+    vision_lr=1e-4,
+    text_only=0.1,
+    masked=0.5,
+    photo=PhotoSettings(noise=0.5, grey=0.0, brightness=0.15, shift=4),
+    diffusion=DiffusionSettings(face=2.0),
+)
+"""The method as the bundled adapter was trained, but for grey backgrounds: here photos have noise or keep their own."""
 
 VARIANTS: Mapping[str, AdapterSettings] = {
     "reference": REFERENCE,
