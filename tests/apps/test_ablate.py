@@ -17,7 +17,8 @@ from photomaker.apps.cli import app
 from photomaker.errors import PhotoMakerError, SettingsError
 from photomaker.evaluation import ablation
 from photomaker.evaluation.ablation import Scores
-from photomaker.training.ablation import VARIANTS
+from photomaker.synthetic import VALIDATION
+from photomaker.synthetic.dataset import WorldPlan, write_world
 
 LIKENESS = {"reference": 0.4, "average": 0.32, "linear": 0.36, "no_mask": 0.44, SHIPPED: 0.6}
 """Of 0.8 that real pictures reach."""
@@ -162,28 +163,33 @@ def test_a_run_that_was_stopped_goes_on(settings: AblationSettings) -> None:
     assert not set(carried(settings)) & set(done)
 
 
-def test_several_processes_do_the_same_and_hand_a_refusal_on(settings: AblationSettings) -> None:
-    two = replace(settings, processes=2, seeds=1, axes=("photos",))
+def test_jobs_in_processes_of_their_own_report_how_far_they_are_and_hand_a_refusal_on(
+    settings: AblationSettings,
+) -> None:
+    settings.out.mkdir()
+    kept, told = Kept(settings, TOOLS), []
+    ablate._side_by_side([Job(SHIPPED)], kept, pretend, lambda *numbers: told.append(numbers))
+    assert ablation.read_scores(kept.scores(Job(SHIPPED)))[4].likeness.mean() == pytest.approx(0.6)
+    assert set(told) <= {(0, 5), (5, 5)} and told[-1] == (5, 5)
     with pytest.raises(PhotoMakerError, match="the reference is refused; take another"):
-        run(two, TOOLS, refuse)
-    found = run(two, TOOLS, pretend).document["variants"]
-    assert found["reference"]["figures"]["likeness"]["value"] == pytest.approx(0.5)
-    assert "reference, seed 0" in carried(settings)
+        ablate._side_by_side([Job("reference")], kept, refuse, lambda *_: None)
 
 
 def test_a_process_that_crashes_is_told_with_where_it_says_why(settings: AblationSettings) -> None:
-    job, kept = Job("linear", 1), Kept(settings, TOOLS)
-    folder = kept.training(job)
-    folder.mkdir(parents=True)
-    with pytest.raises(SystemExit) as left:
-        ablate._child(settings, job, TOOLS, crash, folder)
-    assert left.value.code == 1
-    assert "RuntimeError: out of order" in (folder / "output.txt").read_text()
+    settings.out.mkdir()
+    jobs, kept = [Job("linear", 0), Job("linear", 1)], Kept(settings, TOOLS)
+    pretend(settings, jobs[0], TOOLS)
+    assert ablate._done_alone(settings, jobs[1], kept.training(jobs[1]), TOOLS, crash) == 1
+    assert "RuntimeError: out of order" in (kept.training(jobs[1]) / "output.txt").read_text()
     with pytest.raises(PhotoMakerError, match=r"linear, seed 1 ended with status 1; .*output.txt tells why"):
-        ablate._check(job, 1, kept)
+        ablate._check(jobs, 1, kept)
+    assert (
+        ablate._done_alone(settings, Job("average"), kept.training(Job("average")), TOOLS, stop)
+        == ablate.STOPPED
+    )
     with pytest.raises(KeyboardInterrupt):
-        ablate._check(job, ablate.STOPPED, kept)
-    ablate._check(job, 0, kept)
+        ablate._check(jobs, ablate.STOPPED, kept)
+    ablate._check(jobs, 0, kept)
 
 
 @pytest.mark.parametrize(
@@ -226,11 +232,23 @@ def test_mistakes_on_the_command_line_are_one_line_and_write_nothing(
 
 
 def test_every_variant_is_on_an_axis_and_every_axis_has_its_variants() -> None:
+    from photomaker.training.ablation import VARIANTS  # heavy: other processes load this file too
+
     assert set(AblationSettings().variants) == set(VARIANTS)
     assert AblationSettings(axes=("photos",)).variants == ("reference",)
     assert AblationSettings(axes=("mask",)).counts_of("reference") == (4,)
     assert AblationSettings().counts_of("reference") == (1, 2, 3, 4, 6, 8)
     assert AblationSettings().counts_of("no_mask") == (4,)
+
+
+def test_people_who_are_scored_are_not_trained_on(tmp_path: Path) -> None:
+    write_world(tmp_path / "scored", WorldPlan(VALIDATION - 1, 2, 2))
+    settings = AblationSettings(data=tmp_path / "scored", out=tmp_path / "out", train_people=2)
+    with pytest.raises(SettingsError, match="start at number 999999 and reach the validation people"):
+        run(settings, TOOLS, pretend)
+    with pytest.raises(SettingsError, match="3 people are wanted of the 2"):
+        run(replace(settings, train_people=3), TOOLS, pretend)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.bundled

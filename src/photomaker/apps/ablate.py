@@ -41,6 +41,9 @@ REFERENCES = 4
 SHIPPED = "shipped"
 """The bundled adapter, which is scored beside the variants."""
 
+OUTPUT, REFUSAL = "output.txt", "refused.txt"
+"""What the processes said, and why one refused, in the folder of the job."""
+
 STOPPED, REFUSED = 3, 2
 """Exit statuses of a training that was asked to stop, and of one that met a mistake of the user's."""
 
@@ -200,6 +203,11 @@ class Kept:
         return self.tools.judge().fingerprint(), self.tools.world().fingerprint()
 
     @property
+    def _people(self) -> tuple[str, int]:
+        """What the people trained on are known by: they are drawn from their numbers."""
+        return (self.data / "plan.json").read_text(encoding="utf-8"), self.settings.train_people
+
+    @property
     def data(self) -> Path:
         """The people trained on."""
         s = self.settings
@@ -211,11 +219,8 @@ class Kept:
             return self.root / f"{SHIPPED}-{self.models['adapter'][:8]}"
         from photomaker.training.ablation import VARIANTS
 
-        plan = (self.data / "plan.json").read_text(encoding="utf-8")
         trained = asdict(self.settings.trained(job.seed))
-        mark = ablation.fingerprint(
-            asdict(VARIANTS[job.variant]), trained, plan, self.settings.train_people, self.models
-        )
+        mark = ablation.fingerprint(asdict(VARIANTS[job.variant]), trained, self._people, self.models)
         return self.root / f"{job.variant}-{job.seed}-{mark}"
 
     def pictures(self, job: Job) -> Path:
@@ -238,7 +243,7 @@ class Kept:
     @property
     def latents(self) -> Path:
         """Folder of the training pictures' latents."""
-        return self.root / "latents"
+        return self.root / f"latents-{ablation.fingerprint(self._people)}"
 
 
 @dataclass(frozen=True)
@@ -311,9 +316,16 @@ def _prepare(settings: AblationSettings, kept: Kept) -> None:
 
 
 def _people(kept: Kept) -> WorldDataset:
+    from photomaker.synthetic import VALIDATION
     from photomaker.synthetic.dataset import WorldDataset
 
-    return WorldDataset.open(kept.data, kept.settings.train_people)
+    people = WorldDataset.open(kept.data, kept.settings.train_people)
+    if people.plan.start + people.plan.people > VALIDATION:
+        raise SettingsError(
+            f"the people in {kept.data} start at number {people.plan.start} and reach the {SPLIT} people, who are "
+            f"scored; draw others, from 0 on"
+        )
+    return people
 
 
 def _latents(people: WorldDataset, kept: Kept) -> Any:  # noqa: ANN401 - numpy is not imported at module level
@@ -369,25 +381,26 @@ def _one_after_another(jobs: Sequence[Job], settings: AblationSettings, tools: T
 
 
 def _side_by_side(jobs: Sequence[Job], kept: Kept, carry: Carry, tell: Tell) -> None:
-    """Do jobs in processes of their own, a few at a time; whatever ends this ends them too."""
-    waiting, running = list(jobs), dict[Job, BaseProcess]()
+    """Share jobs out among processes, which load libraries once each; whatever ends this ends them too."""
+    count = min(kept.settings.processes, len(jobs))
+    shares = [jobs[number::count] for number in range(count)]
     total = sum(_size(job, kept.settings) for job in jobs)
+    running: dict[BaseProcess, Sequence[Job]] = {}
     try:
-        while waiting or running:
-            while waiting and len(running) < kept.settings.processes:
-                job = waiting.pop(0)
-                running[job] = _started(job, kept, carry)
+        for share in shares:
+            running[_started(share, kept, carry)] = share
+        while running:
             time.sleep(0.5)
-            for job, process in list(running.items()):
-                if process.exitcode is not None:
-                    _check(job, process.exitcode, kept)
-                    del running[job]
             tell(sum(_done(job, kept) for job in jobs), total)
+            for process, share in list(running.items()):
+                if process.exitcode is not None:
+                    del running[process]
+                    _check(share, process.exitcode, kept)
     finally:
         # a training writes a checkpoint when it is asked to end
-        for process in running.values():
+        for process in running:
             process.terminate()
-        for process in running.values():
+        for process in running:
             process.join()
 
 
@@ -409,10 +422,10 @@ def _done(job: Job, kept: Kept) -> int:
     return int(steps) + len(list(kept.pictures(job).glob("*.npz")))
 
 
-def _started(job: Job, kept: Kept, carry: Carry) -> BaseProcess:
-    kept.training(job).mkdir(parents=True, exist_ok=True)
+def _started(share: Sequence[Job], kept: Kept, carry: Carry) -> BaseProcess:
+    folders = [kept.training(job) for job in share]
     process = multiprocessing.get_context("spawn").Process(
-        target=_child, args=(kept.settings, job, kept.tools, carry, kept.training(job))
+        target=_child, args=(kept.settings, share, folders, kept.tools, carry)
     )
     with _deaf():
         process.start()
@@ -432,8 +445,10 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, heard)
 
 
-def _child(settings: AblationSettings, job: Job, tools: Tools, carry: Carry, folder: Path) -> None:
-    """Do one job in a process of its own, which says nothing on the terminal and ends when its parent does."""
+def _child(
+    settings: AblationSettings, share: Sequence[Job], folders: Sequence[Path], tools: Tools, carry: Carry
+) -> None:
+    """Do some jobs in a process of their own, which says nothing on the terminal and ends when its parent does."""
     import torch
 
     parent = multiprocessing.parent_process()
@@ -441,20 +456,24 @@ def _child(settings: AblationSettings, job: Job, tools: Tools, carry: Carry, fol
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # denormal numbers in optimiser states are many times slower on a CPU
-    with (
-        (folder / "output.txt").open("a", encoding="utf-8") as log,
-        redirect_stdout(log),
-        redirect_stderr(log),
-    ):
+    for job, folder in zip(share, folders, strict=True):
+        status = _done_alone(settings, job, folder, tools, carry)
+        if status:
+            sys.exit(status)
+
+
+def _done_alone(settings: AblationSettings, job: Job, folder: Path, tools: Tools, carry: Carry) -> int:
+    """Do a job with all that is said going into its folder; the status to end with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / OUTPUT).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         try:
-            status = 0 if carry(settings, job, tools) else STOPPED
+            return 0 if carry(settings, job, tools) else STOPPED
         except PhotoMakerError as error:
-            (folder / "refused.txt").write_text(str(error), encoding="utf-8")
-            status = REFUSED
+            (folder / REFUSAL).write_text(str(error), encoding="utf-8")
+            return REFUSED
         except Exception:  # noqa: BLE001 - the parent says where it is told
             traceback.print_exc(file=log)
-            status = 1
-    sys.exit(status)
+            return 1
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -463,16 +482,19 @@ def _end_with(parent: BaseProcess) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _check(job: Job, status: int, kept: Kept) -> None:
+def _check(share: Sequence[Job], status: int, kept: Kept) -> None:
+    """Tell how a process ended, if it was not at the end of its jobs."""
+    if not status:
+        return
+    job = next(job for job in share if not kept.scores(job).is_file())
     folder = kept.training(job)
     if status == REFUSED:
-        raise PhotoMakerError((folder / "refused.txt").read_text(encoding="utf-8"))
+        raise PhotoMakerError((folder / REFUSAL).read_text(encoding="utf-8"))
     if status == STOPPED:
         raise KeyboardInterrupt
-    if status:
-        raise PhotoMakerError(
-            f"{job.called} ended with status {status}; {folder / 'output.txt'} tells why, and the same command goes on"
-        )
+    raise PhotoMakerError(
+        f"{job.called} ended with status {status}; {folder / OUTPUT} tells why, and the same command goes on"
+    )
 
 
 def _document(settings: AblationSettings, kept: Kept, seconds: float) -> dict[str, Any]:
