@@ -68,23 +68,21 @@ class Truth:
         fingerprint = f"{tools.judge().fingerprint()} {tools.world().fingerprint()}"
         with Workshop(settings, tools, folder, fingerprint, progress) as workshop:
             self.bench = Bench(settings, workshop, settings.merge, settings.guidance)
-            self.real = self.bench.real
-            self.references = self.bench.references
-            self.likeness = self.bench.likeness  # reads the unseen photos
-            self.bench.unseen  # noqa: B018 - measured now, while the workshop is open
+            # all of it now, while the workshop is open
+            self.real, self.references, self.unseen = self.bench.real, self.bench.references, self.bench.unseen
 
     def scores(self, grid: Grid, references: int) -> Scores:
         """Scores of generated pictures that were made from so many photos."""
 
         def excess(pictures: np.ndarray, row: int) -> np.ndarray:
-            return metrics.copy_paste(pictures, self.references[row, :references], self.bench.unseen[row])
+            return metrics.copy_paste(pictures, self.references[row, :references], self.unseen[row])
 
         photos = grid.photos()
         people = len(photos.embeddings)
         correct, stated = grid.accuracy(self.bench.classes)
         return Scores(
-            per_person(photos.score(self.likeness)),
-            per_person(self.real.photos().score(self.likeness)),
+            per_person(photos.score(self.bench.likeness)),
+            per_person(self.real.photos().score(self.bench.likeness)),
             (photos.score(excess) * photos.found).reshape(people, -1).sum(axis=1),
             photos.found.reshape(people, -1).sum(axis=1).astype(float),
             correct,
