@@ -148,7 +148,13 @@ def test_more_people_to_score_are_scored_but_nothing_is_trained_again(settings: 
     job = Job("linear", 1)
     assert kept.training(job) == more.training(job) and kept.pictures(job) == more.pictures(job)
     assert kept.scores(job) != more.scores(job)
-    for change in ({"steps": 7}, {"batch_size": 3}, {"train_people": 10}, {"precision": "fp32"}):
+    for change in (
+        {"steps": 7},
+        {"batch_size": 3},
+        {"train_people": 10},
+        {"precision": "fp32"},
+        {"new_lora": True},
+    ):
         assert Kept(replace(settings, **change), TOOLS).training(job) != kept.training(job), change
     assert kept.training(Job("linear", 0)) != kept.training(job) != kept.training(Job("average", 1))
 

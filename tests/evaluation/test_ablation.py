@@ -123,7 +123,7 @@ def a_document(variants: dict) -> dict:
         "variants": variants, "photos": {}, "shipped": variants[REFERENCE], "models": {"base": "b"}, "seconds": 60.0,
         "settings": {
             "seeds": 2, "steps": 300, "batch_size": 16, "train_people": 9, "people": 3, "prompts": 2,
-            "sampling_steps": 20, "guidance": 2.0, "merge": 0.1,
+            "sampling_steps": 20, "guidance": 2.0, "merge": 0.1, "new_lora": False,
         },
         "machine": {"processor": "p", "cores": 2, "processes": 2, "threads": 1},
     }  # fmt: skip

@@ -13,10 +13,10 @@ from test_adapter import SIZES
 from test_base import tiny_parts
 
 from photomaker.config import plain
-from photomaker.encoders.adapter_file import export_adapter, read_adapter
+from photomaker.encoders.adapter_file import read_adapter
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.training.ablation import REFERENCE, VARIANTS, fresh_encoder, train_variant
-from photomaker.training.adapter import AdapterRecipe
+from photomaker.training.adapter import FILE, AdapterRecipe
 from photomaker.training.base import BaseParts
 from photomaker.training.diffusion import DiffusionSettings
 from photomaker.training.id_tower import tower_config
@@ -25,11 +25,6 @@ from photomaker.training.loop import TrainSettings
 from photomaker.training.photos import draw_references, photo_tensor
 
 CAPTION = "a photo of a man img in the snow"
-LORA = {
-    "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight": torch.ones(
-        4, 32
-    )
-}
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +33,20 @@ def world() -> FakeWorld:
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base folder `base` and an adapter file `start.safetensors`."""
+def start(world: FakeWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base folder `base`, and `photomaker.safetensors`, an adapter with a LoRA that does something."""
     folder = tmp_path_factory.mktemp("start")
-    tiny_parts(FakeWorld()).save(folder / "base", DiffusionSettings())
+    parts = tiny_parts(world)
+    parts.save(folder / "base", DiffusionSettings())
     torch.manual_seed(7)
     encoder = PhotoMakerIDEncoder(tower_config(SIZES, (32, 32)))
-    export_adapter(folder / "start.safetensors", encoder, LORA, {"defaults": {"background": "grey"}})
+    latents = cached_latents(parts.autoencoder, world, folder / "other")
+    recipe = AdapterRecipe(world, latents, parts, encoder, REFERENCE)
+    with torch.no_grad():
+        for name, parameter in parts.unet.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.1)
+    recipe.export(folder)
     return folder
 
 
@@ -55,7 +57,7 @@ def latents(world: FakeWorld, start: Path) -> np.ndarray:
 
 def recipe_of(name: str, world: FakeWorld, latents: np.ndarray, start: Path) -> AdapterRecipe:
     parts = BaseParts.load(start / "base")
-    encoder = fresh_encoder(read_adapter(start / "start.safetensors"), 0)
+    encoder = fresh_encoder(read_adapter(start / FILE), 0)
     return AdapterRecipe(world, latents, parts, encoder, replace(VARIANTS[name], rank=4))
 
 
@@ -85,7 +87,7 @@ def test_each_variant_differs_in_the_one_setting_that_it_is_named_for() -> None:
 
 
 def test_all_start_with_the_trained_tower_and_nothing_else_of_it(start: Path) -> None:
-    file = read_adapter(start / "start.safetensors")
+    file = read_adapter(start / FILE)
     trained, first, again, other = (
         file.build_encoder().float(),
         fresh_encoder(file, 0),
@@ -96,6 +98,8 @@ def test_all_start_with_the_trained_tower_and_nothing_else_of_it(start: Path) ->
         assert torch.equal(tensor, again.state_dict()[name])
         if name.startswith("vision_model."):
             assert torch.equal(tensor, trained.state_dict()[name]), name
+        elif name == "fuse_module.layer_norm.weight":
+            assert torch.all(tensor == trained.state_dict()[name].mean())
         elif "layer" not in name and not name.endswith("bias"):
             assert not torch.equal(tensor, trained.state_dict()[name]), name
             assert not torch.equal(tensor, other.state_dict()[name]), name
@@ -183,7 +187,7 @@ def test_a_variant_is_trained_exported_and_then_left_alone(
     name: str, world: FakeWorld, latents: np.ndarray, start: Path, tmp_path: Path
 ) -> None:
     settings = TrainSettings(steps=2, batch_size=4, ema_decay=0, save_every=0, log_every=1)
-    paths = start / "base", start / "start.safetensors"
+    paths = start / "base", start / FILE
     made = train_variant(name, world, latents, *paths, settings, tmp_path)
     assert made is not None
     assert not (tmp_path / "checkpoints").exists()
@@ -195,3 +199,21 @@ def test_a_variant_is_trained_exported_and_then_left_alone(
     before = made.stat().st_mtime_ns
     assert train_variant(name, world, latents, *paths, settings, tmp_path) == made
     assert made.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_the_lora_starts_as_it_was_trained_or_anew(
+    new: bool, world: FakeWorld, latents: np.ndarray, start: Path, tmp_path: Path
+) -> None:
+    settings = TrainSettings(steps=1, batch_size=2, ema_decay=0, save_every=0)
+    paths = start / "base", start / FILE
+    made = train_variant("reference", world, latents, *paths, settings, tmp_path, new)
+    assert made is not None
+    before, after = (
+        torch.cat(
+            [tensor.flatten() for name, tensor in sorted(read_adapter(path).lora.items()) if ".up." in name]
+        )
+        for path in (start / FILE, made)
+    )
+    assert before.mean() == pytest.approx(0.1, abs=1e-3)
+    assert after.mean() == pytest.approx(0.0 if new else 0.1, abs=0.01)

@@ -68,6 +68,7 @@ class AblationSettings:
         steps: Optimiser steps of a training.
         batch_size: Pictures a step.
         precision: Autocast precision of the trainings, bf16 or fp32.
+        new_lora: Whether the LoRA starts anew instead of with the bundled adapter's; that takes many more steps.
         train_people: People trained on, the first ones of the data; 4 of them are kept for the log's validation.
         views: Pictures of each, where they are drawn.
         people: People scored, 2 or more.
@@ -91,11 +92,12 @@ class AblationSettings:
     steps: int = 300
     batch_size: int = 16
     precision: Literal["bf16", "fp32"] = "bf16"
+    new_lora: bool = False
     train_people: int = 1200
     views: int = 10
     people: int = 24
     prompts: int = 6
-    sampling_steps: int = 20
+    sampling_steps: int = 12
     guidance: float = 2.0
     merge: float = 0.1
     counts: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
@@ -219,7 +221,7 @@ class Kept:
             return self.root / f"{SHIPPED}-{self.models['adapter'][:8]}"
         from photomaker.training.ablation import VARIANTS
 
-        trained = asdict(self.settings.trained(job.seed))
+        trained = asdict(self.settings.trained(job.seed)) | {"new_lora": self.settings.new_lora}
         mark = ablation.fingerprint(asdict(VARIANTS[job.variant]), trained, self._people, self.models)
         return self.root / f"{job.variant}-{job.seed}-{mark}"
 
@@ -362,6 +364,7 @@ def work(settings: AblationSettings, job: Job, tools: Tools) -> bool:
             start,
             settings.trained(job.seed),
             kept.training(job),
+            settings.new_lora,
         )
         if adapter is None:
             return False

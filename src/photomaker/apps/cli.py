@@ -375,6 +375,9 @@ def ablate(
     steps: Annotated[int | None, typer.Option(help="Steps of a training. (default: 300)")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a step. (default: 16)")] = None,
     precision: Annotated[str | None, typer.Option(help="Of training: bf16 or fp32. (default: bf16)")] = None,
+    new_lora: Annotated[
+        bool | None, typer.Option("--new-lora", help="Start without the bundled LoRA; takes many more steps.")
+    ] = None,
     train_people: Annotated[int | None, typer.Option(help="People trained on. (default: 1200)")] = None,
     views: Annotated[
         int | None, typer.Option(help="Pictures of each, where they are drawn. (default: 10)")
@@ -383,7 +386,7 @@ def ablate(
     prompts: Annotated[
         int | None, typer.Option(help="How many prompts, from the first on. (default: 6)")
     ] = None,
-    sampling_steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 20)")] = None,
+    sampling_steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 12)")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: 2)")] = None,
     merge: Annotated[float | None, typer.Option(help="Merge share, 0 to 1. (default: 0.1)")] = None,
     counts: Annotated[

@@ -69,7 +69,11 @@ class Truth:
         with Workshop(settings, tools, folder, fingerprint, progress) as workshop:
             self.bench = Bench(settings, workshop, settings.merge, settings.guidance)
             # all of it now, while the workshop is open
-            self.real, self.references, self.unseen = self.bench.real, self.bench.references, self.bench.unseen
+            self.real, self.references, self.unseen = (
+                self.bench.real,
+                self.bench.references,
+                self.bench.unseen,
+            )
 
     def scores(self, grid: Grid, references: int) -> Scores:
         """Scores of generated pictures that were made from so many photos."""

@@ -121,7 +121,8 @@ def _opening(document: Mapping[str, Any]) -> str:
             "[docs/ablations.md](../docs/ablations.md).",
             "",
             f"- {len(set(trained))} variants, {settings['seeds']} training seeds each, all from the same start: "
-            f"{settings['steps']} steps of {settings['batch_size']} pictures of {settings['train_people']} people",
+            f"{settings['steps']} steps of {settings['batch_size']} pictures of {settings['train_people']} people; "
+            f"new projections and fusion, the bundled image tower, {_lora(settings)}",
             f"- scored on {settings['people']} people of the {document['split']} split, {settings['prompts']} prompts, "
             f"one picture each in {settings['sampling_steps']} steps, {document['references']} photos a person, "
             f"guidance {settings['guidance']:g}, merge step at {settings['merge']:g} of the steps",
@@ -135,6 +136,10 @@ def _opening(document: Mapping[str, Any]) -> str:
             f"{ran['threads']}; {document['seconds'] / 60:.0f} minutes, less what a resumed run found done",
         ]
     )
+
+
+def _lora(settings: Mapping[str, Any]) -> str:
+    return "a new LoRA" if settings["new_lora"] else "the bundled LoRA"
 
 
 def _axis_table(rows: Sequence[Mapping[str, Any]]) -> str:
