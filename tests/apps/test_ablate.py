@@ -111,7 +111,7 @@ def test_the_figures_are_those_of_the_scores(settings: AblationSettings) -> None
     assert "difference" not in found["photos"]["1"]
     assert found["shipped"]["figures"]["likeness"]["value"] == pytest.approx(0.75)
     page = result.markdown.read_text()
-    assert "75.0 %" in page and "300 steps of 16 pictures" in page
+    assert "75.0 %" in page and "200 steps of 16 pictures" in page
     assert "over the 5 people" in page and "3 training seeds" in page
     assert {path.name for path in result.plots} == {"ablation_stacking.png", "ablation_photos.png"}
     assert all(

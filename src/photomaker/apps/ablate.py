@@ -89,11 +89,11 @@ class AblationSettings:
     out: Path = Path("benchmarks")
     axes: tuple[str, ...] = tuple(AXES)
     seeds: int = 3
-    steps: int = 300
+    steps: int = 200
     batch_size: int = 16
     precision: Literal["bf16", "fp32"] = "bf16"
     new_lora: bool = False
-    train_people: int = 1200
+    train_people: int = 800
     views: int = 10
     people: int = 24
     prompts: int = 6

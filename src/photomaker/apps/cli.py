@@ -372,13 +372,13 @@ def ablate(
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Trainings of each variant. (default: 3)")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of a training. (default: 300)")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of a training. (default: 200)")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures a step. (default: 16)")] = None,
     precision: Annotated[str | None, typer.Option(help="Of training: bf16 or fp32. (default: bf16)")] = None,
     new_lora: Annotated[
         bool | None, typer.Option("--new-lora", help="Start without the bundled LoRA; takes many more steps.")
     ] = None,
-    train_people: Annotated[int | None, typer.Option(help="People trained on. (default: 1200)")] = None,
+    train_people: Annotated[int | None, typer.Option(help="People trained on. (default: 800)")] = None,
     views: Annotated[
         int | None, typer.Option(help="Pictures of each, where they are drawn. (default: 10)")
     ] = None,

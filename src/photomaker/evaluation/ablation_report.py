@@ -120,7 +120,7 @@ def _opening(document: Mapping[str, Any]) -> str:
             f"Made by `{document['command']}`. What each axis means and how to read it: "
             "[docs/ablations.md](../docs/ablations.md).",
             "",
-            f"- {len(set(trained))} variants, {settings['seeds']} training seeds each, all from the same start: "
+            f"- {len(set(trained))} variants, trained with {settings['seeds']} seeds each, all from the same start: "
             f"{settings['steps']} steps of {settings['batch_size']} pictures of {settings['train_people']} people; "
             f"new projections and fusion, the bundled image tower, {_lora(settings)}",
             f"- scored on {settings['people']} people of the {document['split']} split, {settings['prompts']} prompts, "
