@@ -19,7 +19,7 @@ from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, visio
 from photomaker.training.adapter import FILE, AdapterRecipe, AdapterSettings
 from photomaker.training.base import BaseParts
 from photomaker.training.data import People
-from photomaker.training.diffusion import DiffusionSettings
+from photomaker.training.diffusion import LossSettings
 from photomaker.training.loop import TrainSettings, train
 from photomaker.training.photos import PhotoSettings
 
@@ -31,7 +31,7 @@ REFERENCE = AdapterSettings(
     text_only=0.1,
     masked=0.5,
     photo=PhotoSettings(noise=0.5, grey=0.0, brightness=0.15, shift=4),
-    diffusion=DiffusionSettings(face=2.0),
+    diffusion=LossSettings(face=2.0),
 )
 """The method, much as the bundled adapter was trained: the fusion learns faster, since it starts anew, and no photo is
 cut out on grey, so that noise in the background is one switch."""
