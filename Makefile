@@ -46,6 +46,9 @@ ablate: $(VENV)/dev.stamp ## train small adapters that lack one part of the meth
 bench: $(VENV)/dev.stamp ## time full-size SDXL with random weights beside plain diffusers; writes benchmarks/
 	$(BIN)/photomaker bench
 
+bench-train: $(VENV)/dev.stamp ## time training steps of full-size SDXL beside diffusers' LoRA training; writes benchmarks/
+	$(BIN)/photomaker bench-train
+
 pack: $(VENV)/dev.stamp ## write the manifest of the bundled weights and check their size
 	$(BIN)/python scripts/pack_assets.py
 
