@@ -11,7 +11,7 @@ PIP_FIND_LINKS ?=
 INSTALL = UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-dev lint format train-small evaluate ablate bench pack clean
+.PHONY: help demo test setup setup-dev lint format train-small evaluate ablate bench bench-train pack clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
