@@ -77,6 +77,7 @@ def test_settings_out_of_range(change):
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from tests.dataset import fakes
@@ -89,6 +90,7 @@ class Loud(Watcher):
         print(name, flush=True)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may have been started deaf to it
     out, album = map(Path, sys.argv[1:])
     settings = fakes.FakeSettings(Input(folders=album), out, run=Run(workers=2))
     Build(settings, Loud()).run()
