@@ -1,13 +1,15 @@
 """The whole builder on a planted world, by the command, with the bundled plug-ins."""
 
 import json
+import socket
+from collections import Counter
 
 import pytest
 from typer.testing import CliRunner
 
 from photomaker.apps.cli import app
 from photomaker.dataset.shards import Shards
-from photomaker.dataset.truth import compare_build
+from photomaker.dataset.truth import compare_build, read_truth
 
 pytestmark = pytest.mark.bundled
 
@@ -26,7 +28,7 @@ def test_a_small_rehearsal(tmp_path):
         "gather", "dedupe", "detect", "verify", "segment", "caption", "mark", "shard",
     ]  # fmt: skip
     assert told["stages"][0]["in"] == 36
-    for what in ("damaged file", "duplicate", "face"):
+    for what in ("photo that arrives", "gather: corrupt", "duplicate", "face"):
         assert found[what]["precision"] in (None, 1.0) and found[what]["recall"] in (None, 1.0), what
     assert found["overlap of the mask with the true one"]["mean"] > 0.9
     assert found["class word that is true of the person"]["mean"] > 0.7
@@ -47,6 +49,29 @@ def test_a_small_rehearsal(tmp_path):
         path.unlink()
     part = compare_build(tmp_path / "world", tmp_path / "build")
     assert "class word" not in part.markdown() and "mask" in part.markdown()
+
+
+def test_a_small_rehearsal_served(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    sizes = ("--people", 2, "--photos", 12, "--size", 96, "--groups", 0, "--served", "--port", port)
+    result = call("--out", tmp_path, *sizes)
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "rehearsal.json").read_text())
+    due = Counter(one["due"] for one in read_truth(tmp_path / "world").values())
+    found = {one["what"]: one for one in told["accuracy"]}
+    assert {
+        what.removeprefix("gather: "): one["true"] for what, one in found.items() if "gather" in what
+    } == {reason: count for reason, count in due.items() if reason}
+    assert len(due) > 4
+    for what, one in found.items():
+        if "gather" in what or what == "photo that arrives":
+            assert (one["precision"], one["recall"]) == (1.0, 1.0), what
+    (gather, *later) = told["stages"]
+    assert (gather["in"], gather["kept"]) == (24, due[""]) and later[-1]["kept"] > 5
+    assert "--served`" in (tmp_path / "rehearsal.md").read_text()
+    sources = [row["source"] for row in Shards.open(tmp_path / "build" / "shards").table.to_pylist()]
+    assert all(source.startswith(f"http://127.0.0.1:{port}/") for source in sources)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def told(planted="none", faces=(("a", BOX),), original=None, words=("man", "pers
     faces = [{"person": who, "box": box} for who, box in faces]
     return {
         "planted": planted, "person": faces[0]["person"] if faces else None, "faces": faces, "mask": None,
-        "class_words": list(words), "original": original,
+        "class_words": list(words), "original": original, "due": "corrupt" if planted == "corrupt" else "",
     }  # fmt: skip
 
 
@@ -46,18 +46,32 @@ def test_rows_are_named_by_the_end_of_their_source():
     assert name_of({"source": "a/0.jpg"}) == "a/0.jpg" == name_of({"source": "C:\\x\\a\\0.jpg"})
 
 
-def test_damaged_files_and_duplicates():
+def test_duplicates():
     stages = {
-        "gather": StageRows(rows(0, 1, 2, 3, 6), rows(5, 4, reason="corrupt")),
         # of 0, 3 and 6 the original went and one copy stayed by mistake; 1 is nobody's duplicate
         "dedupe": StageRows(
             rows(2, 3, 6), [*rows(0, reason="exact duplicate"), *rows(1, reason="near duplicate")]
         ),
     }
     found = by_name(compare(TRUTH, stages))
-    assert found["damaged file"] == Count("damaged file", 1, 2, 1)
     assert found["duplicate"] == Count("duplicate", 1, 2, 2)
     assert (found["duplicate"].precision, found["duplicate"].recall) == (0.5, 0.5)
+
+
+def test_what_arrives_and_for_what_reason_others_do_not():
+    truth = {
+        **TRUTH,
+        "a/1.jpg": {**TRUTH["a/1.jpg"], "due": "timeout"},
+        "a/2.jpg": {**TRUTH["a/2.jpg"], "due": "http 404"},
+    }
+    # 1 came though nobody should have got it, 2 and 4 went for wrong reasons, 6 and 7 have not been looked at
+    dropped = [*rows(5, 4, reason="corrupt"), *rows(2, reason="timeout")]
+    assert compare(truth, {"gather": StageRows(rows(0, 1, 3), dropped)}).counts == (
+        Count("photo that arrives", 2, 3, 5),
+        Count("gather: corrupt", 1, 2, 1),
+        Count("gather: http 404", 0, 0, 1),
+        Count("gather: timeout", 0, 1, 1),
+    )
 
 
 def test_of_a_family_one_must_stay():

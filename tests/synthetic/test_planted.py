@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from photomaker.errors import SettingsError
 from photomaker.synthetic.distributions import TEST
 from photomaker.synthetic.planted import PLANTED, PlantedPlan, write_planted, write_urls
+from photomaker.synthetic.served import WAYS
 
 PLAN = PlantedPlan(people=6, photos=14, size=72)
 
@@ -133,11 +134,29 @@ def test_the_same_plan_writes_the_same_and_a_finished_folder_is_left_alone(world
 
 
 def test_a_list_of_addresses(world, truth, tmp_path):
-    path = write_urls(world, "http://127.0.0.1:8/photos/", tmp_path / "list.csv")
+    path = write_urls(world, 8, tmp_path / "list.csv")
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["url"].removeprefix("http://127.0.0.1:8/photos/") for row in rows} == set(truth)
+    assert {row["url"].removeprefix("http://127.0.0.1:8/plain/") for row in rows} == set(truth)
     assert all(row["url"].split("/")[-2] == row["name"] for row in rows)
+
+
+def test_how_photos_are_served_changes_no_photo(tmp_path):
+    plain, served = (
+        write_planted(tmp_path / str(given), PlantedPlan(people=2, photos=24, size=72, served=given))
+        for given in (False, True)
+    )
+    for path in plain.glob("*/*/*"):
+        assert path.read_bytes() == (served / path.relative_to(plain)).read_bytes()
+    before, after = (json.loads((folder / "truth.json").read_text())["files"] for folder in (plain, served))
+    assert {one["served"] for one in before.values()} == {"plain"}
+    assert len({one["served"] for one in after.values()}) > 8
+    for name, one in after.items():
+        assert {**one, "served": "plain", "due": before[name]["due"]} == before[name]
+        assert one["due"] == (WAYS[one["served"]].reason or before[name]["due"])
+        assert before[name]["due"] == ("corrupt" if one["planted"] == "corrupt" else "")
+        if name.endswith(("000.jpg", "001.jpg", "002.jpg")):
+            assert not one["due"]
 
 
 @pytest.mark.parametrize(

@@ -528,11 +528,18 @@ def dataset_rehearse(
         int, typer.Option(help="People that the rules of verification are measured on; 0 leaves this out.")
     ] = 40,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    served: Annotated[
+        bool,
+        typer.Option(
+            "--served", help="Download the photos from a server on loopback that fails in many ways."
+        ),
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of that server.")] = 8799,
 ) -> None:
     """Build a dataset of synthetic people with all that goes wrong planted in it, and say how right it came out."""
     from photomaker.apps.rehearse import Rehearsal, run
 
-    run(out, Rehearsal(people, photos, size, groups, workers))
+    run(out, Rehearsal(people, photos, size, groups, workers, served, port))
 
 
 def _names(text: str | None) -> tuple[str, ...]:

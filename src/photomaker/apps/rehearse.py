@@ -23,6 +23,7 @@ VIEWS = 55
 """Photos of each person that groups are mixed from; in a few of them no face may be found."""
 _SMALLEST, _SHORT, _UNIT = 0.22, 0.8, 100
 """Sides of the smallest face and the smallest photo over that of a planted photo; photos of a unit of work."""
+_LIST = "list.csv"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Rehearsal:
         size: Height of the planted photos in pixels.
         groups: People that the rules of verification are measured on, 0 for none, else 3 or more.
         workers: Processes.
+        served: Whether the photos come from a server on loopback, which gives many of them badly or not at all, and
+            not from folders.
+        port: Of that server. It stands in the addresses, so that an interrupted rehearsal goes on under the same one.
 
     Raises:
         SettingsError: A value is out of range.
@@ -45,6 +49,8 @@ class Rehearsal:
     size: int = 384
     groups: int = 40
     workers: int = 1
+    served: bool = False
+    port: int = 8799
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -55,24 +61,31 @@ class Rehearsal:
 
 
 def run(out: Path, plan: Rehearsal) -> None:
-    """Plant, build, compare; writes OUT/world, OUT/build, OUT/rehearsal.json and OUT/rehearsal.md.
+    """Plant, serve if asked, build, compare; writes OUT/world, OUT/build, OUT/rehearsal.json and OUT/rehearsal.md.
 
     What an earlier run has planted and built already is not done again.
 
     Raises:
-        PhotoMakerError: A size is out of range, the folder holds something else, or it cannot be written.
+        PhotoMakerError: A size is out of range, the folder holds something else, it cannot be written, or the port
+            is taken.
     """
     dataset.check_extra()
     from photomaker.dataset.contamination import measure
     from photomaker.dataset.truth import compare_build
-    from photomaker.synthetic.planted import PlantedPlan, write_planted
+    from photomaker.synthetic.planted import PHOTOS, PlantedPlan, write_planted, write_urls
+    from photomaker.synthetic.served import serve
 
     begun = perf_counter()
-    planted = PlantedPlan(plan.people, plan.photos, plan.size)
+    planted = PlantedPlan(plan.people, plan.photos, plan.size, served=plan.served)
     with terminal.waiting("planting"):
         world = write_planted(out / "world", planted, plan.workers)
     settings = build_settings(out, world, plan)
-    dataset.build_from(settings)
+    if plan.served:
+        write_urls(world, plan.port, out / _LIST)
+        with serve(world / PHOTOS, plan.port):
+            dataset.build_from(settings)
+    else:
+        dataset.build_from(settings)
     accuracy = compare_build(world, settings.out, settings.detect.smallest)
     cells: list[Cell] = []
     if plan.groups:
@@ -85,6 +98,7 @@ def build_settings(out: Path, world: Path, plan: Rehearsal) -> BuildSettings:
     """The build of a planted world by the bundled plug-ins."""
     from photomaker.dataset.caption import Caption
     from photomaker.dataset.detect import Detect
+    from photomaker.dataset.download import Fetch
     from photomaker.dataset.executors import Run
     from photomaker.dataset.gather import Gather
     from photomaker.dataset.listing import Input
@@ -93,13 +107,18 @@ def build_settings(out: Path, world: Path, plan: Rehearsal) -> BuildSettings:
     from photomaker.dataset.settings import BuildSettings
     from photomaker.faces.plugins import PlugIn
     from photomaker.synthetic.planted import PHOTOS
+    from photomaker.synthetic.served import LARGE
 
     own, rules = PlugIn(), PlugIn("rules")
     return BuildSettings(
-        input=Input(folders=world / PHOTOS),
+        input=Input(urls=out / _LIST) if plan.served else Input(folders=world / PHOTOS),
         out=out / "build",
         unit=_UNIT,
-        gather=Gather(short_side=max(16, round(_SHORT * plan.size))),
+        gather=Gather(
+            short_side=max(16, round(_SHORT * plan.size)),
+            most_bytes=LARGE - 1,
+            fetch=Fetch(per_host=16, timeout=2.0, connect_timeout=2.0, retries=2, backoff=0.1),
+        ),
         detect=Detect(own, own, smallest=_SMALLEST * plan.size),
         segment=Segment(own),
         caption=Caption(own, rules, own),
@@ -151,7 +170,8 @@ def _write(out: Path, plan: Rehearsal, accuracy: Accuracy, cells: list[Cell], se
     ]  # fmt: skip
     stages = tallies(out / "build")
     told = {
-        "people": plan.people, "photos": plan.photos, "size": plan.size, "seconds": round(seconds, 1),
+        "people": plan.people, "photos": plan.photos, "size": plan.size, "served": plan.served,
+        "seconds": round(seconds, 1),
         "stages": [{"name": one.name, "in": one.rows, "kept": one.kept, "drops": dict(one.drops)} for one in stages],
         "accuracy": accuracy.plain(),
         "verification_people": plan.groups,
@@ -161,13 +181,15 @@ def _write(out: Path, plan: Rehearsal, accuracy: Accuracy, cells: list[Cell], se
         f"| {one.name} | {one.rows} | {one.kept} | {', '.join(f'{n} {why}' for why, n in one.drops.items())} |"
         for one in stages
     ]
+    given = "served on loopback, " if plan.served else ""
     text = "\n".join(
         [
             "# The dataset builder on synthetic people",
             "",
-            f"{plan.people} people, {plan.photos} files each, {plan.size} pixels, bundled plug-ins; made by "
+            f"{plan.people} people, {plan.photos} files each, {plan.size} pixels, {given}bundled plug-ins; "
+            "made by "
             f"`photomaker dataset rehearse --people {plan.people} --photos {plan.photos} --size {plan.size} "
-            f"--groups {plan.groups}`.",
+            f"--groups {plan.groups}{' --served' if plan.served else ''}`.",
             "",
             "| stage | in | kept | dropped |",
             "|---|---|---|---|",

@@ -22,7 +22,7 @@ from photomaker.dataset.units import Pictures, StageFiles, read_parquet
 from photomaker.errors import SettingsError
 from photomaker.faces.base import overlaps
 
-FORMAT = "photomaker-planted-1"
+FORMAT = "photomaker-planted-2"
 SAME = 0.5
 """Intersection over union from which on two boxes are of the same face."""
 
@@ -190,7 +190,7 @@ def compare(
     counts: list[Count] = []
     means: list[Mean] = []
     if "gather" in stages:
-        counts.append(_corrupt(truth, stages["gather"]))
+        counts += _gathered(truth, stages["gather"])
     if "dedupe" in stages:
         counts.append(_duplicates(truth, stages["dedupe"]))
     if "detect" in stages:
@@ -214,9 +214,18 @@ def _counted(what: str, told: set[str], true: set[str]) -> Count:
     return Count(what, len(told & true), len(told), len(true))
 
 
-def _corrupt(truth: Truth, stage: StageRows) -> Count:
-    true = {name for name, one in truth.items() if one["planted"] == "corrupt"}
-    return _counted("damaged file", _set(stage.dropped), true)
+def _gathered(truth: Truth, stage: StageRows) -> list[Count]:
+    """Which photos arrive, and for each reason which go for it; another reason than the true one is wrong twice."""
+    due = {name: one["due"] for name, one in truth.items()}
+    told = {name: "" for name in _set(stage.kept)} | {name_of(row): row["reason"] for row in stage.dropped}
+    return [
+        _counted(
+            f"gather: {reason}" if reason else "photo that arrives",
+            {name for name, one in told.items() if one == reason},
+            {name for name, one in due.items() if one == reason},
+        )
+        for reason in sorted({*due.values(), *told.values()})
+    ]
 
 
 def _duplicates(truth: Truth, stage: StageRows) -> Count:

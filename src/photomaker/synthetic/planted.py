@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -25,6 +24,7 @@ from photomaker.synthetic.distributions import TEST, person, view
 from photomaker.synthetic.factors import SCENES
 from photomaker.synthetic.renderer import render
 from photomaker.synthetic.scenes import paint_scene
+from photomaker.synthetic.served import PLAIN, WAYS, address
 
 GENUINE = "none"
 PLANTED: Mapping[str, float] = {
@@ -40,7 +40,7 @@ PLANTED: Mapping[str, float] = {
 """What a file may be, and the share of the files that are. The first three of a person are always genuine."""
 
 TRUTH, PHOTOS, MASKS = "truth.json", "photos", "masks"
-FORMAT = "photomaker-planted-1"
+FORMAT = "photomaker-planted-2"
 _FIRST = 3
 _SMALL = 0.45
 _NEAR = 0.9
@@ -55,6 +55,7 @@ class PlantedPlan:
         photos: Files of each, 4 or more.
         size: Height of the photos in pixels, 72..1024; they are as wide, those of two people wider.
         start: Person index of the first one; nothing was trained on people from `TEST` on.
+        served: Whether the photos are to be given in all of `photomaker.synthetic.served.WAYS`, not plainly alone.
 
     Raises:
         SettingsError: A value is out of range.
@@ -64,6 +65,7 @@ class PlantedPlan:
     photos: int = 10
     size: int = 384
     start: int = TEST
+    served: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -87,7 +89,9 @@ def write_planted(folder: Path, plan: PlantedPlan, workers: int = 1) -> Path:
 
     The truth holds for each file of `photos`, named "PERSON/FILE": `planted`, one of `PLANTED`; `person`, whom it
     shows in truth; `faces`, each with `person` and `box` x0, y0, x1, y1; `mask`, the path of the main person's mask;
-    `class_words`, all that are true of the main person; `original`, of what it is a duplicate.
+    `class_words`, all that are true of the main person; `original`, of what it is a duplicate; `served`, in which of
+    `photomaker.synthetic.served.WAYS` a server gives it (the first three of a person always arrive); `due`, for what
+    reason it must be dropped when it is gathered, empty if it must not.
 
     Args:
         folder: Where; made if missing. A folder in which this plan was written before is left as it is.
@@ -122,12 +126,12 @@ def write_planted(folder: Path, plan: PlantedPlan, workers: int = 1) -> Path:
     return folder
 
 
-def write_urls(folder: Path, base: str, path: Path) -> Path:
-    """Write a list "name,url" of the photos, as if they lay under a web address.
+def write_urls(folder: Path, port: int, path: Path) -> Path:
+    """Write a list "name,url" of the photos as `photomaker.synthetic.served.serve` serves them.
 
     Args:
         folder: Of a planted world.
-        base: Address of its folder `photos`.
+        port: Of the server.
         path: The list to write, CSV with a heading.
 
     Raises:
@@ -136,12 +140,12 @@ def write_urls(folder: Path, base: str, path: Path) -> Path:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "url"])
-    photos = folder / PHOTOS
-    for photo in sorted(photos.glob("*/*")):
-        name = photo.relative_to(photos).as_posix()
-        rows.writerow([photo.parent.name, f"{base.rstrip('/')}/{quote(name)}"])
+    files = json.loads((folder / TRUTH).read_text(encoding="utf-8"))["files"]
+    for name, told in files.items():
+        rows.writerow([name.partition("/")[0], address(told["served"], name, port)])
     try:
-        path.write_text(text.getvalue(), encoding="utf-8")
+        with atomic(path) as file:
+            file.write(text.getvalue().encode())
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; choose another place") from error
     return path
@@ -154,6 +158,7 @@ def _write_person(task: tuple[Path, PlantedPlan, int]) -> dict[str, dict[str, An
     kinds = [GENUINE] * _FIRST + rng.choice(
         list(PLANTED), plan.photos - _FIRST, p=list(PLANTED.values())
     ).tolist()
+    ways = _ways(plan, index)
     files: dict[str, dict[str, Any]] = {}
     shots: dict[str, _Shot] = {}
     for place, kind in enumerate(kinds):
@@ -176,7 +181,7 @@ def _write_person(task: tuple[Path, PlantedPlan, int]) -> dict[str, dict[str, An
                 shot = replace(shot, faces=(), mask=None)
         shots[name] = shot
         _write(folder / PHOTOS / name, data)
-        files[name] = _told(kind, shot, original)
+        files[name] = _told(kind, shot, original, ways[place])
         if shot.mask is not None:
             files[name]["mask"] = f"{MASKS}/{index}/{place:03d}.png"
             buffer = io.BytesIO()
@@ -185,13 +190,27 @@ def _write_person(task: tuple[Path, PlantedPlan, int]) -> dict[str, dict[str, An
     return files
 
 
-def _told(kind: str, shot: _Shot, original: str | None) -> dict[str, Any]:
+def _ways(plan: PlantedPlan, index: int) -> list[str]:
+    """How the photos of a person are served; from a generator of its own, so that the photos are the same."""
+    if not plan.served:
+        return [PLAIN] * plan.photos
+    rng = np.random.default_rng((23, index))
+    shares = np.array([way.share for way in WAYS.values()])
+    sound = shares * [not way.reason for way in WAYS.values()]
+    return [
+        *rng.choice(list(WAYS), _FIRST, p=sound / sound.sum()).tolist(),
+        *rng.choice(list(WAYS), plan.photos - _FIRST, p=shares / shares.sum()).tolist(),
+    ]
+
+
+def _told(kind: str, shot: _Shot, original: str | None, way: str) -> dict[str, Any]:
     main = shot.faces[0][0] if shot.faces else None
     words = [] if main is None else list(fitting(person(main).person_class.split()[-1]))
     faces = [{"person": str(who), "box": [round(value, 2) for value in box]} for who, box in shot.faces]
     return {
         "planted": kind, "person": None if main is None else str(main), "faces": faces, "mask": None,
-        "class_words": words, "original": original,
+        "class_words": words, "original": original, "served": way,
+        "due": WAYS[way].reason or ("corrupt" if kind == "corrupt" else ""),
     }  # fmt: skip
 
 
