@@ -3,6 +3,7 @@
 import json
 import socket
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ from photomaker.apps.cli import app
 from photomaker.dataset.shards import Shards
 from photomaker.dataset.truth import compare_build, read_truth
 
+PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "dataset.md"
 pytestmark = pytest.mark.bundled
 
 
@@ -73,6 +75,19 @@ def test_a_small_rehearsal_served(tmp_path):
     sources = [row["source"] for row in Shards.open(tmp_path / "build" / "shards").table.to_pylist()]
     assert all(source.startswith(f"http://127.0.0.1:{port}/") for source in sources)
 
+    # the figures of the rules can be kept from an earlier run, on as many people
+    sizes = [40 if one == 0 else one for one in sizes]
+    result = call("--out", tmp_path, *sizes, "--measured", PUBLISHED.with_suffix(".json"))
+    assert result.exit_code == 0, result.output
+    kept, published = (
+        path.read_text().split("## Rules")[1] for path in (tmp_path / "rehearsal.md", PUBLISHED)
+    )
+    assert kept.split("Wrong photos")[1:] == published.split("Wrong photos")[1:]
+    assert "measured in an earlier run" in kept
+    both = (tmp_path / "rehearsal.json", PUBLISHED.with_suffix(".json"))
+    rows, before = (json.loads(path.read_text())["verification"] for path in both)
+    assert rows == before
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -80,6 +95,8 @@ def test_a_small_rehearsal_served(tmp_path):
         (("--groups", 2), "groups is 2"),
         (("--workers", 0), "workers is 0"),
         (("--photos", 2), "is no planted world"),
+        (("--groups", 3, "--measured", PUBLISHED.with_suffix(".json")), "on 40 people, not 3"),
+        (("--measured", PUBLISHED), "is no result of a rehearsal"),
     ],
 )
 def test_sizes_out_of_range(tmp_path, arguments, message):

@@ -535,11 +535,15 @@ def dataset_rehearse(
         ),
     ] = False,
     port: Annotated[int, typer.Option(help="Port of that server.")] = 8799,
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="An earlier rehearsal.json, of which the figures of the rules are kept."),
+    ] = None,
 ) -> None:
     """Build a dataset of synthetic people with all that goes wrong planted in it, and say how right it came out."""
     from photomaker.apps.rehearse import Rehearsal, run
 
-    run(out, Rehearsal(people, photos, size, groups, workers, served, port))
+    run(out, Rehearsal(people, photos, size, groups, workers, served, port, measured))
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from photomaker.apps import dataset, terminal
@@ -39,6 +38,8 @@ class Rehearsal:
         served: Whether the photos come from a server on loopback, which gives many of them badly or not at all, and
             not from folders.
         port: Of that server. It stands in the addresses, so that an interrupted rehearsal goes on under the same one.
+        measured: An earlier `rehearsal.json`, whose figures of the rules are kept instead of measured anew; they do
+            not depend on what is planted.
 
     Raises:
         SettingsError: A value is out of range.
@@ -51,6 +52,7 @@ class Rehearsal:
     workers: int = 1
     served: bool = False
     port: int = 8799
+    measured: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -75,7 +77,7 @@ def run(out: Path, plan: Rehearsal) -> None:
     from photomaker.synthetic.planted import PHOTOS, PlantedPlan, write_planted, write_urls
     from photomaker.synthetic.served import serve
 
-    begun = perf_counter()
+    cells = [] if plan.measured is None else _recalled(plan.measured, plan.groups)
     planted = PlantedPlan(plan.people, plan.photos, plan.size, served=plan.served)
     with terminal.waiting("planting"):
         world = write_planted(out / "world", planted, plan.workers)
@@ -87,11 +89,40 @@ def run(out: Path, plan: Rehearsal) -> None:
     else:
         dataset.build_from(settings)
     accuracy = compare_build(world, settings.out, settings.detect.smallest)
-    cells: list[Cell] = []
-    if plan.groups:
+    if plan.groups and not cells:
         with terminal.waiting("verification"):
             cells = measure(embeddings(plan.groups, plan.workers))
-    _write(out, plan, accuracy, cells, perf_counter() - begun)
+    _write(out, plan, accuracy, cells)
+
+
+def _recalled(path: Path, people: int) -> list[Cell]:
+    """What an earlier rehearsal has measured of the rules, on as many people.
+
+    Raises:
+        SettingsError: It holds no such measurement.
+    """
+    from photomaker.dataset.contamination import Cell
+    from photomaker.dataset.truth import Count
+    from photomaker.dataset.verify import Verify
+
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        counted = told["verification_people"]
+        rows = [(row, row["rule"].partition(", k = ")) for row in told["verification"]]
+        cells = [
+            Cell(
+                Verify(rule, float(k)), row["kind"], row["size"], row["share"],
+                Count("photo of another person", row["right"], row["told"], row["true"]),
+            )
+            for row, (rule, _, k) in rows
+        ]  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{path} is no result of a rehearsal; give its rehearsal.json") from error
+    if counted != people:
+        raise SettingsError(
+            f"{path} measured the rules on {counted} people, not {people}; give as many with --groups, or leave it out"
+        )
+    return cells
 
 
 def build_settings(out: Path, world: Path, plan: Rehearsal) -> BuildSettings:
@@ -155,7 +186,7 @@ def _embed(index: int) -> np.ndarray:
     return np.stack(found)
 
 
-def _write(out: Path, plan: Rehearsal, accuracy: Accuracy, cells: list[Cell], seconds: float) -> None:
+def _write(out: Path, plan: Rehearsal, accuracy: Accuracy, cells: list[Cell]) -> None:
     from photomaker.dataset.contamination import markdown, named
     from photomaker.dataset.runner import tallies
     from photomaker.dataset.shards import write_atomically
@@ -171,10 +202,9 @@ def _write(out: Path, plan: Rehearsal, accuracy: Accuracy, cells: list[Cell], se
     stages = tallies(out / "build")
     told = {
         "people": plan.people, "photos": plan.photos, "size": plan.size, "served": plan.served,
-        "seconds": round(seconds, 1),
         "stages": [{"name": one.name, "in": one.rows, "kept": one.kept, "drops": dict(one.drops)} for one in stages],
         "accuracy": accuracy.plain(),
-        "verification_people": plan.groups,
+        "verification_people": plan.groups, "verification_of_an_earlier_run": plan.measured is not None,
         "verification": rows,
     }  # fmt: skip
     drops = [
@@ -200,7 +230,8 @@ def _write(out: Path, plan: Rehearsal, accuracy: Accuracy, cells: list[Cell], se
     )
     if cells:
         text += "\n## Rules of verification\n\n"
-        text += f"{plan.groups} people with {VIEWS} photos each, 200 groups of each sort.\n\n"
+        text += f"{plan.groups} people with {VIEWS} photos each, 200 groups of each sort"
+        text += f"{'; measured in an earlier run' if plan.measured else ''}.\n\n"
         text += markdown(cells)
     write_atomically(out / "rehearsal.json", (json.dumps(told, indent=1) + "\n").encode())
     write_atomically(out / "rehearsal.md", text.encode())
