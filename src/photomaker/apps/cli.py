@@ -338,6 +338,72 @@ def evaluate(
 
 
 @app.command()
+def benchmark(
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the methods, with commas. (default: the config's, or all that are known)"
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file, YAML; see examples/configs/benchmark_paper.yaml.")
+    ] = None,
+    changes: Changes = None,
+    people: Annotated[int | None, typer.Option(help="People scored. (default: 50)")] = None,
+    tuned_people: Annotated[
+        int | None, typer.Option(help="Of these, for methods that tune weights for each person. (default: 8)")
+    ] = None,
+    prompts: Annotated[int | None, typer.Option(help="Prompts, from the first on. (default: 10)")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
+    references: Annotated[int | None, typer.Option(help="Photos that a method gets. (default: 4)")] = None,
+    unseen: Annotated[
+        int | None, typer.Option(help="Photos that it never gets, to score by. (default: 6)")
+    ] = None,
+    gallery: Annotated[
+        int | None, typer.Option(help="People among whom one is found. (default: 200)")
+    ] = None,
+    curve_people: Annotated[
+        int | None,
+        typer.Option(help="People of the curves over photos and merge step; 0 for none. (default: 20)"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Denoising steps, the same for all. (default: 20)")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="test, or validation while something is still chosen.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model of all methods. (default: the bundled small model)")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; goes on where a run stopped. (default: benchmarks)"),
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. (default: auto)")] = None,
+    dtype: Annotated[
+        Precision | None,
+        typer.Option(help="Precision; auto is bf16 on a GPU and fp32 on a CPU. (default: auto)"),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="Text file whose table between the markers is written anew.")
+    ] = None,
+) -> None:
+    """Measure methods side by side on the same people, photos, prompts and noise; writes tables and plots.
+
+    Example: photomaker benchmark --methods photomaker --people 10 --out out/benchmark
+    """
+    from photomaker.apps.benchmark import run
+
+    given = dict(locals())
+    apart = ("run", "config", "changes", "readme")
+    options = {name: value for name, value in given.items() if name not in apart and value is not None}
+    run(options, config, changes or (), readme)
+
+
+@app.command()
 def train(
     config: Config,
     changes: Changes = None,

@@ -13,6 +13,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from photomaker.faces import Detector, Recogniser
     from photomaker.faces.attributes import AttributeClassifier
+    from photomaker.types import Face
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class BundledJudge:
         """Join the three; `open` does it for the bundled ones."""
         self._detector = detector
         self._recogniser = recogniser
-        self._width = _width(recogniser)
+        self._width = width_of(recogniser)
         self._classifier = classifier
         self._fingerprint = fingerprint
 
@@ -87,31 +88,39 @@ class BundledJudge:
 
     def measure(self, pictures: Sequence[Image.Image]) -> Measured:
         """See `Judge.measure`."""
-        return Measured(self._embed(pictures), self._classify(pictures))
+        from photomaker.faces import largest
+
+        faces = [largest(self._detector.detect(picture)) for picture in pictures]
+        embeddings = embed(self._recogniser, pictures, faces, self._width)
+        return Measured(embeddings, classify(self._classifier, pictures))
 
     def fingerprint(self) -> str:
         """See `Judge.fingerprint`: the hash of the weights."""
         return self._fingerprint
 
-    def _embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        from photomaker.faces import largest
 
-        faces = [largest(self._detector.detect(picture)) for picture in pictures]
-        seen = [index for index, face in enumerate(faces) if face is not None]
-        rows = np.zeros((len(pictures), self._width), np.float32)
-        if seen:
-            chosen = [face for face in faces if face is not None]
-            rows[seen] = self._recogniser.embed_batch([pictures[index] for index in seen], chosen)
-        return rows
-
-    def _classify(self, pictures: Sequence[Image.Image]) -> dict[str, np.ndarray]:
-        labels = self._classifier.predict(pictures)
-        return {name: np.asarray(self._classifier.words[name])[found] for name, found in labels.items()}
+def embed(
+    recogniser: Recogniser, pictures: Sequence[Image.Image], faces: Sequence[Face | None], width: int
+) -> np.ndarray:
+    """Embed the face of each picture, [n, width] float32 of length 1; zeros where there is no face."""
+    found = [index for index, face in enumerate(faces) if face is not None]
+    rows = np.zeros((len(pictures), width), np.float32)
+    if found:
+        chosen = [face for face in faces if face is not None]
+        rows[found] = recogniser.embed_batch([pictures[index] for index in found], chosen)
+    return rows
 
 
-def _width(recogniser: Recogniser) -> int:
+def classify(classifier: AttributeClassifier, pictures: Sequence[Image.Image]) -> dict[str, np.ndarray]:
+    """The word that a classifier sees for each attribute, [n] words each."""
+    labels = classifier.predict(pictures)
+    return {name: np.asarray(classifier.words[name])[found] for name, found in labels.items()}
+
+
+def width_of(recogniser: Recogniser) -> int:
     """Width of a recogniser's embeddings, by asking it."""
     from photomaker.types import Face
 
     blank = Image.new("RGB", (64, 64))
-    return len(recogniser.embed(blank, Face((16.0, 16.0, 48.0, 48.0), 1.0, np.zeros((5, 2)))))
+    landmarks = np.array([[24, 28], [40, 28], [32, 34], [26, 41], [38, 41]], np.float32)
+    return len(recogniser.embed(blank, Face((16.0, 16.0, 48.0, 48.0), 1.0, landmarks)))

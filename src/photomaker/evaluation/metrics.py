@@ -268,27 +268,132 @@ def bootstrap(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
     """
+    value = float(statistic(*columns)) if columns and len(columns[0]) else float("nan")
+    found = draws(statistic, *columns, samples=samples, seed=seed)
+    return interval(value, found, len(columns[0]), level)
+
+
+def draws(statistic: Callable[..., float], *columns: Floats, samples: int = 2000, seed: int = 0) -> Floats:
+    """The statistic on each of the bootstrap's resamples, [samples]; nan where it is undefined.
+
+    Args:
+        statistic: As `bootstrap`.
+        *columns: Arrays whose first axis is people, all of one length.
+        samples: Number of resamples, 1 or more.
+        seed: Seed of the resampling; with one seed two statistics see the same people drawn.
+
+    Raises:
+        ValueError: No people, arrays of different lengths, or `samples` out of range.
+    """
     people = len(columns[0]) if columns else 0
     if people == 0 or any(len(column) != people for column in columns):
         raise ValueError(
             f"arrays have lengths {[len(c) for c in columns]}; give one row a person, at least one"
         )
-    if samples < 1 or not 0 < level < 1:
-        raise ValueError(
-            f"samples is {samples} and level is {level}; give 1 or more, and a share between 0 and 1"
-        )
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; give 1 or more")
     rng = np.random.default_rng(seed)
-    draws = np.empty(samples)
+    found = np.empty(samples)
     for index in range(samples):
         chosen = rng.integers(0, people, people)
-        draws[index] = statistic(*(column[chosen] for column in columns))
-    tail = (1 - level) / 2
-    usable = draws[~np.isnan(draws)]
-    value = float(statistic(*columns))
+        found[index] = statistic(*(column[chosen] for column in columns))
+    return found
+
+
+def interval(
+    value: float, found: Floats, people: int, level: float = 0.95, *, recentre: bool = False
+) -> Interval:
+    """The percentile interval of resampled values around a figure.
+
+    Args:
+        value: The figure on everybody.
+        found: [samples] what `draws` gives; nan is left out.
+        people: How many people were resampled.
+        level: Share of the resamples inside the interval, between 0 and 1.
+        recentre: Whether to move the resamples so that their mean is `value`. Distances between sets of pictures grow
+            when people are drawn twice, so their percentiles alone would lie above the figure.
+
+    Returns:
+        The interval; all None where the figure is undefined.
+
+    Raises:
+        ValueError: `level` is out of range.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; give a share between 0 and 1")
+    usable = found[~np.isnan(found)]
     if len(usable) == 0 or np.isnan(value):
         return Interval(None, None, None, people)
-    low, high = np.quantile(usable, [tail, 1 - tail])
+    shifted = usable - usable.mean() + value if recentre else usable
+    tail = (1 - level) / 2
+    low, high = np.quantile(shifted, [tail, 1 - tail])
     return Interval(value, float(low), float(high), people)
+
+
+def frechet_distance(first: Floats, second: Floats) -> float:
+    """Frechet distance between two sets of features as if each were normally distributed (FID).
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), with means m and covariances C (n - 1 in the denominator). The trace
+    of the root is the sum of the roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric, so that no
+    complex numbers appear. With fewer pictures than features the covariances are singular and the figure is biased
+    upwards; it can then only be compared between sets of one size.
+
+    Args:
+        first: [n, width] features, n at least 2.
+        second: [m, width] features, m at least 2.
+
+    Returns:
+        A number from 0 up.
+
+    Raises:
+        ValueError: The arrays do not fit together or have fewer than two rows.
+
+    Source: Heusel et al., arXiv 1706.08500, equation 6.
+    """
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:  # noqa: PLR2004
+        raise ValueError(f"features have shapes {first.shape} and {second.shape}; give [n, width] twice")
+    if min(len(first), len(second)) < 2:  # noqa: PLR2004
+        raise ValueError(f"there are {len(first)} and {len(second)} pictures; give at least two of each")
+    first, second = first.astype(float), second.astype(float)
+    shift = first.mean(0) - second.mean(0)
+    one, two = np.atleast_2d(np.cov(first, rowvar=False)), np.atleast_2d(np.cov(second, rowvar=False))
+    values, vectors = np.linalg.eigh(one)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    middle = np.linalg.eigvalsh(root @ two @ root)
+    trace = np.trace(one) + np.trace(two) - 2 * np.sqrt(np.clip(middle, 0, None)).sum()
+    return max(0.0, float(shift @ shift + trace))
+
+
+def kernel_distance(first: Floats, second: Floats) -> float:
+    """Squared maximum mean discrepancy with the kernel (x.y / width + 1)^3, unbiased (KID).
+
+    Over all pairs at once, where the usual practice is a mean over random subsets; both estimate the same.
+
+    Args:
+        first: [n, width] features, n at least 2.
+        second: [m, width] features, m at least 2.
+
+    Returns:
+        A number around 0 for sets of one kind; it can be a little below 0.
+
+    Raises:
+        ValueError: The arrays do not fit together or have fewer than two rows.
+
+    Source: Binkowski et al., arXiv 1801.01401, section 4.
+    """
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:  # noqa: PLR2004
+        raise ValueError(f"features have shapes {first.shape} and {second.shape}; give [n, width] twice")
+    n, m = len(first), len(second)
+    if min(n, m) < 2:  # noqa: PLR2004
+        raise ValueError(f"there are {n} and {m} pictures; give at least two of each")
+    first, second = first.astype(float), second.astype(float)
+
+    def kernel(one: Floats, two: Floats) -> Floats:
+        return (one @ two.T / one.shape[1] + 1) ** 3
+
+    own, other = kernel(first, first), kernel(second, second)
+    inside = (own.sum() - np.trace(own)) / (n * (n - 1)) + (other.sum() - np.trace(other)) / (m * (m - 1))
+    return float(inside - 2 * kernel(first, second).mean())
 
 
 def choose(points: Sequence[Point], bar: float) -> Point:

@@ -44,7 +44,7 @@ def plots(result: Mapping[str, Any]) -> dict[str, bytes]:
 
 def tradeoff(sweep: Mapping[str, Any], chosen: Mapping[str, Any]) -> bytes:
     """Likeness against prompt accuracy over merge step and guidance; the chosen setting is ringed."""
-    figure, axes = _canvas("prompt accuracy", "cosine to unseen photos")
+    figure, axes = canvas("prompt accuracy", "cosine to unseen photos")
     merges = [point for point in sweep["points"] if point["guidance"] is None]
     scales = [point for point in sweep["points"] if point["guidance"] is not None]
     for name, points, label in (("merge", merges, "merge step"), ("guidance", scales, "guidance")):
@@ -65,20 +65,20 @@ def tradeoff(sweep: Mapping[str, Any], chosen: Mapping[str, Any]) -> bytes:
     axes.axhline(sweep["ceiling"], ls=":", color="grey", label="two real photos")
     axes.set_title(f"{sweep['people']} people of the {sweep['split']} split")
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def counts(found: Mapping[str, Any]) -> bytes:
     """Likeness over the number of photos."""
-    figure, axes = _canvas("photos of the person", "cosine to unseen photos")
+    figure, axes = canvas("photos of the person", "cosine to unseen photos")
     axes.plot(found["photos"], found["cosine"], "o-")
     axes.set_xticks(found["photos"])
-    return _png(figure)
+    return png(figure)
 
 
 def mixing(found: Mapping[str, Any], figures: Mapping[str, Any]) -> bytes:
     """Likeness to A and to B over the weight of B, with intervals."""
-    figure, axes = _canvas("weight of B", "cosine to unseen photos")
+    figure, axes = canvas("weight of B", "cosine to unseen photos")
     for side, curve in (("a", found["to_a"]), ("b", found["to_b"])):
         intervals = [figures[f"mixing_{weight:g}_to_{side}"] for weight in found["weights"]]
         axes.plot(found["weights"], curve, "o-", label=f"to {side.upper()}")
@@ -87,7 +87,7 @@ def mixing(found: Mapping[str, Any], figures: Mapping[str, Any]) -> bytes:
         )
     axes.set_title(f"{found['pairs']} pairs")
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def ablation(
@@ -145,7 +145,7 @@ def sheet(rows: Sequence[Sequence[Image.Image]], size: int = 128, gap: int = 4) 
     return data.getvalue()
 
 
-def _canvas(x: str, y: str) -> tuple[Any, Any]:
+def canvas(x: str, y: str) -> tuple[Any, Any]:
     """An empty plot on the Agg canvas, without pyplot: nothing global is touched and no display is needed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -159,7 +159,8 @@ def _canvas(x: str, y: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _png(figure: Any) -> bytes:  # noqa: ANN401 - matplotlib is not imported at module level
+def png(figure: Any) -> bytes:  # noqa: ANN401 - matplotlib is not imported at module level
+    """A figure of matplotlib as a PNG file's bytes."""
     data = io.BytesIO()
     # Without the version of matplotlib in the file, equal results give equal bytes.
     figure.savefig(data, format="png", metadata={"Software": None})

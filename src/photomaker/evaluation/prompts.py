@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
+
+from photomaker.errors import SettingsError
 
 PHOTO = "photo"
 
@@ -96,3 +99,39 @@ ATTRIBUTES = (
     "scene", "hat", "hat_colour", "eyewear", "clothing", "clothing_colour", "style", "person_class",
 )  # fmt: skip
 """Attributes that prompts state, in the order of the report."""
+
+LISTS = ("world", "paper")
+"""Lists of prompts that ship: those above, and the 40 of the paper."""
+
+
+def prompt_list(name: str) -> tuple[BenchPrompt, ...]:
+    """Prompts by the name of their list, or from a file of one's own.
+
+    Args:
+        name: One of `LISTS`, or the path of a text file: one prompt a line, each with `{c}` once; lines that begin
+            with # are left out. Such prompts state nothing that a classifier could check, and count as photos.
+
+    Raises:
+        SettingsError: The file cannot be read, is empty, or a line lacks `{c}`.
+    """
+    if name == "world":
+        return PROMPTS
+    path = Path(__file__).with_name("prompts_paper.txt") if name == "paper" else Path(name)
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"cannot read the prompts {name}; give {' or '.join(LISTS)}, or a text file with one prompt a line"
+        ) from error
+    texts = [line for line in lines if line and not line.startswith("#")]
+    for text in texts:
+        if text.count("{c}") != 1 or "{" in text.replace("{c}", "") or "}" in text.replace("{c}", ""):
+            raise SettingsError(f"the prompt {text!r} in {name} must hold {{c}} once and no other braces")
+    if not texts:
+        raise SettingsError(
+            f"{name} holds no prompt; write one a line, such as: a photo of {{c}} in the snow"
+        )
+    return tuple(BenchPrompt(text.replace("{c}", "C"), text, _PLAIN) for text in texts)
+
+
+_PLAIN: Mapping[str, str] = MappingProxyType({"style": PHOTO})

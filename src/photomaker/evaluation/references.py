@@ -11,13 +11,13 @@ from photomaker.types import Reference
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from photomaker.faces import BundledFaces
+    from photomaker.faces import Detector
 
 
 class FaceReferences:
-    """Turns photos into references with the bundled face finder."""
+    """Turns photos into references with a face finder; those that can also cut people out add masks."""
 
-    def __init__(self, faces: BundledFaces) -> None:
+    def __init__(self, faces: Detector) -> None:
         """Wrap a face finder; `open` takes the bundled one."""
         self._faces = faces
 
@@ -54,9 +54,10 @@ class FaceReferences:
         return found
 
     def _reference(self, photo: Image, name: str) -> Reference | None:
-        from photomaker.faces import largest
+        from photomaker.faces import Segmenter, largest
 
         face = largest(self._faces.detect(photo))
         if face is None:
             return None
-        return Reference(photo, name, face=face, mask=self._faces.person_mask(photo, face))
+        mask = self._faces.person_mask(photo, face) if isinstance(self._faces, Segmenter) else None
+        return Reference(photo, name, face=face, mask=mask)

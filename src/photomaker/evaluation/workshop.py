@@ -77,8 +77,17 @@ def model_hashes(settings: BenchmarkSettings) -> dict[str, str]:
     registry.find("method", settings.method)
     base = settings.base if settings.base is not None else bundled("base")
     adapter = settings.adapter if settings.adapter is not None else bundled("adapter/photomaker.safetensors")
+    return {"base": base_name(base), "adapter": model_hash(adapter)}
+
+
+def base_name(base: str | Path) -> str:
+    """What a base model is called in results: its name on a hub, or the hash of its folder.
+
+    Raises:
+        WeightsError: The folder is missing.
+    """
     on_hub = isinstance(base, str) and HUB_NAME.fullmatch(base) and not Path(base).exists()
-    return {"base": str(base) if on_hub else model_hash(base), "adapter": model_hash(adapter)}
+    return str(base) if on_hub else model_hash(base)
 
 
 @dataclass(frozen=True)

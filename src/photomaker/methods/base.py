@@ -31,10 +31,12 @@ class Method(ABC):
     Attributes:
         name: Name in the registry.
         needs: What it wants beside pictures and prompts.
+        delays: Whether `Sampling.merge` changes its pictures: the person joins the prompt after some of the steps.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset()
+    delays: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, references: Sequence[Reference]) -> Identity:

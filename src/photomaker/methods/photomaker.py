@@ -66,6 +66,7 @@ class PhotoMaker(Method):
     """
 
     name: ClassVar[str] = "photomaker"
+    delays: ClassVar[bool] = True
 
     def __init__(
         self,

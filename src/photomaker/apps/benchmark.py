@@ -1,0 +1,98 @@
+"""`photomaker benchmark`: the door to the comparison of methods."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from photomaker import config as settings_file
+from photomaker import registry
+from photomaker.apps import terminal
+from photomaker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
+
+
+def run(
+    options: Mapping[str, Any],
+    config: Path | None = None,
+    changes: Sequence[str] = (),
+    readme: Path | None = None,
+) -> None:
+    """Compare methods, print the tables and say where they are.
+
+    Args:
+        options: Options that were given, under the names of `ComparisonSettings`; methods as text with commas.
+        config: YAML file of a `ComparisonSettings`; options go over it.
+        changes: "a.b=value" each, which go over the file's.
+        readme: A file whose table is written anew.
+
+    Raises:
+        PhotoMakerError: An option is out of range, a method is unknown or cannot be served, photos or a model are
+            missing, or the folder is of another run.
+    """
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    from photomaker.evaluation.comparison.run import compare
+
+    settings = settings_of(options, config, changes)
+    result = compare(settings, command(sys.argv[1:]), readme=readme)
+    terminal.say(result.files[1].read_text(encoding="utf-8"))
+    for path in (*result.files, *result.plots):
+        terminal.say(str(path))
+
+
+def settings_of(
+    options: Mapping[str, Any], config: Path | None = None, changes: Sequence[str] = ()
+) -> ComparisonSettings:
+    """The settings that a file, changes and options make together; see `run`.
+
+    Raises:
+        SettingsError: The file cannot be read, a name is unknown, or a value is out of range.
+    """
+    from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
+
+    every = tuple(Entry(name) for name in registry.names("method"))
+    if config is None and changes:
+        raise SettingsError("--set changes a settings file; give one with --config, or use the options")
+    start = (
+        ComparisonSettings(methods=every)
+        if config is None
+        else settings_file.read(config, ComparisonSettings, changes)
+    )
+    given = {name: getattr(value, "value", value) for name, value in options.items()}
+    if "methods" in given:
+        given["methods"] = _entries(given["methods"], start.methods)
+    fewer = given.get("people", start.people)
+    for name in ("tuned_people", "curve_people"):
+        # What was not asked for gives way to a smaller number of people.
+        if name not in given and config is None:
+            given[name] = min(getattr(start, name), fewer)
+    return replace(start, **given)
+
+
+def _entries(text: str, known: Sequence[Entry]) -> tuple[Entry, ...]:
+    """The methods that were named; one that the file describes is taken from there."""
+    from photomaker.evaluation.comparison.settings import Entry
+
+    there = {entry.name: entry for entry in known}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return tuple(there.get(name) or Entry(name) for name in names)
+
+
+def command(words: Sequence[str]) -> str:
+    """The command line for the results: without where results go and how many processes worked, files by name."""
+    said, skip = ["photomaker"], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word.partition("=")[0] in ("--out", "--readme", "--processes", "--threads"):
+            skip = "=" not in word
+        else:
+            said.append(shlex.quote(Path(word).name if word.startswith("/") else word))
+    return " ".join(said)

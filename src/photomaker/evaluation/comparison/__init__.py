@@ -1,0 +1,1 @@
+"""Methods side by side on the same people, photos, prompts and noise: `photomaker benchmark`."""

@@ -1,0 +1,243 @@
+"""The tables of a comparison as Markdown, CSV and LaTeX, and the one in the README."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from photomaker.errors import OutputError
+from photomaker.evaluation.comparison.table import COLUMNS, Column
+from photomaker.evaluation.comparison.work import REAL
+from photomaker.evaluation.report import table, write
+
+START, END = "<!-- methods-table:start -->", "<!-- methods-table:end -->"
+ARROWS = {"up": " ↑", "down": " ↓", "": ""}
+TITLES = {
+    "main": "Likeness, prompt, pictures",
+    "second": "The same by the second recogniser",
+    "attributes": "What prompts state and the classifier sees",
+    "cost": "Cost",
+}
+README_COLUMNS = (
+    "likeness_first", "retrieval_first", "copy_paste_first", "prompt_accuracy", "seconds_fit", "seconds",
+    "identity_kib",
+)  # fmt: skip
+SPECIAL = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
+
+Document = Mapping[str, Any]
+
+
+def markdown(document: Document, plots: Sequence[str]) -> str:
+    """The whole page.
+
+    Args:
+        document: What `run.compare` writes as JSON.
+        plots: File names of the plots beside it.
+    """
+    blocks = [_opening(document)]
+    for name, title in TITLES.items():
+        shown = shown_columns(document, name)
+        if shown:
+            blocks += [f"## {title}", _table(document, shown)]
+    blocks += [_notes(document), *_curves(document)]
+    blocks += ["\n".join(f"![{Path(name).stem}]({name})" for name in plots)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def shown_columns(document: Document, name: str) -> list[Column]:
+    """The columns of one table that any method has a figure for."""
+    return [
+        one
+        for one in COLUMNS
+        if one.table == name and any(one.key in method["figures"] for method in document["methods"].values())
+    ]
+
+
+def as_csv(document: Document) -> str:
+    """One line a method and column: method, column, value, low, high, people."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["method", "column", "value", "low", "high", "people"])
+    for name, method in document["methods"].items():
+        for one in COLUMNS:
+            figure = method["figures"].get(one.key)
+            values = ["", "", ""] if figure is None else [figure[end] for end in ("value", "low", "high")]
+            lines.writerow([name, one.key, *values, "" if figure is None else figure["people"]])
+    return text.getvalue()
+
+
+def latex(document: Document) -> str:
+    """The main table and the costs as two `tabular`, which need no package; intervals stand behind the figures."""
+    parts = [f"% {document['command']}, commit {document['commit'] or 'unknown'}"]
+    for name in ("main", "cost"):
+        shown = shown_columns(document, name)
+        head = " & ".join(["method", *(_escaped(one.title) + _arrow(one) for one in shown)])
+        lines = [rf"\begin{{tabular}}{{l{'r' * len(shown)}}}", r"\hline", head + r" \\", r"\hline"]
+        for method, found in document["methods"].items():
+            cells = [_escaped(_shown(found["figures"].get(one.key), one)) for one in shown]
+            lines.append(" & ".join([_escaped(method), *cells]) + r" \\")
+        parts.append("\n".join([*lines, r"\hline", r"\end{tabular}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def readme_table(document: Document) -> str:
+    """The table of the README, with the sentence that says what it is."""
+    wanted = [one for one in COLUMNS if one.key in README_COLUMNS]
+    have = {key for method in document["methods"].values() for key in method["figures"]}
+    settings = document["settings"]
+    people = sorted({method["people"] for name, method in document["methods"].items() if name != REAL})
+    counted = " or ".join(str(count) for count in people)
+    return "\n\n".join(
+        [
+            _table(document, [one for one in wanted if one.key in have]),
+            f"{counted} people, {settings['prompts_used']} prompts, {settings['seeds']} seeds, "
+            f"{settings['references']} photos a person; 95 % intervals over people; "
+            f"{_machine(document)}; made by `{document['command']}`.",
+        ]
+    )
+
+
+def write_readme_table(readme: Path, document: Document) -> Path:
+    """Put the table between the markers of a README; the rest of the file stays as it is.
+
+    Args:
+        readme: A file that has the lines `START` and `END` once, in this order.
+        document: What `run.compare` writes as JSON.
+
+    Raises:
+        OutputError: The file is missing or has no such markers, or cannot be written.
+    """
+    before, after = split_readme(readme)
+    return write(readme, f"{before}{START}\n{readme_table(document)}\n{END}{after}")
+
+
+def split_readme(readme: Path) -> tuple[str, str]:
+    """What stands before and after the markers.
+
+    Raises:
+        OutputError: The file is missing or has no such markers.
+    """
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"cannot read {readme}; name a text file that has the line {START}") from error
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end or START in rest or END in after:
+        raise OutputError(
+            f"{readme} must have the lines {START} and {END} once each, in this order; add them"
+        )
+    return before, after
+
+
+def _opening(document: Document) -> str:
+    settings = document["settings"]
+    tuned = [name for name, method in document["methods"].items() if method.get("tuned")]
+    lines = [
+        "# Methods side by side",
+        "",
+        f"Made by `{document['command']}`, commit {document['commit'] or 'unknown'}. "
+        "Every interval is a 95 % bootstrap interval over people.",
+        "",
+        f"- {settings['people']} people ({_source(settings)}), {settings['prompts_used']} prompts, "
+        f"{settings['seeds']} seeds, {settings['references']} photos a person, {settings['steps']} steps",
+        "- the same people, photos, prompts, noise seeds and steps for all; what a method leaves to its own defaults "
+        "(guidance, merge step, how it tunes) was chosen on other people than these, none of whom any network saw",
+        f"- machine: {_machine(document)}; {settings['processes']} processes, {settings['threads']} threads each",
+    ]
+    if tuned:
+        lines.append(
+            f"- {', '.join(tuned)}: tuned for each person, so measured on the first {settings['tuned_people']} people; "
+            "ceiling and intervals are of the same people"
+        )
+    return "\n".join(lines)
+
+
+def _source(settings: Mapping[str, Any]) -> str:
+    return "a folder of photos" if settings["photos"] else f"drawn people, {settings['split']} split"
+
+
+def _machine(document: Document) -> str:
+    ran = document["machine"]
+    return f"{ran['processor']}, {ran['cores']} cores" + (
+        f", {ran['accelerator']}" if "accelerator" in ran else ""
+    )
+
+
+def _table(document: Document, columns: Sequence[Column]) -> str:
+    lines = [
+        [name, str(method["people"]), *(_shown(method["figures"].get(one.key), one) for one in columns)]
+        for name, method in document["methods"].items()
+    ]
+    return table(("method", "people", *(one.title + ARROWS[one.better] for one in columns)), lines)
+
+
+def _shown(figure: Mapping[str, Any] | None, one: Column) -> str:
+    """A figure with its interval, or nothing; ranges of one value are not repeated."""
+    if figure is None or figure["value"] is None:
+        return ""
+    value, low, high = (_number(figure[end], one) for end in ("value", "low", "high"))
+    return value if figure["low"] == figure["high"] else f"{value} ({low} to {high})"
+
+
+def _number(value: float, one: Column) -> str:
+    if one.unit == "%":
+        return f"{100 * value:.1f} %"
+    if one.unit in ("MiB", "KiB"):
+        return f"{value:.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004
+    if one.unit == "s" or one.key == "fid":
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"  # noqa: PLR2004
+    return f"{value:.4f}" if one.key == "kid" else f"{value:.3f}"
+
+
+def _notes(document: Document) -> str:
+    judge = document["judges"]
+    lines = [
+        "- first recogniser, which decides, and which no method was conditioned on or trained against: "
+        f"{judge['first']}; "
+        f"second: {judge['second']}",
+        f"- Face Div: {judge['diversity']}; FID and KID: {judge['features']}, against the real pictures of the row "
+        f"`{REAL}`; their resamples are moved to the figure",
+        f"- `{REAL}`: " + document["real"],
+    ]
+    for name, title in (("clip", "CLIP-T and CLIP-I"), ("dino", "DINO"), ("attributes", "Prompt accuracy")):
+        lines.append(f"- {title}: " + (judge[name] or "no model was given, so there is no column"))
+    return "\n".join(["## What is behind the columns", "", *lines])
+
+
+def _curves(document: Document) -> list[str]:
+    blocks = []
+    for name, title, head in (
+        ("photos", "Likeness over the number of photos", "photos"),
+        ("merges", "Likeness over the merge step", "merge"),
+    ):
+        lines = [
+            [
+                method,
+                f"{point['at']:g}",
+                str(point["people"]),
+                _range(point["likeness"]),
+                _range(point["prompt_accuracy"]),
+            ]
+            for method, found in document["methods"].items()
+            for point in found.get(name, ())
+        ]
+        if lines:
+            heads = ("method", head, "people", "Face Sim", "prompt accuracy")
+            blocks += [f"## {title}", table(heads, lines)]
+    return blocks
+
+
+def _range(values: Sequence[float] | None) -> str:
+    return "" if values is None else f"{values[0]:.3f} ({values[1]:.3f} to {values[2]:.3f})"
+
+
+def _arrow(one: Column) -> str:
+    return {"up": r" $\uparrow$", "down": r" $\downarrow$", "": ""}[one.better]
+
+
+def _escaped(text: str) -> str:
+    return "".join(SPECIAL.get(sign, sign) for sign in text)
