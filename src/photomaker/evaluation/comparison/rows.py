@@ -87,7 +87,7 @@ class Store:
     def features(self, method: str, person: int) -> np.ndarray:
         """[n, width] features of the pictures of the main part."""
         return np.concatenate(
-            [load(path)["features"] for path in sorted(self.task(method, MAIN, person).glob("*.npz"))]
+            [load(path)["features"] for path in sorted(self.task(method, MAIN, person).glob("[0-9]*.npz"))]
         )
 
 
