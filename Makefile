@@ -11,7 +11,7 @@ PIP_FIND_LINKS ?=
 INSTALL = UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-dev lint format train-small evaluate ablate bench bench-train pack clean
+.PHONY: help demo test setup setup-dev lint format train-small evaluate benchmark ablate bench bench-train pack clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -39,6 +39,9 @@ train-small: $(VENV)/dev.stamp ## train the bundled model from scratch; goes on 
 
 evaluate: $(VENV)/dev.stamp ## measure the bundled model; writes benchmarks/
 	$(BIN)/photomaker evaluate
+
+benchmark: $(VENV)/dev.stamp ## measure all methods side by side; writes benchmarks/methods.* and the README's table
+	HF_HUB_OFFLINE=1 $(BIN)/photomaker benchmark --out benchmarks --readme README.md
 
 ablate: $(VENV)/dev.stamp ## train small adapters that lack one part of the method each, and compare them; about an hour
 	$(BIN)/photomaker ablate

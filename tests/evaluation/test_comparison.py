@@ -201,7 +201,7 @@ from tests.evaluation import comparison_fakes as fakes
 from tests.evaluation.test_comparison import SMALL
 from photomaker.evaluation.comparison.run import compare
 if __name__ == "__main__":
-    settings = replace(SMALL, out=Path(sys.argv[1]), processes=2, curve_people=0, methods=SMALL.methods[1:])
+    settings = replace(SMALL, out=Path(sys.argv[1]), processes=2, curve_people=0, methods=SMALL.methods[1:2])
     compare(settings, "x", lambda *_: None, replace(fakes.TOOLS, method=fakes.slow_method))
 """
 
@@ -212,15 +212,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_table(tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, script, out], env=environment, start_new_session=True)
     until = time.monotonic() + 200
-    while not (log.exists() and len(log.read_text().splitlines()) >= 3):
+    while not (log.exists() and len(log.read_text().splitlines()) >= 2):
         assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     done = len(list((out / FOLDER / "rows").rglob("0000.jsonl")))
-    assert 0 < done < 15
-    settings = replace(SMALL, curve_people=0, methods=SMALL.methods[1:])
+    assert 0 < done < 12
+    settings = replace(SMALL, curve_people=0, methods=SMALL.methods[1:2])
     resumed = compare(replace(settings, out=out), "x", quiet, fakes.TOOLS)
     whole = compare(replace(settings, out=tmp_path / "whole"), "x", quiet, fakes.TOOLS)
     assert untimed(resumed) == untimed(whole)

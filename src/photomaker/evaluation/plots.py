@@ -128,7 +128,7 @@ def ablation(
         axes.set_xlabel(x)
         axes.set_ylabel(text)
         axes.grid(alpha=0.3)
-    return _png(figure)
+    return png(figure)
 
 
 def sheet(rows: Sequence[Sequence[Image.Image]], size: int = 128, gap: int = 4) -> bytes:

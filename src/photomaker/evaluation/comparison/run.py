@@ -154,7 +154,7 @@ class Crew:
             return
         if not missing:
             return
-        # A stage has processes of its own, so that their peak memory is of one method.
+        # A method has processes of its own, so that their peak memory is of one method.
         pool = ProcessPoolExecutor(
             self._settings.processes,
             multiprocessing.get_context("spawn"),
