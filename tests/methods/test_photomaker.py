@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from photomaker.errors import PhotoError, PromptError, SettingsError, WeightsError
-from photomaker.methods.photomaker import Defaults, PhotoMaker
+from photomaker.methods.photomaker import PhotoMaker
+from photomaker.pipelines.drawing import Defaults
 from photomaker.types import Face, Reference, Request, Sampling
 
 PROMPT = "a photo of a man img on the beach"

@@ -112,9 +112,9 @@ def read_adapter(
     if isinstance(source, Mapping):
         flat, config, name = _flat(source), {}, "the given weights"
     else:
-        flat, config, name = read_tensors(source), _read_config(Path(source)), str(source)
+        flat, config, name = read_tensors(source), noted_config(Path(source)), str(source)
     id_encoder, lora = (_section(flat, section, name) for section in SECTIONS)
-    _check_finite({**id_encoder, **lora}, name)
+    check_finite({**id_encoder, **lora}, name)
     told = "v2" if _is_v2(id_encoder) else "v1"
     sizes = infer_sizes(id_encoder, name)
     return AdapterFile(version or told, id_encoder, lora, sizes | config, name)
@@ -189,9 +189,6 @@ def export_adapter(
     Raises:
         WeightsError: A weight is not finite, or a LoRA name is of neither form.
     """
-    from safetensors.torch import save
-
-    path = Path(path)
     state = id_encoder.state_dict() if isinstance(id_encoder, nn.Module) else dict(id_encoder)
     sizes = infer_sizes(state)
     if isinstance(id_encoder, PhotoMakerIDEncoder):
@@ -205,12 +202,35 @@ def export_adapter(
     flat |= {
         f"lora_weights.{name}": tensor for name, tensor in official_lora(unet_lora_state, lora_scale).items()
     }
+    return write_adapter(path, flat, sizes | dict(config or {}), dtype)
+
+
+def write_adapter(
+    path: str | os.PathLike[str],
+    flat: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None = torch.float16,
+) -> Path:
+    """Write the weights of any method as flat safetensors, atomically.
+
+    Args:
+        path: File to write.
+        flat: Weights under flat names, the section first.
+        config: Plain JSON data, noted in the file; `noted_config` reads it back.
+        dtype: Precision of the file; None keeps that of the weights.
+
+    Raises:
+        WeightsError: A weight is not finite.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
     tensors = {
         name: tensor.detach().cpu().to(dtype or tensor.dtype).contiguous().clone()
         for name, tensor in flat.items()
     }
-    _check_finite(tensors, "the adapter to be written")
-    metadata = {"format": "pt", "config": json.dumps(sizes | dict(config or {}), sort_keys=True)}
+    check_finite(tensors, "the adapter to be written")
+    metadata = {"format": "pt", "config": json.dumps(dict(config), sort_keys=True)}
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as part:
         part.write(save(tensors, metadata=metadata))
     Path(part.name).replace(path)
@@ -252,8 +272,12 @@ def _official_name(name: str) -> str:
     return f"unet.{attention}.processor.to_{part}_lora.{'down' if side == 'A' else 'up'}.weight"
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """What the file notes of itself; empty for official files, which say nothing."""
+def noted_config(path: Path) -> dict[str, Any]:
+    """What an adapter file notes of itself; empty for official files, which say nothing.
+
+    Raises:
+        WeightsError: The note is no JSON.
+    """
     noted = read_metadata(path).get("config", "{}") if path.suffix == ".safetensors" else "{}"
     try:
         return dict(json.loads(noted))
@@ -285,7 +309,12 @@ def _section(flat: Mapping[str, Any], section: str, source: str) -> dict[str, Te
     return found
 
 
-def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights with numbers that are not finite.
+
+    Raises:
+        WeightsError: There is one.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(

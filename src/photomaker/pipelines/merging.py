@@ -42,20 +42,26 @@ class DelayedMerging:
     """Counts denoising steps by the UNet's calls and swaps the conditioning from the merge step on.
 
     Args:
-        conditioning: The rows to put in.
+        conditioning: The rows to put in; None leaves the prompt as it is, for methods that work in the attention alone.
         start_merge_step: The identity takes part in denoising steps of a larger index, counted from 0: -1 merges from
             the start, 0 leaves one step text-only (as the official code does). A function is asked for it when the
             first step begins.
         calls_per_step: Calls of the UNet in a denoising step: the scheduler's order.
+        switch: Told before every call of the UNet whether the identity takes part in it, for what else is switched on.
     """
 
     def __init__(
-        self, conditioning: Conditioning, start_merge_step: int | Callable[[], int], calls_per_step: int = 1
+        self,
+        conditioning: Conditioning | None,
+        start_merge_step: int | Callable[[], int],
+        calls_per_step: int = 1,
+        switch: Callable[[bool], None] | None = None,
     ) -> None:
         """Start before the first step."""
         self.conditioning = conditioning
         self.start_merge_step = start_merge_step
         self.calls_per_step = calls_per_step
+        self.switch = switch
         self.calls = 0
         self.merged_steps = 0
         self._swapped: tuple[Tensor, int, Tensor] | None = None
@@ -88,31 +94,37 @@ class DelayedMerging:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         merging = self.merging
         self.calls += 1
+        if self.switch is not None:
+            self.switch(merging)
         if not merging:
             return None
         self.merged_steps += 1
+        if self.conditioning is None:
+            return None
         tokens = self._tokens(kwargs["encoder_hidden_states"])
         return args, self._with_pooled(kwargs) | {"encoder_hidden_states": tokens}
 
     def _tokens(self, given: Tensor) -> Tensor:
         """The merged tokens, as one and the same tensor while the given ones stay, so that work on them can be kept."""
         if self._swapped is None or self._swapped[0] is not given or self._swapped[1] != given._version:
-            self._swapped = given, given._version, self._swap(given, self.conditioning.embeds)
+            self._swapped = given, given._version, self._swap(given, "embeds")
         return self._swapped[2]
 
     def _before_controlnet(
         self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         # runs before the UNet's call of the same step, so the count is right
-        return (args, self._with_pooled(kwargs)) if self.merging else None
+        return (args, self._with_pooled(kwargs)) if self.merging and self.conditioning else None
 
     def _with_pooled(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         added = dict(kwargs["added_cond_kwargs"])
-        added["text_embeds"] = self._swap(added["text_embeds"], self.conditioning.pooled)
+        added["text_embeds"] = self._swap(added["text_embeds"], "pooled")
         return kwargs | {"added_cond_kwargs": added}
 
-    def _swap(self, given: Tensor, merged: Tensor) -> Tensor:
+    def _swap(self, given: Tensor, part: str) -> Tensor:
         """Put the merged rows in the last rows of `given`; with guidance the rows before are the negative prompt."""
+        assert self.conditioning is not None
+        merged: Tensor = getattr(self.conditioning, part)
         rows = merged.shape[0]
         assert given.shape[0] >= rows, f"{given.shape[0]} rows of conditioning for {rows} merged ones"
         conditional = given[-rows:]
