@@ -252,6 +252,53 @@ def tiny_adapter_v2(folder: Path) -> Path:
     return path
 
 
+FACE = 16
+"""Width of a face embedding of the tiny FaceID adapters."""
+
+
+def tiny_ip_adapter(folder: Path, form: str = "base") -> Path:
+    """Write (once) an IP-Adapter in the published layout for `tiny_pipeline`: base, plus, faceid or faceid-plus."""
+    from torch import nn
+
+    from photomaker.encoders.ip_adapter import ImageProjection, ImageResampler
+    from photomaker.encoders.resampler import FacePerceiverResampler
+
+    path = Path(folder) / f"ip-adapter_{form}.safetensors"
+    if path.is_file():
+        return path
+    hidden = VISION["hidden_size"]
+
+    def face_tokens() -> nn.Module:
+        layers = nn.Sequential(nn.Linear(FACE, 2 * FACE), nn.GELU(), nn.Linear(2 * FACE, 4 * WIDTH))
+        return nn.ModuleDict({"proj": layers, "norm": nn.LayerNorm(WIDTH)})
+
+    if form == "base":
+        projection: nn.Module = ImageProjection(hidden, WIDTH)
+    elif form == "plus":
+        projection = ImageResampler(hidden, WIDTH, queries=3, hidden=64)
+    else:
+        projection = face_tokens()
+        if form == "faceid-plus":
+            reader = FacePerceiverResampler(dim=WIDTH, heads=1, embedding_dim=hidden, output_dim=WIDTH)
+            projection.add_module("perceiver_resampler", reader)
+    tensors = {f"image_proj.{name}": one for name, one in _randomise(projection, 8).state_dict().items()}
+    generator, unet = torch.Generator().manual_seed(9), tiny_unet()
+    for number, name in enumerate(unet.attn_processors):
+        layer = unet.get_submodule(name.removesuffix(".processor"))
+        for part in ("k", "v") if "attn2" in name else ():
+            weight = torch.randn(getattr(layer, f"to_{part}").weight.shape, generator=generator)
+            tensors[f"ip_adapter.{number}.to_{part}_ip.weight"] = 1.5 * weight / math.sqrt(WIDTH)
+        linears = {"q": layer.to_q, "k": layer.to_k, "v": layer.to_v, "out": layer.to_out[0]}
+        for part, linear in linears.items() if form.startswith("faceid") else ():
+            prefix = f"ip_adapter.{number}.to_{part}_lora"
+            tensors[f"{prefix}.down.weight"] = torch.randn(2, linear.in_features, generator=generator) / 8
+            tensors[f"{prefix}.up.weight"] = torch.randn(linear.out_features, 2, generator=generator) / 8
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"}
+    )
+    return path
+
+
 def in_hub_cache(cache: Path, repository: str, *files: Path) -> Path:
     """Put files and folders into a hub cache as if they had been fetched; returns the snapshot's folder."""
     place, revision = cache / f"models--{repository.replace('/', '--')}", "0" * 40

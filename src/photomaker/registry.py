@@ -10,7 +10,10 @@ from photomaker.errors import SettingsError
 
 # kind -> name -> (place as "module:object", extra of the package that it needs)
 _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
-    "method": {"photomaker": ("photomaker.methods.photomaker:PhotoMaker", None)},
+    "method": {
+        "photomaker": ("photomaker.methods.photomaker:PhotoMaker", None),
+        "ip_adapter": ("photomaker.methods.ip_adapter:IPAdapter", None),
+    },
     "detector": {
         "bundled": ("photomaker.faces:BundledFaces", None),
         "insightface": ("photomaker.faces.insightface_faces:InsightFaceDetector", "faces"),

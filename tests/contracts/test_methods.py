@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.tiny import tiny_adapter, tiny_ip_adapter
 
 from photomaker.errors import PhotoError, PhotoMakerError
 from photomaker.methods.base import Method, Need
@@ -14,8 +15,19 @@ from photomaker.types import Identity, Reference, Request, Sampling
 
 REQUEST = Request("a photo of a man img on the beach", Sampling(steps=3, seed=7))
 OTHER = Request("a sketch of an old woman wearing a red hat", Sampling(steps=3, seed=8))
+
+
+def open_photomaker(base, folder):
+    return find("method", "photomaker").open(base, tiny_adapter(folder), device="cpu")
+
+
+def open_ip_adapter(base, folder):
+    file = tiny_ip_adapter(folder)
+    return find("method", "ip_adapter").open(base, file, device="cpu", image_encoder=tiny_adapter(folder))
+
+
 # name in the registry -> how it is opened on the tiny model
-OPENERS = {"photomaker": lambda base, adapter: find("method", "photomaker").open(base, adapter, device="cpu")}
+OPENERS = {"photomaker": open_photomaker, "ip_adapter": open_ip_adapter}
 
 
 def test_every_registered_method_is_under_contract():
@@ -23,8 +35,8 @@ def test_every_registered_method_is_under_contract():
 
 
 @pytest.fixture(scope="module", params=sorted(OPENERS))
-def method(request, tiny_base, tiny_adapter_file):
-    return OPENERS[request.param](tiny_base, tiny_adapter_file)
+def method(request, tiny_base, tiny_folder):
+    return OPENERS[request.param](tiny_base, tiny_folder)
 
 
 @pytest.fixture(scope="module")

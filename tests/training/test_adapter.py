@@ -16,7 +16,7 @@ from test_base import tiny_parts
 from photomaker.encoders.adapter_file import read_adapter
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.errors import WeightsError
-from photomaker.training.adapter import SMALL, AdapterRecipe
+from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.base import token_ids
 from photomaker.training.diffusion import encode_ids
 from photomaker.training.id_tower import (
@@ -29,6 +29,7 @@ from photomaker.training.id_tower import (
 )
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
+from photomaker.training.people import SMALL
 from photomaker.training.photos import PhotoSettings, draw_references, face_crop, prepared_photo, shifted
 
 SIZES = TowerSizes(width=32, layers=1, patch=32, mlp=1)
@@ -175,11 +176,12 @@ def test_the_condition_has_one_class_token_a_photo_and_none_in_text_only_rows(tm
     captions = ["a photo of a man img in the snow"] * 3
     references = [np.array([1]), np.array([1, 2, 3]), np.array([1, 2])]
     with torch.no_grad():
-        embeds, pooled = recipe.condition(captions, references, np.array([False, False, True]), rng)
+        condition = recipe.condition(captions, references, np.array([False, False, True]), rng)
         plain, plain_pooled = encode_ids(
             recipe.parts.text_encoders, token_ids(recipe.parts.tokenizers, ["a photo of a man in the snow"])
         )
     place = 5  # begin mark, a, photo, of, a
+    embeds, pooled = condition.embeds, condition.pooled
     differs = (embeds - plain).abs().amax(-1) > 1e-4
     assert differs[0].nonzero()[:, 0].tolist() == [place]
     assert differs[1, place : place + 3].all() and not differs[1, :place].any()

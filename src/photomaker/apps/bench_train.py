@@ -39,11 +39,12 @@ from photomaker.encoders.id_encoder_v2 import vision_config_v2
 from photomaker.errors import SettingsError
 from photomaker.evaluation.report import write
 from photomaker.prompts.trigger import ParsedPrompt
-from photomaker.training.adapter import ATTENTION, AdapterRecipe, AdapterSettings
+from photomaker.training.adapter import ATTENTION, AdapterRecipe
 from photomaker.training.base import BaseParts
 from photomaker.training.frames import Frames
 from photomaker.training.latents import FramedLatents
 from photomaker.training.loop import Run, TrainSettings
+from photomaker.training.people import AdapterSettings
 from photomaker.training.texts import KeptTexts
 from photomaker.weights import bundled
 

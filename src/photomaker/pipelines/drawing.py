@@ -73,7 +73,7 @@ def open_pipeline(
     """
     path = bundled("base") if base is None else base_folder(base, variant)
     try:
-        with _quietly():
+        with quietly():
             pipeline = kind.from_pretrained(
                 path, dtype=dtype, add_watermarker=False, variant=variant_of(path, variant)
             )
@@ -103,8 +103,8 @@ def place_pipeline(pipeline: Any, device: str | torch.device | None, memory: str
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """No bars, and no remark that the small autoencoder is no AutoencoderKL, while a pipeline is loaded."""
+def quietly() -> Iterator[None]:
+    """No bars and no remarks of the libraries while weights are loaded."""
     level = diffusers_logging.get_verbosity()
     shown = [
         library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,14 +22,16 @@ from photomaker.encoders.id_encoder_v2 import (
 )
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.synthetic.dataset import WorldDataset
-from photomaker.training.adapter import AdapterRecipe, AdapterSettings
+from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum
 from photomaker.training.base import BaseParts
 from photomaker.training.frames import Frames, bucket_sides, step_for
 from photomaker.training.id_tower import FILE as TOWER_FILE
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
+from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
 from photomaker.training.loop import TrainSettings, export_checkpoint, train
+from photomaker.training.people import AdapterSettings, PeopleRecipe
 from photomaker.training.previews import Previewer, PreviewSettings, Score
 from photomaker.training.store import Share
 from photomaker.training.texts import KeptTexts
@@ -99,7 +102,9 @@ class TrainConfig:
         data: What is trained on.
         base: The frozen base.
         encoder: The ID encoder.
-        recipe: What is trained and how.
+        recipe: What is trained and how, for every method.
+        method: What is trained: the PhotoMaker adapter, or one of the methods that it is compared with.
+        ip_adapter: What is IP-Adapter's own.
         loop: How long.
         preview: Pictures drawn every `loop.preview_every` steps.
 
@@ -113,6 +118,8 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
+    method: Literal["photomaker", "ip_adapter"] = "photomaker"
+    ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
 
     def __post_init__(self) -> None:
@@ -129,9 +136,14 @@ class TrainConfig:
             raise SettingsError(
                 "captions of kind world are written anew each time and cannot be kept; set keep_texts to false"
             )
+        if self.method != "photomaker" and (self.loop.preview_every or self.encoder.version == "v2"):
+            raise SettingsError(
+                f"method {self.method} has neither previews nor a V2 encoder; set loop.preview_every to 0 and "
+                "encoder.version to v1"
+            )
 
 
-def build(config: TrainConfig, score: Score | None = None) -> AdapterRecipe:
+def build(config: TrainConfig, score: Score | None = None) -> PeopleRecipe:
     """Put the pieces of a training together; latents and text embeddings are computed where they are missing.
 
     Args:
@@ -159,7 +171,8 @@ def build(config: TrainConfig, score: Score | None = None) -> AdapterRecipe:
             KeptLatents(framed, cache, album.name, share) if config.data.keep_latents else framed
         )
         if config.data.keep_texts:
-            copies = [encoder.num_tokens * (count + 1) for count in range(config.recipe.photos)]
+            most = config.recipe.photos if config.method == "photomaker" else 1
+            copies = [encoder.num_tokens * (count + 1) for count in range(most)]
             wanted = sorted({1, *copies} if config.recipe.text_only else set(copies))
             more["texts"] = KeptTexts(parts, album.captions, wanted, cache, share, config.loop.precision)
         if encoder.needs_faces:
@@ -168,19 +181,32 @@ def build(config: TrainConfig, score: Score | None = None) -> AdapterRecipe:
         latents = cached_latents(parts.autoencoder, album, cache, share.process, share.processes)
     else:
         latents = FramedLatents(parts.autoencoder, album, Frames.of_the_world(album.boxes))
-    recipe = AdapterRecipe(album, latents, parts, encoder, config.recipe, config.data.held_out, lora, **more)
+    recipe = _recipe(config, (album, latents, parts, encoder), lora, more)
     notes = getattr(encoder.config, "adapter_notes", {})
     recipe.notes = {name: notes[name] for name in ("defaults",) if name in notes}
     recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
     unused = [*(parts.text_encoders if config.data.keep_texts else ())]
     for module in [*unused, *([parts.autoencoder] if config.data.keep_latents else [])]:
         module.to("cpu" if config.loop.preview_every else "meta")  # kept for pictures, or given up
-    if config.loop.preview_every:
+    if config.loop.preview_every and isinstance(recipe, AdapterRecipe):
         side = 128 if config.data.kind == "world" else config.data.resolution
         recipe.previewer = Previewer(recipe, config.preview, side, score)
     if recipe.single and share.process == 0:
         log.warning("%d people have one picture only and are left out as targets", recipe.single)
     return recipe
+
+
+def _recipe(
+    config: TrainConfig,
+    given: tuple[ShardAlbum | WorldDataset, Latents, BaseParts, PhotoMakerIDEncoder],
+    lora: Any,  # noqa: ANN401 - LoRA weights or None
+    more: Mapping[str, Any],
+) -> PeopleRecipe:
+    """The recipe of the method that is asked for."""
+    held_out, seed = config.data.held_out, config.loop.seed
+    if config.method == "ip_adapter":
+        return IPAdapterRecipe(*given, config.recipe, held_out, own=config.ip_adapter, seed=seed, **more)
+    return AdapterRecipe(*given, config.recipe, held_out, lora, **more)
 
 
 def run(config: TrainConfig, score: Score | None = None, fresh: bool = False) -> dict[str, float]:
@@ -298,7 +324,7 @@ def from_clip(place: str, version: str, widths: tuple[int, int], seed: int) -> P
     return encoder
 
 
-def describe(recipe: AdapterRecipe) -> str:
+def describe(recipe: PeopleRecipe) -> str:
     """One line on what is trained and on how much."""
     trained = {
         name: sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -1,0 +1,400 @@
+"""IP-Adapter: a second attention over image tokens beside the one over the text; base, plus and FaceID forms.
+
+diffusers' own loader and attention processors do the work; they are in the UNet only while a picture is drawn.
+
+Source: arXiv 2308.06721.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionXLPipeline
+from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL.Image import Image
+from torch import Tensor
+
+from photomaker.encoders import image_processor, preprocess
+from photomaker.encoders.ip_adapter import IPAdapterFile, check_fit, read_ip_adapter
+from photomaker.encoders.mixing import active_features
+from photomaker.encoders.tower import ImageTower
+from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
+from photomaker.hub import adapter_file
+from photomaker.methods.base import Method
+from photomaker.pipelines.drawing import (
+    Background,
+    Defaults,
+    alike,
+    checked_background,
+    draw,
+    encoded_rows,
+    in_batches,
+    negatives_of,
+    open_pipeline,
+    photo_notes,
+    photo_weights,
+    place_pipeline,
+    prepared_picture,
+    quietly,
+    settled,
+    with_guidance,
+)
+from photomaker.pipelines.injection import image_projection_in, processors_in
+from photomaker.pipelines.memory import MemoryPlan
+from photomaker.prompts import expand_rows
+from photomaker.registry import find
+from photomaker.types import Identity, Reference, Request
+from photomaker.weights import bundled, sha256
+
+BATCH_SIZE = 8
+FILE = "adapter/ip_adapter.safetensors"
+LORA = "faceid_0"  # diffusers' name for the LoRA of a FaceID file
+Combine = Literal["mean", "tokens"]
+
+
+class IPAdapter(Method):
+    """IP-Adapter on a stock SDXL pipeline.
+
+    Of several photos, `mean` averages the image (or face) embeddings by the photos' weights and gives the tokens of one
+    photo; `tokens` puts the tokens of all photos with a weight above 0 side by side. Patch tokens of different photos
+    have no common places, so that the plus and full forms know `tokens` only.
+
+    Args:
+        pipeline: A pipeline without adapter.
+        file: The adapter.
+        tower: Its image encoder; None where the form needs none.
+        faces: What embeds faces, for the FaceID forms: `embed(pictures)` gives an array or None a picture.
+        scale: Weight of the image attention, 0 or more; 0 draws the text alone.
+        combine: What becomes of several photos; None is `mean` where that is possible.
+        defaults: Settings for requests that leave them open; None takes those noted in the file.
+        batch_size: Most pictures drawn at once.
+
+    Raises:
+        SettingsError: A setting lies outside its range.
+        WeightsError: The adapter does not fit the base or the image encoder.
+    """
+
+    name: ClassVar[str] = "ip_adapter"
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLPipeline,
+        file: IPAdapterFile,
+        tower: ImageTower | None = None,
+        faces: Any = None,  # noqa: ANN401 - any face embedder
+        scale: float = 1.0,
+        combine: Combine | None = None,
+        defaults: Defaults | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        """Read the adapter into processors that wait beside the UNet."""
+        if batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        if not (np.isfinite(scale) and scale >= 0):
+            raise SettingsError(f"scale is {scale}; give a number from 0 up, 0 switches the photos off")
+        patches = file.form in ("plus", "full")
+        if combine not in (None, "mean", "tokens") or (patches and combine == "mean"):
+            raise SettingsError(
+                f"combine is {combine!r}; give tokens{'' if patches else ' or mean'} for the {file.form} form"
+            )
+        check_fit(file, pipeline.unet)
+        if file.sees:
+            width = _seen_width(file, tower)
+            if width != file.image_width:
+                raise WeightsError(
+                    f"{file.source} is for images of width {file.image_width} and the image encoder gives {width}; "
+                    "give the image encoder that the adapter was made for"
+                )
+        self.pipeline, self.file, self.tower, self.faces = pipeline, file, tower, faces
+        self.scale, self.batch_size = scale, batch_size
+        self.combine: Combine = combine or ("tokens" if patches else "mean")
+        self.defaults = defaults or Defaults.noted(file.config, merge=0.0)
+        self.plan: MemoryPlan | None = None
+        self.sha256 = str(file.config.get("sha256", ""))
+        self.processors, self.projection = _loaded(pipeline, file)
+        _switch_lora(pipeline.unet, on=False)
+
+    @classmethod
+    def open(
+        cls,
+        base: str | os.PathLike[str] | None = None,
+        adapter: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        memory: str = "auto",
+        *,
+        image_encoder: str | os.PathLike[str] | None = None,
+        face_models: str | os.PathLike[str] | None = None,
+        scale: float = 1.0,
+        combine: Combine | None = None,
+        variant: str | None = None,
+    ) -> IPAdapter:
+        """Load base model, adapter, and what reads photos for it.
+
+        Args:
+            base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
+            adapter: IP-Adapter file in the published layout, or a hub id with the file's name; None is the bundled one.
+            device: Where to compute; None is CUDA where there is one, else the CPU.
+            dtype: Precision of all models.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            image_encoder: The CLIP image encoder of published files (folder or hub id), or a PhotoMaker adapter whose
+                tower is taken; None is the bundled adapter's.
+            face_models: For FaceID forms, a folder of InsightFace's ONNX models or the name of a pack; `bundled` is the
+                recogniser of the synthetic people. None takes what the file notes, else InsightFace's `buffalo_l`.
+            scale: Weight of the image attention.
+            combine: See the class.
+            variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
+
+        Raises:
+            SettingsError: A setting is out of range, or InsightFace is not installed.
+            WeightsError: A file is missing, altered, damaged, or does not fit the others.
+        """
+        path = bundled(FILE) if adapter is None else adapter_file(adapter)
+        file = read_ip_adapter(path)
+        # only the name tells version 2 of faceid-plus, where the face's tokens are added to what the resampler reads
+        told = {"sha256": sha256(path), "shortcut": "plusv2" in path.name}
+        file = replace(file, config=told | file.config)
+        pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)
+        tower = ImageTower.open(image_encoder, dtype) if file.sees else None
+        faces = _embedder(face_models or file.config.get("recogniser")) if file.needs_faces else None
+        method = cls(pipeline, file, tower, faces, scale, combine)
+        method.plan = place_pipeline(pipeline, device, memory)
+        if tower is not None:
+            tower.to(method.plan.device)
+        return method
+
+    def check(self, references: Sequence[Reference]) -> None:
+        """See `Method.check`; the bundled recogniser needs the face that was found in each photo."""
+        super().check(references)
+        for number, reference in enumerate(references, start=1):
+            if self.faces == "bundled" and reference.face is None:
+                called = reference.name or f"number {number}"
+                raise PhotoError(
+                    f"this adapter needs a face in every photo and photo {called} has none; leave it out"
+                )
+
+    @torch.no_grad()
+    def fit(
+        self,
+        references: Sequence[Reference],
+        weights: Sequence[float] | None = None,
+        background: Background | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Identity:
+        """Make an identity from photos of one person.
+
+        Args:
+            references: At least one photo.
+            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
+            background: See `Defaults`; None takes the adapter's own.
+            notes: Added to the identity's notes.
+
+        Returns:
+            Identity with `id_features`: image embeddings [refs, E], patch tokens [refs, tokens, H], or face embeddings
+            [refs, E] with `patches` [refs, tokens, H] beside them in the faceid-plus form; and `weights` [refs].
+
+        Raises:
+            PhotoError: There is no photo, or a FaceID form finds no face in one.
+            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
+        """
+        self.check(references)
+        ground = checked_background(background, self.defaults.background)
+        given = photo_weights(weights, len(references))
+        side = float(self.file.config.get("crop", 0))
+        pictures = [prepared_picture(reference, ground, side) for reference in references]
+        tensors = {"weights": given}
+        if self.file.needs_faces:
+            tensors["id_features"] = self._face_embeddings(references)
+        if self.tower is not None:
+            pixels = preprocess(pictures, int(self.tower.config.image_size)).to(self.tower.device)
+            seen = self.tower.embed(pixels) if self.file.form == "base" else self.tower.tokens(pixels)
+            tensors["patches" if self.file.needs_faces else "id_features"] = seen.float().cpu()
+        told = {"encoder": self._called, "encoder_sha256": self.sha256} | photo_notes(references, ground)
+        return Identity(self._called, tensors, told | dict(notes or {}))
+
+    @property
+    def _called(self) -> str:
+        return f"{self.name}-{self.file.form}"
+
+    def _face_embeddings(self, references: Sequence[Reference]) -> Tensor:
+        if self.faces == "bundled":
+            found: list[Any] = list(
+                find("recogniser", "bundled")
+                .open()
+                .embed_batch([one.image for one in references], [one.face for one in references])
+            )
+        else:
+            found = self.faces.embed([one.image for one in references])
+        missing = [str(number) for number, one in enumerate(found, start=1) if one is None]
+        if missing:
+            raise PhotoError(f"no face was found in photo {', '.join(missing)}; leave it out")
+        embeds = torch.from_numpy(np.stack(found)).float()
+        if embeds.shape[1] != self.file.face_width:
+            raise WeightsError(
+                f"{self.file.source} is for face embeddings of width {self.file.face_width} and the recogniser gives "
+                f"{embeds.shape[1]}; give the recogniser that the adapter was made for"
+            )
+        # InsightFace gives them as they are; the adapters were trained on embeddings of length 1
+        return torch.nn.functional.normalize(embeds, dim=-1)
+
+    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """Draw the person; see `Method.generate`.
+
+        `merge` is the share of the steps without the photos: the scale is 0 until then.
+
+        Args:
+            identity: Made by `fit`, loaded, or mixed.
+            requests: One for each picture.
+
+        Returns:
+            RGB pictures in the order of the requests.
+
+        Raises:
+            IdentityError: The identity is of another method or adapter.
+            PromptError: A prompt has no class word or several triggers.
+        """
+        asked = [
+            replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
+        ]
+        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
+        expand_rows([one.prompt for one in asked], [1] * len(asked), tokenizers, long=True)
+        self._check_identity(identity)
+        return in_batches(asked, self.batch_size, lambda some: self._draw(identity, some))
+
+    def _check_identity(self, identity: Identity) -> None:
+        if identity.method != self._called or "id_features" not in identity.tensors:
+            raise IdentityError(
+                f"the identity was made by {identity.method}, the loaded adapter is {self._called}; make it again "
+                "with this adapter"
+            )
+        if identity.notes.get("encoder_sha256", self.sha256) != self.sha256:
+            raise IdentityError(
+                "the identity was made with another IP-Adapter file; make it again with this one"
+            )
+
+    @torch.no_grad()
+    def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        pipeline, sampling = self.pipeline, requests[0].sampling
+        tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
+        # the class token once and no trigger: the prompt's text alone
+        own = expand_rows([one.prompt for one in requests], [1] * len(requests), tokenizers, long=True)
+        rows, negative = alike(pipeline, own, negatives_of(requests))
+        plain = encoded_rows(pipeline, rows)
+        negatives = None if negative is None else encoded_rows(pipeline, negative)
+        off = not self.scale or sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any())
+        if off:
+            return draw(pipeline, requests, plain, negatives)
+        count = len(requests)
+        features, patches = self._combined(identity)
+        nothing = torch.zeros_like(features)
+        guided = with_guidance(sampling)
+        if self.file.form in ("plus", "full"):
+            nothing = self._nothing().expand_as(features)
+        embeds = _guided(features, nothing, count, guided).to(pipeline.unet.dtype)
+        if patches is not None:
+            layer = self.projection.image_projection_layers[0]
+            empty = self._nothing().expand_as(patches)
+            layer.clip_embeds = _guided(patches, empty, count, guided).to(
+                pipeline._execution_device, pipeline.unet.dtype
+            )
+            layer.shortcut = bool(self.file.config.get("shortcut", False))
+        with ExitStack() as stack:
+            stack.enter_context(processors_in(pipeline.unet, self.processors))
+            stack.enter_context(image_projection_in(pipeline.unet, self.projection))
+            stack.callback(self._switch, False)
+            return draw(
+                pipeline,
+                requests,
+                plain,
+                negatives,
+                None,
+                self._switch,
+                {"ip_adapter_image_embeds": [embeds]},
+            )
+
+    def _switch(self, on: bool) -> None:
+        for processor in self.processors.values():
+            processor.scale = [self.scale if on else 0.0]
+        _switch_lora(self.pipeline.unet, on)
+
+    def _combined(self, identity: Identity) -> tuple[Tensor, Tensor | None]:
+        """Features [1, photos, ...] and patch tokens [1, photos, tokens, H] as the call takes them."""
+        features, weights = active_features(identity)
+        patches = identity.tensors.get("patches")
+        if patches is not None:
+            patches = patches[identity.tensors["weights"] > 0]
+        if self.combine == "mean":
+            share = weights / weights.sum()
+            features = (features * share[:, None]).sum(0, keepdim=True)
+            if self.file.needs_faces:
+                features = torch.nn.functional.normalize(features, dim=-1)
+            if patches is not None:
+                # patches of different photos have no common places: those of the photo of largest weight
+                patches = patches[int(weights.argmax())][None]
+        return features[None], None if patches is None else patches[None]
+
+    def _nothing(self) -> Tensor:
+        """Patch tokens of a picture of zeros [1, 1, tokens, H], the empty condition of the forms that see patches."""
+        assert self.tower is not None
+        size = int(self.tower.config.image_size)
+        return self.tower.tokens(torch.zeros(1, 3, size, size))[None].float().cpu()
+
+
+def _guided(features: Tensor, nothing: Tensor, rows: int, guided: bool) -> Tensor:
+    """For each row of the batch, the negative ones first."""
+    features = features.repeat(rows, *[1] * (features.dim() - 1))
+    nothing = nothing.repeat(rows, *[1] * (nothing.dim() - 1))
+    return torch.cat([nothing, features]) if guided else features
+
+
+def _seen_width(file: IPAdapterFile, tower: ImageTower | None) -> int:
+    if tower is None:
+        raise WeightsError(f"{file.source} reads photos by an image encoder; give image_encoder")
+    return tower.width if file.form == "base" else int(tower.config.hidden_size)
+
+
+def _embedder(place: str | os.PathLike[str] | None) -> Any:  # noqa: ANN401 - any face embedder
+    if place == "bundled":
+        return "bundled"
+    return find("face embedder", "insightface").open(place or "buffalo_l")
+
+
+def _loaded(pipeline: Any, file: IPAdapterFile) -> tuple[dict[str, Any], Any]:  # noqa: ANN401
+    """What diffusers' loader makes of the file: processors and image projection, taken out of the UNet again."""
+    unet = pipeline.unet
+    before, projection = dict(unet.attn_processors), unet.encoder_hid_proj
+    kind, extractor = unet.config.encoder_hid_dim_type, pipeline.feature_extractor
+    if extractor is None:  # the loader would make one that needs torchvision
+        pipeline.feature_extractor = image_processor(224)
+    try:
+        with quietly():
+            pipeline.load_ip_adapter(file.sections(), None, None, image_encoder_folder=None)
+        made = {
+            name: processor
+            for name, processor in unet.attn_processors.items()
+            if name.endswith("attn2.processor")
+        }
+        return made, unet.encoder_hid_proj
+    except (KeyError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(
+            f"diffusers cannot load the IP-Adapter {file.source} ({reason}); give a file in the published layout"
+        ) from error
+    finally:
+        unet.set_attn_processor(before)
+        unet.encoder_hid_proj = projection
+        unet.config.encoder_hid_dim_type = kind
+        pipeline.feature_extractor = extractor
+
+
+def _switch_lora(unet: Any, on: bool) -> None:  # noqa: ANN401 - a diffusers UNet
+    """Let the LoRA of a FaceID file count or not; without one nothing happens."""
+    for layer in unet.modules():
+        if isinstance(layer, BaseTunerLayer) and LORA in layer.scaling:
+            layer.set_scale(LORA, 1.0 if on else 0.0)

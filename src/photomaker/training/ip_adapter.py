@@ -1,0 +1,190 @@
+"""Recipe of IP-Adapter: image projection and second keys and values beside a frozen base and a frozen image tower.
+
+Rows, photos, noise, masks and loss are those of `training.people`. Of a row's photos the image embeddings are averaged,
+as `mean` does at inference; the plus form, which reads patches, is given one photo a row.
+
+Source: arXiv 2308.06721, section 3.2: W'_k and W'_v start from the text's W_k and W_v; conditions are dropped at
+random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
+from diffusers.models.embeddings import MultiIPAdapterImageProjection
+from torch import Tensor, nn
+
+from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.encoders.ip_adapter import (
+    TOKENS,
+    ImageProjection,
+    ImageResampler,
+    cross_attentions,
+    export_ip_adapter,
+)
+from photomaker.encoders.tower import ImageTower
+from photomaker.errors import SettingsError
+from photomaker.training.base import BaseParts, decayed_groups
+from photomaker.training.data import Album
+from photomaker.training.frames import Frames
+from photomaker.training.latents import Latents
+from photomaker.training.people import SMALL, AdapterSettings, Condition, PeopleRecipe
+from photomaker.training.texts import Caption, Texts
+
+FILE = "ip_adapter.safetensors"
+
+
+@dataclass(frozen=True)
+class IPAdapterSettings:
+    """What is IP-Adapter's own.
+
+    Of `AdapterSettings`, `lr` is the rate of keys and values, `fusion_lr` that of the projection, and `text_only` the
+    share of rows without photos; `rank`, `vision` and `vision_lr` do nothing.
+
+    Attributes:
+        form: `base` reads the image embedding, `plus` the patch tokens.
+        queries: Tokens of a photo in the plus form.
+        hidden: Width of the plus form's resampler, a multiple of 64.
+
+    Raises:
+        SettingsError: A value lies outside its range.
+    """
+
+    form: Literal["base", "plus"] = "base"
+    queries: int = 16
+    hidden: int = 1280
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.queries < 1:
+            raise SettingsError(f"queries is {self.queries}; give a whole number from 1 up")
+        if self.hidden < 1 or self.hidden % 64:
+            raise SettingsError(f"hidden is {self.hidden}; give a multiple of 64")
+
+
+class IPAdapterRecipe(PeopleRecipe):
+    """Trains an IP-Adapter; see `PeopleRecipe` for the arguments.
+
+    Args:
+        id_encoder: Its image tower sees the photos and stays as it is.
+        own: What is IP-Adapter's own.
+        seed: Of the new projection's weights.
+    """
+
+    name = "ip_adapter"
+
+    def __init__(
+        self,
+        data: Album,
+        latents: Latents,
+        parts: BaseParts,
+        id_encoder: PhotoMakerIDEncoder,
+        settings: AdapterSettings = SMALL,
+        held_out: int = 100,
+        *,
+        frames: Frames | None = None,
+        texts: Texts | None = None,
+        own: IPAdapterSettings = IPAdapterSettings(),
+        seed: int = 0,
+    ) -> None:
+        """Freeze base and tower and put the new layers beside them."""
+        if own.form == "plus":
+            settings = replace(settings, photos=1)
+        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        self.own = own
+        self.tower = ImageTower.of_encoder(id_encoder)
+        unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.projection: ImageProjection | ImageResampler = (
+                ImageProjection(self.tower.width, width)
+                if own.form == "base"
+                else ImageResampler(int(self.tower.config.hidden_size), width, own.queries, own.hidden)
+            )
+        self.layers = {number: self._processor(name) for number, name in cross_attentions(unet).items()}
+        processors = dict(unet.attn_processors)
+        for number, name in cross_attentions(unet).items():
+            processors[f"{name}.processor"] = self.layers[number]
+        unet.set_attn_processor(processors)
+        unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
+        unet.config.encoder_hid_dim_type = "ip_image_proj"
+
+    def _processor(self, name: str) -> nn.Module:
+        """A trainable second attention that starts as the one over the text."""
+        layer: Any = self.parts.unet.get_submodule(name)
+        kind = (
+            IPAdapterAttnProcessor
+            if self.plain and not torch.cuda.is_available()
+            else IPAdapterAttnProcessor2_0
+        )
+        tokens = TOKENS if self.own.form == "base" else self.own.queries
+        made = kind(layer.to_k.out_features, layer.to_k.in_features, (tokens,))
+        for new, old in ((made.to_k_ip[0], layer.to_k), (made.to_v_ip[0], layer.to_v)):
+            new.weight.data.copy_(old.weight.data.float())
+        return made
+
+    def prepare(self, device: torch.device) -> None:
+        """Move the frozen tower and text encoders."""
+        super().prepare(device)
+        self.tower.to(device)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the UNet, of which only the new layers are trained."""
+        return {"unet": self.parts.unet}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return keys and values, and the projection, each at its own rate."""
+        s = self.settings
+        layers = nn.ModuleList(self.layers.values())
+        return [
+            *decayed_groups(layers, s.lr, 0.0),
+            *decayed_groups(self.projection, s.fusion_lr, s.weight_decay),
+        ]
+
+    def signature(self) -> dict[str, str]:
+        """Base, data and form; see `Recipe.signature`."""
+        return {"form": self.own.form, **self.origin}
+
+    def condition(
+        self,
+        captions: Sequence[Caption],
+        references: list[np.ndarray],
+        text_only: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Condition:
+        """The prompt's text alone, and what the tower says of the photos; see `PeopleRecipe.condition`."""
+        encoded = self.texts(captions, [1] * len(captions), self.device)
+        with torch.no_grad():
+            photos = self.photos(references, rng)
+            if self.own.form == "base":
+                each = self.tower.embed(photos).float().split([len(rows) for rows in references])
+                seen = torch.stack([one.mean(0) for one in each])
+                nothing = torch.zeros_like(seen)
+            else:
+                seen = self.tower.tokens(photos).float()
+                nothing = self.tower.tokens(torch.zeros_like(photos[:1])).float().expand_as(seen)
+        without = torch.from_numpy(text_only).to(self.device).view(-1, *[1] * (seen.dim() - 1))
+        # one picture a row, as diffusers counts
+        tokens = torch.where(without, nothing, seen)[:, None]
+        return Condition(
+            encoded.embeds.float(), encoded.pooled, {"image": tokens}, {"image": nothing[:, None]}
+        )
+
+    def added(self, condition: Condition) -> dict[str, Any]:
+        """Give the UNet the photos."""
+        return {"image_embeds": [condition.more["image"]]}
+
+    def export(self, folder: Path) -> None:
+        """Write the published layout."""
+        weights: dict[int, tuple[Tensor, Tensor]] = {
+            number: (layer.to_k_ip[0].weight, layer.to_v_ip[0].weight)  # type: ignore[index, union-attr]
+            for number, layer in self.layers.items()
+        }
+        notes = {**self.notes, "crop": self.settings.photo.crop}
+        export_ip_adapter(folder / FILE, self.projection, weights, notes)

@@ -1,0 +1,392 @@
+"""What every recipe shares that is trained on many people: rows, photos, captions, noise, masks, the loss.
+
+A recipe says what it adds to the frozen base, how photos and captions become a condition, and how the UNet is asked.
+
+Source: PhotoMaker, arXiv 2312.04461, section 4.1: 1 to 4 ID photos of the same person as the target (here never the
+target itself, unless asked for), backgrounds of ID photos filled with noise, 10 % empty conditions, half of the losses
+restricted to the person.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.errors import SettingsError
+from photomaker.prompts.trigger import TRIGGER
+from photomaker.training import photos as photo_defaults
+from photomaker.training.base import BaseParts, thirds
+from photomaker.training.data import SIZE, Album, box_map, mask_map
+from photomaker.training.diffusion import (
+    LossSettings,
+    Noising,
+    null_rows,
+    use_plain_attention,
+    weighted_error,
+)
+from photomaker.training.frames import Frames
+from photomaker.training.latents import Latents
+from photomaker.training.loop import Preview, Recipe
+from photomaker.training.photos import PhotoSettings, draw_references, photo_tensor
+from photomaker.training.texts import Caption, Texts
+
+_CELL = 8  # pixels of a latent cell
+
+PLAIN_TOKENS = 1024
+"""Latent cells up to which attention by plain matrix products is taken on a CPU; more would need too much memory."""
+
+VALIDATED = 32 * SIZE**2
+"""Pixels of the pictures that are validated at once."""
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """How the adapter is trained; the defaults are the paper's, section 4.1, for SDXL.
+
+    Attributes:
+        rank: Rank of the LoRA; its alpha is the same, so that its scale is 1.
+        lr: Peak learning rate of the LoRA.
+        fusion_lr: Peak learning rate of the projections and the fusion.
+        vision_lr: Peak learning rate of the image encoder.
+        vision: How much of the image encoder is trained: all, none, or a number of its last layers.
+        weight_decay: AdamW's, on matrices.
+        photos: Most ID photos of a row, 1 or more.
+        target_among: Whether the target may be drawn among its own ID photos, like any other picture of the person.
+        masked: Share of rows whose loss counts the person only.
+        plain_captions: Share of captions that leave all appearance to the photos, where captions are written anew each
+            time.
+        text_only: Share of rows trained without photos, for the phase before merging.
+        stack: What becomes of several photos: a token each ("stacked", the method), their "average", or one embedding
+            of learned shares ("linear").
+        class_word: Whether the class word's text features are fused with the photos'.
+        gradient_checkpointing: Whether activations are computed again in the backward pass instead of kept.
+        validation_rows: Most rows whose loss is measured at each checkpoint.
+        photo: What becomes of the ID photos.
+        diffusion: Timesteps and loss weights.
+
+    Raises:
+        SettingsError: A value lies outside its range.
+    """
+
+    rank: int = 64
+    lr: float = 1e-4
+    fusion_lr: float = 1e-5
+    vision_lr: float = 1e-5
+    vision: Literal["all", "none"] | int = "all"
+    weight_decay: float = 0.01
+    photos: int = 4
+    target_among: bool = False
+    masked: float = 0.5
+    plain_captions: float = 0.8
+    text_only: float = 0.0
+    stack: Literal["stacked", "average", "linear"] = "stacked"
+    class_word: bool = True
+    gradient_checkpointing: bool = False
+    validation_rows: int = 256
+    photo: PhotoSettings = field(default_factory=PhotoSettings)
+    diffusion: LossSettings = field(default_factory=LossSettings)
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("rank", "photos"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; give a whole number from 1 up")
+        for name in ("masked", "plain_captions", "text_only"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}; give a share from 0 to 1")
+        for name in ("lr", "fusion_lr", "vision_lr"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}; give a number from 0 up")
+        if not isinstance(self.vision, str) and self.vision < 1:
+            raise SettingsError(f"vision is {self.vision}; give all, none, or a number of layers from 1 up")
+
+
+SMALL = AdapterSettings(
+    rank=20, lr=1e-3, fusion_lr=5e-4, vision_lr=1e-4, text_only=0.1, photo=photo_defaults.SMALL,
+    diffusion=LossSettings(face=2.0),
+)  # fmt: skip
+"""Settings for the bundled small base."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the UNet is told.
+
+    Attributes:
+        embeds: Prompt embeddings [batch, 77, D].
+        pooled: [batch, P].
+        more: Further tensors of a method's own [batch, ...].
+        nothing: What rows without a condition have in place of `more`; zeros where it is not named.
+    """
+
+    embeds: Tensor
+    pooled: Tensor
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+    nothing: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def kept(self, keep: Tensor) -> Condition:
+        """The same with an empty condition in the rows that are not kept; keep: bool [batch]."""
+        more = {
+            name: torch.where(
+                keep.view(-1, *[1] * (value.dim() - 1)),
+                value,
+                self.nothing.get(name, torch.zeros_like(value)),
+            )
+            for name, value in self.more.items()
+        }
+        return replace(
+            self, embeds=self.embeds * keep[:, None, None], pooled=self.pooled * keep[:, None], more=more
+        )
+
+
+@dataclass(frozen=True)
+class Noised:
+    """A batch of noisy latents.
+
+    Attributes:
+        rows: Dataset rows [batch].
+        clean: Latents [batch, channels, h, w].
+        noisy: The same with noise.
+        steps: Timesteps [batch].
+        target: What is to be predicted.
+        weight: Weight of each row [batch, 1, 1, 1].
+    """
+
+    rows: np.ndarray
+    clean: Tensor
+    noisy: Tensor
+    steps: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class PeopleRecipe(Recipe):
+    """Trains something around a frozen base on pictures of people.
+
+    Args:
+        data: Pictures, masks, captions, people.
+        latents: Of the same rows, from the base's autoencoder.
+        parts: The base; it stays as it is but for what the recipe adds to its UNet.
+        id_encoder: The ID encoder, whose image tower sees the photos.
+        settings: How.
+        held_out: People kept for validation, the last ones.
+        frames: How pictures were brought to the latents' sizes; None is for the synthetic people as they are.
+        texts: Captions through the text encoders; None encodes them each time.
+
+    Attributes:
+        previewer: Makes the pictures of `preview`; None makes none.
+        origin: What else a checkpoint must agree with, see `signature`.
+        notes: Noted in the exported file.
+
+    Raises:
+        SettingsError: Nobody has two pictures.
+        WeightsError: The base's scheduler is of no known kind.
+    """
+
+    name = "people"
+
+    def __init__(
+        self,
+        data: Album,
+        latents: Latents,
+        parts: BaseParts,
+        id_encoder: PhotoMakerIDEncoder,
+        settings: AdapterSettings,
+        held_out: int = 100,
+        *,
+        frames: Frames | None = None,
+        texts: Texts | None = None,
+    ) -> None:
+        """Freeze the base."""
+        self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
+        self.id_encoder = id_encoder
+        self.frames = Frames.of_the_world(data.boxes) if frames is None else frames
+        self.texts = Texts(parts) if texts is None else texts
+        self.noising = Noising(settings.diffusion, parts.scheduler)
+        self.previewer: Callable[[], Preview] | None = None
+        self.origin: dict[str, str] = {}
+        self.notes: dict[str, Any] = {}
+        self._split(held_out)
+        for model in (parts.unet, *parts.text_encoders, parts.autoencoder):
+            model.requires_grad_(False)
+            model.eval()
+        self.dtype = parts.unet.dtype
+        if settings.gradient_checkpointing:
+            parts.unet.enable_gradient_checkpointing()
+        self.plain = int(np.prod(self.frames.targets, axis=1).max()) <= PLAIN_TOKENS * _CELL**2
+        if self.plain:
+            use_plain_attention(parts.unet, id_encoder)
+
+    def _split(self, held_out: int) -> None:
+        """Choose the rows trained on and those held out, of people with enough pictures."""
+        people = self.data.person
+        enough = np.bincount(people)[people] > (0 if self.settings.target_among else 1)
+        self.single = int((~enough).sum())
+        if not enough.any():
+            raise SettingsError(
+                f"nobody in the data has two pictures ({self.single} people have one each); add photos, or set "
+                "target_among to true"
+            )
+        everyone = int(people.max()) + 1
+        kept = everyone - min(held_out, everyone // 4)
+        self._rows = np.flatnonzero(enough & (people < kept))
+        self._held_out = np.flatnonzero(enough & (people >= kept))[: self.settings.validation_rows]
+
+    def prepare(self, device: torch.device) -> None:
+        """Move the frozen text encoders, where captions are encoded anew."""
+        super().prepare(device)
+        self.texts.prepare(device)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Pictures of the training people."""
+        return self._rows
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """Pictures of people that are not trained on."""
+        return self._held_out
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Size of each picture: those of a step are alike."""
+        return self.frames.buckets[self._rows]
+
+    def signature(self) -> dict[str, str]:
+        """Base and data; see `Recipe.signature`."""
+        return dict(self.origin)
+
+    def _caption(self, row: int, rng: np.random.Generator) -> Caption:
+        plain = rng.random() < self.settings.plain_captions
+        return self.data.caption(row, rng, 0.0 if plain else float(rng.uniform(0.3, 1.0)), TRIGGER)
+
+    def photos(self, references: list[np.ndarray], rng: np.random.Generator) -> Tensor:
+        """Normalised photos [photos, 3, size, size] of all rows, one row after the other, on the device.
+
+        Args:
+            references: Dataset rows of each row's ID photos.
+            rng: Randomness of the photos' backgrounds.
+        """
+        size = int(self.id_encoder.config.image_size)
+        rows = np.concatenate(references)
+        return photo_tensor(self.data, rows, self.settings.photo, rng, size).to(self.device)
+
+    @abstractmethod
+    def condition(
+        self,
+        captions: Sequence[Caption],
+        references: list[np.ndarray],
+        text_only: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Condition:
+        """What the UNet is told, built exactly as at inference.
+
+        Args:
+            captions: With trigger.
+            references: Dataset rows of each row's ID photos.
+            text_only: Bool [batch], rows whose photos are not used.
+            rng: Randomness of the photos' backgrounds.
+        """
+
+    def added(self, condition: Condition) -> dict[str, Any]:
+        """Further entries of the UNet's `added_cond_kwargs`."""
+        del condition
+        return {}
+
+    def further(
+        self, noised: Noised, predicted: Tensor, condition: Condition
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Losses of the method's own, summed, and figures for the log."""
+        del noised, condition
+        return predicted.new_zeros(()), {}
+
+    def noised(self, rows: np.ndarray, generator: torch.Generator) -> Noised:
+        """Latents of `rows` at random timesteps."""
+        clean = torch.from_numpy(np.asarray(self.latents[rows], dtype=np.float32)).to(self.device)
+        noisy, steps, target, weight = self.noising(clean, generator)
+        return Noised(rows, clean, noisy, steps, target, weight)
+
+    def predict(self, noised: Noised, condition: Condition) -> Tensor:
+        """What the UNet predicts [batch, channels, h, w]."""
+        added = {
+            "text_embeds": condition.pooled.to(self.dtype),
+            "time_ids": self.frames.time_ids(noised.rows).to(self.device),
+        }
+        return self.parts.unet(
+            noised.noisy.to(self.dtype),
+            noised.steps,
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            added_cond_kwargs=added | self.added(condition),
+            return_dict=False,
+        )[0]
+
+    def errors(self, noised: Noised, predicted: Tensor, weight: Tensor) -> Tensor:
+        """Loss of each row [batch] under `weight` [batch, 1, h, w]."""
+        return weighted_error(predicted, noised.target, weight.to(self.device)) * noised.weight[:, 0, 0, 0]
+
+    def weight(self, rows: np.ndarray, masked: np.ndarray) -> Tensor:
+        """Weights of latent cells [batch, 1, h, w]: the face more; where `masked` [batch] nothing but the person."""
+        high, wide = (int(side) // _CELL for side in self.frames.targets[rows[0]])
+        weight = 1 + (self.settings.diffusion.face - 1) * box_map(self.frames.boxes(rows), (high, wide))
+        if not masked.any():
+            return weight
+        masks = [self.frames.picture(int(row), np.asarray(self.data.masks[int(row)])) for row in rows]
+        person = mask_map(np.stack(masks))
+        return torch.where(torch.from_numpy(masked)[:, None, None, None], weight * person, weight)
+
+    def _references(self, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        s = self.settings
+        return [draw_references(self.data, int(r), s.photos, s.photo, rng, s.target_among) for r in rows]
+
+    def loss(
+        self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Predict a picture's noise under its caption and other photos of the same person."""
+        settings, count = self.settings, len(rows)
+        references = self._references(rows, rng)
+        captions = [self._caption(int(row), rng) for row in rows]
+        text_only = rng.random(count) < settings.text_only
+        condition = self.condition(captions, references, text_only, rng)
+        keep = (~null_rows(count, settings.diffusion.null_text, rng)).to(self.device)
+        condition = condition.kept(keep)
+        masked = rng.random(count) < settings.masked
+        noised = self.noised(rows, generator)
+        predicted = self.predict(noised, condition)
+        error = self.errors(noised, predicted, self.weight(rows, masked))
+        more, figures = self.further(noised, predicted, condition)
+        return error.mean() + more, thirds(error.detach(), noised.steps) | figures
+
+    def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
+        """Measure the person's loss for unseen people, with their own photos and with a stranger's."""
+        totals: dict[str, list[Tensor]] = {"loss": [], "loss_of_stranger": []}
+        for rows in self._validated():
+            own = self._references(rows, rng)
+            captions = [self._caption(int(row), rng) for row in rows]
+            weight = self.weight(rows, np.ones(len(rows), dtype=bool))
+            seed = int(rng.integers(2**62))
+            half = len(own) // 2
+            for name, references in (("loss", own), ("loss_of_stranger", own[half:] + own[:half])):
+                condition = self.condition(captions, references, np.zeros(len(rows), dtype=bool), rng)
+                noised = self.noised(rows, torch.Generator().manual_seed(seed))
+                totals[name].append(self.errors(noised, self.predict(noised, condition), weight))
+        return {name: float(torch.cat(parts).mean()) for name, parts in totals.items() if parts}
+
+    def _validated(self) -> list[np.ndarray]:
+        """Held-out rows in parts of one size of picture, two or more where there are as many."""
+        parts = []
+        for bucket in np.unique(self.frames.buckets[self._held_out]):
+            rows = self._held_out[self.frames.buckets[self._held_out] == bucket]
+            at_once = max(2, VALIDATED // int(self.frames.targets[rows[0]].prod()))
+            parts += np.array_split(rows, max(1, len(rows) // at_once))
+        return parts
+
+    def preview(self) -> Preview | None:
+        """Pictures of held-out people, where something to make them was put into `previewer`."""
+        return None if self.previewer is None else self.previewer()
