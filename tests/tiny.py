@@ -299,6 +299,56 @@ def tiny_ip_adapter(folder: Path, form: str = "base") -> Path:
     return path
 
 
+def tiny_fastcomposer(folder: Path, width: int = WIDTH) -> Path:
+    """Write (once) a FastComposer checkpoint in the published layout, a `.bin`, and return its path."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPVisionConfig
+
+    from photomaker.encoders.fastcomposer import FastComposerEncoder
+
+    path = Path(folder) / f"fastcomposer_{width}.bin"
+    if path.is_file():
+        return path
+    sizes = {name: value for name, value in VISION.items() if name != "projection_dim_2"}
+    encoder = FastComposerEncoder(CLIPVisionConfig(**(sizes | {"projection_dim": width})))
+    state = dict(_randomise(encoder, 10).state_dict())
+    # what the original library saved beside the weights
+    state["image_encoder.vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    unet, other = tiny_unet().state_dict(), _randomise(tiny_unet(), 11, attention_gain=1.5).state_dict()
+    state |= {f"unet.{name}": 0.7 * unet[name] + 0.3 * other[name] for name in unet}
+    state |= {f"text_encoder.{name}": tensor for name, tensor in _text_encoders(600)[0].state_dict().items()}
+    state |= {
+        f"vae.{name}": tensor
+        for name, tensor in AutoencoderKL(norm_num_groups=4, block_out_channels=(8,)).state_dict().items()
+    }
+    torch.save(state, path)
+    return path
+
+
+def tiny_photoverse(folder: Path) -> Path:
+    """Write (once) a PhotoVerse file for `tiny_pipeline` that reads two layers of the tiny tower."""
+    from photomaker.encoders.photoverse import PhotoVerseAdapters
+
+    path = Path(folder) / "photoverse.safetensors"
+    if path.is_file():
+        return path
+    adapters = _randomise(PhotoVerseAdapters(2, VISION["hidden_size"], WIDTH, 32), 12)
+    tensors, generator, unet = dict(adapters.state_dict()), torch.Generator().manual_seed(13), tiny_unet()
+    for name in (name for name in unet.attn_processors if name.endswith("attn2.processor")):
+        layer = name.removesuffix(".processor")
+        channels = unet.get_submodule(layer).to_k.out_features
+        shapes = {"lora_A": (LORA_RANK, WIDTH), "lora_B": (channels, LORA_RANK)}
+        shapes = {f"to_{part}.{side}": shape for part in "kv" for side, shape in shapes.items()}
+        for part, shape in (shapes | {"to_k_s": (channels, WIDTH), "to_v_s": (channels, WIDTH)}).items():
+            tensors[f"attn.{layer}.{part}"] = torch.randn(shape, generator=generator) / math.sqrt(shape[1])
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        path,
+        metadata={"format": "pt", "config": json.dumps({"layers": [-1, -2]})},
+    )
+    return path
+
+
 def in_hub_cache(cache: Path, repository: str, *files: Path) -> Path:
     """Put files and folders into a hub cache as if they had been fetched; returns the snapshot's folder."""
     place, revision = cache / f"models--{repository.replace('/', '--')}", "0" * 40

@@ -12,7 +12,9 @@ from photomaker.errors import SettingsError
 _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
     "method": {
         "photomaker": ("photomaker.methods.photomaker:PhotoMaker", None),
+        "fastcomposer": ("photomaker.methods.fastcomposer:FastComposer", None),
         "ip_adapter": ("photomaker.methods.ip_adapter:IPAdapter", None),
+        "photoverse": ("photomaker.methods.photoverse:PhotoVerse", None),
     },
     "detector": {
         "bundled": ("photomaker.faces:BundledFaces", None),

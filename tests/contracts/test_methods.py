@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.tiny import tiny_adapter, tiny_ip_adapter
+from tests.tiny import tiny_adapter, tiny_fastcomposer, tiny_ip_adapter, tiny_photoverse
 
 from photomaker.errors import PhotoError, PhotoMakerError
 from photomaker.methods.base import Method, Need
@@ -26,8 +26,22 @@ def open_ip_adapter(base, folder):
     return find("method", "ip_adapter").open(base, file, device="cpu", image_encoder=tiny_adapter(folder))
 
 
+def open_fastcomposer(base, folder):
+    return find("method", "fastcomposer").open(base, tiny_fastcomposer(folder), device="cpu")
+
+
+def open_photoverse(base, folder):
+    file = tiny_photoverse(folder)
+    return find("method", "photoverse").open(base, file, device="cpu", image_encoder=tiny_adapter(folder))
+
+
 # name in the registry -> how it is opened on the tiny model
-OPENERS = {"photomaker": open_photomaker, "ip_adapter": open_ip_adapter}
+OPENERS = {
+    "photomaker": open_photomaker,
+    "ip_adapter": open_ip_adapter,
+    "fastcomposer": open_fastcomposer,
+    "photoverse": open_photoverse,
+}
 
 
 def test_every_registered_method_is_under_contract():

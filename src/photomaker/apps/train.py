@@ -16,6 +16,7 @@ from photomaker.apps import terminal
 if TYPE_CHECKING:
     from PIL import Image
 
+    from photomaker.training.photoverse import FaceEmbedding
     from photomaker.training.previews import Score
 
 
@@ -48,7 +49,8 @@ def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> N
             terminal.say(f"exported to {folder}")
         return
     score = _score(config.preview.likeness) if config.loop.preview_every else None
-    figures = plan.run(config, score, fresh)
+    face = _face_embedding() if config.method == "photoverse" and config.photoverse.face else None
+    figures = plan.run(config, score, fresh, face)
     if not main:
         return
     shown = [(name, f"{value:.6g}") for name, value in sorted(figures.items()) if name != "finished"]
@@ -57,6 +59,13 @@ def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> N
         terminal.say(f"the adapter is {config.out / 'export'}")
     else:
         terminal.note("stopped before the end; the same command goes on from here")
+
+
+def _face_embedding() -> FaceEmbedding:
+    """The bundled recogniser on pictures as tensors, with gradients."""
+    from photomaker.faces import BundledRecogniser
+
+    return BundledRecogniser.open().embed_tensors
 
 
 def _score(likeness: str) -> Score | None:

@@ -127,25 +127,38 @@ def infer_sizes(id_encoder: Mapping[str, Tensor], source: str = "the given weigh
         WeightsError: A tensor that says a size is missing.
     """
     try:
-        hidden, _, patch, _ = id_encoder[_PATCH].shape
-        side = math.isqrt(id_encoder[_POSITIONS].shape[0] - 1)
-        numbers = [
-            int(found[1])
-            for key in id_encoder
-            if (found := re.match(r"vision_model\.encoder\.layers\.(\d+)\.", key))
-        ]
-        return {
-            "hidden_size": hidden,
-            "intermediate_size": id_encoder["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
-            "num_hidden_layers": max(numbers) + 1,
-            "num_attention_heads": max(1, hidden // HEAD_WIDTH),
-            "patch_size": patch,
-            "image_size": side * patch,
-            "projection_dim": id_encoder["visual_projection.weight"].shape[0],
-            "projection_dim_2": id_encoder["visual_projection_2.weight"].shape[0],
-        } | (_resampler_sizes(id_encoder) if _is_v2(id_encoder) else {})
+        return (
+            vision_sizes(id_encoder)
+            | {
+                "projection_dim": id_encoder["visual_projection.weight"].shape[0],
+                "projection_dim_2": id_encoder["visual_projection_2.weight"].shape[0],
+            }
+            | (_resampler_sizes(id_encoder) if _is_v2(id_encoder) else {})
+        )
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{source} is no PhotoMaker adapter: its ID encoder lacks {error}") from error
+
+
+def vision_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Sizes of a CLIP image encoder, read off the shapes of its tensors, which are named `vision_model.`...
+
+    Raises:
+        KeyError: A tensor that says a size is missing.
+        ValueError: One has another number of dimensions, or there is no layer.
+    """
+    hidden, _, patch, _ = state[_PATCH].shape
+    side = math.isqrt(state[_POSITIONS].shape[0] - 1)
+    numbers = [
+        int(found[1]) for key in state if (found := re.match(r"vision_model\.encoder\.layers\.(\d+)\.", key))
+    ]
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": state["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
+        "num_hidden_layers": max(numbers) + 1,
+        "num_attention_heads": max(1, hidden // HEAD_WIDTH),
+        "patch_size": patch,
+        "image_size": side * patch,
+    }
 
 
 def _is_v2(id_encoder: Mapping[str, Tensor]) -> bool:

@@ -13,8 +13,16 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from photomaker.faces.base import Detector, Recogniser, Segmenter, component_of, nearest_face, suppress
-from photomaker.faces.crops import face_crop, to_tensor
+from photomaker.faces.base import (
+    Detector,
+    Recogniser,
+    Segmenter,
+    component_of,
+    nearest_face,
+    square_around,
+    suppress,
+)
+from photomaker.faces.crops import SIDE, face_crop, tensor_crops, to_tensor
 from photomaker.faces.networks import (
     Analysis,
     ConvRecogniser,
@@ -200,6 +208,21 @@ class BundledRecogniser(Recogniser):
         batches = [to_tensor(crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)]
         parts = [self._network(batch.to(self._network.device)).cpu().numpy() for batch in batches]
         return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
+
+    def embed_tensors(self, images: Tensor, boxes: Tensor) -> Tensor:
+        """The same for equally large pictures as tensors, with gradients.
+
+        Args:
+            images: [batch, 3, height, width] in 0..1.
+            boxes: Face boxes [batch, 4], x0, y0, x1, y1 in pixels.
+
+        Returns:
+            [batch, width] embeddings of length 1.
+        """
+        self._network.requires_grad_(False).to(images.device)
+        squares = [square_around(tuple(box), SIDE) for box in boxes.tolist()]
+        crops = tensor_crops(images, boxes.new_tensor(squares), self._network.config.size)
+        return self._network(crops)
 
 
 def _path(path: str | os.PathLike[str] | None, part: str) -> Path:

@@ -164,7 +164,7 @@ class IPAdapter(Method):
         tower = ImageTower.open(image_encoder, dtype) if file.sees else None
         faces = _embedder(face_models or file.config.get("recogniser")) if file.needs_faces else None
         method = cls(pipeline, file, tower, faces, scale, combine)
-        method.plan = place_pipeline(pipeline, device, memory)
+        method.plan = place_pipeline(pipeline, device, memory, whole=True)
         if tower is not None:
             tower.to(method.plan.device)
         return method
@@ -387,8 +387,9 @@ def _loaded(pipeline: Any, file: IPAdapterFile) -> tuple[dict[str, Any], Any]:  
             f"diffusers cannot load the IP-Adapter {file.source} ({reason}); give a file in the published layout"
         ) from error
     finally:
-        unet.set_attn_processor(before)
+        # first, for a resampler has attention layers of its own, which the UNet would count among its
         unet.encoder_hid_proj = projection
+        unet.set_attn_processor(before)
         unet.config.encoder_hid_dim_type = kind
         pipeline.feature_extractor = extractor
 

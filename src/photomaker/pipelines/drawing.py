@@ -86,18 +86,28 @@ def open_pipeline(
     return pipeline
 
 
-def place_pipeline(pipeline: Any, device: str | torch.device | None, memory: str) -> MemoryPlan:  # noqa: ANN401
+def place_pipeline(
+    pipeline: Any,  # noqa: ANN401 - any SDXL pipeline
+    device: str | torch.device | None,
+    memory: str,
+    whole: bool = False,
+) -> MemoryPlan:
     """Put a pipeline where it shall draw.
 
     Args:
         pipeline: A loaded pipeline.
         device: Where to compute; None is CUDA where there is one, else the CPU.
         memory: See `photomaker.pipelines.memory`.
+        whole: Whether the UNet must stay in one piece, because something is put into it.
 
     Raises:
-        SettingsError: `memory` is no known plan.
+        SettingsError: `memory` is no known plan, or cuts up a UNet that must stay whole.
     """
     plan = plan_memory(pipeline, str(device or ("cuda" if torch.cuda.is_available() else "cpu")), memory)
+    if whole and plan.offload == "sequential":
+        raise SettingsError(
+            f"memory is {memory} and the plan would be {plan.line()}, which this method cannot follow; choose balanced"
+        )
     apply_memory(pipeline, plan)
     return plan
 
@@ -246,10 +256,22 @@ def with_guidance(sampling: Sampling) -> bool:
 # ---- texts
 
 
-def encoded_rows(pipeline: Any, rows: Rows) -> EncodedPrompts:  # noqa: ANN401 - any SDXL pipeline
-    """Expanded prompts through the text encoders, their prompt weights applied."""
+def encoded_rows(
+    pipeline: Any,  # noqa: ANN401 - any SDXL pipeline
+    rows: Rows,
+    change: Callable[[EncodedPrompts], Tensor] | None = None,
+) -> EncodedPrompts:
+    """Expanded prompts through the text encoders.
+
+    Args:
+        pipeline: The pipeline.
+        rows: From `photomaker.prompts`.
+        change: Gives other embeddings in the place of the encoded ones, before prompt weights are applied.
+    """
     encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
     encoded = encode_rows(rows, encoders, device=pipeline._execution_device)
+    if change is not None:
+        encoded = replace(encoded, embeds=change(encoded))
     if encoded.weights is None:
         return encoded
     nothing = expand_rows([""], None, (pipeline.tokenizer, pipeline.tokenizer_2))

@@ -10,7 +10,7 @@ from photomaker.prompts.encoding import (
     lengthened,
     weighed,
 )
-from photomaker.prompts.expand import ExpandedPrompt, expand, expand_plain
+from photomaker.prompts.expand import ExpandedPrompt, expand, expand_plain, expand_subjects
 from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, insert_trigger, parse
 from photomaker.prompts.weights import read_weights
 
@@ -26,6 +26,7 @@ __all__ = [
     "expand",
     "expand_plain",
     "expand_rows",
+    "expand_subjects",
     "insert_trigger",
     "lengthened",
     "parse",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from photomaker.errors import PromptError
-from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, parse
+from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, parse, parse_subjects
 from photomaker.prompts.weights import WeightedText, read_weights
 
 Tokens = list[tuple[int, float]]
@@ -104,7 +104,7 @@ def expand(
     head, group = before[:-1], before[-1:] * copies
     limit = tokenizer.model_max_length
     if long:
-        return _chunked(tokenizer, head, group, after, text_only)
+        return _chunked(tokenizer, [*_units(head), *_group(group, tokenizer), *_units(after)], text_only)
     # the begin mark counts against the limit; where the text is cut first, trigger and end mark do so too
     room = limit - (3 if cut_first else 1)
     if len(before) > room:
@@ -138,23 +138,58 @@ def expand_plain(
     tokens = _tokens(tokenizer, read_weights(text), convert or _unchanged)
     said = tokenizer.decode([token for token, _ in tokens])
     room = tokenizer.model_max_length - 2
-    whole = _chunked(tokenizer, [], [], tokens if long else tokens[:room], said)
+    whole = _chunked(tokenizer, _units(tokens if long else tokens[:room]), said)
     lost = [] if long else tokens[room:]
     return replace(whole, lost=tokenizer.decode([token for token, _ in lost]))
 
 
-def _chunked(
-    tokenizer: Tokenizer, head: Tokens, group: Tokens, tail: Tokens, text_only: str
+def expand_subjects(
+    prompt: str,
+    tokenizer: Tokenizer,
+    subjects: int,
+    trigger: str = TRIGGER,
 ) -> ExpandedPrompt:
+    """A prompt with several people, whose class tokens are marked and stand once each.
+
+    Args:
+        prompt: With a trigger behind each class word, such as "a man img and a woman img"; for one person it may be
+            missing, see `parse`.
+        tokenizer: A CLIP tokenizer; it is not changed.
+        subjects: Number of people.
+        trigger: The trigger word.
+
+    Returns:
+        The prompt in as many chunks as it takes, the k-th class token being that of the k-th person.
+
+    Raises:
+        PromptError: There are not as many triggers as people, or one has no class word before it.
+    """
+    parts = [_tokens(tokenizer, part, _unchanged) for part in parse_subjects(prompt, subjects, trigger)]
+    units: list[Unit] = []
+    for part in parts[:-1]:
+        units += [*_units(part[:-1]), *_group(part[-1:], tokenizer)]
+    units += _units(parts[-1])
+    return _chunked(tokenizer, units, tokenizer.decode([token for part in parts for token, _ in part]))
+
+
+Unit = list[tuple[int, float, bool]]
+
+
+def _units(tokens: Tokens) -> list[Unit]:
+    """Tokens of the text, each on its own."""
+    return [[(token, weight, False)] for token, weight in tokens]
+
+
+def _group(tokens: Tokens, tokenizer: Tokenizer) -> list[Unit]:
+    """Class tokens, which stay together in one chunk if they fit."""
+    marked = [(token, weight, True) for token, weight in tokens]
+    return [marked] if len(marked) <= tokenizer.model_max_length - 2 else [[one] for one in marked]
+
+
+def _chunked(tokenizer: Tokenizer, units: list[Unit], text_only: str) -> ExpandedPrompt:
     room = tokenizer.model_max_length - 2
-    chunks: list[list[tuple[int, float, bool]]] = [[]]
-    marked = [(token, weight, True) for token, weight in group]
-    together = [marked] if len(marked) <= room else [[one] for one in marked]
-    for unit in [
-        *([(token, weight, False)] for token, weight in head),
-        *together,
-        *([(token, weight, False)] for token, weight in tail),
-    ]:
+    chunks: list[Unit] = [[]]
+    for unit in units:
         if len(chunks[-1]) + len(unit) > room:
             chunks.append([])
         chunks[-1].extend(unit)

@@ -69,6 +69,41 @@ def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
     return ParsedPrompt(before.text, after.text, trigger, (before.weights, after.weights))
 
 
+def parse_subjects(prompt: str, subjects: int, trigger: str = TRIGGER) -> list[WeightedText]:
+    """Cut a prompt at the triggers of several people.
+
+    Args:
+        prompt: For example "a man img and a woman img in the snow".
+        subjects: Number of people.
+        trigger: The trigger word.
+
+    Returns:
+        The text up to each trigger, which ends with that person's class word, and the text behind the last.
+
+    Raises:
+        PromptError: There are not as many triggers as people, or one has no class word before it; see `parse`.
+    """
+    if subjects == 1:
+        return list(parse(prompt, trigger).weighted)
+    weighted = read_weights(prompt)
+    places = _places(weighted.text, trigger)
+    if len(places) != subjects:
+        raise PromptError(
+            f"the prompt {prompt!r} has the trigger word {trigger!r} {len(places)} times and there are {subjects} "
+            f"people; put it behind the class word of each, such as 'a man {trigger} and a woman {trigger}'"
+        )
+    starts = [0, *(end for _, end in places)]
+    ends = [*(start for start, _ in places), len(weighted.text)]
+    parts = [weighted.part(start, end) for start, end in zip(starts, ends, strict=True)]
+    for part in parts[:-1]:
+        if not re.search(r"\w\s*$", part.text):
+            raise PromptError(
+                f"there is no class word before each trigger {trigger!r} in {prompt!r}; "
+                f"write one right before it, such as 'a man {trigger}' ({_EXAMPLES})"
+            )
+    return parts
+
+
 def _cut(prompt: str, trigger: str) -> ParsedPrompt:
     places = _places(prompt, trigger)
     if len(places) > 1:

@@ -121,6 +121,23 @@ class Noising:
         target = noise if self.prediction == "epsilon" else a * noise - s * clean
         return a * clean + s * noise, steps.to(clean.device), target, weight
 
+    def clean(self, noisy: Tensor, predicted: Tensor, steps: Tensor) -> Tensor:
+        """The picture that a prediction stands for, in one step.
+
+        Args:
+            noisy: z_t [batch, channels, h, w].
+            predicted: eps or v, as the scheduler says.
+            steps: Timesteps [batch].
+
+        Returns:
+            x: (z_t - s eps) / a, or a z_t - s v.
+        """
+        bar = self.alpha_bar.to(noisy.device)[steps].view(-1, 1, 1, 1)
+        a, s = bar.sqrt(), (1 - bar).sqrt()
+        if self.prediction == "epsilon":
+            return (noisy - s * predicted) / a.clamp(min=1e-3)
+        return a * noisy - s * predicted
+
     def _weight(self, bar: Tensor) -> Tensor:
         if not self.settings.min_snr:
             return torch.ones_like(bar)

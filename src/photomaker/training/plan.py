@@ -25,6 +25,7 @@ from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum
 from photomaker.training.base import BaseParts
+from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
 from photomaker.training.frames import Frames, bucket_sides, step_for
 from photomaker.training.id_tower import FILE as TOWER_FILE
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
@@ -32,6 +33,7 @@ from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
 from photomaker.training.loop import TrainSettings, export_checkpoint, train
 from photomaker.training.people import AdapterSettings, PeopleRecipe
+from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe, PhotoVerseSettings
 from photomaker.training.previews import Previewer, PreviewSettings, Score
 from photomaker.training.store import Share
 from photomaker.training.texts import KeptTexts
@@ -105,6 +107,8 @@ class TrainConfig:
         recipe: What is trained and how, for every method.
         method: What is trained: the PhotoMaker adapter, or one of the methods that it is compared with.
         ip_adapter: What is IP-Adapter's own.
+        fastcomposer: What is FastComposer's own.
+        photoverse: What is PhotoVerse's own.
         loop: How long.
         preview: Pictures drawn every `loop.preview_every` steps.
 
@@ -118,8 +122,10 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal["photomaker", "ip_adapter"] = "photomaker"
+    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse"] = "photomaker"
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
+    fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
+    photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
 
     def __post_init__(self) -> None:
@@ -136,6 +142,10 @@ class TrainConfig:
             raise SettingsError(
                 "captions of kind world are written anew each time and cannot be kept; set keep_texts to false"
             )
+        if self.method == "photoverse" and self.data.keep_texts:
+            raise SettingsError(
+                "PhotoVerse's words go through the text encoders and cannot be kept; set keep_texts to false"
+            )
         if self.method != "photomaker" and (self.loop.preview_every or self.encoder.version == "v2"):
             raise SettingsError(
                 f"method {self.method} has neither previews nor a V2 encoder; set loop.preview_every to 0 and "
@@ -143,12 +153,13 @@ class TrainConfig:
             )
 
 
-def build(config: TrainConfig, score: Score | None = None) -> PeopleRecipe:
+def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding | None = None) -> PeopleRecipe:
     """Put the pieces of a training together; latents and text embeddings are computed where they are missing.
 
     Args:
         config: What to train.
         score: What compares faces in pictures drawn on the way.
+        face: What embeds faces for PhotoVerse's identity loss; None leaves the loss out.
 
     Raises:
         PhotoMakerError: Data, base or ID encoder is missing, damaged, or does not fit the others.
@@ -181,12 +192,13 @@ def build(config: TrainConfig, score: Score | None = None) -> PeopleRecipe:
         latents = cached_latents(parts.autoencoder, album, cache, share.process, share.processes)
     else:
         latents = FramedLatents(parts.autoencoder, album, Frames.of_the_world(album.boxes))
-    recipe = _recipe(config, (album, latents, parts, encoder), lora, more)
+    recipe = _recipe(config, (album, latents, parts, encoder), lora, more, face)
     notes = getattr(encoder.config, "adapter_notes", {})
     recipe.notes = {name: notes[name] for name in ("defaults",) if name in notes}
     recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
     unused = [*(parts.text_encoders if config.data.keep_texts else ())]
-    for module in [*unused, *([parts.autoencoder] if config.data.keep_latents else [])]:
+    decodes = config.method == "photoverse" and face is not None
+    for module in [*unused, *([parts.autoencoder] if config.data.keep_latents and not decodes else [])]:
         module.to("cpu" if config.loop.preview_every else "meta")  # kept for pictures, or given up
     if config.loop.preview_every and isinstance(recipe, AdapterRecipe):
         side = 128 if config.data.kind == "world" else config.data.resolution
@@ -201,27 +213,40 @@ def _recipe(
     given: tuple[ShardAlbum | WorldDataset, Latents, BaseParts, PhotoMakerIDEncoder],
     lora: Any,  # noqa: ANN401 - LoRA weights or None
     more: Mapping[str, Any],
+    face: FaceEmbedding | None,
 ) -> PeopleRecipe:
     """The recipe of the method that is asked for."""
     held_out, seed = config.data.held_out, config.loop.seed
     if config.method == "ip_adapter":
         return IPAdapterRecipe(*given, config.recipe, held_out, own=config.ip_adapter, seed=seed, **more)
+    if config.method == "fastcomposer":
+        return FastComposerRecipe(*given, config.recipe, held_out, own=config.fastcomposer, seed=seed, **more)
+    if config.method == "photoverse":
+        return PhotoVerseRecipe(
+            *given, config.recipe, held_out, own=config.photoverse, face=face, seed=seed, **more
+        )
     return AdapterRecipe(*given, config.recipe, held_out, lora, **more)
 
 
-def run(config: TrainConfig, score: Score | None = None, fresh: bool = False) -> dict[str, float]:
+def run(
+    config: TrainConfig,
+    score: Score | None = None,
+    fresh: bool = False,
+    face: FaceEmbedding | None = None,
+) -> dict[str, float]:
     """Train, or go on where a training in the same folder was stopped; see `build` and `loop.train`.
 
     Args:
         config: What to train.
         score: What compares faces in pictures drawn on the way.
         fresh: Start again instead of going on.
+        face: See `build`.
 
     Raises:
         PhotoMakerError: See `build` and `loop.train`.
     """
     _settle(config.loop)
-    recipe = build(config, score)
+    recipe = build(config, score, face)
     if PartialState().is_main_process:
         log.info("%s", describe(recipe))
     return train(recipe, config.loop, config.out, resume=not fresh)

@@ -1,0 +1,263 @@
+"""FastComposer: a person's photo fused with the class word's token, with delayed merging; several people in a prompt.
+
+Source: arXiv 2305.10431.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from PIL.Image import Image
+from torch import Tensor
+
+from photomaker.encoders import preprocess
+from photomaker.encoders.fastcomposer import FastComposerFile, check_fit, read_fastcomposer
+from photomaker.errors import IdentityError, SettingsError
+from photomaker.hub import adapter_file
+from photomaker.methods.base import Method
+from photomaker.pipelines.drawing import (
+    Background,
+    Defaults,
+    alike,
+    checked_background,
+    draw,
+    encoded_rows,
+    in_batches,
+    negatives_of,
+    open_pipeline,
+    photo_notes,
+    photo_weights,
+    place_pipeline,
+    prepared_picture,
+    settled,
+)
+from photomaker.pipelines.injection import weights_in
+from photomaker.pipelines.memory import MemoryPlan
+from photomaker.pipelines.merging import Conditioning
+from photomaker.prompts import EncodedPrompts, Rows, expand_subjects, lengthened
+from photomaker.types import Identity, Reference, Request
+from photomaker.weights import bundled, sha256
+
+BATCH_SIZE = 8
+FILE = "adapter/fastcomposer.safetensors"
+
+
+class FastComposer(Method):
+    """FastComposer on a stock SDXL pipeline.
+
+    Every person takes one token: the features of several photos are averaged by the photos' weights. Several people in
+    one prompt are one identity, made by `together`; the k-th trigger takes the k-th of them.
+
+    Args:
+        pipeline: A pipeline without adapter.
+        file: The checkpoint.
+        defaults: Settings for requests that leave them open; None takes those noted in the file.
+        batch_size: Most pictures drawn at once.
+
+    Raises:
+        SettingsError: `batch_size` is below 1.
+        WeightsError: The checkpoint does not fit the base.
+    """
+
+    name: ClassVar[str] = "fastcomposer"
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLPipeline,
+        file: FastComposerFile,
+        defaults: Defaults | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        """Build the encoder; the UNet's weights wait beside it."""
+        if batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        check_fit(file, pipeline.unet)
+        self.pipeline, self.file, self.batch_size = pipeline, file, batch_size
+        self.encoder = file.build_encoder().to(pipeline.unet.dtype)
+        self.defaults = defaults or Defaults.noted(file.config)
+        self.plan: MemoryPlan | None = None
+        self.sha256 = str(file.config.get("sha256", ""))
+
+    @classmethod
+    def open(
+        cls,
+        base: str | os.PathLike[str] | None = None,
+        adapter: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        memory: str = "auto",
+        *,
+        variant: str | None = None,
+    ) -> FastComposer:
+        """Load base model and checkpoint.
+
+        Args:
+            base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
+            adapter: Checkpoint in the published layout, or a hub id with the file's name; None is the bundled one.
+            device: Where to compute; None is CUDA where there is one, else the CPU.
+            dtype: Precision of all models.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
+
+        Raises:
+            SettingsError: `memory` is no plan that the method can follow.
+            WeightsError: A file is missing, altered, damaged, or does not fit the other.
+        """
+        path = bundled(FILE) if adapter is None else adapter_file(adapter)
+        file = read_fastcomposer(path)
+        file = replace(file, config={**file.config, "sha256": sha256(path)})
+        method = cls(open_pipeline(StableDiffusionXLPipeline, base, dtype, variant), file)
+        method.plan = place_pipeline(method.pipeline, device, memory, whole=True)
+        method.encoder.to(method.plan.device)
+        return method
+
+    @torch.no_grad()
+    def fit(
+        self,
+        references: Sequence[Reference],
+        weights: Sequence[float] | None = None,
+        background: Background | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Identity:
+        """Make an identity from photos of one person.
+
+        Args:
+            references: At least one photo.
+            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
+            background: See `Defaults`; None takes the checkpoint's own.
+            notes: Added to the identity's notes.
+
+        Returns:
+            Identity with `id_features` [refs, D] and `weights` [refs].
+
+        Raises:
+            PhotoError: There is no photo.
+            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
+        """
+        self.check(references)
+        ground = checked_background(background, self.defaults.background)
+        given = photo_weights(weights, len(references))
+        side = float(self.file.config.get("crop", 0))
+        pictures = [prepared_picture(reference, ground, side) for reference in references]
+        first = next(self.encoder.parameters())
+        pixels = preprocess(pictures, self.encoder.image_size).to(first)
+        features = self.encoder.encode_photos(pixels).float().cpu()
+        told = {"encoder": self.name, "encoder_sha256": self.sha256} | photo_notes(references, ground)
+        return Identity(self.name, {"id_features": features, "weights": given}, told | dict(notes or {}))
+
+    def together(self, identities: Sequence[Identity]) -> Identity:
+        """Several people as one identity, for prompts such as "a man img and a woman img".
+
+        Args:
+            identities: Two or more, in the order of their triggers.
+
+        Returns:
+            Identity with `id_features` and `weights` of all photos and `subjects` int64 [refs], the person of each.
+
+        Raises:
+            IdentityError: There are fewer than two, or one was not made by this method and checkpoint.
+        """
+        if len(identities) < 2:  # noqa: PLR2004 - one person is an identity already
+            raise IdentityError(
+                "there are fewer than two identities to put together; give one for each person"
+            )
+        for identity in identities:
+            self._check_identity(identity)
+        tensors = {
+            name: torch.cat([one.tensors[name] for one in identities]) for name in ("id_features", "weights")
+        }
+        numbers = [torch.full((len(one.tensors["weights"]),), k) for k, one in enumerate(identities)]
+        notes = {"encoder": self.name, "encoder_sha256": self.sha256}
+        return Identity(
+            self.name,
+            {**tensors, "subjects": torch.cat(numbers)},
+            {**notes, "together": [dict(one.notes) for one in identities]},
+        )
+
+    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """Draw the person, or the people; see `Method.generate`.
+
+        Args:
+            identity: Made by `fit` or `together`, loaded, or mixed.
+            requests: One for each picture.
+
+        Returns:
+            RGB pictures in the order of the requests.
+
+        Raises:
+            IdentityError: The identity is of another method or checkpoint.
+            PromptError: A prompt has no class word, or not as many triggers as there are people.
+        """
+        self._check_identity(identity)
+        asked = [
+            replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
+        ]
+        people = _people(identity)
+        self._rows(asked, len(people))
+        return in_batches(asked, self.batch_size, lambda some: self._draw(people, some))
+
+    def _check_identity(self, identity: Identity) -> None:
+        if identity.method != self.name or "id_features" not in identity.tensors:
+            raise IdentityError(
+                f"the identity was made by {identity.method}, not by {self.name}; make it again with this method"
+            )
+        width, known = (
+            identity.tensors["id_features"].shape[-1],
+            identity.notes.get("encoder_sha256", self.sha256),
+        )
+        if width != self.encoder.width or known != self.sha256:
+            raise IdentityError(
+                "the identity was made with another FastComposer checkpoint; make it again with this one"
+            )
+
+    def _rows(self, requests: Sequence[Request], people: int) -> Rows:
+        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
+        first, second = (
+            [expand_subjects(request.prompt, tokenizer, people) for request in requests]
+            for tokenizer in tokenizers
+        )
+        return lengthened((first, second), tokenizers)
+
+    @torch.no_grad()
+    def _draw(self, people: Sequence[Tensor | None], requests: Sequence[Request]) -> list[Image]:
+        pipeline, sampling = self.pipeline, requests[0].sampling
+        rows, negative = alike(pipeline, self._rows(requests, len(people)), negatives_of(requests))
+        plain = encoded_rows(pipeline, rows)
+        negatives = None if negative is None else encoded_rows(pipeline, negative)
+        if sampling.merge == 1 or all(person is None for person in people):
+            return draw(pipeline, requests, plain, negatives)
+        nobody = torch.zeros(self.encoder.width)
+        features = torch.stack([nobody if person is None else person for person in people])
+        weights = torch.tensor([0.0 if person is None else 1.0 for person in people])
+
+        def fused(encoded: EncodedPrompts) -> Tensor:
+            own = next(self.encoder.parameters())
+            many = len(encoded.embeds)
+            return self.encoder.postfuse_module(
+                encoded.embeds.to(own),
+                features.to(own).expand(many, -1, -1),
+                encoded.class_tokens.to(own.device),
+                weights.to(own).expand(many, -1),
+            ).to(encoded.embeds)
+
+        merged = encoded_rows(pipeline, rows, fused)
+        active = torch.ones(len(requests), dtype=torch.bool)
+        conditioning = Conditioning(merged.embeds, merged.pooled, active)
+        with weights_in(pipeline.unet, self.file.unet):
+            return draw(pipeline, requests, plain, negatives, conditioning)
+
+
+def _people(identity: Identity) -> list[Tensor | None]:
+    """A vector [D] for each person, None for one whose photos all have weight 0."""
+    features, weights = identity.tensors["id_features"], identity.tensors["weights"]
+    subjects = identity.tensors.get("subjects", torch.zeros(len(weights), dtype=torch.int64))
+    found: list[Tensor | None] = []
+    for number in range(int(subjects.max()) + 1):
+        own = weights * (subjects == number)
+        found.append((features * (own / own.sum())[:, None]).sum(0) if bool(own.any()) else None)
+    return found

@@ -1,0 +1,274 @@
+"""PhotoVerse: pseudo-words in the text and image tokens in a second attention, made from the photos by small adapters.
+
+Source: arXiv 2309.05793; written from the paper, for there is neither official code nor weights.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from PIL.Image import Image
+from torch import Tensor
+
+from photomaker.encoders import preprocess
+from photomaker.encoders.mixing import active_features
+from photomaker.encoders.photoverse import PhotoVerseFile, check_fit, read_photoverse
+from photomaker.encoders.tower import ImageTower
+from photomaker.errors import IdentityError, SettingsError, WeightsError
+from photomaker.hub import adapter_file
+from photomaker.methods.base import Method
+from photomaker.pipelines.drawing import (
+    Background,
+    Defaults,
+    alike,
+    checked_background,
+    draw,
+    encoded_rows,
+    in_batches,
+    negatives_of,
+    open_pipeline,
+    photo_notes,
+    photo_weights,
+    place_pipeline,
+    prepared_picture,
+    settled,
+    with_guidance,
+)
+from photomaker.pipelines.dual import DualAttention, words_in
+from photomaker.pipelines.injection import processors_in
+from photomaker.pipelines.memory import MemoryPlan
+from photomaker.pipelines.merging import Conditioning
+from photomaker.prompts import Rows, expand_rows, lengthened
+from photomaker.types import Identity, Reference, Request
+from photomaker.weights import bundled, sha256
+
+BATCH_SIZE = 8
+FILE = "adapter/photoverse.safetensors"
+
+
+class PhotoVerse(Method):
+    """PhotoVerse on a stock SDXL pipeline.
+
+    The pseudo-words stand behind the class word, in the place of the trigger. Of several photos, what the image encoder
+    says is averaged by the photos' weights before the adapters.
+
+    Args:
+        pipeline: A pipeline without adapter.
+        file: The adapter.
+        tower: The image encoder.
+        scale: Weight of the image branch, 0 or more (the paper's sigma); 0 leaves the pseudo-words alone.
+        defaults: Settings for requests that leave them open; None takes those noted in the file.
+        batch_size: Most pictures drawn at once.
+
+    Raises:
+        SettingsError: A setting lies outside its range.
+        WeightsError: The adapter does not fit the base or the image encoder.
+    """
+
+    name: ClassVar[str] = "photoverse"
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLPipeline,
+        file: PhotoVerseFile,
+        tower: ImageTower,
+        scale: float = 1.0,
+        defaults: Defaults | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> None:
+        """Build adapters and processors, which wait beside the UNet."""
+        if batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        if not 0 <= scale < float("inf"):
+            raise SettingsError(f"scale is {scale}; give a number from 0 up")
+        check_fit(file, pipeline.unet)
+        hidden, depth = int(tower.config.hidden_size), int(tower.config.num_hidden_layers)
+        if hidden != file.image_width or not all(-depth - 1 <= layer <= depth for layer in file.layers):
+            raise WeightsError(
+                f"{file.source} reads layers {list(file.layers)} of width {file.image_width} and the image encoder has "
+                f"{depth} of width {hidden}; give the image encoder that the adapter was made for"
+            )
+        self.pipeline, self.file, self.tower = pipeline, file, tower
+        self.scale, self.batch_size = scale, batch_size
+        dtype = pipeline.unet.dtype
+        self.adapters = file.build_adapters().to(dtype)
+        self.processors = {
+            f"{name}.processor": _processor(own).to(dtype) for name, own in file.attention.items()
+        }
+        self.defaults = defaults or Defaults.noted(file.config, merge=0.0)
+        self.plan: MemoryPlan | None = None
+        self.sha256 = str(file.config.get("sha256", ""))
+
+    @classmethod
+    def open(
+        cls,
+        base: str | os.PathLike[str] | None = None,
+        adapter: str | os.PathLike[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        memory: str = "auto",
+        *,
+        image_encoder: str | os.PathLike[str] | None = None,
+        scale: float = 1.0,
+        variant: str | None = None,
+    ) -> PhotoVerse:
+        """Load base model, adapter and image encoder.
+
+        Args:
+            base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
+            adapter: PhotoVerse file; None is the bundled one.
+            device: Where to compute; None is CUDA where there is one, else the CPU.
+            dtype: Precision of all models.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            image_encoder: The image encoder that the adapter was trained with: a CLIP model (folder or hub id), or a
+                PhotoMaker adapter whose tower is taken; None is the bundled adapter's.
+            scale: Weight of the image branch.
+            variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
+
+        Raises:
+            SettingsError: A setting is out of range.
+            WeightsError: A file is missing, altered, damaged, or does not fit the others.
+        """
+        path = bundled(FILE) if adapter is None else adapter_file(adapter)
+        file = read_photoverse(path)
+        file = replace(file, config={**file.config, "sha256": sha256(path)})
+        pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)
+        method = cls(pipeline, file, ImageTower.open(image_encoder, dtype), scale)
+        method.plan = place_pipeline(pipeline, device, memory, whole=True)
+        method.tower.to(method.plan.device)
+        method.adapters.to(method.plan.device)
+        return method
+
+    @torch.no_grad()
+    def fit(
+        self,
+        references: Sequence[Reference],
+        weights: Sequence[float] | None = None,
+        background: Background | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Identity:
+        """Make an identity from photos of one person.
+
+        Args:
+            references: At least one photo.
+            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
+            background: See `Defaults`; None takes the adapter's own.
+            notes: Added to the identity's notes.
+
+        Returns:
+            Identity with `id_features` [refs, layers, H], what the image encoder's layers say of each photo, and
+            `weights` [refs].
+
+        Raises:
+            PhotoError: There is no photo.
+            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
+        """
+        self.check(references)
+        ground = checked_background(background, self.defaults.background)
+        given = photo_weights(weights, len(references))
+        side = float(self.file.config.get("crop", 0))
+        pictures = [prepared_picture(reference, ground, side) for reference in references]
+        pixels = preprocess(pictures, int(self.tower.config.image_size)).to(self.tower.device)
+        features = self.tower.summaries(pixels, self.file.layers).float().cpu()
+        told = {"encoder": self.name, "encoder_sha256": self.sha256} | photo_notes(references, ground)
+        return Identity(self.name, {"id_features": features, "weights": given}, told | dict(notes or {}))
+
+    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """Draw the person; see `Method.generate`.
+
+        `merge` is the share of the steps in which neither branch knows the person.
+
+        Args:
+            identity: Made by `fit`, loaded, or mixed.
+            requests: One for each picture.
+
+        Returns:
+            RGB pictures in the order of the requests.
+
+        Raises:
+            IdentityError: The identity is of another method or adapter.
+            PromptError: A prompt has no class word or several triggers.
+        """
+        asked = [
+            replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
+        ]
+        self._rows(asked, 1)
+        self._check_identity(identity)
+        return in_batches(asked, self.batch_size, lambda some: self._draw(identity, some))
+
+    def _check_identity(self, identity: Identity) -> None:
+        if identity.method != self.name or "id_features" not in identity.tensors:
+            raise IdentityError(
+                f"the identity was made by {identity.method}, not by {self.name}; make it again with this method"
+            )
+        shape = tuple(identity.tensors["id_features"].shape[1:])
+        known = identity.notes.get("encoder_sha256", self.sha256)
+        if shape != (len(self.file.layers), self.file.image_width) or known != self.sha256:
+            raise IdentityError(
+                "the identity was made with another PhotoVerse file; make it again with this one"
+            )
+
+    def _rows(self, requests: Sequence[Request], copies: int) -> Rows:
+        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
+        prompts = [request.prompt for request in requests]
+        return expand_rows(prompts, [copies] * len(prompts), tokenizers, long=True)
+
+    @torch.no_grad()
+    def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        pipeline, sampling, count = self.pipeline, requests[0].sampling, len(requests)
+        tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
+        # the prompts with room for the words may take a chunk more
+        named = self._rows(requests, 1 + len(self.file.layers))
+        length = len(named[0][0].ids)
+        rows = lengthened(self._rows(requests, 1), tokenizers, length)
+        rows, negative = alike(pipeline, rows, negatives_of(requests))
+        named = lengthened(named, tokenizers, len(rows[0][0].ids))
+        plain = encoded_rows(pipeline, rows)
+        negatives = None if negative is None else encoded_rows(pipeline, negative)
+        if sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any()):
+            return draw(pipeline, requests, plain, negatives)
+        words, tokens = self.adapters(self._summary(identity))
+        with words_in((pipeline.text_encoder, pipeline.text_encoder_2), named, words.expand(count, -1, -1)):
+            merged = encoded_rows(pipeline, named)
+        conditioning = Conditioning(merged.embeds, merged.pooled, torch.ones(count, dtype=torch.bool))
+        tokens = tokens.expand(count, -1, -1)
+        if with_guidance(sampling):
+            tokens = torch.cat([torch.zeros_like(tokens), tokens])
+
+        def switch(on: bool) -> None:
+            for processor in self.processors.values():
+                processor.on, processor.image = on, self.scale
+                processor.tokens = tokens if on and self.scale else None
+
+        with ExitStack() as stack:
+            stack.enter_context(processors_in(pipeline.unet, self.processors))
+            stack.callback(switch, False)
+            return draw(pipeline, requests, plain, negatives, conditioning, switch)
+
+    def _summary(self, identity: Identity) -> Tensor:
+        """What the layers say of the person [1, layers, H]."""
+        features, weights = active_features(identity)
+        share = (weights / weights.sum())[:, None, None]
+        return (features * share).sum(0, keepdim=True).to(next(self.adapters.parameters()))
+
+
+def _processor(own: Mapping[str, Tensor]) -> DualAttention:
+    channels, width = own["to_k_s"].shape
+    made = DualAttention(int(width), int(channels), int(own["to_k.lora_A"].shape[0]))
+    made.load_state_dict(
+        {
+            "k_down.weight": own["to_k.lora_A"],
+            "k_up.weight": own["to_k.lora_B"],
+            "v_down.weight": own["to_v.lora_A"],
+            "v_up.weight": own["to_v.lora_B"],
+            "to_k_s.weight": own["to_k_s"],
+            "to_v_s.weight": own["to_v_s"],
+        }
+    )
+    return made.requires_grad_(False).eval()

@@ -1,0 +1,121 @@
+"""PhotoVerse's two branches: pseudo-words in the text, and a second attention over image tokens beside the text's.
+
+Source: PhotoVerse, arXiv 2309.05793, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from photomaker.prompts import ExpandedPrompt, Rows
+
+
+class DualAttention(nn.Module):
+    """An attention processor: text * Attn(Q, K, V) + image * Attn(Q, K_s, V_s).
+
+    K and V of the text are changed by low-rank updates; K_s and V_s read the image tokens. All start at nothing but
+    K_s and V_s, which the caller fills.
+
+    Args:
+        width: Width D of prompt embeddings and image tokens.
+        channels: Width of the layer.
+        rank: Of the updates.
+
+    Attributes:
+        on: Whether any of it counts; otherwise the layer is as it was.
+        tokens: Image tokens [batch, tokens, D] of the batch that is drawn; zeros add nothing.
+        text: Weight of the text's branch, a number or [batch, 1, 1].
+        image: Weight of the image's branch, the same.
+        values: V_s of the last call while gradients are computed.
+    """
+
+    def __init__(self, width: int, channels: int, rank: int) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.k_down, self.v_down = (nn.Linear(width, rank, bias=False) for _ in range(2))
+        self.k_up, self.v_up = (nn.Linear(rank, channels, bias=False) for _ in range(2))
+        self.to_k_s, self.to_v_s = (nn.Linear(width, channels, bias=False) for _ in range(2))
+        for up in (self.k_up, self.v_up):
+            nn.init.zeros_(up.weight)
+        self.on = True
+        self.tokens: Tensor | None = None
+        self.text: float | Tensor = 1.0
+        self.image: float | Tensor = 1.0
+        self.values: Tensor | None = None
+
+    def forward(
+        self,
+        attn: Any,  # noqa: ANN401 - a diffusers attention layer
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """See diffusers' `AttnProcessor2_0`, whose result this is where `on` is false."""
+        del temb
+        assert encoder_hidden_states is not None, "PhotoVerse works on cross-attention"
+        residual = hidden_states
+        if attention_mask is not None:
+            batch, length = encoder_hidden_states.shape[:2]
+            attention_mask = attn.prepare_attention_mask(attention_mask, length, batch)
+            attention_mask = attention_mask.view(batch, attn.heads, -1, attention_mask.shape[-1])
+        query = _heads(attn, attn.to_q(hidden_states))
+        key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
+        if self.on:
+            key = key + self.k_up(self.k_down(encoder_hidden_states))
+            value = value + self.v_up(self.v_down(encoder_hidden_states))
+        seen = _attended(query, _heads(attn, key), _heads(attn, value), attention_mask)
+        if self.on and self.tokens is not None:
+            tokens = self.tokens.to(encoder_hidden_states)
+            values = self.to_v_s(tokens)
+            self.values = values if torch.is_grad_enabled() else None
+            other = _attended(query, _heads(attn, self.to_k_s(tokens)), _heads(attn, values))
+            seen = self.text * seen + self.image * other
+        out = attn.to_out[1](attn.to_out[0](seen.to(query.dtype)))
+        return (out + residual if attn.residual_connection else out) / attn.rescale_output_factor
+
+
+def _heads(attn: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - a diffusers attention layer
+    return rows.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return seen.transpose(1, 2).flatten(2)
+
+
+def word_places(rows: Sequence[ExpandedPrompt]) -> Tensor:
+    """Where pseudo-words stand, bool [rows, length]: at all copies of the class token but the first."""
+    marked = torch.tensor([row.class_tokens for row in rows])
+    return marked & (marked.cumsum(dim=1) > 1)
+
+
+@contextmanager
+def words_in(text_encoders: Sequence[Any], rows: Rows, words: Tensor) -> Iterator[None]:
+    """Pseudo-words in the text encoders' word embeddings as long as the context lasts.
+
+    Args:
+        text_encoders: Both text encoders.
+        rows: Prompts whose class token is followed by as many copies of it as there are words; rows without copies get
+            none.
+        words: [rows with words, words, D1 + D2], the part of each encoder side by side.
+    """
+    widths = [int(encoder.config.hidden_size) for encoder in text_encoders]
+    with ExitStack() as stack:
+        for encoder, own, part in zip(text_encoders, rows, words.split(widths, dim=-1), strict=True):
+            places = word_places(own).view(-1, own[0].chunk)
+            hook = encoder.get_input_embeddings().register_forward_hook(_replacing(places, part))
+            stack.callback(hook.remove)
+        yield
+
+
+def _replacing(places: Tensor, words: Tensor) -> Any:  # noqa: ANN401 - a torch hook
+    def replace(_module: nn.Module, _inputs: object, found: Tensor) -> Tensor:
+        return found.masked_scatter(places.to(found.device)[..., None], words.to(found))
+
+    return replace

@@ -1,0 +1,218 @@
+"""Recipe of FastComposer: fusion, image encoder and LoRA as for the PhotoMaker adapter, with its localisation loss.
+
+A person takes one token, the mean of the photos' features. What differs from the paper: the UNet is trained by LoRA,
+which the export adds to the weights, and not whole; several subjects in one picture are not in the data, so that every
+row has one.
+
+Source: arXiv 2305.10431, section 4.2: the attention of a subject's token shall lie on its mask.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig
+
+from photomaker.encoders.fastcomposer import FastComposerEncoder, export_fastcomposer
+from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.encoders.ip_adapter import cross_attentions
+from photomaker.errors import SettingsError
+from photomaker.training.adapter import AdapterRecipe
+from photomaker.training.base import BaseParts
+from photomaker.training.data import Album, mask_map
+from photomaker.training.frames import Frames
+from photomaker.training.latents import Latents
+from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised
+from photomaker.training.texts import Caption, Texts
+
+FILE = "fastcomposer.safetensors"
+_CELL = 8
+
+
+@dataclass(frozen=True)
+class FastComposerSettings:
+    """What is FastComposer's own.
+
+    Attributes:
+        localisation: Weight of the localisation loss, 0 or more; 0 switches it off.
+
+    Raises:
+        SettingsError: It is below 0.
+    """
+
+    localisation: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if self.localisation < 0:
+            raise SettingsError(f"localisation is {self.localisation}; give a number from 0 up")
+
+
+def localisation_loss(attention: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """How much more a subject's token looks beside its mask than on it.
+
+    Args:
+        attention: Probabilities [batch, places, length], the places row by row.
+        tokens: Bool [batch, length], true at the subject's token; rows without one do not count.
+        mask: The subject's share of each place [batch, places].
+
+    Returns:
+        Mean over rows of (mean attention off the mask - mean attention on it); 0 where no row counts.
+
+    Source: arXiv 2305.10431, equation 4, in its balanced form.
+    """
+    rows = tokens.any(1)
+    if not bool(rows.any()):
+        return attention.new_zeros(())
+    share = tokens[rows].float() / tokens[rows].float().sum(1, keepdim=True)
+    seen = (attention[rows].float() * share[:, None]).sum(-1)
+    on = mask[rows]
+    off = 1 - on
+    means = [(seen * part).sum(1) / part.sum(1).clamp(min=1e-6) for part in (off, on)]
+    return (means[0] - means[1]).mean()
+
+
+class _Recorder:
+    """Keeps the attention of the middle cross-attention layers while gradients are computed."""
+
+    def __init__(self, unet: Any) -> None:  # noqa: ANN401 - a diffusers UNet
+        self.kept: list[Tensor] = []
+        names = list(cross_attentions(unet).values())
+        groups = list(dict.fromkeys(_group(name) for name in names))
+        # the groups come down, up, mid; the first and the last of the way through the UNet are of the finest resolution
+        ends = {groups[0], [group for group in groups if group.startswith("up")][-1]}
+        chosen = [name for name in names if _group(name) not in ends] or names
+        processors = dict(unet.attn_processors)
+        for name in chosen:
+            layer = unet.get_submodule(name)
+            layer.get_attention_scores = self._recording(layer)
+            processors[f"{name}.processor"] = AttnProcessor()
+        unet.set_attn_processor(processors)
+
+    def _recording(self, layer: Any) -> Any:  # noqa: ANN401 - a diffusers attention layer
+        scores = layer.get_attention_scores
+
+        def recorded(query: Tensor, key: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            probabilities = scores(query, key, attention_mask)
+            if torch.is_grad_enabled():
+                # heads are next to each other
+                self.kept.append(probabilities.unflatten(0, (-1, layer.heads)).mean(1))
+            return probabilities
+
+        return recorded
+
+
+def _group(name: str) -> str:
+    return ".".join(name.split(".")[:2]) if not name.startswith("mid") else "mid"
+
+
+class FastComposerRecipe(AdapterRecipe):
+    """Trains FastComposer; see `AdapterRecipe` for the arguments.
+
+    Args:
+        id_encoder: Its image tower is started from; projections and fusion are made anew.
+        own: What is FastComposer's own.
+        seed: Of the new weights.
+
+    Raises:
+        SettingsError: The localisation loss and `gradient_checkpointing` are both asked for.
+    """
+
+    name = "fastcomposer"
+
+    def __init__(
+        self,
+        data: Album,
+        latents: Latents,
+        parts: BaseParts,
+        id_encoder: PhotoMakerIDEncoder,
+        settings: AdapterSettings = SMALL,
+        held_out: int = 100,
+        *,
+        frames: Frames | None = None,
+        texts: Texts | None = None,
+        own: FastComposerSettings = FastComposerSettings(),
+        seed: int = 0,
+    ) -> None:
+        """Start projections and fusion anew, and watch the attention."""
+        if own.localisation and settings.gradient_checkpointing:
+            raise SettingsError(
+                "the localisation loss needs the attention of the forward pass, which gradient_checkpointing does not "
+                "keep; switch one of them off"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder = PhotoMakerIDEncoder(id_encoder.config)
+        encoder.vision_model.load_state_dict(id_encoder.vision_model.state_dict())
+        super().__init__(data, latents, parts, encoder, settings, held_out, frames=frames, texts=texts)
+        self.own = own
+        self.recorder = _Recorder(parts.unet) if own.localisation else None
+
+    def condition(
+        self,
+        captions: Sequence[Caption],
+        references: list[np.ndarray],
+        text_only: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Condition:
+        """The mean of a row's photos fused with the one class token; see `PeopleRecipe.condition`."""
+        encoded = self.texts(captions, [1] * len(captions), self.device)
+        with_photos = ~torch.from_numpy(text_only).to(self.device)
+        mask = encoded.class_tokens & with_photos[:, None]
+        counts = torch.tensor([len(rows) for rows in references], device=self.device)
+        features = self.id_features(references, rng).sum(1) / counts[:, None]
+        embeds = self.id_encoder.fuse(encoded.embeds.float(), features[:, None], mask)
+        return Condition(embeds, encoded.pooled, {"subject": mask})
+
+    def predict(self, noised: Noised, condition: Condition) -> Tensor:
+        """See `PeopleRecipe.predict`; the attention of this call is what is kept."""
+        if self.recorder is not None:
+            self.recorder.kept.clear()
+        return super().predict(noised, condition)
+
+    def further(
+        self, noised: Noised, predicted: Tensor, condition: Condition
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The localisation loss, the mean over layers."""
+        if self.recorder is None or not self.recorder.kept:
+            return super().further(noised, predicted, condition)
+        masks = [self.frames.picture(int(row), np.asarray(self.data.masks[int(row)])) for row in noised.rows]
+        person = mask_map(np.stack(masks), _CELL).to(self.device)
+        losses = []
+        for attention in self.recorder.kept:
+            shrink = round((person.shape[-1] * person.shape[-2] / attention.shape[1]) ** 0.5)
+            mask = nn.functional.avg_pool2d(person, shrink, ceil_mode=True).flatten(1)
+            losses.append(localisation_loss(attention, condition.more["subject"], mask))
+        self.recorder.kept.clear()
+        loss = torch.stack(losses).mean()
+        return self.own.localisation * loss, {"localisation": float(loss.detach())}
+
+    def encoder(self) -> FastComposerEncoder:
+        """The trained encoder under the published names."""
+        own = self.id_encoder
+        sizes = {**own.config.to_dict(), "projection_dim": own.width}
+        made = FastComposerEncoder(CLIPVisionConfig(**sizes))
+        made.image_encoder.vision_model = copy.deepcopy(own.vision_model)
+        both = torch.cat([own.visual_projection.weight, own.visual_projection_2.weight])
+        made.image_encoder.visual_projection.weight.data = both.detach()
+        made.postfuse_module.load_state_dict(own.fuse_module.state_dict())
+        return made
+
+    def export(self, folder: Path) -> None:
+        """Write the published layout; of the UNet the attention weights, which alone were trained."""
+        weights = {
+            f"{name}.weight": layer.base_layer.weight.float() + layer.get_delta_weight("photomaker")
+            for name, layer in self.parts.unet.named_modules()
+            if isinstance(layer, BaseTunerLayer)
+        }
+        notes = {**self.notes, "rank": self.settings.rank, "crop": self.settings.photo.crop}
+        export_fastcomposer(folder / FILE, self.encoder(), weights, notes)
