@@ -1,8 +1,8 @@
 """PhotoVerse's adapters and their files.
 
 No weights of the paper's authors exist, so that the layout is ours: flat safetensors with `text_adapters.{i}.{0,2}` and
-`image_adapters.{i}.{0,2}` (`weight`, `bias`), `attn.{layer}.{to_k,to_v}.{lora_A,lora_B}` and `attn.{layer}.{to_k_s,to_v_s}`;
-layers of the image encoder, rank and sizes are noted as JSON.
+`image_adapters.{i}.{0,2}` (`weight`, `bias`), `attn.{layer}.{to_k,to_v}.{lora_A,lora_B}` and
+`attn.{layer}.{to_k_s,to_v_s}`; layers of the image encoder and rank are noted as JSON.
 
 Source: PhotoVerse, arXiv 2309.05793, section 3.2.
 """
@@ -157,8 +157,8 @@ def check_fit(file: PhotoVerseFile, unet: Any) -> None:  # noqa: ANN401 - a diff
     names = list(cross_attentions(unet).values())
     if sorted(names) != sorted(file.attention):
         raise WeightsError(
-            f"{file.source} is for {len(file.attention)} cross-attention layers and the base model has {len(names)}, or "
-            "others; give the base model that it was made for"
+            f"{file.source} is for {len(file.attention)} cross-attention layers and the base model has {len(names)}, "
+            "or others; give the base model that it was made for"
         )
     for name in names:
         layer = unet.get_submodule(name)
