@@ -274,6 +274,25 @@ def test_the_bundled_adapter_goes_on_learning_from_synthetic_people(tmp_path):
     assert losses(away.out) == pytest.approx(kept, rel=1e-2)
 
 
+@pytest.mark.parametrize("method", ["ip_adapter", "fastcomposer", "photoverse"])
+def test_a_compared_method_is_trained_from_settings(method, made, clip):
+    given = made(loop__steps=2, loop__save_every=0, data__keep_latents=False)
+    given = replace(given, method=method, photoverse=replace(given.photoverse, layers=(-1, -2)))
+    figures = plan.run(given, face=lambda images, boxes: images.mean((2, 3)))
+    assert figures["finished"] and (given.out / "export" / f"{method}.safetensors").is_file()
+    assert {path.name for path in (given.out / "export").iterdir()} == {f"{method}.safetensors"}
+
+
+def test_settings_of_methods_that_contradict_each_other_are_refused(made):
+    given = made()
+    for changes in (
+        {"method": "ip_adapter", "loop": replace(given.loop, preview_every=1)},
+        {"method": "photoverse", "data": replace(given.data, keep_texts=True)},
+    ):
+        with pytest.raises(SettingsError, match="set (loop|keep_texts)"):
+            replace(given, **changes)
+
+
 # ---- sizes of pictures
 
 
@@ -463,9 +482,18 @@ def test_the_examples_are_whole():
     assert set(found) == {
         "train_folders.yaml",
         "train_small.yaml",
+        "train_small_fastcomposer.yaml",
+        "train_small_ip_adapter.yaml",
+        "train_small_photoverse.yaml",
         "train_sdxl_v1.yaml",
         "train_sdxl_v2.yaml",
     }
+    bundled = found["train_small.yaml"]
+    for method in ("fastcomposer", "ip_adapter", "photoverse"):
+        other = found[f"train_small_{method}.yaml"]
+        assert other.method == method and other.data == bundled.data
+        assert other.loop == replace(bundled.loop, preview_every=0, tensorboard=False)
+        assert other.recipe.photo == bundled.recipe.photo
     for name in ("train_sdxl_v1.yaml", "train_sdxl_v2.yaml"):
         recipe = found[name].recipe
         assert (recipe.rank, recipe.lr, recipe.fusion_lr, recipe.vision_lr) == (64, 1e-4, 1e-5, 1e-5)

@@ -268,7 +268,8 @@ class IPAdapter(Method):
         return in_batches(asked, self.batch_size, lambda some: self._draw(identity, some))
 
     def _check_identity(self, identity: Identity) -> None:
-        if identity.method != self._called or "id_features" not in identity.tensors:
+        wanted = {"id_features", "weights", *(["patches"] if self.file.form == "faceid-plus" else [])}
+        if identity.method != self._called or not wanted <= identity.tensors.keys():
             raise IdentityError(
                 f"the identity was made by {identity.method}, the loaded adapter is {self._called}; make it again "
                 "with this adapter"

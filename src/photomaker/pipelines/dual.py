@@ -101,15 +101,20 @@ def words_in(text_encoders: Sequence[Any], rows: Rows, words: Tensor) -> Iterato
 
     Args:
         text_encoders: Both text encoders.
-        rows: Prompts whose class token is followed by as many copies of it as there are words; rows without copies get
+        rows: Prompts whose class token is followed by as many copies of it as there are words; rows without copies take
             none.
-        words: [rows with words, words, D1 + D2], the part of each encoder side by side.
+        words: [rows, words, D1 + D2], the part of each encoder side by side.
     """
     widths = [int(encoder.config.hidden_size) for encoder in text_encoders]
     with ExitStack() as stack:
         for encoder, own, part in zip(text_encoders, rows, words.split(widths, dim=-1), strict=True):
-            places = word_places(own).view(-1, own[0].chunk)
-            hook = encoder.get_input_embeddings().register_forward_hook(_replacing(places, part))
+            places = word_places(own)
+            # a word that fell off the end of a prompt is left out
+            order = (places.cumsum(dim=1) - 1)[places].to(part.device)
+            chosen = part[places.nonzero()[:, 0].to(part.device), order]
+            hook = encoder.get_input_embeddings().register_forward_hook(
+                _replacing(places.view(-1, own[0].chunk), chosen)
+            )
             stack.callback(hook.remove)
         yield
 

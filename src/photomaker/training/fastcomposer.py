@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig
 
 from photomaker.encoders.fastcomposer import FastComposerEncoder, export_fastcomposer
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.errors import SettingsError
 from photomaker.training.adapter import AdapterRecipe
@@ -199,8 +199,9 @@ class FastComposerRecipe(AdapterRecipe):
     def encoder(self) -> FastComposerEncoder:
         """The trained encoder under the published names."""
         own = self.id_encoder
-        sizes = {**own.config.to_dict(), "projection_dim": own.width}
-        made = FastComposerEncoder(CLIPVisionConfig(**sizes))
+        names = {*FULL_SIZE, "hidden_act"} - {"projection_dim", "projection_dim_2"}
+        sizes = {name: getattr(own.config, name) for name in names}
+        made = FastComposerEncoder(CLIPVisionConfig(**sizes, projection_dim=own.width))
         made.image_encoder.vision_model = copy.deepcopy(own.vision_model)
         both = torch.cat([own.visual_projection.weight, own.visual_projection_2.weight])
         made.image_encoder.visual_projection.weight.data = both.detach()

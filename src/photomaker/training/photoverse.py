@@ -192,7 +192,7 @@ class PhotoVerseRecipe(PeopleRecipe):
             for tokenizer in self.parts.tokenizers
         )
         rows: Rows = (first, second)
-        with words_in(self.parts.text_encoders, rows, words[with_photos]):
+        with words_in(self.parts.text_encoders, rows, words):
             encoded = encode_rows(rows, self.parts.text_encoders, device=self.device)
         fusion = random_fusion(len(captions), rng) if torch.is_grad_enabled() else np.ones((len(captions), 2))
         weights = torch.from_numpy(fusion).float().to(self.device)
@@ -217,9 +217,10 @@ class PhotoVerseRecipe(PeopleRecipe):
     ) -> tuple[Tensor, dict[str, float]]:
         """Sizes of words and values, and the likeness of the face that is predicted."""
         words = condition.more["words"].abs().mean()
-        values = torch.stack(
-            [layer.values.float().abs().mean() for layer in self.layers.values() if layer.values is not None]
-        ).mean()
+        kept = [
+            layer.values.float().abs().mean() for layer in self.layers.values() if layer.values is not None
+        ]
+        values = torch.stack(kept).mean() if kept else words.new_zeros(())
         loss = self.own.words * words + self.own.values * values
         figures = {"words": float(words.detach()), "values": float(values.detach())}
         face = self._face_loss(noised, predicted, condition)
