@@ -289,7 +289,7 @@ def test_settings_of_methods_that_contradict_each_other_are_refused(made):
         {"method": "ip_adapter", "loop": replace(given.loop, preview_every=1)},
         {"method": "photoverse", "data": replace(given.data, keep_texts=True)},
     ):
-        with pytest.raises(SettingsError, match="set (loop|keep_texts)"):
+        with pytest.raises(SettingsError, match=r"set (loop|keep_texts)"):
             replace(given, **changes)
 
 

@@ -112,9 +112,8 @@ def words_in(text_encoders: Sequence[Any], rows: Rows, words: Tensor) -> Iterato
             # a word that fell off the end of a prompt is left out
             order = (places.cumsum(dim=1) - 1)[places].to(part.device)
             chosen = part[places.nonzero()[:, 0].to(part.device), order]
-            hook = encoder.get_input_embeddings().register_forward_hook(
-                _replacing(places.view(-1, own[0].chunk), chosen)
-            )
+            change = _replacing(places.view(-1, own[0].chunk), chosen)
+            hook = encoder.get_input_embeddings().register_forward_hook(change)
             stack.callback(hook.remove)
         yield
 
