@@ -77,7 +77,7 @@ def opened(kind: str, folder: Path, base: Path, tower: ImageTower) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_recipe_learns_leaves_the_base_alone_and_its_export_draws(kind: str, tmp_path: Path) -> None:
     recipe = make(kind, tmp_path)
-    recipe.parts.save(tmp_path / "base", DiffusionSettings())
+    tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())
 
     def measured() -> float:
         with torch.no_grad():
@@ -119,7 +119,7 @@ def test_a_recipe_learns_leaves_the_base_alone_and_its_export_draws(kind: str, t
 def test_what_is_trained_is_what_is_drawn_with(tmp_path: Path) -> None:
     """The UNet of the recipe and that of the opened method predict the same for the same condition."""
     recipe = make("ip_adapter", tmp_path)
-    recipe.parts.save(tmp_path / "base", DiffusionSettings())
+    tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())
     train(recipe, STEPS, tmp_path / "run")
     method = opened(
         "ip_adapter", tmp_path / "run" / "export", tmp_path / "base", ImageTower.of_encoder(recipe.id_encoder)

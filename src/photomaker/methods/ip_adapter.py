@@ -297,7 +297,8 @@ class IPAdapter(Method):
         guided = with_guidance(sampling)
         if self.file.form in ("plus", "full"):
             nothing = self._nothing().expand_as(features)
-        embeds = _guided(features, nothing, count, guided).to(pipeline.unet.dtype)
+        # the pipeline repeats these for its rows, but not what the resampler reads
+        embeds = _guided(features, nothing, 1, guided).to(pipeline.unet.dtype)
         if patches is not None:
             layer = self.projection.image_projection_layers[0]
             empty = self._nothing().expand_as(patches)
