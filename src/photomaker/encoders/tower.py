@@ -25,7 +25,7 @@ class ImageTower(nn.Module):
             such map in the ID encoder of a PhotoMaker adapter.
     """
 
-    def __init__(self, vision_model: Any, projection: nn.Module | None = None) -> None:  # noqa: ANN401
+    def __init__(self, vision_model: Any, projection: nn.Linear | None = None) -> None:  # noqa: ANN401
         """Freeze it."""
         super().__init__()
         self.vision_model, self.projection = vision_model, projection
@@ -69,7 +69,7 @@ class ImageTower(nn.Module):
     @property
     def width(self) -> int:
         """Width of the image embedding."""
-        return int(self.config.hidden_size if self.projection is None else self.projection.weight.shape[0])
+        return int(self.config.hidden_size if self.projection is None else self.projection.out_features)
 
     @property
     def device(self) -> torch.device:

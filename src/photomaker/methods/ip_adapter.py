@@ -159,7 +159,7 @@ class IPAdapter(Method):
         file = read_ip_adapter(path)
         # only the name tells version 2 of faceid-plus, where the face's tokens are added to what the resampler reads
         told = {"sha256": sha256(path), "shortcut": "plusv2" in path.name}
-        file = replace(file, config=told | file.config)
+        file = replace(file, config={**told, **file.config})
         pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)
         tower = ImageTower.open(image_encoder, dtype) if file.sees else None
         faces = _embedder(face_models or file.config.get("recogniser")) if file.needs_faces else None
