@@ -16,11 +16,12 @@ import torch
 
 from photomaker.encoders.adapter_file import AdapterFile, read_adapter
 from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
-from photomaker.training.adapter import FILE, AdapterRecipe, AdapterSettings
+from photomaker.training.adapter import FILE, AdapterRecipe
 from photomaker.training.base import BaseParts
 from photomaker.training.data import People
 from photomaker.training.diffusion import LossSettings
 from photomaker.training.loop import TrainSettings, train
+from photomaker.training.people import AdapterSettings
 from photomaker.training.photos import PhotoSettings
 
 REFERENCE = AdapterSettings(

@@ -214,7 +214,7 @@ class AdapterRecipe(PeopleRecipe):
         encoded = self.texts(captions, copies, self.device)
         mask = encoded.class_tokens & ~torch.from_numpy(text_only).to(self.device)[:, None]
         embeds = self.id_encoder.fuse(encoded.embeds.float(), self.id_features(references, rng), mask)
-        return Condition(embeds, encoded.pooled)
+        return Condition(embeds, encoded.pooled, {"class_tokens": mask})
 
     def export(self, folder: Path) -> None:
         """Write the adapter in the official layout."""

@@ -10,8 +10,7 @@ Source: arXiv 2305.10431, section 4.2: the attention of a subject's token shall 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from photomaker.training.data import Album, mask_map
 from photomaker.training.frames import Frames
 from photomaker.training.latents import Latents
 from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.texts import Texts
 
 FILE = "fastcomposer.safetensors"
 _CELL = 8
@@ -151,27 +150,12 @@ class FastComposerRecipe(AdapterRecipe):
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            encoder = PhotoMakerIDEncoder(id_encoder.config)
+            encoder = PhotoMakerIDEncoder(copy.deepcopy(id_encoder.config))
         encoder.vision_model.load_state_dict(id_encoder.vision_model.state_dict())
+        settings = replace(settings, stack="average")
         super().__init__(data, latents, parts, encoder, settings, held_out, frames=frames, texts=texts)
         self.own = own
         self.recorder = _Recorder(parts.unet) if own.localisation else None
-
-    def condition(
-        self,
-        captions: Sequence[Caption],
-        references: list[np.ndarray],
-        text_only: np.ndarray,
-        rng: np.random.Generator,
-    ) -> Condition:
-        """The mean of a row's photos fused with the one class token; see `PeopleRecipe.condition`."""
-        encoded = self.texts(captions, [1] * len(captions), self.device)
-        with_photos = ~torch.from_numpy(text_only).to(self.device)
-        mask = encoded.class_tokens & with_photos[:, None]
-        counts = torch.tensor([len(rows) for rows in references], device=self.device)
-        features = self.id_features(references, rng).sum(1) / counts[:, None]
-        embeds = self.id_encoder.fuse(encoded.embeds.float(), features[:, None], mask)
-        return Condition(embeds, encoded.pooled, {"subject": mask})
 
     def predict(self, noised: Noised, condition: Condition) -> Tensor:
         """See `PeopleRecipe.predict`; the attention of this call is what is kept."""
@@ -191,7 +175,7 @@ class FastComposerRecipe(AdapterRecipe):
         for attention in self.recorder.kept:
             shrink = round((person.shape[-1] * person.shape[-2] / attention.shape[1]) ** 0.5)
             mask = nn.functional.avg_pool2d(person, shrink, ceil_mode=True).flatten(1)
-            losses.append(localisation_loss(attention, condition.more["subject"], mask))
+            losses.append(localisation_loss(attention, condition.more["class_tokens"], mask))
         self.recorder.kept.clear()
         loss = torch.stack(losses).mean()
         return self.own.localisation * loss, {"localisation": float(loss.detach())}
