@@ -180,3 +180,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(made, references, tiny_fol
     dark = Reference(photos[0].point(lambda _: 0), name="dark")
     with pytest.raises(PhotoError, match="no face was found in photo 2"):
         made("faceid").fit([references[0], dark])
+    bundled = made("faceid")
+    bundled.faces = "bundled"
+    with pytest.raises(PhotoError, match="needs a face in every photo and photo photo 0 has none"):
+        bundled.fit(references[:1])
