@@ -12,6 +12,10 @@ from photomaker.errors import SettingsError
 _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
     "method": {
         "photomaker": ("photomaker.methods.photomaker:PhotoMaker", None),
+        "dreambooth": ("photomaker.methods.dreambooth:DreamBooth", None),
+        "lora": ("photomaker.methods.lora:Lora", None),
+        "textual_inversion": ("photomaker.methods.textual_inversion:TextualInversion", None),
+        "hypernetwork": ("photomaker.methods.hypernetwork:Hypernetwork", None),
         "fastcomposer": ("photomaker.methods.fastcomposer:FastComposer", None),
         "ip_adapter": ("photomaker.methods.ip_adapter:IPAdapter", None),
         "photoverse": ("photomaker.methods.photoverse:PhotoVerse", None),

@@ -181,7 +181,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     _must_exist(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return _flat(_read_pickle(path), path)
+    return _flat(read_pickle(path), path)
 
 
 def read_sections(path: str | os.PathLike[str]) -> dict[str, dict[str, torch.Tensor]]:
@@ -212,7 +212,12 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path} is no safetensors file or is damaged; fetch it again") from error
 
 
-def _read_pickle(path: Path) -> Mapping[str, Any]:
+def read_pickle(path: Path) -> Mapping[Any, Any]:
+    """The dictionary in a file of torch, read without running any code that the file may hold.
+
+    Raises:
+        WeightsError: The file is damaged, or holds something other than plain data.
+    """
     import torch
 
     try:

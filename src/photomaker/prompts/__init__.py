@@ -11,7 +11,7 @@ from photomaker.prompts.encoding import (
     weighed,
 )
 from photomaker.prompts.expand import ExpandedPrompt, expand, expand_plain, expand_subjects
-from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, insert_trigger, parse
+from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, insert_trigger, parse, with_person
 from photomaker.prompts.weights import read_weights
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "parse",
     "read_weights",
     "weighed",
+    "with_person",
 ]

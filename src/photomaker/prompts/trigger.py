@@ -7,6 +7,7 @@ saved pipelines); here the text is cut at the trigger and the two parts are toke
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from photomaker.classes import CLASS_WORDS
@@ -121,6 +122,22 @@ def _cut(prompt: str, trigger: str) -> ParsedPrompt:
             f"write one right before it, such as 'a man {trigger}' ({_EXAMPLES})"
         )
     return ParsedPrompt(before, after, trigger)
+
+
+def with_person(prompt: str, words: Callable[[str], str], trigger: str = TRIGGER) -> str:
+    """A prompt in which other words stand for the person, in the place of class word and trigger.
+
+    Args:
+        prompt: With or without trigger; prompt weights are read and left out.
+        words: What stands for the person, given the class word; `"sks {}".format` gives "a photo of a sks man".
+        trigger: The trigger word.
+
+    Raises:
+        PromptError: See `parse`.
+    """
+    parsed = parse(prompt, trigger)
+    before = parsed.before.rstrip()
+    return f"{before[: -len(parsed.class_word)]}{words(parsed.class_word)}{parsed.after}"
 
 
 def insert_trigger(prompt: str, trigger: str = TRIGGER) -> str:

@@ -1,0 +1,321 @@
+"""What the methods share that are tuned for each person: photos and a class word to tensors, and drawing with them."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from PIL.Image import Image
+
+from photomaker.errors import IdentityError, PromptError, SettingsError
+from photomaker.methods.base import Method, Need
+from photomaker.pipelines.opening import open_base
+from photomaker.prompts import parse, with_person
+from photomaker.training.diffusion import PREDICTIONS
+from photomaker.training.latents import fingerprint
+from photomaker.training.tuning import (
+    Examples,
+    PersonRecipe,
+    Progress,
+    TuningSettings,
+    examples_of,
+    filled,
+    frozen,
+    picture_size,
+)
+from photomaker.types import Identity, Reference, Request, Sampling
+
+BATCH_SIZE = 8
+GUIDANCE = 5.0
+CLASS_WORD = "person"
+RARE = "sks"
+"""The rare word that captions call a person by, by convention."""
+
+Settings = TypeVar("Settings")
+
+
+class TunedMethod(Method, Generic[Settings]):
+    """A method that tunes something on each person's photos, on a diffusers SDXL pipeline.
+
+    Args:
+        pipeline: A base of its own; what this class changes of it is undone at once.
+        settings: How it is tuned; None takes the published defaults.
+        batch_size: Most pictures drawn at once.
+        guidance: Guidance scale of requests that leave it open.
+
+    Attributes:
+        has_weight: Whether the person can be put in by degrees.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.TUNING})
+    has_weight: ClassVar[bool] = True
+    published: ClassVar[Any]
+    small: ClassVar[Any]
+
+    def __init__(
+        self,
+        pipeline: StableDiffusionXLPipeline,
+        settings: Settings | None = None,
+        batch_size: int = BATCH_SIZE,
+        guidance: float = GUIDANCE,
+    ) -> None:
+        """Take the pipeline as it is."""
+        if batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        self.pipeline = pipeline
+        self.settings: Settings = self.published if settings is None else settings
+        self.batch_size = batch_size
+        self.guidance = guidance
+        self.base = fingerprint(pipeline.unet)
+
+    @classmethod
+    def open(
+        cls,
+        base: str | os.PathLike[str] | None = None,
+        adapter: None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        settings: Settings | None = None,
+        *,
+        variant: str | None = None,
+    ) -> Self:
+        """Load the base model.
+
+        Args:
+            base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
+            adapter: There is none; here so that every method is opened alike.
+            device: Where to compute; None is CUDA where there is one, else the CPU.
+            dtype: Precision of the base; what is tuned is always held in float32.
+            settings: How to tune; None takes the published defaults, for the bundled base those found for it.
+            variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
+
+        Raises:
+            SettingsError: An adapter is given.
+            WeightsError: The base is missing, altered, damaged, or no SDXL model.
+        """
+        if adapter is not None:
+            raise SettingsError(
+                f"{cls.name} is tuned for each person and takes no adapter ({adapter}); leave it out"
+            )
+        pipeline = open_base(StableDiffusionXLPipeline, base, dtype, variant)
+        pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(pipeline, settings or (cls.small if base is None else cls.published))
+
+    # ---- what a method says
+
+    @property
+    @abstractmethod
+    def tuning(self) -> TuningSettings:
+        """How its recipe runs."""
+
+    @abstractmethod
+    def tune(
+        self, examples: Examples, class_phrase: str, progress: Progress | None
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tune on a person's photos, while the base is frozen.
+
+        Args:
+            examples: The photos.
+            class_phrase: For example `old man`.
+            progress: Told after every step.
+
+        Returns:
+            The identity's tensors and notes.
+        """
+
+    def put_in(self, identity: Identity, weight: float) -> AbstractContextManager[None]:
+        """Have the person in the pipeline as long as the context lasts; nothing, where only the prompt differs."""
+        del identity, weight
+        return nullcontext()
+
+    def words(self, notes: Mapping[str, Any], class_word: str) -> str:
+        """What stands for the person in a text: the rare word before the class word."""
+        return f"{notes.get('token', '')} {class_word}".strip()
+
+    def prompted(self, identity: Identity, prompts: Sequence[str]) -> dict[str, Any]:
+        """The pipeline's arguments for prompts in which the person's words stand."""
+        del identity
+        return {"prompt": list(prompts)}
+
+    # ---- fitting
+
+    def fit(
+        self,
+        references: Sequence[Reference],
+        notes: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Identity:
+        """Tune on photos of one person; see `Method.fit`.
+
+        Args:
+            references: At least one photo.
+            notes: Added to the identity's notes; `class_word`, such as `old man`, is what captions call the person,
+                `person` where it is left out.
+            progress: Told after every step.
+
+        Raises:
+            PhotoError: There is no photo, or a mask does not fit its photo.
+            SettingsError: The base cannot be tuned in its precision, or the class word is no word.
+            WeightsError: The base's scheduler has no noise schedule that is known.
+        """
+        self.check(references)
+        told = dict(notes or {})
+        phrase = " ".join(str(told.setdefault("class_word", CLASS_WORD)).split())
+        if not phrase:
+            raise SettingsError("the class word is empty; give a noun for the person, such as man or woman")
+        self._check_base()
+        settings = self.tuning
+        with frozen(self.pipeline, settings.gradient_checkpointing):
+            examples = examples_of(self.pipeline, references, settings.background, settings.flip)
+            tensors, own = self.tune(examples, phrase, progress)
+        photos = [{"name": one.name, "sha256": one.sha256} for one in references]
+        return self.identity(tensors, {"photos": photos} | own | told)
+
+    def identity(self, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, Any]) -> Identity:
+        """An identity of this method on this base."""
+        return Identity(
+            self.name,
+            {name: one.detach().cpu() for name, one in tensors.items()},
+            {"base": self.base, **notes},
+        )
+
+    def captions(self, notes: Mapping[str, Any], class_phrase: str) -> list[str]:
+        """The caption templates with the person's words in place; they take the place of the last word's."""
+        before, _, word = class_phrase.rpartition(" ")
+        phrase = f"{before} {self.words(notes, word)}".strip()
+        return [filled(template, phrase) for template in self.tuning.templates]
+
+    def recipe(
+        self, trained: Mapping[str, torch.nn.Module], examples: Examples, **parts: Any
+    ) -> PersonRecipe:
+        """The shared recipe; `parts` are further arguments of `PersonRecipe`."""
+        return PersonRecipe(self.pipeline, trained, examples, settings=self.tuning, **parts)
+
+    def _check_base(self) -> None:
+        if self.pipeline.unet.dtype == torch.float16:
+            raise SettingsError(
+                "the base is in float16, in which small gradients vanish; open it in bfloat16 or float32 to tune"
+            )
+        prediction = str(getattr(self.pipeline.scheduler.config, "prediction_type", ""))
+        if prediction not in PREDICTIONS:
+            raise SettingsError(
+                f"the base's scheduler predicts {prediction or 'nothing known'}; give a base that predicts epsilon or v"
+            )
+
+    # ---- drawing
+
+    def generate(self, identity: Identity, requests: Sequence[Request], weight: float = 1.0) -> list[Image]:
+        """Draw the person; requests alike in steps, guidance and size are drawn together.
+
+        The share of text-only steps (`Sampling.merge`) is PhotoMaker's and has no meaning here; prompt weights are left
+        out.
+
+        Args:
+            identity: Made by `fit`, `load_published`, or loaded.
+            requests: One for each picture.
+            weight: How much of the person is put in: 1 is what was tuned, 0 the base alone.
+
+        Returns:
+            RGB pictures in the order of the requests.
+
+        Raises:
+            IdentityError: The identity is of another method or another base.
+            PromptError: A prompt has no class word, several triggers, or the class word too far back.
+            SettingsError: The method has no weight and another than 1 is given.
+        """
+        self.check_identity(identity)
+        if weight != 1 and not self.has_weight:
+            raise SettingsError(f"{self.name} has no weight and {weight} is given; leave it out")
+        prompts = [self._prompt(request.prompt, identity) for request in requests]
+        settled = [replace(request, sampling=self._settled(request.sampling)) for request in requests]
+        pictures: dict[int, Image] = {}
+        with self.put_in(identity, weight):
+            for places in self._batches(settled):
+                some = [settled[place] for place in places]
+                drawn = self._draw(identity, [prompts[place] for place in places], some)
+                pictures |= dict(zip(places, drawn, strict=True))
+        return [pictures[place] for place in range(len(settled))]
+
+    def check_identity(self, identity: Identity) -> None:
+        """Refuse an identity of another method or base.
+
+        Raises:
+            IdentityError: It is of one.
+        """
+        if identity.method != self.name:
+            raise IdentityError(
+                f"the identity was made by {identity.method}; make one with {self.name}, or use {identity.method}"
+            )
+        if identity.notes.get("base", self.base) != self.base:
+            raise IdentityError(
+                "the identity was tuned on another base model; open that one, or fit it again"
+            )
+
+    def _prompt(self, prompt: str, identity: Identity) -> str:
+        """The prompt with the person's words in place of the class word and trigger."""
+        text = with_person(prompt, lambda word: self.words(identity.notes, word))
+        head = parse(prompt).before
+        limit = int(self.pipeline.tokenizer.model_max_length)
+        for tokenizer in (self.pipeline.tokenizer, self.pipeline.tokenizer_2):
+            own = self.words(identity.notes, "")
+            count = len(tokenizer(f"{head} {own}", add_special_tokens=False)["input_ids"])
+            if count > limit - 2:
+                raise PromptError(
+                    f"the class word is token {count} of the prompt and only {limit - 2} can be read; move it forward "
+                    "or shorten the prompt"
+                )
+        return text
+
+    def _settled(self, sampling: Sampling) -> Sampling:
+        size = picture_size(self.pipeline)
+        return replace(
+            sampling,
+            guidance=self.guidance if sampling.guidance is None else sampling.guidance,
+            width=sampling.width or size,
+            height=sampling.height or size,
+        )
+
+    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        groups: dict[object, list[int]] = {}
+        for place, request in enumerate(requests):
+            alike = (replace(request.sampling, seed=0, merge=None), request.negative_prompt is None)
+            groups.setdefault(alike, []).append(place)
+        return [
+            places[start : start + self.batch_size]
+            for places in groups.values()
+            for start in range(0, len(places), self.batch_size)
+        ]
+
+    def _draw(self, identity: Identity, prompts: Sequence[str], requests: Sequence[Request]) -> list[Image]:
+        sampling, negative = requests[0].sampling, requests[0].negative_prompt
+        with torch.no_grad():
+            prompted = self.prompted(identity, prompts)
+        result = self.pipeline(
+            **prompted,
+            negative_prompt=None if negative is None else [one.negative_prompt or "" for one in requests],
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance,
+            width=sampling.width,
+            height=sampling.height,
+            generator=[torch.Generator().manual_seed(one.sampling.seed) for one in requests],
+        )
+        return list(result.images)
+
+
+def must_exist(path: str | os.PathLike[str]) -> Path:
+    """The path of a published file or folder.
+
+    Raises:
+        IdentityError: There is none.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise IdentityError(f"there is no file or folder {place}; check the path")
+    return place

@@ -1,0 +1,104 @@
+"""New words as rows of the text encoders' input embeddings, without touching tokenizers or encoders.
+
+A text with the new word is tokenised around it; at its places any known token stands in, whose embedding a hook
+replaces. So nothing has to be added to a vocabulary and taken out again, and the pooled embedding, which some encoders
+take at the largest token id, is still taken at the end mark.
+
+Source: Textual Inversion, arXiv 2208.01618.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from photomaker.training.diffusion import encode_ids
+
+Rows = tuple[Tensor, Tensor]
+"""Embeddings of a new word for both encoders: [n, D1] and [n, D2]."""
+
+
+def numbers(tokenizer: CLIPTokenizer, text: str, word: str, count: int) -> tuple[list[int], list[int]]:
+    """Token ids [77] of a text, and at each which row of the new word stands there, -1 where none does.
+
+    Args:
+        tokenizer: It is not changed.
+        text: The word may stand in it several times.
+        word: The new word.
+        count: Its rows.
+    """
+    ids, rows = [tokenizer.bos_token_id], [-1]
+    stand_in = tokenizer("a", add_special_tokens=False)["input_ids"][0]
+    for place, part in enumerate(text.split(word)):
+        if place:
+            ids += [stand_in] * count
+            rows += range(count)
+        own = tokenizer(part, add_special_tokens=False)["input_ids"] if part.strip() else []
+        ids += own
+        rows += [-1] * len(own)
+    length = tokenizer.model_max_length
+    ids, rows = [*ids[: length - 1], tokenizer.eos_token_id], [*rows[: length - 1], -1]
+    return ids + [tokenizer.pad_token_id] * (length - len(ids)), rows + [-1] * (length - len(rows))
+
+
+@contextmanager
+def _rows_in(encoder: nn.Module, rows: Tensor, places: Tensor) -> Iterator[None]:
+    """Have the embeddings at `places` [batch, 77] replaced by `rows` [n, D]."""
+
+    def after(_module: nn.Module, _args: Any, given: Tensor) -> Tensor:  # noqa: ANN401 - a hook
+        chosen = rows[places.clamp(min=0)].to(given.dtype)
+        return torch.where((places >= 0)[..., None], chosen, given)
+
+    hook = encoder.get_input_embeddings().register_forward_hook(after)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def encode(
+    pipeline: StableDiffusionXLPipeline, texts: Sequence[str], word: str, rows: Rows
+) -> tuple[Tensor, Tensor]:
+    """Texts with a new word as prompt embeddings [n, 77, D] and pooled ones [n, P]; gradients reach the rows."""
+    device = pipeline.unet.device
+    encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
+    ids: list[Tensor] = []
+    with ExitStack() as stack:
+        for tokenizer, encoder, own in zip(
+            (pipeline.tokenizer, pipeline.tokenizer_2), encoders, rows, strict=True
+        ):
+            found = torch.tensor([numbers(tokenizer, text, word, len(own)) for text in texts], device=device)
+            stack.enter_context(_rows_in(encoder, own.to(device), found[:, 1]))
+            ids.append(found[:, 0])
+        return encode_ids(encoders, (ids[0], ids[1]))
+
+
+def first_rows(
+    pipeline: StableDiffusionXLPipeline, word: str, count: int, spread: float, generator: torch.Generator
+) -> Rows:
+    """Rows to begin with: the mean of a known word's tokens, and for further ones a little noise on it.
+
+    Args:
+        pipeline: Whose encoders.
+        word: A known word, such as the class word.
+        count: Rows.
+        spread: Size of the noise as a share of the embeddings' standard deviation.
+        generator: Randomness, on the CPU.
+    """
+    both = []
+    for tokenizer, encoder in (
+        (pipeline.tokenizer, pipeline.text_encoder),
+        (pipeline.tokenizer_2, pipeline.text_encoder_2),
+    ):
+        table = encoder.get_input_embeddings().weight.detach().float().cpu()
+        start = table[tokenizer(word, add_special_tokens=False)["input_ids"]].mean(0)
+        noise = torch.randn(count, table.shape[1], generator=generator) * table.std() * spread
+        noise[0] = 0
+        both.append(start + noise)
+    return both[0], both[1]
