@@ -219,6 +219,7 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
         WeightsError: The file is damaged, or holds something other than plain data.
     """
     import torch
+    from safetensors import SafetensorError
 
     try:
         # today's files are zip archives, of which only what is used is read; older ones cannot be mapped
@@ -226,6 +227,7 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (
         pickle.UnpicklingError,
+        SafetensorError,
         RuntimeError,
         OSError,
         EOFError,

@@ -35,17 +35,44 @@ def open_photoverse(base, folder):
     return find("method", "photoverse").open(base, file, device="cpu", image_encoder=tiny_adapter(folder))
 
 
-# name in the registry -> how it is opened on the tiny model
+def tuned(name, **more):
+    """Opens a method that is tuned per person, for a few steps that change much."""
+
+    def opener(base, _folder):
+        from photomaker.training.tuning import TuningSettings
+
+        method = find("method", name)
+        tuning = TuningSettings(steps=3, lr=1e-2, batch_size=2)
+        return method.open(base, device="cpu", settings=replace(method.small, tuning=tuning, **more))
+
+    return opener
+
+
+def dreambooth(kind):
+    def opener(base, folder):
+        from photomaker.training.tuning import PriorSettings
+
+        return tuned("dreambooth", kind=kind, prior=PriorSettings(pictures=2, steps=1))(base, folder)
+
+    return opener
+
+
+# name in the registry, and a variant behind a blank -> how it is opened on the tiny model
 OPENERS = {
     "photomaker": open_photomaker,
     "ip_adapter": open_ip_adapter,
     "fastcomposer": open_fastcomposer,
     "photoverse": open_photoverse,
+    "dreambooth": dreambooth("full"),
+    "dreambooth lora": dreambooth("lora"),
+    "lora": tuned("lora"),
+    "textual_inversion": tuned("textual_inversion"),
+    "hypernetwork": tuned("hypernetwork"),
 }
 
 
 def test_every_registered_method_is_under_contract():
-    assert set(OPENERS) == set(names("method"))
+    assert {name.partition(" ")[0] for name in OPENERS} == set(names("method"))
 
 
 @pytest.fixture(scope="module", params=sorted(OPENERS))
@@ -83,6 +110,28 @@ def test_base_weights_are_the_same_before_and_after(method, references, tiny_bas
     assert checksum(method) == checksum(untouched)
 
 
+def test_base_is_the_same_after_an_error_in_the_middle(method, references, monkeypatch):
+    before = checksum(method)
+    identity = method.fit(references[:1])
+    kept = drawn(method, identity)[0]
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("in the middle")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="in the middle"):
+        patched.setattr(method.pipeline.vae, "decode", fail)
+        method.generate(identity, [REQUEST])
+    assert checksum(method) == before
+    assert np.array_equal(drawn(method, identity)[0], kept)
+
+
+def test_the_same_photos_give_the_same_identity(method, references):
+    one, other = (method.fit(references[:2]) for _ in range(2))
+    assert dict(one.notes) == dict(other.notes)
+    assert one.tensors.keys() == other.tensors.keys()
+    assert all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
+
+
 def test_same_seed_same_picture(method, references):
     identity = method.fit(references[:2])
     assert np.array_equal(drawn(method, identity)[0], drawn(method, identity)[0])
@@ -114,7 +163,24 @@ def test_a_batch_of_two_is_two_batches_of_one(method, references):
 
 
 def test_weight_nothing_is_the_feature_off_bit_for_bit(method, references):
-    """No photo of any weight: the picture does not depend on the photos, and is that of the text-only prompt."""
+    """Of no weight: the picture does not depend on the photos, and is that of the base for the same words."""
+    if Need.TUNING not in method.needs:
+        return weight_nothing_of_photos(method, references)
+    if not method.has_weight:
+        pytest.skip("the person is a word of the prompt, which is there or not: it has no weight")
+    one, two = (method.fit(chosen) for chosen in (references[:1], references[1:4]))
+    off, same = (np.array(method.generate(identity, [REQUEST], weight=0.0)[0]) for identity in (one, two))
+    assert np.array_equal(off, same)
+    prompt = f"a photo of a {method.words(one.notes, 'man')} on the beach"
+    base = method.pipeline(
+        prompt, num_inference_steps=3, guidance_scale=5.0, generator=torch.Generator().manual_seed(7)
+    )
+    assert np.array_equal(off, np.array(base.images[0]))
+    assert not np.array_equal(off, drawn(method, one)[0])
+    return None
+
+
+def weight_nothing_of_photos(method, references):
     one, two = (method.fit(chosen, weights=[0] * len(chosen)) for chosen in (references[:1], references[1:4]))
     off = drawn(method, one)[0]
     assert np.array_equal(off, drawn(method, two)[0])
