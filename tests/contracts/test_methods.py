@@ -48,11 +48,11 @@ def tuned(name, **more):
     return opener
 
 
-def dreambooth(kind):
+def with_prior(name, **more):
     def opener(base, folder):
         from photomaker.training.tuning import PriorSettings
 
-        return tuned("dreambooth", kind=kind, prior=PriorSettings(pictures=2, steps=1))(base, folder)
+        return tuned(name, prior=PriorSettings(pictures=2, steps=1), **more)(base, folder)
 
     return opener
 
@@ -63,11 +63,12 @@ OPENERS = {
     "ip_adapter": open_ip_adapter,
     "fastcomposer": open_fastcomposer,
     "photoverse": open_photoverse,
-    "dreambooth": dreambooth("full"),
-    "dreambooth lora": dreambooth("lora"),
+    "dreambooth": with_prior("dreambooth", kind="full"),
+    "dreambooth lora": with_prior("dreambooth", kind="lora"),
     "lora": tuned("lora"),
     "textual_inversion": tuned("textual_inversion"),
     "hypernetwork": tuned("hypernetwork"),
+    "custom_diffusion": with_prior("custom_diffusion"),
 }
 
 

@@ -9,6 +9,7 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from photomaker.errors import IdentityError, PhotoMakerError, WeightsError
+from photomaker.methods.custom_diffusion import CustomDiffusion
 from photomaker.methods.dreambooth import DreamBooth
 from photomaker.methods.hypernetwork import Hypernetwork, NetworkShape, TokenNetwork, context_widths
 from photomaker.methods.lora import Lora
@@ -240,6 +241,32 @@ def test_only_the_rows_are_learned_and_start_at_the_class_word(tiny_base, refere
     table = method.pipeline.text_encoder.get_input_embeddings().weight
     number = method.pipeline.tokenizer("woman", add_special_tokens=False)["input_ids"]
     assert torch.allclose(identity.tensors["clip_l"], table[number].expand(3, -1), atol=1e-6)
+
+
+# ---- Custom Diffusion
+
+
+def test_a_delta_of_custom_diffusion_loads_and_goes_out_again(tiny_base, reference, tmp_path):
+    method = opened(CustomDiffusion, tiny_base, prior=NO_PRIOR)
+    changed = stock(tiny_base)
+    with torch.no_grad():
+        tuned = {
+            name: one.add_(0.1 * torch.sin(torch.arange(one.numel()).view(one.shape))).clone()
+            for name, one in changed.unet.named_parameters()
+            if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+        }
+    rows = [words(1)["clip_l"][0], words(1)["clip_g"][0]]
+    torch.save({"unet": tuned, "modifier_token": {"<new1>": rows}}, tmp_path / "delta.bin")
+    identity = method.load_published(tmp_path / "delta.bin")
+    prompted = method.prompted(identity, ["a photo of a <new1> man on the beach"])
+    drawn = changed(
+        **prompted, num_inference_steps=2, guidance_scale=5.0, generator=torch.Generator().manual_seed(7)
+    )
+    assert np.abs(picture(method, identity) - np.array(drawn.images[0]).astype(int)).max() <= 1
+    again = method.load_published(method.export(identity, tmp_path / "again.bin"))
+    assert all(torch.allclose(again.tensors[name], identity.tensors[name]) for name in identity.tensors)
+    fitted = method.fit(reference)
+    assert {name.split(".")[-2] for name in fitted.tensors if name.startswith("unet.")} == {"to_k", "to_v"}
 
 
 # ---- hypernetworks

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.methods.tuned import TunedMethod, must_exist
-from photomaker.training.token_rows import Rows, encode, first_rows
+from photomaker.training.token_rows import NAMES, check_rows, encode, first_rows
 from photomaker.training.tuning import Examples, Progress, TuningSettings, tune
 from photomaker.types import Identity
 from photomaker.weights import read_tensors
@@ -29,7 +29,6 @@ TEMPLATES = (
 )  # fmt: skip
 """Plain captions of the kind that the paper uses."""
 
-NAMES = ("clip_l", "clip_g")
 PAIR = ("learned_embeds.safetensors", "learned_embeds_2.safetensors")
 
 
@@ -106,23 +105,14 @@ class TextualInversion(TunedMethod[InversionSettings]):
 
     def prompted(self, identity: Identity, prompts: Sequence[str]) -> dict[str, Any]:
         """Encode with the rows in place."""
-        rows: Rows = (identity.tensors["clip_l"], identity.tensors["clip_g"])
+        rows = (identity.tensors["clip_l"], identity.tensors["clip_g"])
         embeds, pooled = encode(self.pipeline, prompts, str(identity.notes["token"]), rows)
         return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
     def check_identity(self, identity: Identity) -> None:
         """See `TunedMethod.check_identity`; a word depends on the text encoders' widths."""
         super().check_identity(identity)
-        encoders = (self.pipeline.text_encoder, self.pipeline.text_encoder_2)
-        for name, encoder in zip(NAMES, encoders, strict=True):
-            width = int(encoder.config.hidden_size)
-            rows = identity.tensors.get(name)
-            if rows is None or rows.dim() != 2 or rows.shape[1] != width:  # noqa: PLR2004 - rows and widths
-                got = "none" if rows is None else f"shape {tuple(rows.shape)}"
-                raise IdentityError(
-                    f"the word has {got} for {name} and the base's text encoder is of width {width}; give one for "
-                    "this base"
-                )
+        check_rows(self.pipeline, identity.tensors)
 
     def load_published(self, path: str | os.PathLike[str], token: str = "<id>") -> Identity:
         """Read a word in the layouts of SDXL: one file with `clip_l` and `clip_g`, or diffusers' pair of files.

@@ -7,7 +7,7 @@ alone draws, bit for bit.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -66,6 +66,31 @@ def check_difference(parameters: Mapping[str, Tensor], difference: Mapping[str, 
             raise WeightsError(
                 f"{name} has shape {tuple(tensor.shape)} and the base has {there}; give the base that it was tuned on"
             )
+
+
+@contextmanager
+def learning(module: nn.Module, names: Sequence[str]) -> Iterator[Callable[[], dict[str, Tensor]]]:
+    """Have copies of some parameters in float32 in their places, which may be tuned.
+
+    Args:
+        module: Its own tensors are set aside and come back themselves.
+        names: Of the parameters.
+
+    Yields:
+        What tells the difference from the module's own tensors, by name, in float32 on the CPU.
+    """
+    parameters = {name: module.get_parameter(name) for name in names}
+    kept = {name: (one.data, one.requires_grad) for name, one in parameters.items()}
+    try:
+        for parameter in parameters.values():
+            parameter.data = parameter.data.float().clone()
+            parameter.requires_grad_(True)
+        yield lambda: {name: (one.detach() - kept[name][0].float()).cpu() for name, one in parameters.items()}
+    finally:
+        for name, parameter in parameters.items():
+            parameter.grad = None
+            parameter.data = kept[name][0]
+            parameter.requires_grad_(kept[name][1])
 
 
 @contextmanager

@@ -9,19 +9,23 @@ Source: Textual Inversion, arXiv 2208.01618.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, PreTrainedModel
 
+from photomaker.errors import IdentityError
 from photomaker.training.diffusion import encode_ids
 
 Rows = tuple[Tensor, Tensor]
 """Embeddings of a new word for both encoders: [n, D1] and [n, D2]."""
+
+NAMES = ("clip_l", "clip_g")
+"""What they are called in files and identities."""
 
 
 def numbers(tokenizer: CLIPTokenizer, text: str, word: str, count: int) -> tuple[list[int], list[int]]:
@@ -48,7 +52,7 @@ def numbers(tokenizer: CLIPTokenizer, text: str, word: str, count: int) -> tuple
 
 
 @contextmanager
-def _rows_in(encoder: nn.Module, rows: Tensor, places: Tensor) -> Iterator[None]:
+def _rows_in(encoder: PreTrainedModel, rows: Tensor, places: Tensor) -> Iterator[None]:
     """Have the embeddings at `places` [batch, 77] replaced by `rows` [n, D]."""
 
     def after(_module: nn.Module, _args: Any, given: Tensor) -> Tensor:  # noqa: ANN401 - a hook
@@ -77,6 +81,22 @@ def encode(
             stack.enter_context(_rows_in(encoder, own.to(device), found[:, 1]))
             ids.append(found[:, 0])
         return encode_ids(encoders, (ids[0], ids[1]))
+
+
+def check_rows(pipeline: StableDiffusionXLPipeline, tensors: Mapping[str, Tensor]) -> None:
+    """Compare a word's rows with the widths of the text encoders.
+
+    Raises:
+        IdentityError: Rows are missing or of another width.
+    """
+    encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
+    for name, encoder in zip(NAMES, encoders, strict=True):
+        width, rows = int(encoder.config.hidden_size), tensors.get(name)
+        if rows is None or rows.dim() != 2 or rows.shape[1] != width:  # noqa: PLR2004 - rows and widths
+            got = "nothing" if rows is None else f"shape {tuple(rows.shape)}"
+            raise IdentityError(
+                f"the word has {got} for {name} and the base's text encoder is of width {width}; give one for this base"
+            )
 
 
 def first_rows(

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class TuningSettings:
     lr: float = 1e-4
     batch_size: int = 1
     warmup: int = 0
-    schedule: str = "constant"
+    schedule: Literal["cosine", "constant", "linear_decay"] = "constant"
     weight_decay: float = 0.01
     clip: float = 1.0
     seed: int = 0
@@ -108,7 +108,7 @@ class TuningSettings:
             seed=self.seed,
             warmup=self.warmup,
             clip=self.clip,
-            schedule=self.schedule,  # type: ignore[arg-type] - checked there
+            schedule=self.schedule,
         )
 
 
@@ -387,14 +387,14 @@ class PersonRecipe(Recipe):
     def _errors(self, seen: Examples, embeds: Tensor, pooled: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of each row [batch]."""
         noisy, steps, target, weight = self.noising(seen.latents.to(self.device), generator)
-        dtype = self.pipeline.unet.dtype
+        dtype, own = self.pipeline.unet.dtype, next(self.model.parameters()).dtype
         times = time_ids(len(noisy), self.size).to(self.device, embeds.dtype)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             predicted = self.model(
-                noisy.to(self.model.dtype),
+                noisy.to(own),
                 steps,
-                encoder_hidden_states=embeds.to(self.model.dtype),
-                added_cond_kwargs={"text_embeds": pooled.to(self.model.dtype), "time_ids": times},
+                encoder_hidden_states=embeds.to(own),
+                added_cond_kwargs={"text_embeds": pooled.to(own), "time_ids": times},
                 return_dict=False,
             )[0]
         return weighted_error(predicted, target, seen.cells.to(self.device)) * weight[:, 0, 0, 0]
