@@ -16,7 +16,15 @@ from PIL.Image import Image
 
 from photomaker.errors import IdentityError, PromptError, SettingsError
 from photomaker.methods.base import Method, Need
-from photomaker.pipelines.opening import open_base
+from photomaker.pipelines.drawing import (
+    GUIDANCE,
+    Defaults,
+    generators_of,
+    in_batches,
+    negatives_of,
+    open_pipeline,
+    settled,
+)
 from photomaker.prompts import parse, with_person
 from photomaker.training.diffusion import PREDICTIONS
 from photomaker.training.latents import fingerprint
@@ -28,12 +36,10 @@ from photomaker.training.tuning import (
     examples_of,
     filled,
     frozen,
-    picture_size,
 )
-from photomaker.types import Identity, Reference, Request, Sampling
+from photomaker.types import Identity, Reference, Request
 
 BATCH_SIZE = 8
-GUIDANCE = 5.0
 CLASS_WORD = "person"
 RARE = "sks"
 """The rare word that captions call a person by, by convention."""
@@ -104,7 +110,7 @@ class TunedMethod(Method, Generic[Settings]):
             raise SettingsError(
                 f"{cls.name} is tuned for each person and takes no adapter ({adapter}); leave it out"
             )
-        pipeline = open_base(StableDiffusionXLPipeline, base, dtype, variant)
+        pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)
         pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(pipeline, settings or (cls.small if base is None else cls.published))
 
@@ -233,15 +239,17 @@ class TunedMethod(Method, Generic[Settings]):
         self.check_identity(identity)
         if weight != 1 and not self.has_weight:
             raise SettingsError(f"{self.name} has no weight and {weight} is given; leave it out")
-        prompts = [self._prompt(request.prompt, identity) for request in requests]
-        settled = [replace(request, sampling=self._settled(request.sampling)) for request in requests]
-        pictures: dict[int, Image] = {}
+        defaults = Defaults(guidance=self.guidance)
+        asked = [
+            Request(
+                self._prompt(request.prompt, identity),
+                settled(replace(request.sampling, merge=0.0), defaults, self.pipeline),
+                request.negative_prompt,
+            )
+            for request in requests
+        ]
         with self.put_in(identity, weight):
-            for places in self._batches(settled):
-                some = [settled[place] for place in places]
-                drawn = self._draw(identity, [prompts[place] for place in places], some)
-                pictures |= dict(zip(places, drawn, strict=True))
-        return [pictures[place] for place in range(len(settled))]
+            return in_batches(asked, self.batch_size, lambda some: self._draw(identity, some))
 
     def check_identity(self, identity: Identity) -> None:
         """Refuse an identity of another method or base.
@@ -273,38 +281,18 @@ class TunedMethod(Method, Generic[Settings]):
                 )
         return text
 
-    def _settled(self, sampling: Sampling) -> Sampling:
-        size = picture_size(self.pipeline)
-        return replace(
-            sampling,
-            guidance=self.guidance if sampling.guidance is None else sampling.guidance,
-            width=sampling.width or size,
-            height=sampling.height or size,
-        )
-
-    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        groups: dict[object, list[int]] = {}
-        for place, request in enumerate(requests):
-            alike = (replace(request.sampling, seed=0, merge=None), request.negative_prompt is None)
-            groups.setdefault(alike, []).append(place)
-        return [
-            places[start : start + self.batch_size]
-            for places in groups.values()
-            for start in range(0, len(places), self.batch_size)
-        ]
-
-    def _draw(self, identity: Identity, prompts: Sequence[str], requests: Sequence[Request]) -> list[Image]:
-        sampling, negative = requests[0].sampling, requests[0].negative_prompt
+    def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        sampling = requests[0].sampling
         with torch.no_grad():
-            prompted = self.prompted(identity, prompts)
+            prompted = self.prompted(identity, [request.prompt for request in requests])
         result = self.pipeline(
             **prompted,
-            negative_prompt=None if negative is None else [one.negative_prompt or "" for one in requests],
+            negative_prompt=negatives_of(requests),
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance,
             width=sampling.width,
             height=sampling.height,
-            generator=[torch.Generator().manual_seed(one.sampling.seed) for one in requests],
+            generator=generators_of(requests),
         )
         return list(result.images)
 

@@ -23,7 +23,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from photomaker.errors import PhotoError, SettingsError
-from photomaker.training.adapter import PLAIN_TOKENS
 from photomaker.training.base import token_ids
 from photomaker.training.diffusion import (
     LossSettings,
@@ -35,6 +34,7 @@ from photomaker.training.diffusion import (
 )
 from photomaker.training.latents import encoded
 from photomaker.training.loop import Recipe, RowOrder, TrainSettings, rate_factor
+from photomaker.training.people import PLAIN_TOKENS
 from photomaker.types import Reference
 
 Progress = Callable[[int, int, float], None]
