@@ -182,11 +182,18 @@ def test_accumulated_slices_equal_a_larger_one(tmp_path: Path) -> None:
     )
 
 
-def test_a_model_cut_up_between_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accelerate.Accelerator.distributed_type", DistributedType.FSDP)
-    with pytest.raises(
-        SettingsError, match="accelerate is configured for FSDP, which this training does not have"
-    ):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (DistributedType.DEEPSPEED, "configured for DEEPSPEED, which this training does not have"),
+        (DistributedType.FSDP, "set fsdp_version: 2"),
+    ],
+)
+def test_other_ways_to_cut_up_a_model_are_refused(
+    kind: DistributedType, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accelerate.Accelerator.distributed_type", kind)
+    with pytest.raises(SettingsError, match=message):
         train(Line(), SETTINGS, tmp_path)
 
 

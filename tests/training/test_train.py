@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -198,6 +199,61 @@ def test_two_processes_take_the_steps_of_one(made, tmp_path):
         assert losses(made("one").out, name) == pytest.approx(losses(made("two").out, name), rel=1e-4)
     one, two = (torch.load(checkpoints(made(name).out)[-1])["weights"] for name in ("one", "two"))
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def fsdp_environment() -> dict[str, str]:
+    """What `accelerate launch` makes of the example's settings; it starts no processes on CPUs, but torchrun does."""
+    stated = yaml.safe_load((ROOT / "examples/configs/accelerate_fsdp.yaml").read_text())
+    found = {name.upper(): str(value).lower() for name, value in stated["fsdp_config"].items()}
+    names = stated["fsdp_config"]["fsdp_transformer_layer_cls_to_wrap"]
+    policy = stated["fsdp_config"]["fsdp_auto_wrap_policy"]
+    return {
+        **found, "ACCELERATE_USE_FSDP": "true", "FSDP_AUTO_WRAP_POLICY": policy, "FSDP_TRANSFORMER_CLS_TO_WRAP": names,
+    }  # fmt: skip
+
+
+def test_two_processes_that_share_every_weight_take_the_steps_of_one(made, tmp_path):
+    changes = {"loop__steps": 4, "loop__keep": 4, "loop__preview_every": 4}
+    plan.run(made("one", **changes, loop__accumulate=2))
+    given = made("two", **changes)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.plain(given)))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "photomaker.apps.cli", "train", str(tmp_path / "config.yaml")]
+
+    def share() -> None:
+        done = subprocess.run(
+            command,
+            env=ENVIRONMENT | fsdp_environment(),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def compared(name: str) -> None:
+        for figure in ("loss", "gradient", "validation_loss"):
+            assert losses(made("one").out, figure) == pytest.approx(losses(made(name).out, figure), rel=1e-4)
+        one, other = (torch.load(checkpoints(made(folder).out)[-1]) for folder in ("one", name))
+        for part in ("weights", "average"):
+            assert all(torch.allclose(one[part][key], other[part][key], atol=1e-4) for key in one[part])
+        drawn, known = (
+            read_adapter(made(folder).out / "export" / "photomaker.safetensors").id_encoder
+            for folder in ("one", name)
+        )
+        assert all(torch.allclose(known[key].float(), drawn[key].float(), atol=2e-3) for key in known)
+
+    share()
+    compared("two")
+    assert (given.out / "previews" / "step_00000004.png").is_file()
+    # what was shared is gone on with unshared, and once more shared
+    shutil.copytree(given.out, made("unshared").out)
+    checkpoints(made("unshared").out)[-1].unlink()
+    plan.run(made("unshared", **changes, loop__accumulate=2))
+    compared("unshared")
+    checkpoints(given.out)[-1].unlink()
+    share()
+    compared("two")
 
 
 def test_pictures_and_likeness_go_to_tensorboard(made):

@@ -164,6 +164,10 @@ class AdapterRecipe(PeopleRecipe):
         """Return the UNet, of which only LoRA is trained, and the ID encoder."""
         return {"unet": self.parts.unet, "id_encoder": self.id_encoder}
 
+    def called(self) -> list[nn.Module]:
+        """Return the UNet and the parts of the ID encoder, which itself is never called as a whole."""
+        return [self.parts.unet, *self.id_encoder.children()]
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return LoRA, fusion with projections, and image encoder, each at its own rate."""
         s, encoder = self.settings, self.id_encoder

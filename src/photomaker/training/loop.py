@@ -1,10 +1,12 @@
 """One training loop for every recipe: processes, precision, averaging, checkpoints, resume and log.
 
 A recipe says what is trained and what its loss is. The loop does the rest, in one process or in several that
-`torchrun` started, on a CPU or on GPUs. Two choices need a word:
+`torchrun` started, on a CPU or on GPUs; every process keeps the whole model, or its part of each weight where
+accelerate is configured for FSDP (see `sharding`). Two choices need a word:
 
-* Gradients are averaged by one explicit all-reduce instead of a `DistributedDataParallel` wrapper, because a recipe
-  trains several modules at once (two text encoders and a UNet), some of which a step may leave unused.
+* Where the model is whole, gradients are averaged by one explicit all-reduce instead of a `DistributedDataParallel`
+  wrapper, because a recipe trains several modules at once (two text encoders and a UNet), some of which a step may
+  leave unused.
 * A step's batch is cut into slices of `batch_size` rows, of which each process takes `accumulate`. Every random number
   comes from generators seeded by (seed, step, slice). So a checkpoint needs no random state, a run that was killed
   continues with exactly the losses that it would have had, and the same slices give the same step however many
@@ -30,13 +32,23 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from photomaker.errors import OutputError, SettingsError, WeightsError
 from photomaker.images import save_png
+from photomaker.training.sharding import (
+    asked,
+    cut_like,
+    load_state,
+    local,
+    put_together,
+    shard,
+    whole,
+    whole_state,
+)
 
 BEST = "best.pt"
 REDUCED = 2**24
@@ -72,6 +84,10 @@ class Recipe(ABC):
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules trained; their trainable parameters and their buffers are saved and averaged."""
+
+    def called(self) -> list[nn.Module]:
+        """Return the modules, or the parts of them, whose weights are used by their call alone; these can be cut up."""
+        return list(self.modules().values())
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -211,7 +227,8 @@ class Average:
     def update(self, step: int) -> None:
         """Move the average towards the weights as they are after 0-based `step`."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.shadow.values()), [t.detach() for t in self.live.values()], 1 - decay)
+        shadow, live = ([local(one) for one in named.values()] for named in (self.shadow, self.live))
+        torch._foreach_lerp_(shadow, live, 1 - decay)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -227,7 +244,7 @@ class Average:
 @torch.no_grad()
 def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
     for name, tensor in target.items():
-        tensor.copy_(source[name])
+        tensor.copy_(cut_like(source[name], tensor))
 
 
 def trained_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -358,7 +375,10 @@ class Run:
         out: Folder of the training.
 
     Raises:
-        SettingsError: accelerate is configured to cut up the model between processes.
+        SettingsError: accelerate is configured for something that the training has not.
+
+    Attributes:
+        cut: Parts of the model that are cut up between processes; empty where each keeps the whole model.
     """
 
     def __init__(self, recipe: Recipe, settings: TrainSettings, out: Path) -> None:
@@ -366,8 +386,9 @@ class Run:
         self.recipe, self.settings, self.out = recipe, settings, out
         # "cpu" is forced only where there is no accelerator, so that the same command uses a GPU that is there.
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
-        _check_parallelism(self.accelerator.distributed_type)
+        plugin = asked(self.accelerator.distributed_type)
         self.modules = recipe.modules()
+        self.cut = shard(recipe.called(), plugin, self.accelerator.device) if plugin else []
         for module in self.modules.values():
             module.to(self.accelerator.device)
         recipe.prepare(self.accelerator.device)
@@ -380,17 +401,19 @@ class Run:
         self.step = 0
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """What a checkpoint holds. Every process must ask."""
         return {
             "format": CHECKPOINT_FORMAT,
             "recipe": self.recipe.name,
             "step": self.step,
             "signature": self.recipe.signature(),
             "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()},
-            "weights": {name: tensor.detach() for name, tensor in self.weights.items()},
+            "weights": {name: whole(tensor) for name, tensor in self.weights.items()},
             "buffers": self.buffers,
-            "average": self.average.shadow if self.average else {},
-            "optimiser": self.optimiser.state_dict(),
+            "average": {name: whole(one) for name, one in self.average.shadow.items()}
+            if self.average
+            else {},
+            "optimiser": whole_state(self.optimiser),
         }
 
     def restore(self, path: Path) -> None:
@@ -411,13 +434,14 @@ class Run:
         if self.average:
             # A run that was started without averaging may go on with it: the average then starts here.
             _restore(self.average.shadow, state["average"] or state["weights"], path)
-        self.optimiser.load_state_dict(state["optimiser"])
+        load_state(self.optimiser, state["optimiser"])
         self.step = state["step"]
 
     def broadcast(self) -> None:
         """Give every process the weights of the first."""
         if self.accelerator.num_processes > 1:
-            for tensor in [*self.weights.values(), *self.buffers.values()]:
+            # parts of weights come from one process each anyhow
+            for tensor in [*([] if self.cut else self.weights.values()), *self.buffers.values()]:
                 torch.distributed.broadcast(tensor.data, 0)
         if self.average:
             _copy(self.weights, self.average.shadow)
@@ -436,6 +460,8 @@ class Run:
                 with torch.no_grad():
                     yield
         finally:
+            for part in self.cut:
+                part.reshard()  # what was put together of the averaged weights
             for name, module in self.modules.items():
                 module.train(modes[name])
 
@@ -446,8 +472,8 @@ class Run:
         )
 
     def reduce_gradients(self) -> None:
-        """Average gradients over processes, in messages of about `REDUCED` numbers."""
-        if self.accelerator.num_processes == 1:
+        """Average gradients over processes, in messages of about `REDUCED` numbers; those cut up are so already."""
+        if self.accelerator.num_processes == 1 or self.cut:
             return
         parameters = list(self.weights.values())
         # Which parameters took part goes ahead: one that no process used must keep no gradient at all, or AdamW would
@@ -489,7 +515,7 @@ class Run:
         figures = means(found)
         if settings.clip:
             norm = nn.utils.clip_grad_norm_(self.weights.values(), settings.clip)
-            figures["gradient"] = float(norm)
+            figures["gradient"] = float(whole(norm))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.average:
@@ -510,9 +536,9 @@ class Run:
         return {"loss": float(loss.detach()), **figures}
 
     def validate(self) -> dict[str, float]:
-        """Validate on the first process, always with the same randomness."""
+        """Validate on the first process, on all where the model is cut up, always with the same randomness."""
         figures: dict[str, float] = {}
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process or self.cut:
             with self.averaged(), self.autocast():
                 rng = np.random.default_rng([self.settings.seed, 2**31])
                 figures = self.recipe.validate(rng, torch.Generator().manual_seed(self.settings.seed))
@@ -520,24 +546,24 @@ class Run:
         return figures
 
     def preview(self) -> Preview | None:
-        """The recipe's pictures, made by the first process; elsewhere None."""
+        """The recipe's pictures, made by the first process, or by all where the model is cut up; elsewhere None."""
         found = None
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process or self.cut:
             with self.averaged(), self.autocast():
                 found = self.recipe.preview()
         self.accelerator.wait_for_everyone()
-        return found
+        return found if self.accelerator.is_main_process else None
 
     def export(self) -> Path:
         """Export with averaged weights into `out/export`, replacing an older one only when complete."""
-        final, part = self.out / "export", self.out / "export.part"
-        if self.accelerator.is_main_process:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            with self.averaged():
+        final, part, main = self.out / "export", self.out / "export.part", self.accelerator.is_main_process
+        with self.averaged(), put_together(self.modules.values(), keep=main):
+            if main:
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir(parents=True)
                 self.recipe.export(part)
-            shutil.rmtree(final, ignore_errors=True)
-            part.rename(final)
+                shutil.rmtree(final, ignore_errors=True)
+                part.rename(final)
         self.accelerator.wait_for_everyone()
         return final
 
@@ -546,20 +572,6 @@ def means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Mean of each figure over those that have it."""
     names = sorted({name for figures in found for name in figures})
     return {name: float(np.mean([figures[name] for figures in found if name in figures])) for name in names}
-
-
-def _check_parallelism(kind: DistributedType) -> None:
-    """Refuse ways of sharing a model between processes that the loop has not.
-
-    Raises:
-        SettingsError: The model itself would be cut up.
-    """
-    whole = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    if kind not in whole:
-        raise SettingsError(
-            f"accelerate is configured for {kind.value}, which this training does not have: every process keeps the "
-            "whole model; choose no or several GPUs without FSDP and DeepSpeed, or use torchrun"
-        )
 
 
 class _Log:
@@ -777,8 +789,9 @@ def _save_and_validate(run: Run, log: _Log) -> dict[str, float]:
     figures = {f"validation_{name}": value for name, value in run.validate().items()}
     if figures:
         log.write(run.step, figures)
+    state = run.state()
     if log.main:
-        _save(run.state(), run.out, run.settings.keep)
+        _save(state, run.out, run.settings.keep)
         log.learn(run.step, figures)
         _mark_best(run, log)
     return figures
