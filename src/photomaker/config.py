@@ -121,11 +121,13 @@ def _check_names(values: Mapping[str, Any], kind: type, where: str, prefix: str 
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known are {', '.join(known)}"
             raise SettingsError(f"there is no setting {prefix}{name} in {where}; {hint}")
         inner = _dataclass_of(hints[name])
-        if inner and isinstance(value, Mapping):
-            _check_names(value, inner, where, f"{prefix}{name}.")
+        for one in value if isinstance(value, list) else [value]:
+            if inner and isinstance(one, Mapping):
+                _check_names(one, inner, where, f"{prefix}{name}.")
 
 
 def _dataclass_of(hint: Any) -> type | None:  # noqa: ANN401 - any annotation
-    """The dataclass that a field holds, also where it may be None."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    """The dataclass that a field holds, also where it may be None or a field holds several."""
+    several = isinstance(hint, types.UnionType) or typing.get_origin(hint) is tuple
+    options = typing.get_args(hint) if several else (hint,)
     return next((option for option in options if dataclasses.is_dataclass(option)), None)  # type: ignore[arg-type, return-value]
