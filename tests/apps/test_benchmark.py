@@ -45,7 +45,10 @@ def test_what_is_out_of_range_is_told_in_one_line(shell, words, said):
             "methods: [{name: photomaker, options: {rank: 4}}]",
             "photomaker takes no rank; it can be opened with base",
         ),
-        ("methods: [{name: photomaker, mrege: 1}]", "there is no setting methods.mrege in c.yaml; did you mean methods.merge?"),
+        (
+            "methods: [{name: photomaker, mrege: 1}]",
+            "there is no setting methods.mrege in c.yaml; did you mean methods.merge?",
+        ),
         ("poeple: 3", "did you mean people?"),
         ("judge: {inception: nowhere.pth}", "there is no file nowhere.pth"),
         ("judge: {lpips_heads: alex.pth}", "LPIPS needs two files"),
