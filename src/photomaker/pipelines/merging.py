@@ -106,8 +106,9 @@ class DelayedMerging:
 
     def _tokens(self, given: Tensor) -> Tensor:
         """The merged tokens, as one and the same tensor while the given ones stay, so that work on them can be kept."""
+        assert self.conditioning is not None
         if self._swapped is None or self._swapped[0] is not given or self._swapped[1] != given._version:
-            self._swapped = given, given._version, self._swap(given, "embeds")
+            self._swapped = given, given._version, self._swap(given, self.conditioning.embeds)
         return self._swapped[2]
 
     def _before_controlnet(
@@ -117,14 +118,14 @@ class DelayedMerging:
         return (args, self._with_pooled(kwargs)) if self.merging and self.conditioning else None
 
     def _with_pooled(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        assert self.conditioning is not None
         added = dict(kwargs["added_cond_kwargs"])
-        added["text_embeds"] = self._swap(added["text_embeds"], "pooled")
+        added["text_embeds"] = self._swap(added["text_embeds"], self.conditioning.pooled)
         return kwargs | {"added_cond_kwargs": added}
 
-    def _swap(self, given: Tensor, part: str) -> Tensor:
+    def _swap(self, given: Tensor, merged: Tensor) -> Tensor:
         """Put the merged rows in the last rows of `given`; with guidance the rows before are the negative prompt."""
         assert self.conditioning is not None
-        merged: Tensor = getattr(self.conditioning, part)
         rows = merged.shape[0]
         assert given.shape[0] >= rows, f"{given.shape[0]} rows of conditioning for {rows} merged ones"
         conditional = given[-rows:]
