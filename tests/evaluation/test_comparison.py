@@ -206,12 +206,13 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_run_goes_on_and_ends_with_the_same_table(tmp_path):
     script, out, log = tmp_path / "killed.py", tmp_path / "out", tmp_path / "out" / fakes.LOG
     script.write_text(KILLED)
     environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, script, out], env=environment, start_new_session=True)
-    until = time.monotonic() + 200
+    until = time.monotonic() + 450
     while not (log.exists() and len(log.read_text().splitlines()) >= 2):
         assert process.poll() is None
         assert time.monotonic() < until
