@@ -268,9 +268,8 @@ def bootstrap(
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13 (the percentile interval).
     """
-    value = float(statistic(*columns)) if columns and len(columns[0]) else float("nan")
     found = draws(statistic, *columns, samples=samples, seed=seed)
-    return interval(value, found, len(columns[0]), level)
+    return interval(float(statistic(*columns)), found, len(columns[0]), level)
 
 
 def draws(statistic: Callable[..., float], *columns: Floats, samples: int = 2000, seed: int = 0) -> Floats:
