@@ -65,6 +65,7 @@ class FastComposer(Method):
     """
 
     name: ClassVar[str] = "fastcomposer"
+    delays: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -81,6 +81,7 @@ class IPAdapter(Method):
     """
 
     name: ClassVar[str] = "ip_adapter"
+    delays: ClassVar[bool] = True
 
     def __init__(
         self,

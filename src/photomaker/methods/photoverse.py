@@ -72,6 +72,7 @@ class PhotoVerse(Method):
     """
 
     name: ClassVar[str] = "photoverse"
+    delays: ClassVar[bool] = True
 
     def __init__(
         self,
