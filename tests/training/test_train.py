@@ -236,7 +236,8 @@ def test_two_processes_that_share_every_weight_take_the_steps_of_one(made, tmp_p
             assert losses(made("one").out, figure) == pytest.approx(losses(made(name).out, figure), rel=1e-4)
         one, other = (torch.load(checkpoints(made(folder).out)[-1]) for folder in ("one", name))
         for part in ("weights", "average"):
-            assert all(torch.allclose(one[part][key], other[part][key], atol=1e-4) for key in one[part])
+            # AdamW makes whole steps of gradients near 0, where the order of a sum decides the sign
+            assert all(torch.allclose(one[part][key], other[part][key], atol=5e-4) for key in one[part])
         drawn, known = (
             read_adapter(made(folder).out / "export" / "photomaker.safetensors").id_encoder
             for folder in ("one", name)
