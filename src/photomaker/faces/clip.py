@@ -14,6 +14,25 @@ from photomaker.faces.base import TextImageScorer
 from photomaker.faces.loading import load, load_model
 
 
+def open_clip(place: str) -> tuple[Any, Any, Any]:
+    """CLIP's model, the processor of its pictures and its tokenizer, from a folder or a hub id.
+
+    Raises:
+        WeightsError: It cannot be loaded.
+    """
+    from transformers import CLIPModel, CLIPTokenizerFast
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    def make(folder: Path) -> tuple[Any, Any, Any]:
+        return (
+            load_model(CLIPModel, folder),
+            CLIPImageProcessorPil.from_pretrained(folder),
+            CLIPTokenizerFast.from_pretrained(folder, local_files_only=True),
+        )
+
+    return load(place, make)
+
+
 class ClipScorer(TextImageScorer):
     """The cosine between a picture and a text, 0 where it is negative."""
 
@@ -28,17 +47,7 @@ class ClipScorer(TextImageScorer):
         Raises:
             WeightsError: It cannot be loaded.
         """
-        from transformers import CLIPModel, CLIPTokenizerFast
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-        def make(folder: Path) -> tuple[Any, Any, Any]:
-            return (
-                load_model(CLIPModel, folder),
-                CLIPImageProcessorPil.from_pretrained(folder),
-                CLIPTokenizerFast.from_pretrained(folder, local_files_only=True),
-            )
-
-        return cls(*load(place, make))
+        return cls(*open_clip(place))
 
     @torch.inference_mode()
     def score(self, image: Image, texts: Sequence[str]) -> list[float]:

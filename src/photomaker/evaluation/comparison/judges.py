@@ -205,19 +205,9 @@ class ClipEmbedder:
         Raises:
             WeightsError: It cannot be loaded.
         """
-        from transformers import CLIPModel, CLIPTokenizerFast
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+        from photomaker.faces.clip import open_clip
 
-        from photomaker.faces.loading import load, load_model
-
-        def make(folder: Path) -> tuple[Any, Any, Any]:
-            return (
-                load_model(CLIPModel, folder),
-                CLIPImageProcessorPil.from_pretrained(folder),
-                CLIPTokenizerFast.from_pretrained(folder, local_files_only=True),
-            )
-
-        return cls(*load(place, make))
+        return cls(*open_clip(place))
 
     @torch.inference_mode()
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
