@@ -126,6 +126,11 @@ def test_base_is_the_same_after_an_error_in_the_middle(method, references, monke
     assert np.array_equal(drawn(method, identity)[0], kept)
 
 
+def test_what_is_told_about_a_person_is_in_the_notes(method, references):
+    identity = method.fit(references[:1], notes={"class_word": "woman", "licence": "own photos"})
+    assert (identity.notes["class_word"], identity.notes["licence"]) == ("woman", "own photos")
+
+
 def test_the_same_photos_give_the_same_identity(method, references):
     one, other = (method.fit(references[:2]) for _ in range(2))
     assert dict(one.notes) == dict(other.notes)
@@ -194,7 +199,7 @@ class _NeedsFace(Method):
     name = "needs a face"
     needs = frozenset({Need.FACE})
 
-    def fit(self, references):
+    def fit(self, references, *, notes=None):
         self.check(references)
         raise AssertionError("a model ran")
 

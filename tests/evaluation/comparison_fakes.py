@@ -70,8 +70,8 @@ class Copier(Method):
 
     name = "copier"
 
-    def fit(self, references):
-        return Identity(self.name, {"v": torch.from_numpy(vector_of(references[0].image))}, {})
+    def fit(self, references, *, notes=None):
+        return Identity(self.name, {"v": torch.from_numpy(vector_of(references[0].image))}, notes or {})
 
     def generate(self, identity, requests):
         return [draw(identity.tensors["v"].numpy(), {}) for _ in requests]
@@ -83,9 +83,9 @@ class Painter(Method):
     name = "painter"
     delays = True
 
-    def fit(self, references):
+    def fit(self, references, *, notes=None):
         vector = unit(np.mean([vector_of(one.image) for one in references], axis=0)).astype(np.float32)
-        return Identity(self.name, {"v": torch.from_numpy(vector)}, {})
+        return Identity(self.name, {"v": torch.from_numpy(vector)}, notes or {})
 
     def generate(self, identity, requests):
         drawn = []
@@ -105,10 +105,10 @@ class Tuner(Painter):
     needs = frozenset({Need.TUNING})
     delays = False
 
-    def fit(self, references):
+    def fit(self, references, *, notes=None):
         if references[0].name == "person 0":
             raise PhotoError("the photos of person 0 are no good; give others")
-        return super().fit(references)
+        return super().fit(references, notes=notes)
 
 
 class Sculptor(Painter):

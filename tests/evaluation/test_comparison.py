@@ -25,7 +25,7 @@ from photomaker.evaluation.comparison.people import FolderPeople
 from photomaker.evaluation.comparison.rows import FOLDER, Store
 from photomaker.evaluation.comparison.run import compare
 from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry, JudgeSettings
-from photomaker.evaluation.comparison.table import Rows, figures
+from photomaker.evaluation.comparison.table import Rows, beside, figures
 from photomaker.evaluation.prompts import ATTRIBUTES, prompt_list
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ SMALL = ComparisonSettings(
     seeds=2, references=4, unseen=5, steps=2, counts=(1, 4), merges=(0.0, 0.5), curve_people=3, curve_prompts=2,
     processes=1, samples=50, device="cpu",
 )  # fmt: skip
-TIMES = ("seconds", "peak_memory_mib")
+TIMES = ("seconds", "beside_fit", "peak_memory_mib")
 
 
 def quiet(stage, done, total):
@@ -250,11 +250,16 @@ def test_an_identity_that_was_fitted_is_not_fitted_again(tmp_path, monkeypatch):
     monkeypatch.setattr(fakes.Painter, "generate", drawn)
     fitted = []
     fit = fakes.Painter.fit
-    monkeypatch.setattr(
-        fakes.Painter, "fit", lambda self, photos: fitted.append(photos[0].name) or fit(self, photos)
-    )
+
+    def told(self, photos, *, notes):
+        fitted.append((photos[0].name, notes["class_word"]))
+        return fit(self, photos, notes=notes)
+
+    monkeypatch.setattr(fakes.Painter, "fit", told)
     compare(settings, progress=quiet, tools=fakes.TOOLS)
-    assert fitted == [f"person {row}" for row in range(1, 6)]
+    classes = fakes.people(settings).class_of
+    assert fitted == [(f"person {row}", classes(row)) for row in range(1, 6)]
+    assert len({word for _, word in fitted}) > 1
 
 
 @pytest.mark.parametrize(
@@ -331,6 +336,22 @@ def test_each_column_is_the_figure_of_rows_made_by_hand():
     )
     assert "prompt_accuracy" not in found
     assert "dino" not in found
+
+
+def test_a_method_is_put_beside_the_first_on_the_people_that_both_have():
+    ours = Rows(hand_made([0.2, 0.6], [0.4, 0.8], seconds_fit=6.0))
+    first = Rows(hand_made([0.1, 0.6, 0.9], [0.4, 0.8, 0.9], seconds_fit=2.0))
+    found = beside(ours, first, 200)
+    assert found["beside_likeness"].value == pytest.approx(0.05)
+    # the only differences that two people can have: twice the first, twice the second, or one of each
+    assert (found["beside_likeness"].low, found["beside_likeness"].high) == pytest.approx((0, 0.1))
+    assert found["beside_retrieval"].value == 0
+    assert found["beside_fit"].value == pytest.approx(3)
+    assert found["beside_likeness"].people == 2
+    assert "beside_prompt_accuracy" not in found
+    stated = [[row(sim_unseen_first=0.5, correct={"hat": seen, "scene": True})] for seen in (True, False)]
+    right = [[row(sim_unseen_first=0.5, correct={"hat": True, "scene": True})] for _ in range(2)]
+    assert beside(Rows(stated), Rows(right), 20)["beside_prompt_accuracy"].value == pytest.approx(-0.25)
 
 
 def test_a_picture_without_a_face_counts_in_likeness_and_not_in_copy_paste():

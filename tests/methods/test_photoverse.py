@@ -54,7 +54,7 @@ def test_what_is_off_is_the_base_bit_for_bit(method, references):
     with torch.no_grad():
         before = unet(noise, 5, text, added_cond_kwargs=added)[0]
         kinds = {name: type(one) for name, one in unet.attn_processors.items()}
-        from photomaker.pipelines.injection import processors_in
+        from photomaker.pipelines.changes import processors_in
 
         with processors_in(unet, method.processors):
             assert not method.processors[next(iter(method.processors))].on

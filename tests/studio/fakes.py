@@ -52,7 +52,7 @@ class FakeMethod(Method):
     def __init__(self):
         self.batches = []
 
-    def fit(self, references):
+    def fit(self, references, *, notes=None):
         self.check(references)
         return Identity(
             "fake", {"id_features": torch.ones(len(references), 3), "weights": torch.ones(len(references))}

@@ -125,7 +125,7 @@ def test_what_is_trained_is_what_is_drawn_with(tmp_path: Path) -> None:
         "ip_adapter", tmp_path / "run" / "export", tmp_path / "base", ImageTower.of_encoder(recipe.id_encoder)
     )
     rows, rng = np.array([0, 7]), np.random.default_rng(0)
-    from photomaker.pipelines.injection import image_projection_in, processors_in
+    from photomaker.pipelines.changes import image_projection_in, processors_in
 
     unet = method.pipeline.unet
     state = torch.load(sorted((tmp_path / "run/checkpoints").glob("step*.pt"))[-1])["average"]

@@ -81,7 +81,7 @@ WAYS = (
     Way("latents kept", keep_latents=True),
     Way("latents and texts kept", keep_latents=True, keep_texts=True),
     Way("both kept, image encoder trained", keep_latents=True, keep_texts=True, vision="all"),
-    Way("the same, gradient checkpointing, as shipped", True, True, True, "all"),
+    Way("the same, gradient checkpointing", True, True, True, "all"),
     Way("the same for V2", True, True, True, "all", "v2"),
     Way("diffusers' LoRA step, with gradient checkpointing", checkpointing=True, version=""),
     Way("diffusers' LoRA step, once more", version=""),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from photomaker.errors import PhotoError
 
@@ -39,11 +39,13 @@ class Method(ABC):
     delays: ClassVar[bool] = False
 
     @abstractmethod
-    def fit(self, references: Sequence[Reference]) -> Identity:
+    def fit(self, references: Sequence[Reference], *, notes: Mapping[str, Any] | None = None) -> Identity:
         """Make an identity from photos of one person.
 
         Args:
             references: At least one photo.
+            notes: Added to the identity's notes; `class_word`, such as `woman`, is what tuned methods call the person
+                by.
 
         Returns:
             A value: no model is changed.

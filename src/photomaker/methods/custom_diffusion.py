@@ -20,7 +20,7 @@ from photomaker.errors import WeightsError
 from photomaker.methods.tuned import TunedMethod, must_exist
 from photomaker.pipelines.changes import check_difference, difference_in, learning
 from photomaker.training.token_rows import NAMES, check_rows, encode, first_rows
-from photomaker.training.tuning import Examples, PriorSettings, Progress, TuningSettings, prior_of, tune
+from photomaker.training.tuning import Examples, PriorSettings, Progress, TuningSettings, tune
 from photomaker.types import Identity
 from photomaker.weights import read_pickle
 
@@ -65,7 +65,7 @@ class CustomDiffusion(TunedMethod[CustomDiffusionSettings]):
         """Tune keys, values and the word; see `TunedMethod.tune`."""
         settings, unet = self.settings, self.pipeline.unet
         notes, seed = {"token": settings.token}, settings.tuning.seed
-        prior = prior_of(self.pipeline, class_phrase, settings.prior, seed, self.batch_size)
+        prior = self.prior(class_phrase, settings.prior)
         generator = torch.Generator().manual_seed(seed)
         start = first_rows(self.pipeline, settings.start, 1, 0.0, generator)
         rows = nn.ParameterList([one.to(unet.device) for one in start])

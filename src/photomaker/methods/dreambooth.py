@@ -29,12 +29,10 @@ from photomaker.pipelines.changes import (
 )
 from photomaker.training.tuning import (
     Examples,
-    Prior,
     PriorSettings,
     Progress,
     TuningSettings,
     fixed,
-    prior_of,
     tune,
 )
 from photomaker.types import Identity
@@ -94,22 +92,11 @@ SMALL_FULL = DreamBoothSettings(
 
 
 class DreamBooth(TunedMethod[DreamBoothSettings]):
-    """DreamBooth on a diffusers SDXL pipeline; class pictures are drawn once for each class word."""
+    """DreamBooth on a diffusers SDXL pipeline."""
 
     name: ClassVar[str] = "dreambooth"
     published: ClassVar[DreamBoothSettings] = DreamBoothSettings()
     small: ClassVar[DreamBoothSettings] = SMALL_FULL
-
-    def __init__(
-        self,
-        pipeline: StableDiffusionXLPipeline,
-        settings: DreamBoothSettings | None = None,
-        batch_size: int = 8,
-        guidance: float = 5.0,
-    ) -> None:
-        """Take the pipeline as it is; see `TunedMethod`."""
-        super().__init__(pipeline, settings, batch_size, guidance)
-        self._priors: dict[str, Prior | None] = {}
 
     @property
     def tuning(self) -> TuningSettings:
@@ -122,14 +109,9 @@ class DreamBooth(TunedMethod[DreamBoothSettings]):
         """Tune the UNet or a LoRA of it; see `TunedMethod.tune`."""
         settings = self.settings
         notes = {"token": settings.token, "kind": settings.kind}
-        if class_phrase not in self._priors:
-            seed = settings.tuning.seed
-            self._priors[class_phrase] = prior_of(
-                self.pipeline, class_phrase, settings.prior, seed, self.batch_size
-            )
         parts = {
             "condition": fixed(self.pipeline, self.captions(notes, class_phrase)),
-            "prior": self._priors[class_phrase],
+            "prior": self.prior(class_phrase, settings.prior),
         }
         if settings.kind == "lora":
             with new_lora(self.pipeline, settings.rank, settings.targets, settings.tuning.seed):

@@ -20,6 +20,7 @@ from photomaker.encoders.fastcomposer import FastComposerFile, check_fit, read_f
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.hub import adapter_file
 from photomaker.methods.base import Method
+from photomaker.pipelines.changes import weights_in
 from photomaker.pipelines.drawing import (
     Background,
     Defaults,
@@ -36,7 +37,6 @@ from photomaker.pipelines.drawing import (
     prepared_picture,
     settled,
 )
-from photomaker.pipelines.injection import weights_in
 from photomaker.pipelines.memory import MemoryPlan
 from photomaker.pipelines.merging import Conditioning
 from photomaker.prompts import EncodedPrompts, Rows, expand_subjects, lengthened

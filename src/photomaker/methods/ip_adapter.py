@@ -27,6 +27,7 @@ from photomaker.encoders.tower import ImageTower
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.hub import adapter_file
 from photomaker.methods.base import Method
+from photomaker.pipelines.changes import image_projection_in, processors_in
 from photomaker.pipelines.drawing import (
     Background,
     Defaults,
@@ -45,7 +46,6 @@ from photomaker.pipelines.drawing import (
     settled,
     with_guidance,
 )
-from photomaker.pipelines.injection import image_projection_in, processors_in
 from photomaker.pipelines.memory import MemoryPlan
 from photomaker.prompts import expand_rows
 from photomaker.registry import find

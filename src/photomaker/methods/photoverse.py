@@ -23,6 +23,7 @@ from photomaker.encoders.tower import ImageTower
 from photomaker.errors import IdentityError, SettingsError, WeightsError
 from photomaker.hub import adapter_file
 from photomaker.methods.base import Method
+from photomaker.pipelines.changes import processors_in
 from photomaker.pipelines.drawing import (
     Background,
     Defaults,
@@ -41,7 +42,6 @@ from photomaker.pipelines.drawing import (
     with_guidance,
 )
 from photomaker.pipelines.dual import DualAttention, words_in
-from photomaker.pipelines.injection import processors_in
 from photomaker.pipelines.memory import MemoryPlan
 from photomaker.pipelines.merging import Conditioning
 from photomaker.prompts import Rows, expand_rows, lengthened

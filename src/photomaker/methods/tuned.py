@@ -31,11 +31,14 @@ from photomaker.training.latents import fingerprint
 from photomaker.training.tuning import (
     Examples,
     PersonRecipe,
+    Prior,
+    PriorSettings,
     Progress,
     TuningSettings,
     examples_of,
     filled,
     frozen,
+    prior_of,
 )
 from photomaker.types import Identity, Reference, Request
 
@@ -80,6 +83,7 @@ class TunedMethod(Method, Generic[Settings]):
         self.batch_size = batch_size
         self.guidance = guidance
         self.base = fingerprint(pipeline.unet)
+        self._priors: dict[str, Prior | None] = {}
 
     @classmethod
     def open(
@@ -203,6 +207,15 @@ class TunedMethod(Method, Generic[Settings]):
     ) -> PersonRecipe:
         """The shared recipe; `parts` are further arguments of `PersonRecipe`."""
         return PersonRecipe(self.pipeline, trained, examples, settings=self.tuning, **parts)
+
+    def prior(self, class_phrase: str, settings: PriorSettings) -> Prior | None:
+        """The base's own pictures of a class, drawn once while the method is open; None where none are asked for."""
+        if class_phrase not in self._priors:
+            seed = self.tuning.seed
+            self._priors[class_phrase] = prior_of(
+                self.pipeline, class_phrase, settings, seed, self.batch_size
+            )
+        return self._priors[class_phrase]
 
     def _check_base(self) -> None:
         if self.pipeline.unet.dtype == torch.float16:

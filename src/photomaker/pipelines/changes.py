@@ -30,6 +30,25 @@ _LORA_MODELS = ("unet", "text_encoder", "text_encoder_2")
 
 
 @contextmanager
+def weights_in(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Have other tensors in the places of a module's parameters.
+
+    Args:
+        module: Its own tensors are set aside and come back themselves.
+        tensors: By name of the parameter, of the same shapes.
+    """
+    parameters = dict(module.named_parameters())
+    kept = {name: parameters[name].data for name in tensors}
+    try:
+        for name, tensor in tensors.items():
+            parameters[name].data = tensor.to(kept[name])
+        yield
+    finally:
+        for name, own in kept.items():
+            parameters[name].data = own
+
+
+@contextmanager
 def difference_in(module: nn.Module, difference: Mapping[str, Tensor], weight: float = 1.0) -> Iterator[None]:
     """Have `weight * difference` added to a module's parameters.
 
@@ -43,14 +62,12 @@ def difference_in(module: nn.Module, difference: Mapping[str, Tensor], weight: f
     """
     parameters = dict(module.named_parameters())
     check_difference(parameters, difference)
-    kept = {name: parameters[name].data for name in difference}
-    try:
-        for name, own in kept.items():
-            parameters[name].data = own + weight * difference[name].to(own)
+    sums = {
+        name: parameters[name].data + weight * tensor.to(parameters[name].data)
+        for name, tensor in difference.items()
+    }
+    with weights_in(module, sums):
         yield
-    finally:
-        for name, own in kept.items():
-            parameters[name].data = own
 
 
 def check_difference(parameters: Mapping[str, Tensor], difference: Mapping[str, Tensor]) -> None:
@@ -121,6 +138,39 @@ def rewritten(
             for layer, rewrite in zip((attention.to_k, attention.to_v), both or (), strict=False):
                 stack.callback(layer.register_forward_pre_hook(hook(rewrite)).remove)
         yield
+
+
+@contextmanager
+def processors_in(unet: Any, processors: Mapping[str, Any]) -> Iterator[None]:  # noqa: ANN401 - any diffusers UNet
+    """Other attention processors as long as the context lasts.
+
+    Args:
+        unet: A diffusers UNet.
+        processors: Names as in `unet.attn_processors`; layers that are not named keep theirs. Those that have weights
+            are moved to the UNet's device.
+    """
+    before = dict(unet.attn_processors)
+    for processor in processors.values():
+        if isinstance(processor, nn.Module):
+            processor.to(unet.device)
+    unet.set_attn_processor({**before, **processors})
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(dict(before))
+
+
+@contextmanager
+def image_projection_in(unet: Any, projection: nn.Module) -> Iterator[None]:  # noqa: ANN401 - any diffusers UNet
+    """An IP-Adapter's image projection in a UNet as long as the context lasts."""
+    before, kind = unet.encoder_hid_proj, unet.config.encoder_hid_dim_type
+    unet.encoder_hid_proj = projection.to(unet.device)
+    unet.config.encoder_hid_dim_type = "ip_image_proj"
+    try:
+        yield
+    finally:
+        unet.encoder_hid_proj = before
+        unet.config.encoder_hid_dim_type = kind
 
 
 def lora_parameters(unet: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ TITLES = {
     "second": "The same by the second recogniser",
     "attributes": "What prompts state and the classifier sees",
     "cost": "Cost",
+    "beside": "Beside {first}, on the same people",
 }
 README_COLUMNS = (
     "likeness_first", "retrieval_first", "copy_paste_first", "prompt_accuracy", "seconds_fit", "seconds",
@@ -41,10 +42,15 @@ def markdown(document: Document, plots: Sequence[str]) -> str:
     for name, title in TITLES.items():
         shown = shown_columns(document, name)
         if shown:
-            blocks += [f"## {title}", _table(document, shown)]
+            blocks += [f"## {title.format(first=_first(document))}", _table(document, shown)]
     blocks += [_notes(document), *_curves(document)]
     blocks += ["\n".join(f"![{Path(name).stem}]({name})" for name in plots)]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _first(document: Document) -> str:
+    """The first method, beside which the others are put."""
+    return next(name for name in document["methods"] if name != REAL)
 
 
 def shown_columns(document: Document, name: str) -> list[Column]:
@@ -171,6 +177,7 @@ def _table(document: Document, columns: Sequence[Column]) -> str:
     lines = [
         [name, str(method["people"]), *(_shown(method["figures"].get(one.key), one) for one in columns)]
         for name, method in document["methods"].items()
+        if any(one.key in method["figures"] for one in columns)
     ]
     return table(("method", "people", *(one.title + ARROWS[one.better] for one in columns)), lines)
 
@@ -186,6 +193,8 @@ def _shown(figure: Mapping[str, Any] | None, one: Column) -> str:
 def _number(value: float, one: Column) -> str:
     if one.unit == "%":
         return f"{100 * value:.1f} %"
+    if one.unit == "x":
+        return f"{value:.3g} times"
     if one.unit in ("MiB", "KiB"):
         return f"{value:.0f}" if value >= 10 else f"{value:.2g}"  # noqa: PLR2004
     if one.unit == "s" or one.key == "fid":

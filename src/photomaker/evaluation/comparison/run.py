@@ -25,6 +25,7 @@ from photomaker.evaluation.comparison.rows import FOLDER, MAIN, VERSION, Store, 
 from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
 from photomaker.evaluation.comparison.table import Rows
 from photomaker.evaluation.comparison.work import REAL, Job, Tools, Worker, arguments, prompts_of
+from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.workshop import Bar, Progress
 from photomaker.methods.base import Need
 
@@ -283,6 +284,7 @@ def _document(
     methods: dict[str, Any] = {
         REAL: {"people": settings.people, "figures": _plain(table.figures(real, real, settings.samples))}
     }
+    first = _rows(store, jobs[settings.methods[0].name], MAIN)
     for entry in settings.methods:
         rows = _rows(store, jobs[entry.name], MAIN, features=True)
         parts = {job.part: (job.references, job.merge) for job in jobs[entry.name]}
@@ -291,7 +293,10 @@ def _document(
         methods[entry.name] = {
             "people": len(rows.people),
             "tuned": tuned[entry.name],
-            "figures": _plain(table.figures(rows, real.first(len(rows.people)), settings.samples)),
+            "figures": _plain(
+                table.figures(rows, real.first(len(rows.people)), settings.samples)
+                | ({} if entry is settings.methods[0] else _beside(rows, first, settings.samples))
+            ),
             "photos": table.curve(
                 {at: _rows(store, jobs[entry.name], part) for at, part in photos.items()}, settings.samples
             ),
@@ -313,6 +318,11 @@ def _document(
         else "the people's own photos, each compared with the others: the ceiling",
         "methods": methods,
     }
+
+
+def _beside(rows: Rows, first: Rows, samples: int) -> dict[str, Interval]:
+    """Nothing where the first method has fewer people, being tuned for each."""
+    return table.beside(rows, first, samples) if len(first.people) >= len(rows.people) else {}
 
 
 def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:

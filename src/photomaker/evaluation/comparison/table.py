@@ -27,7 +27,7 @@ class Column:
         key: Name in the JSON and CSV files.
         title: Heading.
         better: "up", "down", or "" where neither is better.
-        unit: "%" shows shares as percentages; "s", "MiB", "KiB" and "" show numbers.
+        unit: "%" shows shares as percentages, "x" multiples; "s", "MiB", "KiB" and "" show numbers.
         table: In which table of the page it stands.
     """
 
@@ -69,6 +69,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("peak_memory_mib", "peak memory, MiB", "down", "MiB", table="cost"),
     Column("identity_kib", "identity, KiB", "down", "KiB", table="cost"),
     Column("refused", "photos refused", "down", "%", table="cost"),
+    Column("beside_likeness", "Face Sim", "up", table="beside"),
+    Column("beside_retrieval", "retrieval top-1", "up", "%", table="beside"),
+    Column("beside_prompt_accuracy", "prompt accuracy", "up", "%", table="beside"),
+    Column("beside_clip_t", "CLIP-T", "up", table="beside"),
+    Column("beside_fit", "time to fit", "down", "x", table="beside"),
 )
 """Every column, in the order of the tables."""
 
@@ -145,6 +150,48 @@ def front(rows: Rows, samples: int, x: str) -> tuple[np.ndarray, np.ndarray]:
     else:
         fidelity = metrics.draws(_mean, rows.means(x), samples=samples)
     return fidelity, metrics.draws(_mean, rows.means(likeness_name(rows), photos=True), samples=samples)
+
+
+def beside(rows: Rows, first: Rows, samples: int) -> dict[str, Interval]:
+    """A method's figures minus those of another on the same people, who are resampled together; of time the quotient.
+
+    Args:
+        rows: The main part of the method.
+        first: That of the other; its further people do not count.
+        samples: Bootstrap resamples.
+
+    Returns:
+        Column to figure; columns for which there is nothing are left out.
+    """
+    other = first.first(len(rows.people))
+    likeness = likeness_name(rows)
+    pairs = {
+        "beside_likeness": [one.means(likeness, photos=True) for one in (rows, other)],
+        "beside_retrieval": [one.means("hit_first", photos=True) for one in (rows, other)],
+        "beside_clip_t": [one.means("clip_t") for one in (rows, other)],
+    }
+    found = {
+        name: metrics.bootstrap(_difference, *pair, samples=samples)
+        for name, pair in pairs.items()
+        if not any(np.all(np.isnan(one)) for one in pair)
+    }
+    control = (*rows.accuracy(), *other.accuracy())
+    if control[1].any() and control[3].any():
+        found["beside_prompt_accuracy"] = metrics.bootstrap(_more_accurate, *control, samples=samples)
+    times = [one.means("seconds_fit") for one in (rows, other)]
+    if not any(np.any(np.isnan(one)) for one in times):
+        found["beside_fit"] = metrics.bootstrap(metrics.ratio_of_means, *times, samples=samples)
+    return {name: one for name, one in found.items() if one.value is not None}
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return _mean(ours - theirs)
+
+
+def _more_accurate(
+    correct: np.ndarray, stated: np.ndarray, others_correct: np.ndarray, others_stated: np.ndarray
+) -> float:
+    return metrics.prompt_accuracy(correct, stated) - metrics.prompt_accuracy(others_correct, others_stated)
 
 
 def likeness_name(rows: Rows) -> str:

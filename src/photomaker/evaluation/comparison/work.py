@@ -283,7 +283,8 @@ class Worker:
         photos = self.people.references(job.person, job.references)
         start = time.perf_counter()
         try:
-            identity = method.fit(self.prepare(photos, f"person {job.person}"))
+            told = {"class_word": self.people.class_of(job.person)}
+            identity = method.fit(self.prepare(photos, f"person {job.person}"), notes=told)
         except PhotoError:
             # A method that can do nothing with these photos has no likeness for them; the run goes on.
             return Fitted(None, time.perf_counter() - start, 0)
