@@ -86,7 +86,7 @@ FULL = DreamBoothSettings(
 SMALL_FULL = DreamBoothSettings(
     kind="full",
     prior=PriorSettings(pictures=32, steps=20),
-    tuning=TuningSettings(steps=200, lr=1e-4, batch_size=4),
+    tuning=TuningSettings(steps=200, lr=3e-4, batch_size=4),
 )
 """The whole UNet of the bundled small base."""
 
