@@ -217,7 +217,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
         "sys.exit(', '.join(heavy) or 0)"
     )
     spent = []
-    while len(spent) < 10 and min(spent, default=1) >= 0.8:
+    while len(spent) < 10 and min(spent, default=1) >= 0.5:
         before = os.times()
         started = time.perf_counter()
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -225,9 +225,9 @@ def test_help_is_fast_and_imports_nothing_heavy():
         assert result.returncode == 0, result.stderr
         assert "Usage: photomaker" in result.stdout
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        # 0.4 s on a quiet machine; neighbours on a busy one cost some of that again, heavy imports seconds.
+        # On a busy machine the clock says more about its neighbours than about us; the best of ten says less of them.
         spent.append(min(cpu, time.perf_counter() - started))
-    assert min(spent) < 0.8
+    assert min(spent) < 0.5
 
 
 @pytest.mark.parametrize("words", [["generate"], ["identity"], ["nonsense"]])
