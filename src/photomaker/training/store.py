@@ -87,6 +87,11 @@ def _create(path: Path, shape: tuple[int, ...], dtype: type) -> None:
         ):  # a full disk is told here; writing through the map would end the process
             with part.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-        part.replace(path)
+        try:
+            os.link(part, path)  # where another process came first, its file stays, with what it has written by now
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
