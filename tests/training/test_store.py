@@ -42,7 +42,9 @@ def test_a_process_that_comes_second_keeps_what_the_first_has_written(tmp_path, 
 def test_what_was_computed_is_not_computed_again(tmp_path):
     for process in (0, 1):
         share(tmp_path / "kept", process)
-    found = store.computed(tmp_path / "kept", {"squares": (ROWS, 1)}, lambda rows: pytest.fail("computed again"))
+    found = store.computed(
+        tmp_path / "kept", {"squares": (ROWS, 1)}, lambda rows: pytest.fail("computed again")
+    )
     assert np.array_equal(found["squares"], numbers(np.arange(ROWS))["squares"])
 
 

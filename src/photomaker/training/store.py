@@ -88,7 +88,7 @@ def _create(path: Path, shape: tuple[int, ...], dtype: type) -> None:
             with part.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         try:
-            os.link(part, path)  # where another process came first, its file stays, with what it has written by now
+            os.link(part, path)  # a file that another process made first stays, with what it holds by now
         except FileExistsError:
             pass
         except OSError:  # a file system without hard links
