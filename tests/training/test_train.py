@@ -127,6 +127,22 @@ def test_an_encoder_starts_from_a_clip_model(made, clip):
     assert wide.version == "v2" and wide.width == 40
 
 
+def test_of_an_adapter_the_image_encoder_alone_may_be_started_from(made, tiny_adapter_file):
+    given, anew = (plan.build(made(start=tiny_adapter_file, encoder__anew=anew)) for anew in (False, True))
+    state, fresh = (recipe.id_encoder.state_dict() for recipe in (given, anew))
+    kept = {name for name in state if torch.equal(state[name], fresh[name])}
+    assert kept >= {name for name in state if name.startswith("vision_model.")}
+    new = {
+        name
+        for name in state
+        if name.startswith(("fuse_module.", "visual_projection")) and state[name].ndim == 2
+    }
+    assert not kept & new
+    assert fingerprint(given.parts.unet) != fingerprint(anew.parts.unet)  # the adapter's LoRA, and a new one
+    again = plan.build(made(start=tiny_adapter_file, encoder__anew=True))
+    assert fingerprint(again.id_encoder) == fingerprint(anew.id_encoder)
+
+
 @pytest.mark.parametrize(("vision", "layers"), [("all", {"0", "1"}), (1, {"1"}), ("none", set())])
 def test_as_much_of_the_image_encoder_is_trained_as_asked_for(made, vision, layers):
     recipe = plan.build(made(recipe__vision=vision))

@@ -89,10 +89,13 @@ class EncoderChoice:
         start: A CLIP image encoder (folder or hub id), with new projections and fusion; the export folder of a small
             image tower, the same; or an adapter (file, hub id, or `bundled`), whose LoRA is gone on from too.
         version: `v1`, or `v2` with face embeddings.
+        anew: Whether only the image encoder of an adapter is started from, with new projections, fusion and LoRA; the
+            methods that PhotoMaker is compared with always start so.
     """
 
     start: str = "openai/clip-vit-large-patch14"
     version: Literal["v1", "v2"] = "v1"
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -299,7 +302,14 @@ def id_encoder(config: TrainConfig, parts: BaseParts) -> tuple[PhotoMakerIDEncod
             f"{choice.start} is a {adapter.version} adapter and encoder.version is {choice.version}; give one of that "
             "version, or an image encoder"
         )
-    return adapter.build_encoder().float().requires_grad_(True), adapter.lora
+    encoder = adapter.build_encoder().float().requires_grad_(True)
+    if not choice.anew:
+        return encoder, adapter.lora
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.loop.seed)
+        fresh = type(encoder)(encoder.config)
+    fresh.vision_model.load_state_dict(encoder.vision_model.state_dict())
+    return fresh, None
 
 
 def _adapter(start: str) -> AdapterFile | None:
