@@ -17,37 +17,28 @@ from torch import Tensor
 
 from photomaker.encoders import preprocess
 from photomaker.encoders.fastcomposer import FastComposerFile, check_fit, read_fastcomposer
-from photomaker.errors import IdentityError, SettingsError
+from photomaker.errors import IdentityError
 from photomaker.hub import adapter_file
-from photomaker.methods.base import Method
+from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
 from photomaker.pipelines.changes import weights_in
 from photomaker.pipelines.drawing import (
-    Background,
     Defaults,
     alike,
-    checked_background,
     draw,
     encoded_rows,
-    in_batches,
     negatives_of,
     open_pipeline,
-    photo_notes,
-    photo_weights,
     place_pipeline,
-    prepared_picture,
-    settled,
 )
-from photomaker.pipelines.memory import MemoryPlan
 from photomaker.pipelines.merging import Conditioning
 from photomaker.prompts import EncodedPrompts, Rows, expand_subjects, lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-BATCH_SIZE = 8
 FILE = "adapter/fastcomposer.safetensors"
 
 
-class FastComposer(Method):
+class FastComposer(PretrainedMethod):
     """FastComposer on a stock SDXL pipeline.
 
     Every person takes one token: the features of several photos are averaged by the photos' weights. Several people in
@@ -65,7 +56,6 @@ class FastComposer(Method):
     """
 
     name: ClassVar[str] = "fastcomposer"
-    delays: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -75,13 +65,10 @@ class FastComposer(Method):
         batch_size: int = BATCH_SIZE,
     ) -> None:
         """Build the encoder; the UNet's weights wait beside it."""
-        if batch_size < 1:
-            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        super().__init__(pipeline, defaults or Defaults.noted(file.config), batch_size)
         check_fit(file, pipeline.unet)
-        self.pipeline, self.file, self.batch_size = pipeline, file, batch_size
+        self.file = file
         self.encoder = file.build_encoder().to(pipeline.unet.dtype)
-        self.defaults = defaults or Defaults.noted(file.config)
-        self.plan: MemoryPlan | None = None
         self.sha256 = str(file.config.get("sha256", ""))
 
     @classmethod
@@ -117,39 +104,25 @@ class FastComposer(Method):
         method.encoder.to(method.plan.device)
         return method
 
-    @torch.no_grad()
-    def fit(
+    @property
+    def own_notes(self) -> Mapping[str, Any]:
+        """See `PretrainedMethod`."""
+        return self.file.config
+
+    def identity(
         self,
+        pictures: Sequence[Image],
         references: Sequence[Reference],
-        weights: Sequence[float] | None = None,
-        background: Background | None = None,
-        notes: Mapping[str, Any] | None = None,
+        weights: Tensor,
+        notes: Mapping[str, Any],
     ) -> Identity:
-        """Make an identity from photos of one person.
-
-        Args:
-            references: At least one photo.
-            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
-            background: See `Defaults`; None takes the checkpoint's own.
-            notes: Added to the identity's notes.
-
-        Returns:
-            Identity with `id_features` [refs, D] and `weights` [refs].
-
-        Raises:
-            PhotoError: There is no photo.
-            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
-        """
-        self.check(references)
-        ground = checked_background(background, self.defaults.background)
-        given = photo_weights(weights, len(references))
-        side = float(self.file.config.get("crop", 0))
-        pictures = [prepared_picture(reference, ground, side) for reference in references]
+        """See `PretrainedMethod`: `id_features` is [refs, D]."""
+        del references
         first = next(self.encoder.parameters())
         pixels = preprocess(pictures, self.encoder.image_size).to(first)
         features = self.encoder.encode_photos(pixels).float().cpu()
-        told = {"encoder": self.name, "encoder_sha256": self.sha256} | photo_notes(references, ground)
-        return Identity(self.name, {"id_features": features, "weights": given}, told | dict(notes or {}))
+        own = {"encoder": self.name, "encoder_sha256": self.sha256}
+        return Identity(self.name, {"id_features": features, "weights": weights}, own | dict(notes))
 
     def together(self, identities: Sequence[Identity]) -> Identity:
         """Several people as one identity, for prompts such as "a man img and a woman img".
@@ -180,27 +153,10 @@ class FastComposer(Method):
             {**notes, "together": [dict(one.notes) for one in identities]},
         )
 
-    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
-        """Draw the person, or the people; see `Method.generate`.
-
-        Args:
-            identity: Made by `fit` or `together`, loaded, or mixed.
-            requests: One for each picture.
-
-        Returns:
-            RGB pictures in the order of the requests.
-
-        Raises:
-            IdentityError: The identity is of another method or checkpoint.
-            PromptError: A prompt has no class word, or not as many triggers as there are people.
-        """
+    def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
+        """See `PretrainedMethod`; every person of the identity wants one trigger in the prompt."""
         self._check_identity(identity)
-        asked = [
-            replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
-        ]
-        people = _people(identity)
-        self._rows(asked, len(people))
-        return in_batches(asked, self.batch_size, lambda some: self._draw(people, some))
+        self._rows(requests, len(_people(identity)))
 
     def _check_identity(self, identity: Identity) -> None:
         if identity.method != self.name or "id_features" not in identity.tensors:
@@ -225,8 +181,9 @@ class FastComposer(Method):
         return lengthened((first, second), tokenizers)
 
     @torch.no_grad()
-    def _draw(self, people: Sequence[Tensor | None], requests: Sequence[Request]) -> list[Image]:
-        pipeline, sampling = self.pipeline, requests[0].sampling
+    def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """See `PretrainedMethod`."""
+        pipeline, sampling, people = self.pipeline, requests[0].sampling, _people(identity)
         rows, negative = alike(pipeline, self._rows(requests, len(people)), negatives_of(requests))
         plain = encoded_rows(pipeline, rows)
         negatives = None if negative is None else encoded_rows(pipeline, negative)

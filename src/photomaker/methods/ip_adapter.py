@@ -26,39 +26,30 @@ from photomaker.encoders.mixing import active_features
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.hub import adapter_file
-from photomaker.methods.base import Method
+from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
 from photomaker.pipelines.changes import image_projection_in, processors_in
 from photomaker.pipelines.drawing import (
-    Background,
     Defaults,
     alike,
-    checked_background,
     draw,
     encoded_rows,
-    in_batches,
     negatives_of,
     open_pipeline,
-    photo_notes,
-    photo_weights,
     place_pipeline,
-    prepared_picture,
     quietly,
-    settled,
     with_guidance,
 )
-from photomaker.pipelines.memory import MemoryPlan
 from photomaker.prompts import expand_rows
 from photomaker.registry import find
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-BATCH_SIZE = 8
 FILE = "adapter/ip_adapter.safetensors"
 LORA = "faceid_0"  # diffusers' name for the LoRA of a FaceID file
 Combine = Literal["mean", "tokens"]
 
 
-class IPAdapter(Method):
+class IPAdapter(PretrainedMethod):
     """IP-Adapter on a stock SDXL pipeline.
 
     Of several photos, `mean` averages the image (or face) embeddings by the photos' weights and gives the tokens of one
@@ -81,7 +72,6 @@ class IPAdapter(Method):
     """
 
     name: ClassVar[str] = "ip_adapter"
-    delays: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -95,8 +85,8 @@ class IPAdapter(Method):
         batch_size: int = BATCH_SIZE,
     ) -> None:
         """Read the adapter into processors that wait beside the UNet."""
-        if batch_size < 1:
-            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        noted = defaults or Defaults.noted(file.config, merge=0.0)
+        super().__init__(pipeline, noted, batch_size)
         if not (np.isfinite(scale) and scale >= 0):
             raise SettingsError(f"scale is {scale}; give a number from 0 up, 0 switches the photos off")
         patches = file.form in ("plus", "full")
@@ -112,11 +102,8 @@ class IPAdapter(Method):
                     f"{file.source} is for images of width {file.image_width} and the image encoder gives {width}; "
                     "give the image encoder that the adapter was made for"
                 )
-        self.pipeline, self.file, self.tower, self.faces = pipeline, file, tower, faces
-        self.scale, self.batch_size = scale, batch_size
+        self.file, self.tower, self.faces, self.scale = file, tower, faces, scale
         self.combine: Combine = combine or ("tokens" if patches else "mean")
-        self.defaults = defaults or Defaults.noted(file.config, merge=0.0)
-        self.plan: MemoryPlan | None = None
         self.sha256 = str(file.config.get("sha256", ""))
         self.processors, self.projection = _loaded(pipeline, file)
         _switch_lora(pipeline.unet, on=False)
@@ -180,44 +167,32 @@ class IPAdapter(Method):
                     f"this adapter needs a face in every photo and photo {called} has none; leave it out"
                 )
 
-    @torch.no_grad()
-    def fit(
+    @property
+    def own_notes(self) -> Mapping[str, Any]:
+        """See `PretrainedMethod`."""
+        return self.file.config
+
+    def identity(
         self,
+        pictures: Sequence[Image],
         references: Sequence[Reference],
-        weights: Sequence[float] | None = None,
-        background: Background | None = None,
-        notes: Mapping[str, Any] | None = None,
+        weights: Tensor,
+        notes: Mapping[str, Any],
     ) -> Identity:
-        """Make an identity from photos of one person.
+        """See `PretrainedMethod`.
 
-        Args:
-            references: At least one photo.
-            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
-            background: See `Defaults`; None takes the adapter's own.
-            notes: Added to the identity's notes.
-
-        Returns:
-            Identity with `id_features`: image embeddings [refs, E], patch tokens [refs, tokens, H], or face embeddings
-            [refs, E] with `patches` [refs, tokens, H] beside them in the faceid-plus form; and `weights` [refs].
-
-        Raises:
-            PhotoError: There is no photo, or a FaceID form finds no face in one.
-            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
+        `id_features` is image embeddings [refs, E], patch tokens [refs, tokens, H], or face embeddings [refs, E] with
+        `patches` [refs, tokens, H] beside them in the faceid-plus form.
         """
-        self.check(references)
-        ground = checked_background(background, self.defaults.background)
-        given = photo_weights(weights, len(references))
-        side = float(self.file.config.get("crop", 0))
-        pictures = [prepared_picture(reference, ground, side) for reference in references]
-        tensors = {"weights": given}
+        tensors = {"weights": weights}
         if self.file.needs_faces:
             tensors["id_features"] = self._face_embeddings(references)
         if self.tower is not None:
             pixels = preprocess(pictures, int(self.tower.config.image_size)).to(self.tower.device)
             seen = self.tower.embed(pixels) if self.file.form == "base" else self.tower.tokens(pixels)
             tensors["patches" if self.file.needs_faces else "id_features"] = seen.float().cpu()
-        told = {"encoder": self._called, "encoder_sha256": self.sha256} | photo_notes(references, ground)
-        return Identity(self._called, tensors, told | dict(notes or {}))
+        own = {"encoder": self._called, "encoder_sha256": self.sha256}
+        return Identity(self._called, tensors, own | dict(notes))
 
     @property
     def _called(self) -> str:
@@ -244,29 +219,11 @@ class IPAdapter(Method):
         # InsightFace gives them as they are; the adapters were trained on embeddings of length 1
         return torch.nn.functional.normalize(embeds, dim=-1)
 
-    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
-        """Draw the person; see `Method.generate`.
-
-        `merge` is the share of the steps without the photos: the scale is 0 until then.
-
-        Args:
-            identity: Made by `fit`, loaded, or mixed.
-            requests: One for each picture.
-
-        Returns:
-            RGB pictures in the order of the requests.
-
-        Raises:
-            IdentityError: The identity is of another method or adapter.
-            PromptError: A prompt has no class word or several triggers.
-        """
-        asked = [
-            replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
-        ]
+    def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
+        """See `PretrainedMethod`."""
         tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
-        expand_rows([one.prompt for one in asked], [1] * len(asked), tokenizers, long=True)
+        expand_rows([one.prompt for one in requests], [1] * len(requests), tokenizers, long=True)
         self._check_identity(identity)
-        return in_batches(asked, self.batch_size, lambda some: self._draw(identity, some))
 
     def _check_identity(self, identity: Identity) -> None:
         wanted = {"id_features", "weights", *(["patches"] if self.file.form == "faceid-plus" else [])}
@@ -281,7 +238,8 @@ class IPAdapter(Method):
             )
 
     @torch.no_grad()
-    def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+    def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """See `PretrainedMethod`."""
         pipeline, sampling = self.pipeline, requests[0].sampling
         tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
         # the class token once and no trigger: the prompt's text alone

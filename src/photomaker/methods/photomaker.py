@@ -12,33 +12,24 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from photomaker.errors import SettingsError
 from photomaker.hub import adapter_file
-from photomaker.methods.base import Method
+from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
 from photomaker.pipelines.drawing import (
-    Background,
     Defaults,
-    checked_background,
     generators_of,
-    in_batches,
     last_text_only_step,
     negatives_of,
     open_pipeline,
-    photo_notes,
     place_pipeline,
-    prepared_picture,
-    settled,
 )
-from photomaker.pipelines.memory import MemoryPlan
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled
 
-BATCH_SIZE = 8
 
-
-class PhotoMaker(Method):
+class PhotoMaker(PretrainedMethod):
     """PhotoMaker on a diffusers SDXL pipeline.
 
     Args:
@@ -48,7 +39,6 @@ class PhotoMaker(Method):
     """
 
     name: ClassVar[str] = "photomaker"
-    delays: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -57,12 +47,7 @@ class PhotoMaker(Method):
         batch_size: int = BATCH_SIZE,
     ) -> None:
         """Take the pipeline as it is."""
-        if batch_size < 1:
-            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
-        self.pipeline = pipeline
-        self.defaults = defaults or Defaults.noted(pipeline.adapter_notes)
-        self.batch_size = batch_size
-        self.plan: MemoryPlan | None = None
+        super().__init__(pipeline, defaults or Defaults.noted(pipeline.adapter_notes), batch_size)
 
     @classmethod
     def open(
@@ -109,60 +94,29 @@ class PhotoMaker(Method):
         method.plan = plan
         return method
 
-    def fit(
+    @property
+    def own_notes(self) -> Mapping[str, Any]:
+        """See `PretrainedMethod`; those of the adapter that is loaded now."""
+        return self.pipeline.adapter_notes
+
+    def identity(
         self,
+        pictures: Sequence[Image.Image],
         references: Sequence[Reference],
-        weights: Sequence[float] | None = None,
-        background: Background | None = None,
-        notes: Mapping[str, Any] | None = None,
+        weights: Tensor,
+        notes: Mapping[str, Any],
     ) -> Identity:
-        """Make an identity from photos of one person.
+        """See `PretrainedMethod`: `id_features` is [refs, D]."""
+        del references
+        return self.pipeline.encode_identity(pictures, weights.tolist(), notes)
 
-        Args:
-            references: At least one photo.
-            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
-            background: See `Defaults`; None takes the adapter's own.
-            notes: Added to the identity's notes, for example `class_word`.
+    def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
+        """See `PretrainedMethod`; the pipeline looks at the identity."""
+        del identity
+        self.pipeline.expand_prompts([request.prompt for request in requests], long_prompt=True)
 
-        Returns:
-            Identity with `id_features` [refs, D] and `weights` [refs].
-
-        Raises:
-            PhotoError: There is no photo.
-            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
-        """
-        self.check(references)
-        ground = checked_background(background, self.defaults.background)
-        side = float(self.pipeline.adapter_notes.get("crop", 0))
-        pictures = [prepared_picture(reference, ground, side) for reference in references]
-        told = photo_notes(references, ground) | dict(notes or {})
-        return self.pipeline.encode_identity(pictures, weights, told)
-
-    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image.Image]:
-        """Draw the person; requests alike in steps, guidance, merging and size are drawn together.
-
-        Every row has its own generator, seeded by its request, so that a picture does not depend on its companions.
-
-        Args:
-            identity: Made by `fit`, loaded, or mixed.
-            requests: One for each picture.
-
-        Returns:
-            RGB pictures in the order of the requests.
-
-        Raises:
-            IdentityError: The identity is of another method or ID encoder.
-            PromptError: A prompt has no class word, several triggers, or the class word too far back.
-        """
-        asked = [
-            replace(request, sampling=settled(request.sampling, self.defaults, self.pipeline))
-            for request in requests
-        ]
-        # bad prompts are told before any model runs
-        self.pipeline.expand_prompts([request.prompt for request in asked], long_prompt=True)
-        return in_batches(asked, self.batch_size, lambda some: self._draw(identity, some))
-
-    def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image.Image]:
+    def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image.Image]:
+        """See `PretrainedMethod`."""
         sampling = requests[0].sampling
         negative = negatives_of(requests)
         prompts = [request.prompt for request in requests]

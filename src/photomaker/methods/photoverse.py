@@ -22,37 +22,28 @@ from photomaker.encoders.photoverse import PhotoVerseFile, check_fit, read_photo
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import IdentityError, SettingsError, WeightsError
 from photomaker.hub import adapter_file
-from photomaker.methods.base import Method
+from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
 from photomaker.pipelines.changes import processors_in
 from photomaker.pipelines.drawing import (
-    Background,
     Defaults,
     alike,
-    checked_background,
     draw,
     encoded_rows,
-    in_batches,
     negatives_of,
     open_pipeline,
-    photo_notes,
-    photo_weights,
     place_pipeline,
-    prepared_picture,
-    settled,
     with_guidance,
 )
 from photomaker.pipelines.dual import DualAttention, words_in
-from photomaker.pipelines.memory import MemoryPlan
 from photomaker.pipelines.merging import Conditioning
 from photomaker.prompts import Rows, expand_rows, lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-BATCH_SIZE = 8
 FILE = "adapter/photoverse.safetensors"
 
 
-class PhotoVerse(Method):
+class PhotoVerse(PretrainedMethod):
     """PhotoVerse on a stock SDXL pipeline.
 
     The pseudo-words stand behind the class word, in the place of the trigger. Of several photos, what the image encoder
@@ -72,7 +63,6 @@ class PhotoVerse(Method):
     """
 
     name: ClassVar[str] = "photoverse"
-    delays: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -84,8 +74,8 @@ class PhotoVerse(Method):
         batch_size: int = BATCH_SIZE,
     ) -> None:
         """Build adapters and processors, which wait beside the UNet."""
-        if batch_size < 1:
-            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        noted = defaults or Defaults.noted(file.config, merge=0.0)
+        super().__init__(pipeline, noted, batch_size)
         if not 0 <= scale < float("inf"):
             raise SettingsError(f"scale is {scale}; give a number from 0 up")
         check_fit(file, pipeline.unet)
@@ -95,15 +85,12 @@ class PhotoVerse(Method):
                 f"{file.source} reads layers {list(file.layers)} of width {file.image_width} and the image encoder has "
                 f"{depth} of width {hidden}; give the image encoder that the adapter was made for"
             )
-        self.pipeline, self.file, self.tower = pipeline, file, tower
-        self.scale, self.batch_size = scale, batch_size
+        self.file, self.tower, self.scale = file, tower, scale
         dtype = pipeline.unet.dtype
         self.adapters = file.build_adapters().to(dtype)
         self.processors = {
             f"{name}.processor": _processor(own).to(dtype) for name, own in file.attention.items()
         }
-        self.defaults = defaults or Defaults.noted(file.config, merge=0.0)
-        self.plan: MemoryPlan | None = None
         self.sha256 = str(file.config.get("sha256", ""))
 
     @classmethod
@@ -146,62 +133,29 @@ class PhotoVerse(Method):
         method.adapters.to(method.plan.device)
         return method
 
-    @torch.no_grad()
-    def fit(
+    @property
+    def own_notes(self) -> Mapping[str, Any]:
+        """See `PretrainedMethod`."""
+        return self.file.config
+
+    def identity(
         self,
+        pictures: Sequence[Image],
         references: Sequence[Reference],
-        weights: Sequence[float] | None = None,
-        background: Background | None = None,
-        notes: Mapping[str, Any] | None = None,
+        weights: Tensor,
+        notes: Mapping[str, Any],
     ) -> Identity:
-        """Make an identity from photos of one person.
-
-        Args:
-            references: At least one photo.
-            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
-            background: See `Defaults`; None takes the adapter's own.
-            notes: Added to the identity's notes.
-
-        Returns:
-            Identity with `id_features` [refs, layers, H], what the image encoder's layers say of each photo, and
-            `weights` [refs].
-
-        Raises:
-            PhotoError: There is no photo.
-            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
-        """
-        self.check(references)
-        ground = checked_background(background, self.defaults.background)
-        given = photo_weights(weights, len(references))
-        side = float(self.file.config.get("crop", 0))
-        pictures = [prepared_picture(reference, ground, side) for reference in references]
+        """See `PretrainedMethod`: `id_features` is [refs, layers, H], what the layers say of each photo."""
+        del references
         pixels = preprocess(pictures, int(self.tower.config.image_size)).to(self.tower.device)
         features = self.tower.summaries(pixels, self.file.layers).float().cpu()
-        told = {"encoder": self.name, "encoder_sha256": self.sha256} | photo_notes(references, ground)
-        return Identity(self.name, {"id_features": features, "weights": given}, told | dict(notes or {}))
+        own = {"encoder": self.name, "encoder_sha256": self.sha256}
+        return Identity(self.name, {"id_features": features, "weights": weights}, own | dict(notes))
 
-    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
-        """Draw the person; see `Method.generate`.
-
-        `merge` is the share of the steps in which neither branch knows the person.
-
-        Args:
-            identity: Made by `fit`, loaded, or mixed.
-            requests: One for each picture.
-
-        Returns:
-            RGB pictures in the order of the requests.
-
-        Raises:
-            IdentityError: The identity is of another method or adapter.
-            PromptError: A prompt has no class word or several triggers.
-        """
-        asked = [
-            replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
-        ]
-        self._rows(asked, 1)
+    def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
+        """See `PretrainedMethod`."""
+        self._rows(requests, 1)
         self._check_identity(identity)
-        return in_batches(asked, self.batch_size, lambda some: self._draw(identity, some))
 
     def _check_identity(self, identity: Identity) -> None:
         if identity.method != self.name or "id_features" not in identity.tensors:
@@ -221,7 +175,8 @@ class PhotoVerse(Method):
         return expand_rows(prompts, [copies] * len(prompts), tokenizers, long=True)
 
     @torch.no_grad()
-    def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+    def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """See `PretrainedMethod`."""
         pipeline, sampling, count = self.pipeline, requests[0].sampling, len(requests)
         tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
         # the prompts with room for the words may take a chunk more

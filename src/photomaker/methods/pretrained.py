@@ -1,0 +1,151 @@
+"""What the methods share that are trained on many people beforehand: photos to an identity, requests to batches."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from photomaker.errors import SettingsError
+from photomaker.methods.base import Method
+from photomaker.pipelines.drawing import (
+    Background,
+    Defaults,
+    checked_background,
+    in_batches,
+    photo_notes,
+    photo_weights,
+    prepared_picture,
+    settled,
+)
+from photomaker.pipelines.memory import MemoryPlan
+from photomaker.types import Identity, Reference, Request
+
+BATCH_SIZE = 8
+
+
+class PretrainedMethod(Method):
+    """A method whose own weights read a person from photos at once, on a diffusers SDXL pipeline.
+
+    Args:
+        pipeline: The base.
+        defaults: Settings for requests that leave them open.
+        batch_size: Most pictures drawn at once.
+
+    Raises:
+        SettingsError: `batch_size` is below 1.
+
+    Attributes:
+        plan: Where the parts stay, once `open` has placed them.
+    """
+
+    delays: ClassVar[bool] = True
+
+    def __init__(self, pipeline: Any, defaults: Defaults, batch_size: int) -> None:  # noqa: ANN401
+        """Keep what is given."""
+        if batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
+        self.pipeline, self.defaults, self.batch_size = pipeline, defaults, batch_size
+        self.plan: MemoryPlan | None = None
+
+    # ---- what a method says
+
+    @property
+    @abstractmethod
+    def own_notes(self) -> Mapping[str, Any]:
+        """What the file of its weights notes.
+
+        `crop` is the side of the square around the face that is seen, in longer sides of its box; 0 or nothing where
+        whole photos are.
+        """
+
+    @abstractmethod
+    def identity(
+        self,
+        pictures: Sequence[Image],
+        references: Sequence[Reference],
+        weights: Tensor,
+        notes: Mapping[str, Any],
+    ) -> Identity:
+        """Make the identity.
+
+        Args:
+            pictures: The photos, as the image encoder is to see them.
+            references: The photos as they came.
+            weights: Of the photos [refs].
+            notes: For the identity, beside the method's own.
+        """
+
+    @abstractmethod
+    def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
+        """Refuse what cannot be drawn, before any model runs.
+
+        Raises:
+            IdentityError: The identity is of another method or other weights.
+            PromptError: A prompt cannot be used.
+        """
+
+    @abstractmethod
+    def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """Draw requests that are alike in all but prompt and seed."""
+
+    # ---- what follows from it
+
+    @torch.no_grad()
+    def fit(
+        self,
+        references: Sequence[Reference],
+        weights: Sequence[float] | None = None,
+        background: Background | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Identity:
+        """Make an identity from photos of one person.
+
+        Args:
+            references: At least one photo.
+            weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
+            background: See `Defaults`; None takes the method's own.
+            notes: Added to the identity's notes, for example `class_word`.
+
+        Returns:
+            Identity with `id_features` [refs, ...], see the method, and `weights` [refs].
+
+        Raises:
+            PhotoError: There is no photo, or one lacks the face that the method needs.
+            SettingsError: The weights do not fit the photos, or the background is of an unknown kind.
+        """
+        self.check(references)
+        ground = checked_background(background, self.defaults.background)
+        given = photo_weights(weights, len(references))
+        crop = float(self.own_notes.get("crop", 0))
+        pictures = [prepared_picture(reference, ground, crop) for reference in references]
+        told = photo_notes(references, ground) | dict(notes or {})
+        return self.identity(pictures, references, given, told)
+
+    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+        """Draw the person; requests alike in steps, guidance, merging and size are drawn together.
+
+        Every row has its own generator, seeded by its request, so that a picture does not depend on its companions.
+        `merge` is the share of the steps in which the pictures do not know the person.
+
+        Args:
+            identity: Made by `fit`, loaded, or mixed.
+            requests: One for each picture.
+
+        Returns:
+            RGB pictures in the order of the requests.
+
+        Raises:
+            IdentityError: The identity is of another method or other weights.
+            PromptError: A prompt has no class word, several triggers, or the class word too far back.
+        """
+        asked = [
+            replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
+        ]
+        self.check_drawing(identity, asked)
+        return in_batches(asked, self.batch_size, lambda some: self.draw_batch(identity, some))
