@@ -171,3 +171,9 @@ def test_every_dependency_is_pinned():
 def test_the_manifest_is_true_and_within_the_bound():
     result = type_in(ROOT, [sys.executable, "scripts/pack_assets.py", "--check"])
     assert result.returncode == 0, result.stderr
+
+
+@shipped
+def test_the_methods_pages_say_what_was_measured():
+    result = type_in(ROOT, [sys.executable, "scripts/method_pages.py", "--check"])
+    assert result.returncode == 0, result.stderr

@@ -90,7 +90,11 @@ def test_options_go_over_the_file_and_methods_keep_what_it_says(tmp_path):
 
 def test_without_a_word_all_known_methods_are_compared():
     settings = benchmark.settings_of({})
-    assert [entry.name for entry in settings.methods] == names("method")
+    listed = [entry.name for entry in settings.methods]
+    assert listed[:2] == ["photomaker", "photomaker_same_budget"]
+    assert sorted(listed) == sorted([*names("method"), "photomaker_same_budget"])
+    plain = [entry.name for entry in benchmark.settings_of({"base": "somewhere"}).methods]
+    assert plain == [name for name in listed if name != "photomaker_same_budget"]
     assert (settings.people, settings.prompts, settings.seeds) == (50, 10, 2)
     assert benchmark.settings_of({"people": 5, "gallery": 5}).tuned_people == 5
     with pytest.raises(SettingsError, match="tuned_people is 8"):

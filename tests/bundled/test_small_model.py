@@ -16,7 +16,7 @@ from photomaker.faces.attributes import AttributeClassifier
 from photomaker.faces.bundled import BundledFaces, BundledRecogniser
 from photomaker.synthetic import TEST, person, render, view
 from photomaker.synthetic.dataset import ATTRIBUTES
-from photomaker.weights import LIMIT, SMALL, bundled
+from photomaker.weights import COMPARED, LIMIT, MODEL_LIMIT, SMALL, bundled
 
 pytestmark = [pytest.mark.bundled]
 PEOPLE = range(TEST, TEST + 24)
@@ -31,7 +31,11 @@ def album() -> list[list[np.ndarray]]:
 
 
 def test_all_files_together_are_small() -> None:
-    assert sum(path.stat().st_size for path in SMALL.rglob("*") if path.is_file()) <= LIMIT == 25_000_000
+    def together(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    assert together(SMALL) <= LIMIT == 55_000_000
+    assert together(SMALL) - together(SMALL / COMPARED) <= MODEL_LIMIT == 25_000_000
 
 
 def test_stock_diffusers_loads_and_runs_the_base() -> None:

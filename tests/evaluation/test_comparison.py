@@ -405,6 +405,22 @@ def test_the_readme_gets_its_table_and_keeps_the_rest(result, tmp_path):
     assert "3 or 6 people, 4 prompts, 2 seeds" in text
 
 
+def test_a_methods_page_gets_its_figures_and_how_they_differ_from_the_first_methods(result, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"# A\n\n{pages.PAGE_START}\nold\n{pages.PAGE_END}\nafter\n")
+    first, *_, last = [name for name in result.document["methods"] if name != "real"]
+    own, tuned = (pages.method_page(page, result.document, name) for name in (first, last))
+    assert "beside" not in own and "old" not in own and own.endswith(f"{pages.PAGE_END}\nafter\n")
+    assert f"on {result.document['methods'][last]['people']} people | {last} | beside {first}" in tuned
+    shown = result.document["methods"][last]["figures"]["beside_prompt_accuracy"]["value"]
+    assert f"{100 * shown:.1f} %" in next(
+        line for line in tuned.splitlines() if line.startswith("| prompt accuracy")
+    )
+    page.write_text("# no markers")
+    with pytest.raises(OutputError, match="once each"):
+        pages.method_page(page, result.document, last)
+
+
 @pytest.mark.parametrize(
     "text", ["", pages.START, f"{pages.END} {pages.START}", f"{pages.START} {pages.END} {pages.END}"]
 )

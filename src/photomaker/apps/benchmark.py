@@ -57,7 +57,7 @@ def settings_of(
     """
     from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
 
-    every = tuple(Entry(name) for name in registry.names("method"))
+    every = _every() if options.get("base") is None else tuple(map(Entry, _in_order()))
     if config is None and changes:
         raise SettingsError("--set changes a settings file; give one with --config, or use the options")
     start = (
@@ -74,6 +74,26 @@ def settings_of(
         if name not in given and config is None:
             given[name] = min(getattr(start, name), fewer)
     return replace(start, **given)
+
+
+def _in_order() -> list[str]:
+    """The methods that are known: PhotoMaker, with which the others are compared, and tuned ones last."""
+    from photomaker.methods.base import Need
+
+    def place(name: str) -> tuple[bool, bool, str]:
+        return name != "photomaker", Need.TUNING in registry.find("method", name).needs, name
+
+    return sorted(registry.names("method"), key=place)
+
+
+def _every() -> tuple[Entry, ...]:
+    """All methods on the bundled base; PhotoMaker once more, trained as long as the others were."""
+    from photomaker.evaluation.comparison.settings import Entry
+    from photomaker.weights import COMPARED, bundled
+
+    first, *others = map(Entry, _in_order())
+    alike = bundled(f"{COMPARED}/photomaker_same_budget.safetensors")
+    return (first, Entry("photomaker_same_budget", "photomaker", str(alike)), *others)
 
 
 def _entries(text: str, known: Sequence[Entry]) -> tuple[Entry, ...]:

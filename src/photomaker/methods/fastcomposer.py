@@ -35,7 +35,7 @@ from photomaker.prompts import EncodedPrompts, Rows, expand_subjects, lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-FILE = "adapter/fastcomposer.safetensors"
+FILE = "methods/fastcomposer.safetensors"
 
 
 class FastComposer(PretrainedMethod):

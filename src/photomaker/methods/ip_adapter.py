@@ -44,7 +44,7 @@ from photomaker.registry import find
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-FILE = "adapter/ip_adapter.safetensors"
+FILE = "methods/ip_adapter.safetensors"
 LORA = "faceid_0"  # diffusers' name for the LoRA of a FaceID file
 Combine = Literal["mean", "tokens"]
 

@@ -40,7 +40,7 @@ from photomaker.prompts import Rows, expand_rows, lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-FILE = "adapter/photoverse.safetensors"
+FILE = "methods/photoverse.safetensors"
 
 
 class PhotoVerse(PretrainedMethod):

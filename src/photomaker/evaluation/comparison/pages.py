@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,20 @@ TITLES = {
     "cost": "Cost",
     "beside": "Beside {first}, on the same people",
 }
-README_COLUMNS = (
-    "likeness_first", "retrieval_first", "copy_paste_first", "prompt_accuracy", "seconds_fit", "seconds",
-    "identity_kib",
-)  # fmt: skip
+README_COLUMNS = {
+    "likeness_first": "likeness, of real photos'",
+    "likeness_second": "the same by the second recogniser",
+    "prompt_accuracy": "prompt accuracy",
+    "copy_paste_first": "copy-paste",
+    "seconds_fit": "seconds to fit",
+    "seconds": "seconds a picture",
+    "identity_kib": "identity, KiB",
+}
+"""Columns of the README and of the methods' own pages, with the headings that they have there."""
+PAGE_START, PAGE_END = "<!-- figures:start -->", "<!-- figures:end -->"
+BESIDE = {
+    "likeness_first": "beside_likeness", "prompt_accuracy": "beside_prompt_accuracy", "seconds_fit": "beside_fit",
+}  # fmt: skip
 SPECIAL = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
 
 Document = Mapping[str, Any]
@@ -91,7 +102,7 @@ def latex(document: Document) -> str:
 
 def readme_table(document: Document) -> str:
     """The table of the README, with the sentence that says what it is."""
-    wanted = [one for one in COLUMNS if one.key in README_COLUMNS]
+    wanted = _readme_columns()
     have = {key for method in document["methods"].values() for key in method["figures"]}
     settings = document["settings"]
     people = sorted({method["people"] for name, method in document["methods"].items() if name != REAL})
@@ -104,6 +115,35 @@ def readme_table(document: Document) -> str:
             f"{_machine(document)}; made by `{document['command']}`.",
         ]
     )
+
+
+def _readme_columns() -> list[Column]:
+    known = {one.key: one for one in COLUMNS}
+    return [replace(known[key], title=title) for key, title in README_COLUMNS.items()]
+
+
+def method_figures(document: Document, name: str) -> str:
+    """The table of a method's own page: its figures, and how they differ from the first method's on the same people."""
+    method, known, first = document["methods"][name], {one.key: one for one in COLUMNS}, _first(document)
+    lines = []
+    for one in _readme_columns():
+        beside = BESIDE.get(one.key, "")
+        said = _shown(method["figures"].get(beside), known[beside]) if beside else ""
+        lines.append([one.title, _shown(method["figures"].get(one.key), one), said])
+    heads = [f"on {method['people']} people", name, f"beside {first}"]
+    if name == first:
+        heads, lines = heads[:2], [line[:2] for line in lines]
+    return table(heads, lines)
+
+
+def method_page(page: Path, document: Document, name: str) -> str:
+    """The text of a method's own page with its figures between the markers.
+
+    Raises:
+        OutputError: The file is missing or has no such markers.
+    """
+    before, after = split_readme(page, PAGE_START, PAGE_END)
+    return f"{before}{PAGE_START}\n{method_figures(document, name)}\n{PAGE_END}{after}"
 
 
 def write_readme_table(readme: Path, document: Document) -> Path:
@@ -120,8 +160,8 @@ def write_readme_table(readme: Path, document: Document) -> Path:
     return write(readme, f"{before}{START}\n{readme_table(document)}\n{END}{after}")
 
 
-def split_readme(readme: Path) -> tuple[str, str]:
-    """What stands before and after the markers.
+def split_readme(readme: Path, opening: str = START, closing: str = END) -> tuple[str, str]:
+    """What stands before and after two markers.
 
     Raises:
         OutputError: The file is missing or has no such markers.
@@ -129,12 +169,12 @@ def split_readme(readme: Path) -> tuple[str, str]:
     try:
         text = readme.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"cannot read {readme}; name a text file that has the line {START}") from error
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end or START in rest or END in after:
+        raise OutputError(f"cannot read {readme}; name a text file that has the line {opening}") from error
+    before, start, rest = text.partition(opening)
+    _, end, after = rest.partition(closing)
+    if not start or not end or opening in rest or closing in after:
         raise OutputError(
-            f"{readme} must have the lines {START} and {END} once each, in this order; add them"
+            f"{readme} must have the lines {opening} and {closing} once each, in this order; add them"
         )
     return before, after
 
