@@ -33,6 +33,18 @@ def test_photos_and_an_identity(shell, ada):
     assert "give either" in shell.refused(*shell.generate("--identity", "x.safetensors", photos=[ada]))
 
 
+def test_an_unknown_method(shell, ada):
+    said = shell.refused(*shell.generate("--method", "ip_adaptor", photos=[ada]))
+    assert "there is no method 'ip_adaptor'; did you mean 'ip_adapter'?" in said
+
+
+def test_an_adapter_for_a_method_that_has_none(shell, ada):
+    said = shell.refused(
+        *shell.generate("--method", "dreambooth", "--adapter", "mine.safetensors", photos=[ada])
+    )
+    assert "dreambooth is tuned for each person and takes no adapter (mine.safetensors); leave it out" in said
+
+
 def test_a_missing_path(shell):
     assert "there is no photo or folder nowhere" in shell.refused(*shell.generate(photos=["nowhere"]))
 

@@ -1,5 +1,7 @@
 """The engine with a fake method and fake faces: what it asks of them, and what it makes of their answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -137,11 +139,41 @@ def test_mixing_moves_from_one_to_the_other():
         ({"base": "/none"}, SettingsError, "an adapter is missing"),
         ({"adapter": "/none"}, SettingsError, "a base is missing"),
         ({"base": "/none", "adapter": "/none"}, WeightsError, "no diffusers model folder"),
+        ({"method": "lroa"}, SettingsError, "there is no method 'lroa'; did you mean 'lora'"),
+        ({"method": "lora", "adapter": "x.safetensors"}, SettingsError, "takes no adapter"),
+        (
+            {"method": "lora", "face_models": "buffalo_l"},
+            SettingsError,
+            "the method lora takes no face_models",
+        ),
+        ({"method": "lora", "base": "/none"}, WeightsError, "no diffusers model folder"),
     ],
 )
 def test_an_engine_that_cannot_work_is_not_opened(options, error, words):
     with pytest.raises(error, match=words):
         Engine.open(**options)
+
+
+def test_a_method_that_is_tuned_is_told_the_class_word_and_tells_its_steps(tmp_path, photos, monkeypatch):
+    from tests.tiny import tiny_pipeline
+
+    from photomaker.methods.lora import Lora
+
+    few = replace(Lora.published, tuning=replace(Lora.published.tuning, steps=2))
+    monkeypatch.setattr(Lora, "published", few)
+    engine = Engine.open(base=tiny_pipeline(tmp_path), method="lora", device="cpu")
+    told = []
+    identity = engine.identity(photos, "woman", lambda done, of: told.append((done, of)))
+    assert (identity.method, identity.notes["class_word"], told) == ("lora", "woman", [(1, 2), (2, 2)])
+    (sample,) = engine.generate(photos, "a photo of a man img", sampling=Sampling(steps=2))
+    assert sample.image.size == (64, 64)
+    assert engine.class_word("a photo of an old man img") == "man"
+    assert engine.about["method"] == "lora"
+
+
+def test_a_method_without_tuning_is_told_no_class_word(engine, photos):
+    assert engine.class_word(PROMPT) is None
+    assert "class_word" not in engine.identity(photos).notes
 
 
 def test_a_tiny_model_goes_all_the_way(tmp_path, photos):

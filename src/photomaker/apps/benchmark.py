@@ -89,10 +89,10 @@ def _in_order() -> list[str]:
 def _every() -> tuple[Entry, ...]:
     """All methods on the bundled base; PhotoMaker once more, trained as long as the others were."""
     from photomaker.evaluation.comparison.settings import Entry
-    from photomaker.weights import COMPARED, bundled
+    from photomaker.weights import COMPARED, SMALL
 
     first, *others = map(Entry, _in_order())
-    alike = bundled(f"{COMPARED}/photomaker_same_budget.safetensors")
+    alike = SMALL / COMPARED / "photomaker_same_budget.safetensors"
     return (first, Entry("photomaker_same_budget", "photomaker", str(alike)), *others)
 
 

@@ -128,6 +128,14 @@ Variant = Annotated[
     ),
 ]
 
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="Name of the method; docs/methods.md lists them. (default: photomaker, or the identity's)",
+    ),
+]
+
 Config = Annotated[Path, typer.Argument(help="Settings file, YAML; see examples/configs.")]
 Changes = Annotated[
     list[str] | None,
@@ -175,6 +183,7 @@ def generate(
     best_of: Annotated[
         int, typer.Option(min=1, help="Draw so many times -n, keep those most like the person.")
     ] = 1,
+    method: MethodName = None,
     base: Base = None,
     adapter: Adapter = None,
     device: Device = "auto",
@@ -194,7 +203,7 @@ def generate(
     sampling = Sampling(steps=steps, guidance=guidance, merge=merge, seed=seed)
     order = Order(prompt, (*(photos or ()), *(more or ())), identity, n, out, negative, sampling, best_of)
     engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    run(order, **engine, memory=memory.value, face_models=face_models, variant=variant)
+    run(order, method, **engine, memory=memory.value, face_models=face_models, variant=variant)
 
 
 @identity_app.command("make")
@@ -202,6 +211,11 @@ def identity_make(
     out: Annotated[Path, typer.Option(help="File to write, for example ada.safetensors.")],
     photos: Photos = None,
     more: More = None,
+    method: MethodName = None,
+    class_word: Annotated[
+        str | None,
+        typer.Option(help="What a method that is tuned for each person calls this one, such as woman."),
+    ] = None,
     base: Base = None,
     adapter: Adapter = None,
     device: Device = "auto",
@@ -214,7 +228,8 @@ def identity_make(
     from photomaker.apps.identities import make
 
     engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    make([*(photos or ()), *(more or ())], out, **engine, face_models=face_models, variant=variant)
+    given = [*(photos or ()), *(more or ())]
+    make(given, out, method, class_word, **engine, face_models=face_models, variant=variant)
 
 
 @identity_app.command("show")

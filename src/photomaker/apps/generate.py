@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from photomaker.apps import terminal
+from photomaker.apps.identities import fitted
 from photomaker.errors import SettingsError
+from photomaker.registry import names
 from photomaker.studio import Engine, Sitting, check_folder, check_prompt, save_samples
+from photomaker.studio.engine import PHOTOMAKER
 from photomaker.studio.photos import read_photos
 from photomaker.types import Identity, Sample, Sampling
 
@@ -28,11 +31,12 @@ class Order:
     best_of: int
 
 
-def run(order: Order, **engine_options: Any) -> None:
+def run(order: Order, method: str | None = None, **engine_options: Any) -> None:
     """Check, generate, save and report.
 
     Args:
         order: What was asked for.
+        method: Name of the method; None is that of the saved identity, else PhotoMaker.
         **engine_options: Passed to `Engine.open`.
 
     Raises:
@@ -46,7 +50,7 @@ def run(order: Order, **engine_options: Any) -> None:
         raise SettingsError("give either --photos or --identity: photos of the person, or a saved identity")
     loaded = None if order.identity is None else Identity.load(order.identity)
     photos = read_photos(order.photos) if order.photos else []
-    engine = Engine.open(**engine_options, image_encoder=loaded is None)
+    engine = Engine.open(**engine_options, method=method or _method_of(loaded), image_encoder=loaded is None)
     who: Identity | Sitting
     if loaded is not None:
         who = loaded
@@ -59,10 +63,17 @@ def run(order: Order, **engine_options: Any) -> None:
     _report(samples, save_samples(samples, order.out, engine.about), seconds)
 
 
+def _method_of(identity: Identity | None) -> str:
+    """The method that made a saved identity; one that is not known is left to PhotoMaker to refuse."""
+    # an identity names its version or form too: photomaker-v1, ip_adapter-plus
+    name = "" if identity is None else identity.method.partition("-")[0]
+    return name if name in names("method") else PHOTOMAKER
+
+
 def _generate(engine: Engine, who: Identity | Sitting, prompt: str, order: Order) -> list[Sample]:
     with terminal.waiting("loading the model"):
-        identity = who if isinstance(who, Identity) else engine.identity(who)
         plan = getattr(engine.method, "plan", None)
+    identity = who if isinstance(who, Identity) else fitted(engine, who, engine.class_word(prompt))
     if plan is not None and plan.name != "max-speed":
         terminal.note(plan.line())
     with terminal.progress("generating") as progress:

@@ -8,27 +8,49 @@ from pathlib import Path
 from typing import Any, Literal
 
 from photomaker.apps import terminal
-from photomaker.studio import Engine
+from photomaker.studio import Engine, Sitting
+from photomaker.studio.engine import PHOTOMAKER
 from photomaker.studio.engine import mix as mix_identities
 from photomaker.studio.photos import read_photos
 from photomaker.studio.saving import check_file
 from photomaker.types import Identity
 
 
-def make(photos: Sequence[Path], out: Path, **engine_options: Any) -> None:
+def make(
+    photos: Sequence[Path],
+    out: Path,
+    method: str | None = None,
+    class_word: str | None = None,
+    **engine_options: Any,
+) -> None:
     """Make an identity of photos and save it.
+
+    Args:
+        photos: Files and folders.
+        out: The file.
+        method: Name of the method; None is PhotoMaker.
+        class_word: See `Engine.identity`.
+        **engine_options: Passed to `Engine.open`.
 
     Raises:
         PhotoMakerError: The photos cannot be used, the file cannot be written, or the model cannot be opened.
     """
     check_file(out)
     read = read_photos(photos)
-    engine = Engine.open(**engine_options)
+    engine = Engine.open(**engine_options, method=method or PHOTOMAKER)
     sitting = engine.choose(read)
     terminal.notes(sitting.notes)
+    _save(fitted(engine, sitting, class_word), out)
+
+
+def fitted(engine: Engine, sitting: Sitting, class_word: str | None) -> Identity:
+    """The identity of a sitting, with a sign of life, or a bar where a method is tuned."""
     with terminal.waiting("loading the model"):
-        identity = engine.identity(sitting)
-    _save(identity, out)
+        tunes = engine.tunes
+        if not tunes:
+            return engine.identity(sitting, class_word)
+    with terminal.progress("tuning", "steps") as progress:
+        return engine.identity(sitting, class_word, progress)
 
 
 def show(file: Path) -> None:

@@ -35,8 +35,6 @@ from photomaker.prompts import EncodedPrompts, Rows, expand_subjects, lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-FILE = "methods/fastcomposer.safetensors"
-
 
 class FastComposer(PretrainedMethod):
     """FastComposer on a stock SDXL pipeline.
@@ -56,6 +54,7 @@ class FastComposer(PretrainedMethod):
     """
 
     name: ClassVar[str] = "fastcomposer"
+    bundled_file: ClassVar[str] = "methods/fastcomposer.safetensors"
 
     def __init__(
         self,
@@ -96,7 +95,7 @@ class FastComposer(PretrainedMethod):
             SettingsError: `memory` is no plan that the method can follow.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
-        path = bundled(FILE) if adapter is None else adapter_file(adapter)
+        path = bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)
         file = read_fastcomposer(path)
         file = replace(file, config={**file.config, "sha256": sha256(path)})
         method = cls(open_pipeline(StableDiffusionXLPipeline, base, dtype, variant), file)

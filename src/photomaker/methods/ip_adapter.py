@@ -44,7 +44,6 @@ from photomaker.registry import find
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-FILE = "methods/ip_adapter.safetensors"
 LORA = "faceid_0"  # diffusers' name for the LoRA of a FaceID file
 Combine = Literal["mean", "tokens"]
 
@@ -72,6 +71,7 @@ class IPAdapter(PretrainedMethod):
     """
 
     name: ClassVar[str] = "ip_adapter"
+    bundled_file: ClassVar[str] = "methods/ip_adapter.safetensors"
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class IPAdapter(PretrainedMethod):
             SettingsError: A setting is out of range, or InsightFace is not installed.
             WeightsError: A file is missing, altered, damaged, or does not fit the others.
         """
-        path = bundled(FILE) if adapter is None else adapter_file(adapter)
+        path = bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)
         file = read_ip_adapter(path)
         # only the name tells version 2 of faceid-plus, where the face's tokens are added to what the resampler reads
         told = {"sha256": sha256(path), "shortcut": "plusv2" in path.name}

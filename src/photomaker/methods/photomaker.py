@@ -39,6 +39,7 @@ class PhotoMaker(PretrainedMethod):
     """
 
     name: ClassVar[str] = "photomaker"
+    bundled_file: ClassVar[str] = "adapter/photomaker.safetensors"
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class PhotoMaker(PretrainedMethod):
             SettingsError: `memory` is no known plan.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
-        adapter_path = bundled("adapter/photomaker.safetensors") if adapter is None else adapter_file(adapter)
+        adapter_path = bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)
         pipeline = open_pipeline(PhotoMakerStableDiffusionXLPipeline, base, dtype, variant)
         pipeline.load_photomaker_adapter(adapter_path, image_encoder=image_encoder)
         if fuse_lora:

@@ -40,8 +40,6 @@ from photomaker.prompts import Rows, expand_rows, lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
-FILE = "methods/photoverse.safetensors"
-
 
 class PhotoVerse(PretrainedMethod):
     """PhotoVerse on a stock SDXL pipeline.
@@ -63,6 +61,7 @@ class PhotoVerse(PretrainedMethod):
     """
 
     name: ClassVar[str] = "photoverse"
+    bundled_file: ClassVar[str] = "methods/photoverse.safetensors"
 
     def __init__(
         self,
@@ -123,7 +122,7 @@ class PhotoVerse(PretrainedMethod):
             SettingsError: A setting is out of range.
             WeightsError: A file is missing, altered, damaged, or does not fit the others.
         """
-        path = bundled(FILE) if adapter is None else adapter_file(adapter)
+        path = bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)
         file = read_photoverse(path)
         file = replace(file, config={**file.config, "sha256": sha256(path)})
         pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)

@@ -41,10 +41,12 @@ class PretrainedMethod(Method):
         SettingsError: `batch_size` is below 1.
 
     Attributes:
+        bundled_file: Its weights for the bundled base, among the bundled files.
         plan: Where the parts stay, once `open` has placed them.
     """
 
     delays: ClassVar[bool] = True
+    bundled_file: ClassVar[str]
 
     def __init__(self, pipeline: Any, defaults: Defaults, batch_size: int) -> None:  # noqa: ANN401
         """Keep what is given."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from photomaker import weights
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.hub import adapter_file, base_folder, variant_of
 from photomaker.images import Photo
+from photomaker.methods.base import Method, Need
+from photomaker.prompts import parse
+from photomaker.registry import find
 from photomaker.studio.device import Place, choose
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
 from photomaker.studio.prompts import check_prompt
@@ -26,9 +30,8 @@ from photomaker.types import MEMORY_PLANS, Identity, Reference, Request, Sample,
 if TYPE_CHECKING:
     from photomaker.encoders.mixing import Mixing
     from photomaker.faces import Detector, Recogniser
-    from photomaker.methods.base import Method
 
-ADAPTER = "adapter/photomaker.safetensors"
+PHOTOMAKER = "photomaker"
 FACES = ("auto", "bundled", "none")
 FACE_EMBEDDINGS = "face_embeddings"
 """Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos."""
@@ -79,6 +82,7 @@ class Engine:
         faces: str = "auto",
         memory: str = "auto",
         *,
+        method: str = PHOTOMAKER,
         image_encoder: bool = True,
         face_models: str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -87,26 +91,31 @@ class Engine:
 
         Args:
             base: SDXL model as a diffusers folder or hub id; None is the bundled small model.
-            adapter: PhotoMaker weights, official `.bin` or safetensors, as a file or hub id with the file's name; None
-                is the bundled ones. A base of one's own needs an adapter of its own.
+            adapter: PhotoMaker weights, official `.bin` or safetensors, as a file or hub id with the file's name, or
+                those of the other method; None is the bundled ones. A base of one's own needs an adapter of its own,
+                but for a method that is tuned for each person, which has none.
             device: `auto` or a torch device.
             dtype: `auto`, `fp32`, `bf16` or `fp16`.
             faces: `bundled` finds and compares faces by the bundled networks, which know drawn people only; `none` uses
                 photos as they are and gives no likeness; `auto` is `bundled` with the bundled model, else `none`.
             memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest that fits; see
                 `photomaker.pipelines.memory`.
-            image_encoder: False leaves the image encoder out: saved identities do not need it, photos do.
-            face_models: What embeds faces for V2 adapters: a folder of ONNX models, or the name of an InsightFace pack.
+            method: Name of the method in the registry, see docs/methods.md, or "module:Class".
+            image_encoder: False leaves PhotoMaker's image encoder out: saved identities do not need it, photos do.
+            face_models: What embeds faces for V2 and FaceID adapters: a folder of ONNX models, or the name of an
+                InsightFace pack.
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
-            SettingsError: Device, precision, face backend or memory plan is unknown, or only one of base and adapter is
-                given.
+            SettingsError: Method, device, precision, face backend or memory plan is unknown, only one of base and
+                adapter is given, or the method takes no such option.
             WeightsError: A model file is missing or altered, or cannot be fetched from the hub.
         """
         if memory not in MEMORY_PLANS:
             raise SettingsError(f"memory is {memory!r}; choose {', '.join(MEMORY_PLANS)}")
-        base_path, adapter_path = _model_paths(base, adapter, variant)
+        kind = find("method", method)
+        base_path, adapter_path = _model_paths(kind, base, adapter, variant)
+        files = [path for path in (base_path, adapter_path) if path is not None]
         place = choose(device, dtype, memory, _model_bytes(base_path, adapter_path))
         if faces not in FACES:
             raise SettingsError(f"faces is {faces!r}; choose {', '.join(FACES)}")
@@ -114,24 +123,16 @@ class Engine:
         about = {
             "Software": f"photomaker {version('photomaker')}",
             "model": "photomaker small" if base is None else Path(base).name,
-            "model_hash": weights.model_hash(base_path, adapter_path),
+            "model_hash": weights.model_hash(*files),
+            "method": method,
         }
-        return cls(
-            lambda: _open_method(
-                base_path,
-                adapter_path,
-                place,
-                {
-                    "memory": memory,
-                    "image_encoder": image_encoder,
-                    "face_models": face_models,
-                    "variant": variant,
-                    "fuse_lora": True,  # nobody needs the base again in a sitting
-                },
-            ),
-            _open_backends(wanted),
-            about,
-        )
+        # None where nothing is given: some methods have settings of their own for the bundled base
+        places = (None if base is None else base_path, None if adapter is None else adapter_path)
+        options: dict[str, Any] = {"memory": memory, "face_models": face_models, "variant": variant}
+        if kind.name == PHOTOMAKER:  # nobody needs the base again in a sitting
+            options |= {"image_encoder": image_encoder, "fuse_lora": True}
+        taken = _taken(kind, options)
+        return cls(lambda: _open_method(kind, places, place, taken), _open_backends(wanted), about)
 
     @cached_property
     def method(self) -> Method:
@@ -174,17 +175,33 @@ class Engine:
         """
         return choose_faces(photos, self.detector)
 
-    def identity(self, photos: Sitting | str | os.PathLike[str] | Sequence[Any]) -> Identity:
+    @property
+    def tunes(self) -> bool:
+        """Whether the method is tuned for each person, which takes minutes instead of a moment."""
+        return Need.TUNING in self.method.needs
+
+    def identity(
+        self,
+        photos: Sitting | str | os.PathLike[str] | Sequence[Any],
+        class_word: str | None = None,
+        progress: Progress | None = None,
+    ) -> Identity:
         """Make an identity of photos.
 
         Args:
             photos: What `look` takes or gives.
+            class_word: What a method that is tuned for each person calls this one, such as `woman`; others note it.
+            progress: Told of the steps of such a method.
 
         Raises:
             PhotoError: See `look`.
+            SettingsError: The class word is no word, or the base cannot be tuned.
         """
         sitting = photos if isinstance(photos, Sitting) else self.look(photos)
-        identity = self.method.fit(sitting.references)
+        told: dict[str, Any] = {} if class_word is None else {"notes": {"class_word": class_word}}
+        if progress is not None and self.tunes:
+            told["progress"] = lambda step, steps, _: progress(step, steps)
+        identity = self.method.fit(sitting.references, **told)
         embeddings = self._embed_references(sitting.references)
         if embeddings is None:
             return identity
@@ -233,9 +250,15 @@ class Engine:
             Request(complete, replace(sampling, seed=sampling.seed + place), negative)
             for place in range(n * best_of)
         ]
-        identity = who if isinstance(who, Identity) else self.identity(who)
-        samples = self.draw(identity, requests, batch, progress)
+        if not isinstance(who, Identity):
+            sitting = who if isinstance(who, Sitting) else self.look(who)  # before any model is loaded
+            who = self.identity(sitting, self.class_word(complete))
+        samples = self.draw(who, requests, batch, progress)
         return samples if best_of == 1 else rank(samples)[:n]
+
+    def class_word(self, prompt: str) -> str | None:
+        """What a method that is tuned for each person would call this one; None where the method is not tuned."""
+        return parse(prompt).class_word if self.tunes else None
 
     def draw(
         self,
@@ -348,33 +371,56 @@ def _as_photo(image: Image.Image, place: int) -> Photo:
 
 
 def _model_paths(
-    base: str | os.PathLike[str] | None, adapter: str | os.PathLike[str] | None, variant: str | None
-) -> tuple[Path, Path]:
-    if (base is None) != (adapter is None):
+    kind: type[Method],
+    base: str | os.PathLike[str] | None,
+    adapter: str | os.PathLike[str] | None,
+    variant: str | None,
+) -> tuple[Path, Path | None]:
+    if Need.TUNING in kind.needs:
+        if adapter is not None:
+            raise SettingsError(
+                f"{kind.name} is tuned for each person and takes no adapter ({adapter}); leave it out"
+            )
+    elif (base is None) != (adapter is None):
         missing = "an adapter" if adapter is None else "a base"
         raise SettingsError(
             f"{missing} is missing; give base and adapter together, or neither for the bundled model"
         )
-    if base is None or adapter is None:
-        return weights.bundled("base"), weights.bundled(ADAPTER)
+    own = getattr(kind, "bundled_file", None)
+    if base is None:
+        return weights.bundled("base"), None if own is None else weights.bundled(own)
     folder = base_folder(base, variant)
     variant_of(folder, variant)  # told here, before anything is loaded
-    return folder, adapter_file(adapter)
+    return folder, None if adapter is None else adapter_file(adapter)
 
 
-def _model_bytes(base: Path, adapter: Path) -> int:
+def _taken(kind: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a method can be opened with; one that was given and is not among them is refused."""
+    takes = signature(kind.open).parameters  # type: ignore[attr-defined]
+    left = {name: value for name, value in options.items() if value not in (None, "auto")}
+    unknown = sorted(left.keys() - takes.keys())
+    if unknown:
+        raise SettingsError(
+            f"the method {kind.name} takes no {unknown[0]} ({left[unknown[0]]}); leave it out"
+        )
+    return {name: value for name, value in options.items() if name in takes}
+
+
+def _model_bytes(base: Path, adapter: Path | None) -> int:
     """Bytes of the weights that are loaded: of several forms of a part, one."""
     parts = [folder for folder in base.iterdir() if folder.is_dir()]
     largest = (max((file.stat().st_size for file in part.glob("*.safetensors")), default=0) for part in parts)
-    return sum(largest) + adapter.stat().st_size
+    return sum(largest) + (0 if adapter is None else adapter.stat().st_size)
 
 
-def _open_method(base: Path, adapter: Path, place: Place, options: Mapping[str, Any]) -> Method:
-    from photomaker.methods.photomaker import PhotoMaker
-
-    return PhotoMaker.open(
-        base=base, adapter=adapter, device=place.device, dtype=place.torch_dtype, **options
-    )
+def _open_method(
+    kind: Any,  # noqa: ANN401 - a method's class
+    places: tuple[Path | None, Path | None],
+    place: Place,
+    options: Mapping[str, Any],
+) -> Method:
+    opened: Method = kind.open(*places, device=place.device, dtype=place.torch_dtype, **options)
+    return opened
 
 
 def _open_backends(wanted: str) -> Backends:
