@@ -22,6 +22,14 @@ PARTS = {
     "attributes/export/attributes.safetensors": "evaluation/attributes.safetensors",
 }
 
+COMPARED = {
+    "same_budget/export/photomaker.safetensors": ("photomaker_same_budget", 2.0, 0.1),
+    "ip_adapter/export/ip_adapter.safetensors": ("ip_adapter", 2.0, 0.1),
+    "fastcomposer/export/fastcomposer.safetensors": ("fastcomposer", 2.0, 0.1),
+    "photoverse/export/photoverse.safetensors": ("photoverse", 2.0, 0.1),
+}
+"""Name of each method's weights, and the guidance and merge step that were best on validation people."""
+
 
 def lower_rank(tensors: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
     """The adapter with LoRA pairs of at most this rank: the nearest ones, by singular values."""
@@ -41,13 +49,17 @@ def lower_rank(tensors: dict[str, torch.Tensor], rank: int) -> dict[str, torch.T
     return cut
 
 
-def write_adapter(source: Path, target: Path, defaults: dict[str, float | str], rank: int) -> None:
-    """Copy an adapter, adding the settings for requests that leave them open."""
+def write_adapter(
+    source: Path, target: Path, defaults: dict[str, float | str], rank: int | None = None
+) -> None:
+    """Copy an adapter, adding the settings for requests that leave them open; a rank cuts its LoRA."""
     with safe_open(source, framework="pt") as file:
         metadata = dict(file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    tensors = lower_rank(tensors, rank)
-    config = json.loads(metadata["config"]) | {"defaults": defaults, "rank": rank}
+    config = json.loads(metadata["config"]) | {"defaults": defaults}
+    if rank is not None:
+        tensors = lower_rank(tensors, rank)
+        config["rank"] = rank
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, target, metadata={**metadata, "config": json.dumps(config, sort_keys=True)})
 
@@ -80,3 +92,6 @@ if __name__ == "__main__":
         {"guidance": given.guidance, "merge": given.merge, "background": given.background},
         given.rank,
     )
+    for made, (name, guidance, merge) in COMPARED.items():
+        defaults = {"guidance": guidance, "merge": merge, "background": given.background}
+        write_adapter(given.runs / made, given.out / f"methods/{name}.safetensors", defaults)

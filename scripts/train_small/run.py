@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-CONFIG = HERE.parents[1] / "examples" / "configs" / "train_small.yaml"
+CONFIGS = HERE.parents[1] / "examples" / "configs"
 log = logging.getLogger("train-small")
 
 
@@ -45,6 +45,8 @@ class Stage:
     quick: str = "--steps 4 --batch 4 --save-every 0"
 
 
+QUICK = "--set loop.steps=4 --set loop.batch_size=4 --set loop.save_every=0"
+
 STAGES = (
     Stage("world", "world.py", "--out {data} --people {people} --views 10", "", False, ""),
     Stage("tokenizers", "tokenizer.py", "--data {data} --out {runs}/tokenizers",
@@ -67,12 +69,25 @@ STAGES = (
     Stage("id_tower", "id_tower.py", "--data {data} --out {runs}/id_tower --steps 6000 --batch 32 "
           "--teacher {runs}/recogniser_a/export/recogniser.safetensors",
           "id_tower/done.json"),
-    Stage("adapter", "photomaker", f"train {CONFIG} --set out={{runs}}/adapter --set data.folder={{data}} "
-          "--set data.cache={runs}/latents --set base.model={runs}/base/export "
+    Stage("adapter", "photomaker", f"train {CONFIGS}/train_small.yaml --set out={{runs}}/adapter "
+          "--set data.folder={data} --set data.cache={runs}/latents --set base.model={runs}/base/export "
           "--set encoder.start={runs}/id_tower/export --set loop.batch_size=24 --set loop.warmup=200 "
           "--set loop.seed=0 --set loop.preview_every=0 --set recipe.lr=1.0e-3 --set recipe.fusion_lr=1.0e-3 "
           "--set recipe.diffusion.face=2.0", "adapter/done.json",
-          quick="--set loop.steps=4 --set loop.batch_size=4 --set loop.save_every=0"),
+          quick=QUICK),
+    # the methods that it is compared with, and the adapter once more, all for as long and from the same image tower
+    *(
+        Stage(name, "photomaker", f"train {CONFIGS}/{config}.yaml --set out={{runs}}/{name} --set data.folder={{data}} "
+              "--set data.cache={runs}/latents --set base.model={runs}/base/export "
+              f"--set encoder.start={{runs}}/adapter/export/photomaker.safetensors{more}", f"{name}/done.json",
+              quick=QUICK)
+        for name, config, more in (
+            ("same_budget", "train_small", " --set encoder.anew=true --set loop.steps=1200 --set loop.preview_every=0"),
+            ("ip_adapter", "train_small_ip_adapter", ""),
+            ("fastcomposer", "train_small_fastcomposer", ""),
+            ("photoverse", "train_small_photoverse", ""),
+        )
+    ),
 )  # fmt: skip
 
 
