@@ -59,6 +59,18 @@ def test_a_part_that_is_not_listed_is_refused_even_if_it_is_there(bundle):
         weights.bundled("bas")
 
 
+def test_the_hash_of_parts_changes_with_them_alone(bundle):
+    def hashes():
+        return [weights.bundled_hash(*parts) for parts in (("base",), ("adapter",), ("base", "adapter"))]
+
+    before, listing = hashes(), json.loads((bundle / "manifest.json").read_text())
+    listing["files"]["adapter/photomaker.safetensors"]["sha256"] = "0" * 64
+    (bundle / "manifest.json").write_text(json.dumps(listing))
+    assert [one == other for one, other in zip(before, hashes(), strict=True)] == [True, False, False]
+    assert weights.bundled_hash("adapter") == weights.bundled_hash("adapter/photomaker.safetensors")
+    assert weights.bundled_hash("bas") not in before
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"files": 3}'])
 def test_a_damaged_manifest_is_refused(bundle, content):
     (bundle / "manifest.json").write_text(content)

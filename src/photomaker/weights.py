@@ -107,6 +107,23 @@ def _verify(path: Path, expected: str) -> None:
         )
 
 
+def bundled_hash(*parts: str) -> str:
+    """One short name for parts of the bundled model: 16 hexadecimal digits over what the manifest says of them.
+
+    Args:
+        parts: Folders such as `base`, or files such as `adapter/photomaker.safetensors`.
+
+    Raises:
+        WeightsError: There is no manifest, or it is damaged.
+    """
+    own = {
+        name: facts["sha256"]
+        for name, facts in manifest().items()
+        if any(name == part or name.startswith(f"{part}/") for part in parts)
+    }
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def model_hash(*places: str | os.PathLike[str]) -> str:
     """One short name for the weights that made a picture: 16 hexadecimal digits over files and folders.
 

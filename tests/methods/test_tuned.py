@@ -9,6 +9,7 @@ from PIL import Image
 
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.methods.lora import Lora
+from photomaker.methods.tuned import SMALL_GUIDANCE
 from photomaker.prompts import with_person
 from photomaker.training.tuning import (
     PersonRecipe,
@@ -233,3 +234,10 @@ def test_a_base_in_bfloat16_is_tuned_in_float32(tiny_base, references):
     identity = brain.fit(references[:1])
     assert {one.dtype for one in identity.tensors.values()} == {torch.float32}
     assert np.isfinite(np.array(brain.generate(identity, [REQUEST])[0])).all()
+
+
+@pytest.mark.bundled
+def test_the_bundled_base_has_settings_and_guidance_of_its_own(tiny_base):
+    small, other = Lora.open(), Lora.open(tiny_base)
+    assert (small.settings, small.guidance) == (Lora.small, SMALL_GUIDANCE)
+    assert other.settings == Lora.published and other.guidance > SMALL_GUIDANCE

@@ -346,14 +346,13 @@ def fingerprint(settings: JudgeSettings) -> str:
     Raises:
         WeightsError: A file that they name is missing, or the bundled model is.
     """
-    from photomaker.weights import SMALL, manifest, model_hash
+    from photomaker.weights import bundled_hash, model_hash
 
-    manifest()
     said: dict[str, Any] = asdict(settings)
     for name in ("lpips_trunk", "lpips_heads", "inception"):
         if said[name] is not None:
             said[name] = _file_hash(name, said[name], model_hash)
-    said["bundled"] = model_hash(SMALL / "manifest.json")
+    said["bundled"] = bundled_hash("faces", "evaluation")
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -126,19 +126,19 @@ def arguments(entry: Entry, settings: ComparisonSettings) -> dict[str, Any]:
 
 
 def models(entry: Entry, settings: ComparisonSettings) -> dict[str, str]:
-    """What the method's pictures rest on: base and weights, hashed where they are files, and the bundled files.
+    """What the method's pictures rest on: base and weights, hashed where they are files, and bundled files it may read.
 
     Raises:
         WeightsError: A file or folder is missing, or the bundled model is.
     """
-    from photomaker.weights import SMALL, bundled, manifest, model_hash
+    from photomaker.weights import bundled, bundled_hash, model_hash
 
-    manifest()
+    file = getattr(method_class(entry), "bundled_file", "adapter")
     own = entry.adapter
     return {
         "base": base_name(settings.base if settings.base is not None else bundled("base")),
         "weights": "its own" if own is None else (model_hash(own) if Path(own).exists() else own),
-        "bundled": model_hash(SMALL / "manifest.json"),
+        "bundled": bundled_hash("base", "adapter", "faces", file),
     }
 
 
