@@ -72,7 +72,7 @@ class TextualInversion(TunedMethod[InversionSettings]):
     has_weight: ClassVar[bool] = False
     published: ClassVar[InversionSettings] = InversionSettings()
     small: ClassVar[InversionSettings] = InversionSettings(
-        rows=4, tuning=TuningSettings(steps=300, lr=1e-2, batch_size=4)
+        rows=4, tuning=TuningSettings(steps=300, lr=3e-2, batch_size=4)
     )
 
     @property
