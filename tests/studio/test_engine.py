@@ -11,7 +11,7 @@ from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, picture
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.studio import Engine
 from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, mix
-from photomaker.types import Identity, Sampling
+from photomaker.types import Identity, Reference, Sampling
 
 PROMPT = "a photo of a woman img in the snow"
 
@@ -169,6 +169,16 @@ def test_a_method_that_is_tuned_is_told_the_class_word_and_tells_its_steps(tmp_p
     assert sample.image.size == (64, 64)
     assert engine.class_word("a photo of an old man img") == "man"
     assert engine.about["method"] == "lora"
+
+
+def test_a_method_gets_back_what_it_made_without_the_faces(engine, method, photos, tmp_path, monkeypatch):
+    made, drawn = engine.identity(photos), []
+    assert FACE_EMBEDDINGS in made.tensors
+    draw = method.generate
+    monkeypatch.setattr(method, "generate", lambda who, some: drawn.append(who) or draw(who, some))
+    (sample,) = engine.generate(made, PROMPT)
+    assert set(drawn[0].tensors) == set(method.fit([Reference(picture())]).tensors)
+    assert sample.likeness is not None
 
 
 def test_a_method_without_tuning_is_told_no_class_word(engine, photos):
