@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -227,8 +227,28 @@ def test_without_matplotlib_the_run_says_so_first(monkeypatch: pytest.MonkeyPatc
 
 def test_a_sheet_takes_rows_of_different_lengths() -> None:
     picture = Image.new("RGB", (16, 16), "red")
-    data: dict[str, Any] = {"rows": plots.sheet([[picture, picture], [picture]], size=16, gap=2)}
-    assert data["rows"].startswith(b"\x89PNG")
+    data = plots.sheet([[picture, picture], [picture]], size=16, gap=2)
+    with Image.open(io.BytesIO(data)) as sheet:
+        assert sheet.size == (2 * 18 + 2, 2 * 18 + 2)
+        assert [sheet.getpixel(at) for at in ((3, 3), (20, 20), (3, 21), (21, 21))] == [
+            (255, 0, 0), (255, 255, 255), (255, 0, 0), (255, 255, 255),
+        ]  # fmt: skip
+
+
+def test_a_sheet_says_what_its_columns_and_rows_are() -> None:
+    picture = Image.new("RGB", (64, 64), "red")
+    plain, named = (
+        Image.open(io.BytesIO(data))
+        for data in (
+            plots.sheet([[picture]], size=64, gap=4),
+            plots.sheet([[picture]], size=64, gap=4, heads=["a_long_name"], labels=["1: a photo"]),
+        )
+    )
+    left, top = named.width - plain.width, named.height - plain.height
+    assert left > 0 and top > 0
+    assert np.array_equal(np.asarray(named)[top:, left:], np.asarray(plain))
+    assert np.asarray(named)[:top].min() < 128
+    assert np.asarray(named)[top:, :left].min() < 128
 
 
 def test_the_fakes_tell_people_apart() -> None:

@@ -6,13 +6,16 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from photomaker.errors import SettingsError
+from photomaker.images import font, shortened
 
 SIZE = (6.4, 4.2)
 WIDE = (10.2, 3.4)
 DPI = 120
+_TEXT = 14
+_TEXT_HEIGHT = 52
 
 
 def check() -> None:
@@ -131,18 +134,53 @@ def ablation(
     return png(figure)
 
 
-def sheet(rows: Sequence[Sequence[Image.Image]], size: int = 128, gap: int = 4) -> bytes:
-    """Pictures in rows on white, a JPEG-free PNG; rows may have different lengths."""
+def sheet(
+    rows: Sequence[Sequence[Image.Image]],
+    size: int = 128,
+    gap: int = 4,
+    heads: Sequence[str] = (),
+    labels: Sequence[str] = (),
+) -> bytes:
+    """Pictures in rows on white, a JPEG-free PNG; rows may have different lengths.
+
+    Args:
+        rows: The pictures.
+        size: Side of each in pixels.
+        gap: Pixels between them.
+        heads: What to write above the columns; nothing where it is empty.
+        labels: What to write left of the rows; nothing where it is empty.
+    """
     width = max(len(row) for row in rows)
-    canvas = Image.new("RGB", (width * (size + gap) + gap, len(rows) * (size + gap) + gap), "white")
+    top, left = (_TEXT_HEIGHT if heads else 0), (size if labels else 0)
+    canvas = Image.new(
+        "RGB", (left + width * (size + gap) + gap, top + len(rows) * (size + gap) + gap), "white"
+    )
+    pen = ImageDraw.Draw(canvas)
+    for x, head in enumerate(heads):
+        # a name breaks where its parts meet, as `photomaker_same_budget` does
+        _write(pen, head.replace("_", " "), (left + gap + x * (size + gap) + size // 2, top // 2), size)
+    for y, label in enumerate(labels):
+        _write(pen, label, (left // 2, top + gap + y * (size + gap) + size // 2), left - gap)
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
-            canvas.paste(
-                picture.convert("RGB").resize((size, size)), (gap + x * (size + gap), gap + y * (size + gap))
-            )
+            place = left + gap + x * (size + gap), top + gap + y * (size + gap)
+            canvas.paste(picture.convert("RGB").resize((size, size)), place)
     data = io.BytesIO()
     canvas.save(data, "PNG", optimize=True)
     return data.getvalue()
+
+
+def _write(pen: ImageDraw.ImageDraw, text: str, middle: tuple[int, int], width: int) -> None:
+    """Write a few words around a place, in as many lines as the width asks for."""
+    face, lines = font(_TEXT), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and face.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    shown = "\n".join(shortened(line, width, face) for line in lines)
+    pen.multiline_text(middle, shown, fill="black", font=face, anchor="mm", align="center")
 
 
 def canvas(x: str, y: str) -> tuple[Any, Any]:

@@ -55,8 +55,13 @@ def front(fronts: Mapping[str, Draws], fidelity: str) -> bytes:
         axes.fill(*outline, alpha=0.2, color=line.get_color())
         axes.plot(*outline, color=line.get_color(), lw=0.8)
     axes.set_title("upper right is better; ellipses: 95 % over people")
-    axes.legend()
+    _name(axes)
     return png(figure)
+
+
+def _name(axes: Any) -> None:  # noqa: ANN401 - matplotlib is not imported at module level
+    """Say which mark is which, beside the plot: with ten methods a box inside it would hide some."""
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small", frameon=False)
 
 
 def ellipse(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +86,7 @@ def seconds(methods: Mapping[str, Mapping[str, Any]]) -> bytes:
             x, likeness["value"], yerr=height, fmt=MARKS[number % len(MARKS)], capsize=3, label=name
         )
     axes.set_xscale("log")
-    axes.legend()
+    _name(axes)
     return png(figure)
 
 
@@ -95,7 +100,7 @@ def curves(methods: Mapping[str, Sequence[Mapping[str, Any]]], x: str) -> bytes:
         axes.plot(at, middle, f"{MARKS[number % len(MARKS)]}-", label=name)
         axes.fill_between(at, low, high, alpha=0.15)
     axes.set_xticks(sorted({point["at"] for points in methods.values() for point in points}))
-    axes.legend()
+    _name(axes)
     return png(figure)
 
 
@@ -113,5 +118,5 @@ def sweep(methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
         for point, place in zip(points, zip(x, y, strict=True), strict=True):
             axes.annotate(f"{point['at']:g}", place, xytext=(5, 5), textcoords="offset points")
     axes.set_title("share of text-only steps at each point")
-    axes.legend()
+    _name(axes)
     return png(figure)

@@ -21,6 +21,7 @@ from photomaker.config import plain
 from photomaker.errors import OutputError, SettingsError
 from photomaker.evaluation import plots, report
 from photomaker.evaluation.comparison import drawings, pages, table
+from photomaker.evaluation.comparison.people import People
 from photomaker.evaluation.comparison.rows import FOLDER, MAIN, VERSION, Store, clean
 from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
 from photomaker.evaluation.comparison.table import Rows
@@ -103,7 +104,7 @@ def compare(
             crew.do(name, wanted)
     document = _document(settings, tools, store, jobs, {name: tuned for name, (tuned, _) in kinds.items()})
     document |= {"command": command, "seconds": time.perf_counter() - start, "stamps": stamps}
-    return _write(settings, clean(document), store, jobs, readme)
+    return _write(settings, tools.people(settings), clean(document), store, jobs, readme)
 
 
 class Crew:
@@ -347,6 +348,7 @@ def _said(settings: ComparisonSettings) -> dict[str, Any]:
 
 def _write(
     settings: ComparisonSettings,
+    people: People,
     document: dict[str, Any],
     store: Store,
     jobs: Mapping[str, Sequence[Job]],
@@ -360,7 +362,7 @@ def _write(
         if fidelity in document["methods"][entry.name]["figures"]
     }
     images = drawings.drawings(document, fronts, fidelity)
-    images["pictures"] = plots.sheet(_sheet(settings, store))
+    images["pictures"] = _sheet(settings, people, store)
     names = {f"methods_{name}.png": data for name, data in images.items()}
     drawn = tuple(report.write(settings.out / name, data) for name, data in names.items())
     contents = {
@@ -375,21 +377,21 @@ def _write(
     return Result(files, drawn, document)
 
 
-def _sheet(settings: ComparisonSettings, store: Store) -> list[list[Image.Image]]:
+def _sheet(settings: ComparisonSettings, people: People, store: Store) -> bytes:
     """For a few people and prompts, one picture by each method, in the order of the table, real ones first."""
-    people = min(SHEET_PEOPLE, *(settings.tuned_people, settings.people))
-    shown = []
-    for person in range(people):
-        for prompt in range(min(SHEET_PROMPTS, len(prompts_of(settings)))):
-            places = [
-                store.picture(name, person, prompt * settings.seeds)
-                for name in (REAL, *(entry.name for entry in settings.methods))
-            ]
-            shown.append([_opened(path) for path in places if path.exists()])
-    return shown
+    names = [*([REAL] if settings.photos is None else []), *(entry.name for entry in settings.methods)]
+    shown: dict[str, list[Image.Image]] = {}
+    for person in range(min(SHEET_PEOPLE, settings.tuned_people, settings.people)):
+        for number, prompt in enumerate(prompts_of(settings)[:SHEET_PROMPTS]):
+            label = f"{person + 1}: {prompt.text(people.class_of(person), '')}"
+            shown[label] = [_opened(store.picture(name, person, number * settings.seeds)) for name in names]
+    return plots.sheet(list(shown.values()), heads=names, labels=list(shown))
 
 
 def _opened(path: Path) -> Image.Image:
+    """A picture; white where a method refused the photos and there is none."""
+    if not path.exists():
+        return Image.new("RGB", (1, 1), "white")
     with Image.open(path) as picture:
         return Image.fromarray(np.asarray(picture.convert("RGB")))
 
