@@ -15,8 +15,9 @@ from test_base import tiny_parts
 
 from photomaker.encoders.adapter_file import read_adapter
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
-from photomaker.errors import WeightsError
+from photomaker.errors import SettingsError, WeightsError
 from photomaker.training.adapter import AdapterRecipe
+from photomaker.training.attention import person_attention_loss, shrunk_mask
 from photomaker.training.base import token_ids
 from photomaker.training.diffusion import encode_ids
 from photomaker.training.id_tower import (
@@ -196,3 +197,61 @@ def test_a_masked_row_counts_the_person_only(tmp_path: Path) -> None:
     )
     assert not weight[0, 0][outside].any() and weight[1, 0][outside].min() == 1
     assert weight[0].max() == 2
+
+
+def test_person_attention_loss_by_hand() -> None:
+    attention = torch.zeros(2, 2, 2, 4)
+    attention[0, :, 0, 1:3] = torch.tensor([[0.1, 0.15], [0.4, 0.4]])  # shares .25 and .8 of the two heads
+    attention[0, :, 1, 1:3] = 0.01  # beside the person
+    tokens = torch.tensor([[False, True, True, False], [False] * 4])
+    mask = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    loss, share = person_attention_loss(attention, tokens, mask, 0.5)
+    assert loss.item() == pytest.approx(np.log(0.5 / 0.25) / 2, rel=1e-3)
+    assert share.item() == pytest.approx((0.25 + 0.8) / 2)
+    nothing = person_attention_loss(attention, tokens & False, mask, 0.5)
+    assert [one.item() for one in nothing] == [0, 0]
+
+
+def test_a_mask_is_shrunk_to_the_places_of_a_layer() -> None:
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., :2, :2] = 1
+    mask[..., 0, 2] = 1
+    assert shrunk_mask(mask, 16).tolist() == [mask.flatten().tolist()]
+    assert shrunk_mask(mask, 4).tolist() == [[1, 0.25, 0, 0]]
+
+
+def test_the_loss_on_attention_has_faces_look_at_the_person(tmp_path: Path) -> None:
+    settings = TrainSettings(steps=12, batch_size=8, log_every=1, save_every=0, ema_decay=0.0)
+    shares = {}
+    for weight in (1e-9, 0.5):
+        recipe = tiny_adapter(tmp_path, attention=weight, attention_share=0.9, lr=2e-2, fusion_lr=2e-2)
+        out = tmp_path / f"run_{weight}"
+        train(recipe, settings, out)
+        shares[weight] = logged(out, "attention_share")
+    assert shares[0.5][0] == pytest.approx(shares[1e-9][0])
+    assert shares[0.5][-1] > 1.5 * shares[0.5][0]
+    assert shares[0.5][-1] > 1.2 * shares[1e-9][-1]
+
+
+def test_without_its_weight_there_is_no_loss_on_attention(tmp_path: Path) -> None:
+    rows, losses = np.arange(8), []
+    for weight in (0.0, 1e-12):
+        recipe = tiny_adapter(tmp_path, attention=weight)
+        recipe.prepare(torch.device("cpu"))
+        loss, figures = recipe.loss(rows, np.random.default_rng(0), torch.Generator().manual_seed(0))
+        losses.append(loss.item())
+        assert ("attention" in figures) == bool(weight)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"attention": -1.0},
+        {"attention": 0.1, "attention_share": 0.0},
+        {"attention": 0.1, "gradient_checkpointing": True},
+    ],
+)
+def test_settings_of_the_loss_on_attention_are_checked(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match="attention"):
+        replace(SMALL, **wrong)

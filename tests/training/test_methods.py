@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,14 @@ def test_what_is_trained_is_what_is_drawn_with(tmp_path: Path) -> None:
             found = recipe.predict(noised, condition)
     torch.testing.assert_close(found, wanted, atol=2e-2, rtol=0)
     assert (found - wanted).abs().mean() < 0.2 * wanted.abs().mean()
+
+
+def test_fastcomposer_has_no_other_loss_on_attention(tmp_path: Path) -> None:
+    recipe = make("fastcomposer", tmp_path)
+    with pytest.raises(SettingsError, match=r"recipe\.attention"):
+        FastComposerRecipe(
+            recipe.data, recipe.latents, recipe.parts, recipe.id_encoder, replace(SETTINGS, attention=0.1)
+        )
 
 
 def test_localisation_loss_by_hand() -> None:

@@ -23,13 +23,15 @@ from torch import Tensor, nn
 
 from photomaker.encoders.adapter_file import export_adapter
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.pipelines.fitting import check_lora
+from photomaker.training.attention import AttentionRecorder, person_attention_loss, shrunk_mask
 from photomaker.training.base import BaseParts, decayed_groups
 from photomaker.training.data import Album
 from photomaker.training.frames import Frames
 from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, PeopleRecipe
+from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
 from photomaker.training.texts import Caption, Texts
 
 FILE = "photomaker.safetensors"
@@ -87,6 +89,9 @@ class AdapterRecipe(PeopleRecipe):
         self._check(lora)
         self._add_lora()
         self._freeze_encoder()
+        self.recorder: AttentionRecorder | None = None
+        if settings.attention:
+            self.recorder = AttentionRecorder(parts.unet, cross_attentions(parts.unet).values())
         if lora is None:
             self._match_scale()
         else:
@@ -219,6 +224,32 @@ class AdapterRecipe(PeopleRecipe):
         mask = encoded.class_tokens & ~torch.from_numpy(text_only).to(self.device)[:, None]
         embeds = self.id_encoder.fuse(encoded.embeds.float(), self.id_features(references, rng), mask)
         return Condition(embeds, encoded.pooled, {"class_tokens": mask})
+
+    def predict(self, noised: Noised, condition: Condition) -> Tensor:
+        """See `PeopleRecipe.predict`; the attention of this call is what is kept."""
+        if self.recorder is not None:
+            self.recorder.kept.clear()
+        return super().predict(noised, condition)
+
+    def further(
+        self, noised: Noised, predicted: Tensor, condition: Condition
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The loss on attention, the mean over layers, where it is asked for."""
+        kept = self.recorder.taken() if self.recorder is not None else []
+        if not kept:
+            return super().further(noised, predicted, condition)
+        person, wanted = self.person(noised.rows).to(self.device), self.settings.attention_share
+        found = [
+            person_attention_loss(
+                attention, condition.more["class_tokens"], shrunk_mask(person, attention.shape[2]), wanted
+            )
+            for attention in kept
+        ]
+        loss, share = (torch.stack(parts).mean() for parts in zip(*found, strict=True))
+        return self.settings.attention * loss, {
+            "attention": float(loss.detach()),
+            "attention_share": float(share),
+        }
 
     def export(self, folder: Path) -> None:
         """Write the adapter in the official layout."""

@@ -14,11 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from photomaker.encoders.fastcomposer import FastComposerEncoder, export_fastcomposer
@@ -26,15 +24,15 @@ from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.errors import SettingsError
 from photomaker.training.adapter import AdapterRecipe
+from photomaker.training.attention import AttentionRecorder, shrunk_mask
 from photomaker.training.base import BaseParts
-from photomaker.training.data import Album, mask_map
+from photomaker.training.data import Album
 from photomaker.training.frames import Frames
 from photomaker.training.latents import Latents
 from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised
 from photomaker.training.texts import Texts
 
 FILE = "fastcomposer.safetensors"
-_CELL = 8
 
 
 @dataclass(frozen=True)
@@ -80,34 +78,13 @@ def localisation_loss(attention: Tensor, tokens: Tensor, mask: Tensor) -> Tensor
     return (means[0] - means[1]).mean()
 
 
-class _Recorder:
-    """Keeps the attention of the middle cross-attention layers while gradients are computed."""
-
-    def __init__(self, unet: Any) -> None:  # noqa: ANN401 - a diffusers UNet
-        self.kept: list[Tensor] = []
-        names = list(cross_attentions(unet).values())
-        groups = list(dict.fromkeys(_group(name) for name in names))
-        # the groups come down, up, mid; the first and the last of the way through the UNet are of the finest resolution
-        ends = {groups[0], [group for group in groups if group.startswith("up")][-1]}
-        chosen = [name for name in names if _group(name) not in ends] or names
-        processors = dict(unet.attn_processors)
-        for name in chosen:
-            layer = unet.get_submodule(name)
-            layer.get_attention_scores = self._recording(layer)
-            processors[f"{name}.processor"] = AttnProcessor()
-        unet.set_attn_processor(processors)
-
-    def _recording(self, layer: Any) -> Any:  # noqa: ANN401 - a diffusers attention layer
-        scores = layer.get_attention_scores
-
-        def recorded(query: Tensor, key: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-            probabilities = scores(query, key, attention_mask)
-            if torch.is_grad_enabled():
-                # heads are next to each other
-                self.kept.append(probabilities.unflatten(0, (-1, layer.heads)).mean(1))
-            return probabilities
-
-        return recorded
+def middle_layers(unet: Any) -> list[str]:  # noqa: ANN401 - a diffusers UNet
+    """Names of the cross-attention layers between the finest ones; of all where there are no others."""
+    names = list(cross_attentions(unet).values())
+    groups = list(dict.fromkeys(_group(name) for name in names))
+    # the groups come down, up, mid; the first and the last of the way through the UNet are of the finest resolution
+    ends = {groups[0], [group for group in groups if group.startswith("up")][-1]}
+    return [name for name in names if _group(name) not in ends] or names
 
 
 def _group(name: str) -> str:
@@ -123,7 +100,8 @@ class FastComposerRecipe(AdapterRecipe):
         seed: Of the new weights.
 
     Raises:
-        SettingsError: The localisation loss and `gradient_checkpointing` are both asked for.
+        SettingsError: The localisation loss and `gradient_checkpointing` are both asked for, or the adapter's own loss
+            on attention.
     """
 
     name = "fastcomposer"
@@ -148,6 +126,11 @@ class FastComposerRecipe(AdapterRecipe):
                 "the localisation loss needs the attention of the forward pass, which gradient_checkpointing does not "
                 "keep; switch one of them off"
             )
+        if settings.attention:
+            raise SettingsError(
+                f"recipe.attention is {settings.attention}, and FastComposer has a loss of its own on attention; set "
+                "it to 0, and fastcomposer.localisation as you wish"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder = PhotoMakerIDEncoder(copy.deepcopy(id_encoder.config))
@@ -155,28 +138,23 @@ class FastComposerRecipe(AdapterRecipe):
         settings = replace(settings, stack="average")
         super().__init__(data, latents, parts, encoder, settings, held_out, frames=frames, texts=texts)
         self.own = own
-        self.recorder = _Recorder(parts.unet) if own.localisation else None
-
-    def predict(self, noised: Noised, condition: Condition) -> Tensor:
-        """See `PeopleRecipe.predict`; the attention of this call is what is kept."""
-        if self.recorder is not None:
-            self.recorder.kept.clear()
-        return super().predict(noised, condition)
+        if own.localisation:
+            self.recorder = AttentionRecorder(parts.unet, middle_layers(parts.unet))
 
     def further(
         self, noised: Noised, predicted: Tensor, condition: Condition
     ) -> tuple[Tensor, dict[str, float]]:
         """The localisation loss, the mean over layers."""
-        if self.recorder is None or not self.recorder.kept:
+        kept = self.recorder.taken() if self.recorder is not None else []
+        if not kept:
             return super().further(noised, predicted, condition)
-        masks = [self.frames.picture(int(row), np.asarray(self.data.masks[int(row)])) for row in noised.rows]
-        person = mask_map(np.stack(masks), _CELL).to(self.device)
-        losses = []
-        for attention in self.recorder.kept:
-            shrink = round((person.shape[-1] * person.shape[-2] / attention.shape[1]) ** 0.5)
-            mask = nn.functional.avg_pool2d(person, shrink, ceil_mode=True).flatten(1)
-            losses.append(localisation_loss(attention, condition.more["class_tokens"], mask))
-        self.recorder.kept.clear()
+        person = self.person(noised.rows).to(self.device)
+        losses = [
+            localisation_loss(
+                attention.mean(1), condition.more["class_tokens"], shrunk_mask(person, attention.shape[2])
+            )
+            for attention in kept
+        ]
         loss = torch.stack(losses).mean()
         return self.own.localisation * loss, {"localisation": float(loss.detach())}
 

@@ -66,6 +66,9 @@ class AdapterSettings:
         stack: What becomes of several photos: a token each ("stacked", the method), their "average", or one embedding
             of learned shares ("linear").
         class_word: Whether the class word's text features are fused with the photos'.
+        attention: Weight of a loss that has the person's places look at the person's tokens, see
+            `training.attention.person_attention_loss`; 0, the paper's, switches it off. For PhotoMaker alone.
+        attention_share: Share of attention from which on that loss is 0.
         gradient_checkpointing: Whether activations are computed again in the backward pass instead of kept.
         validation_rows: Most rows whose loss is measured at each checkpoint.
         photo: What becomes of the ID photos.
@@ -88,6 +91,8 @@ class AdapterSettings:
     text_only: float = 0.0
     stack: Literal["stacked", "average", "linear"] = "stacked"
     class_word: bool = True
+    attention: float = 0.0
+    attention_share: float = 0.5
     gradient_checkpointing: bool = False
     validation_rows: int = 256
     photo: PhotoSettings = field(default_factory=PhotoSettings)
@@ -101,9 +106,16 @@ class AdapterSettings:
         for name in ("masked", "plain_captions", "text_only"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; give a share from 0 to 1")
-        for name in ("lr", "fusion_lr", "vision_lr"):
+        for name in ("lr", "fusion_lr", "vision_lr", "attention"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; give a number from 0 up")
+        if not 0 < self.attention_share <= 1:
+            raise SettingsError(f"attention_share is {self.attention_share}; give a share above 0, up to 1")
+        if self.attention and self.gradient_checkpointing:
+            raise SettingsError(
+                "the loss on attention needs the attention of the forward pass, which gradient_checkpointing does not "
+                "keep; switch one of them off"
+            )
         if not isinstance(self.vision, str) and self.vision < 1:
             raise SettingsError(f"vision is {self.vision}; give all, none, or a number of layers from 1 up")
 
@@ -337,9 +349,12 @@ class PeopleRecipe(Recipe):
         weight = 1 + (self.settings.diffusion.face - 1) * box_map(self.frames.boxes(rows), (high, wide))
         if not masked.any():
             return weight
+        return torch.where(torch.from_numpy(masked)[:, None, None, None], weight * self.person(rows), weight)
+
+    def person(self, rows: np.ndarray) -> Tensor:
+        """The person's share of each latent cell [batch, 1, h, w], on the CPU."""
         masks = [self.frames.picture(int(row), np.asarray(self.data.masks[int(row)])) for row in rows]
-        person = mask_map(np.stack(masks))
-        return torch.where(torch.from_numpy(masked)[:, None, None, None], weight * person, weight)
+        return mask_map(np.stack(masks))
 
     def _references(self, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         s = self.settings
