@@ -79,13 +79,13 @@ STAGES = (
     *(
         Stage(name, "photomaker", f"train {CONFIGS}/{config}.yaml --set out={{runs}}/{name} --set data.folder={{data}} "
               "--set data.cache={runs}/latents --set base.model={runs}/base/export "
-              f"--set encoder.start={{runs}}/adapter/export/photomaker.safetensors{more}", f"{name}/done.json",
+              f"--set encoder.start={{runs}}/adapter/export/photomaker.safetensors", f"{name}/done.json",
               quick=QUICK)
-        for name, config, more in (
-            ("same_budget", "train_small", " --set encoder.anew=true --set loop.steps=1200 --set loop.preview_every=0"),
-            ("ip_adapter", "train_small_ip_adapter", ""),
-            ("fastcomposer", "train_small_fastcomposer", ""),
-            ("photoverse", "train_small_photoverse", ""),
+        for name, config in (
+            ("same_budget", "train_small_same_budget"),
+            ("ip_adapter", "train_small_ip_adapter"),
+            ("fastcomposer", "train_small_fastcomposer"),
+            ("photoverse", "train_small_photoverse"),
         )
     ),
 )  # fmt: skip

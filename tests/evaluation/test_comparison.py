@@ -403,6 +403,12 @@ def test_the_readme_gets_its_table_and_keeps_the_rest(result, tmp_path):
     assert "old" not in text
     assert "| painter | 6 |" in text
     assert "3 or 6 people, 4 prompts, 2 seeds" in text
+    heads, _, *lines = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
+    beside = next(at for at, head in enumerate(heads) if head.startswith("cosine beside copier"))
+    said = {line[0].removeprefix("| "): line[beside] for line in lines}
+    assert said["copier"] == "" and all(
+        " to " in value for name, value in said.items() if name not in ("copier", "real")
+    )
 
 
 def test_a_methods_page_gets_its_figures_and_how_they_differ_from_the_first_methods(result, tmp_path):

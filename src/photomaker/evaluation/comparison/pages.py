@@ -103,6 +103,9 @@ def latex(document: Document) -> str:
 def readme_table(document: Document) -> str:
     """The table of the README, with the sentence that says what it is."""
     wanted = _readme_columns()
+    # rows of few people and of many compare here alone
+    likeness = next(one for one in COLUMNS if one.key == BESIDE["likeness_first"])
+    wanted.insert(2, replace(likeness, title=f"cosine beside {_first(document)}, same people"))
     have = {key for method in document["methods"].values() for key in method["figures"]}
     settings = document["settings"]
     people = sorted({method["people"] for name, method in document["methods"].items() if name != REAL})
