@@ -558,6 +558,7 @@ def test_the_examples_are_whole():
         "train_small_fastcomposer.yaml",
         "train_small_ip_adapter.yaml",
         "train_small_photoverse.yaml",
+        "train_small_same_budget.yaml",
         "train_sdxl_v1.yaml",
         "train_sdxl_v2.yaml",
     }
