@@ -23,6 +23,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
+from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.evaluation.comparison.people import open_people
 from photomaker.evaluation.comparison.settings import ComparisonSettings
 from photomaker.evaluation.references import FaceReferences
@@ -46,7 +47,7 @@ def recorded(unet: Any, kinds: Tensor, box: np.ndarray, into: Shares) -> Iterato
         box: The face as shares of the picture's side: left, top, right, bottom.
         into: By side of the feature map and third of the steps, [3] shares a layer and step.
     """
-    names = [name for name, _ in unet.named_modules() if name.endswith("attn2")]
+    names = list(cross_attentions(unet).values())
     before = dict(unet.attn_processors)
     calls: dict[str, int] = defaultdict(int)
 

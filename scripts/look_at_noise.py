@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from photomaker import config as settings_file
+from photomaker.encoders.ip_adapter import read_ip_adapter
 from photomaker.training.ip_adapter import IPAdapterRecipe
 from photomaker.training.people import Noised, PeopleRecipe
 from photomaker.training.plan import TrainConfig, build
@@ -36,16 +36,11 @@ def opened(config: Path, weights: Path, data: str) -> PeopleRecipe:
     recipe = build(plain)
     recipe.prepare(torch.device("cpu"))
     if isinstance(recipe, IPAdapterRecipe):
-        stored = load_file(weights)
+        stored = read_ip_adapter(weights)
         for number, layer in recipe.layers.items():
             for name in ("to_k_ip", "to_v_ip"):
-                getattr(layer, name)[0].weight.data.copy_(stored[f"ip_adapter.{number}.{name}.weight"])
-        own = {
-            name.removeprefix("image_proj."): one.float()
-            for name, one in stored.items()
-            if "image_proj" in name
-        }
-        recipe.projection.load_state_dict(own)
+                getattr(layer, name)[0].weight.data.copy_(stored.ip_adapter[f"{number}.{name}.weight"])
+        recipe.projection.load_state_dict({name: one.float() for name, one in stored.image_proj.items()})
     return recipe
 
 

@@ -231,20 +231,33 @@ class AdapterRecipe(PeopleRecipe):
             self.recorder.kept.clear()
         return super().predict(noised, condition)
 
+    def seen(self, rows: np.ndarray) -> list[tuple[Tensor, Tensor]]:
+        """What the watched layers looked at since the last `predict`, each with the person's mask at its resolution.
+
+        Args:
+            rows: The dataset rows that were drawn.
+
+        Returns:
+            Attention [batch, heads, places, length] and mask [batch, places] a layer; nothing the second time, where no
+            layer is watched, or where no gradients were computed.
+        """
+        kept = self.recorder.taken() if self.recorder is not None else []
+        person = self.person(rows).to(self.device) if kept else None
+        return [
+            (attention, shrunk_mask(person, attention.shape[2])) for attention in kept if person is not None
+        ]
+
     def further(
         self, noised: Noised, predicted: Tensor, condition: Condition
     ) -> tuple[Tensor, dict[str, float]]:
         """The loss on attention, the mean over layers, where it is asked for."""
-        kept = self.recorder.taken() if self.recorder is not None else []
-        if not kept:
-            return super().further(noised, predicted, condition)
-        person, wanted = self.person(noised.rows).to(self.device), self.settings.attention_share
+        tokens, wanted = condition.more["class_tokens"], self.settings.attention_share
         found = [
-            person_attention_loss(
-                attention, condition.more["class_tokens"], shrunk_mask(person, attention.shape[2]), wanted
-            )
-            for attention in kept
+            person_attention_loss(attention, tokens, mask, wanted)
+            for attention, mask in self.seen(noised.rows)
         ]
+        if not found:
+            return super().further(noised, predicted, condition)
         loss, share = (torch.stack(parts).mean() for parts in zip(*found, strict=True))
         return self.settings.attention * loss, {
             "attention": float(loss.detach()),

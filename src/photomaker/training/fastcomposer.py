@@ -24,7 +24,7 @@ from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.errors import SettingsError
 from photomaker.training.adapter import AdapterRecipe
-from photomaker.training.attention import AttentionRecorder, shrunk_mask
+from photomaker.training.attention import AttentionRecorder
 from photomaker.training.base import BaseParts
 from photomaker.training.data import Album
 from photomaker.training.frames import Frames
@@ -145,16 +145,12 @@ class FastComposerRecipe(AdapterRecipe):
         self, noised: Noised, predicted: Tensor, condition: Condition
     ) -> tuple[Tensor, dict[str, float]]:
         """The localisation loss, the mean over layers."""
-        kept = self.recorder.taken() if self.recorder is not None else []
-        if not kept:
-            return super().further(noised, predicted, condition)
-        person = self.person(noised.rows).to(self.device)
+        tokens = condition.more["class_tokens"]
         losses = [
-            localisation_loss(
-                attention.mean(1), condition.more["class_tokens"], shrunk_mask(person, attention.shape[2])
-            )
-            for attention in kept
+            localisation_loss(attention.mean(1), tokens, mask) for attention, mask in self.seen(noised.rows)
         ]
+        if not losses:
+            return super().further(noised, predicted, condition)
         loss = torch.stack(losses).mean()
         return self.own.localisation * loss, {"localisation": float(loss.detach())}
 
