@@ -8,7 +8,8 @@ N ?= 2
 PIP_FIND_LINKS ?=
 
 # uv does not read pip's configuration, so a local folder of wheels is handed on to it; an empty one is harmless.
-INSTALL = UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+# Modules are compiled once, as pip does it: where Python may not write bytecode, every command would compile them anew.
+INSTALL = UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test setup setup-dev lint format train-small evaluate benchmark ablate bench bench-train pack clean
