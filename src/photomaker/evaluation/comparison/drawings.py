@@ -41,7 +41,7 @@ def drawings(document: Document, fronts: Mapping[str, Draws], fidelity: str) -> 
         drawn["photos"] = curves(photos, "photos of the person")
     merges = {name: one["merges"] for name, one in methods.items() if one.get("merges")}
     if merges:
-        drawn["merge"] = sweep(merges)
+        drawn["merge"] = curves(merges, "share of text-only steps")
     return drawn
 
 
@@ -100,23 +100,5 @@ def curves(methods: Mapping[str, Sequence[Mapping[str, Any]]], x: str) -> bytes:
         axes.plot(at, middle, f"{MARKS[number % len(MARKS)]}-", label=name)
         axes.fill_between(at, low, high, alpha=0.15)
     axes.set_xticks(sorted({point["at"] for points in methods.values() for point in points}))
-    _name(axes)
-    return png(figure)
-
-
-def sweep(methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """Likeness against prompt accuracy over the merge step; without accuracies, likeness over the step alone."""
-    known = {
-        name: [point for point in points if point["prompt_accuracy"]] for name, points in methods.items()
-    }
-    if not all(known.values()):
-        return curves(methods, "share of text-only steps")
-    figure, axes = canvas("prompt accuracy", "cosine of faces")
-    for number, (name, points) in enumerate(known.items()):
-        x, y = [point["prompt_accuracy"][0] for point in points], [point["likeness"][0] for point in points]
-        axes.plot(x, y, f"{MARKS[number % len(MARKS)]}-", label=name)
-        for point, place in zip(points, zip(x, y, strict=True), strict=True):
-            axes.annotate(f"{point['at']:g}", place, xytext=(5, 5), textcoords="offset points")
-    axes.set_title("share of text-only steps at each point")
     _name(axes)
     return png(figure)
