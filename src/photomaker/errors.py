@@ -31,3 +31,7 @@ class SettingsError(PhotoMakerError):
 
 class OutputError(PhotoMakerError):
     """A result cannot be written where it was asked for."""
+
+
+class Cancelled(PhotoMakerError):
+    """The caller asked to stop; what was finished before stays."""

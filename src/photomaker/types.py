@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from photomaker.errors import IdentityError, SettingsError
+from photomaker.checks import instance, number, text, whole
+from photomaker.errors import IdentityError, PromptError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FORMAT = "photomaker-identity-1"
 MEMORY_PLANS = ("auto", "max-speed", "balanced", "lowest")
 """What may be asked for where memory is short; see `photomaker.pipelines.memory`."""
+MOST_SEED = 2**63 - 1
+MOST_SIDE = 16384
+"""Pixels; far above what any base can draw, so that a slip of the finger does not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,12 @@ class Sampling:
         seed: Seed of the initial noise, 0 or more.
         width: Width in pixels, a multiple of 8; None takes the model's own size.
         height: Height in pixels, a multiple of 8; None takes the model's own size.
+        scheduler: Name of the scheduler, see `photomaker.pipelines.schedulers`; None takes the model's own.
+        guidance_start: Share of the steps, 0..1, after which guidance begins.
+        guidance_stop: Share of the steps, 0..1, after which guidance ends; a step without it takes half the time.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is of another type or lies outside its range.
     """
 
     steps: int = 20
@@ -85,31 +91,209 @@ class Sampling:
     seed: int = 0
     width: int | None = None
     height: int | None = None
+    scheduler: str | None = None
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        if not 1 <= self.steps <= 1000:  # noqa: PLR2004
-            raise SettingsError(f"steps is {self.steps}; give a number from 1 to 1000")
-        if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 0):
-            raise SettingsError(
-                f"guidance is {self.guidance}; give a number from 0 up, 1 switches guidance off"
-            )
-        if self.merge is not None and not 0 <= self.merge <= 1:
-            raise SettingsError(f"merge is {self.merge}; give a share of the steps from 0 to 1")
-        if not 0 <= self.seed < 2**63:
-            raise SettingsError(f"seed is {self.seed}; give a whole number from 0 to 2**63 - 1")
+        """Check types and ranges."""
+        whole("steps", self.steps, 1, 1000)
+        if self.guidance is not None:
+            number("guidance", self.guidance, 0, wanted="a number from 0 up, 1 switches guidance off")
+        if self.merge is not None:
+            number("merge", self.merge, 0, 1, "a share of the steps from 0 to 1")
+        whole("seed", self.seed, 0, MOST_SEED)
         for name, value in (("width", self.width), ("height", self.height)):
-            if value is not None and (value < 8 or value % 8):  # noqa: PLR2004
+            if value is not None and whole(name, value, 8, MOST_SIDE) % 8:
                 raise SettingsError(f"{name} is {value}; give a multiple of 8")
+        if self.scheduler is not None:
+            text("scheduler", self.scheduler, "give the name of a scheduler, such as euler")
+        for name, share in (("guidance_start", self.guidance_start), ("guidance_stop", self.guidance_stop)):
+            number(name, share, 0, 1, "a share of the steps from 0 to 1")
+        if self.guidance_start > self.guidance_stop:
+            raise SettingsError(
+                f"guidance_start is {self.guidance_start} and guidance_stop {self.guidance_stop}; let it start first"
+            )
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA beside the person's.
+
+    Attributes:
+        source: A safetensors file, or a hub id with the file's name as `owner/name/file.safetensors`.
+        weight: How much of it; 1 is all of it, below 0 turns it round.
+    """
+
+    source: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        if not text("the LoRA", self.source, "give a file or hub id").strip():
+            raise SettingsError("the LoRA's name is empty; give a file or hub id")
+        number("the LoRA's weight", self.weight, -10, 10)
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A picture that a ControlNet or T2I-Adapter follows: edges, a pose, depth.
+
+    Attributes:
+        model: The ControlNet or T2I-Adapter as a diffusers folder or hub id.
+        image: What it follows, already in the model's own kind (edges for a model of edges); brought to the size of the
+            picture.
+        scale: How closely; 0 not at all.
+        start: Share of the steps, 0..1, after which it begins; ControlNets only.
+        stop: Share of the steps, 0..1, after which it ends.
+    """
+
+    model: str
+    image: Image
+    scale: float = 1.0
+    start: float = 0.0
+    stop: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        text("the structure model", self.model, "give a folder or hub id")
+        _picture("the structure picture", self.image)
+        number("the structure's scale", self.scale, 0, 10)
+        number("the structure's start", self.start, 0, 1)
+        number("the structure's stop", self.stop, 0, 1)
+        if self.start >= self.stop:
+            raise SettingsError(
+                f"the structure starts at {self.start} and stops at {self.stop}; let it start first"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A picture to begin from, and the part of it to draw anew.
+
+    Attributes:
+        image: Brought to the size of the picture.
+        strength: How much is drawn anew, above 0 to 1: 1 keeps nothing of it.
+        mask: White where it is drawn anew (inpainting), black where it stays; None draws all of it anew.
+    """
+
+    image: Image
+    strength: float = 0.6
+    mask: Image | None = None
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        _picture("the start picture", self.image)
+        if number("strength", self.strength, 0, 1, "a number above 0, up to 1") == 0:
+            raise SettingsError("strength is 0, which draws nothing; give a number above 0, up to 1")
+        if self.mask is not None:
+            _picture("the mask", self.mask)
+            _, high = self.mask.convert("L").getextrema()
+            if high == 0:
+                raise SettingsError("the mask is black all over; paint white what is to be drawn anew")
+
+
+@dataclass(frozen=True, eq=False)
+class StylePicture:
+    """A picture whose look is taken over, by an IP-Adapter.
+
+    Attributes:
+        image: The picture.
+        adapter: The IP-Adapter's file, or hub id with the file's name; None is the bundled one.
+        scale: How much of it, from 0.
+        image_encoder: The CLIP image encoder that the IP-Adapter reads pictures by, as a folder or hub id; None is the
+            bundled one.
+    """
+
+    image: Image
+    adapter: str | None = None
+    scale: float = 0.6
+    image_encoder: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        _picture("the style picture", self.image)
+        number("the style picture's scale", self.scale, 0, 10)
+
+
+@dataclass(frozen=True, eq=False)
+class Extras:
+    """What a request may carry beside prompt and sampling; a method says in `Method.takes` what it can do with.
+
+    Attributes:
+        start: A start picture, perhaps with a mask.
+        loras: LoRA of styles or things.
+        controls: ControlNets with their pictures.
+        t2i: A T2I-Adapter with its picture.
+        style_picture: A picture whose look is taken over.
+    """
+
+    start: Start | None = None
+    loras: tuple[Lora, ...] = ()
+    controls: tuple[Structure, ...] = ()
+    t2i: Structure | None = None
+    style_picture: StylePicture | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn together."""
+        if self.t2i is not None and (self.controls or self.start is not None):
+            raise SettingsError(
+                "a T2I-Adapter cannot be drawn with together with a ControlNet or a start picture; leave one out"
+            )
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """Names of what is asked for, of `EXTRAS`."""
+        given = {
+            "start picture": self.start is not None,
+            "mask": self.start is not None and self.start.mask is not None,
+            "LoRA": bool(self.loras),
+            "ControlNet": bool(self.controls),
+            "T2I-Adapter": self.t2i is not None,
+            "style picture": self.style_picture is not None,
+        }
+        return frozenset(name for name, there in given.items() if there)
+
+
+EXTRAS = frozenset({"start picture", "mask", "LoRA", "ControlNet", "T2I-Adapter", "style picture"})
+"""What a request may carry beside prompt and sampling, by the names that messages use."""
+PLAIN = Extras()
+"""Nothing beside prompt and sampling."""
+
+
+def _picture(name: str, value: object) -> None:
+    from PIL.Image import Image as Picture
+
+    instance(name, value, Picture, "give a PIL picture; photomaker.images.open_photo reads a file")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One picture asked for: a prompt and how to draw it."""
+    """One picture asked for: a prompt and how to draw it.
+
+    Attributes:
+        prompt: What it shows.
+        sampling: How it is drawn.
+        negative_prompt: What it shall not show.
+        extras: LoRA, start picture and other things beside; requests that share one are drawn together.
+
+    Raises:
+        PromptError: A prompt is no text.
+        SettingsError: Another value is of another type.
+    """
 
     prompt: str
     sampling: Sampling = field(default_factory=Sampling)
     negative_prompt: str | None = None
+    extras: Extras = PLAIN
+
+    def __post_init__(self) -> None:
+        """Check types."""
+        text("the prompt", self.prompt, "write a text", PromptError)
+        if self.negative_prompt is not None:
+            text("the negative prompt", self.negative_prompt, "write a text", PromptError)
+        instance("sampling", self.sampling, Sampling, "give a Sampling")
+        instance("extras", self.extras, Extras, "give an Extras")
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class FakeMethod(Method):
             "fake", {"id_features": torch.ones(len(references), 3), "weights": torch.ones(len(references))}
         )
 
-    def generate(self, identity, requests):
+    def generate(self, identity, requests, *, watch=None):
         self.batches.append(len(requests))
         return [
             picture(faces=request.sampling.seed % 10 != 9, who=request.sampling.seed * 10)

@@ -12,6 +12,7 @@ from photomaker.errors import PhotoError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from photomaker.pipelines.watching import Watch
     from photomaker.types import Identity, Reference, Request
 
 
@@ -32,11 +33,13 @@ class Method(ABC):
         name: Name in the registry.
         needs: What it wants beside pictures and prompts.
         delays: Whether `Sampling.merge` changes its pictures: the person joins the prompt after some of the steps.
+        takes: What it can draw with beside prompt and sampling, of `photomaker.types.EXTRAS`.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset()
     delays: ClassVar[bool] = False
+    takes: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def fit(self, references: Sequence[Reference], *, notes: Mapping[str, Any] | None = None) -> Identity:
@@ -55,12 +58,15 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+    def generate(
+        self, identity: Identity, requests: Sequence[Request], *, watch: Watch | None = None
+    ) -> list[Image]:
         """Draw the person, one picture for each request, in their order.
 
         Args:
             identity: Made by `fit` of the same method and weights.
             requests: Prompts and how to draw them; a picture depends on its own request only.
+            watch: Told of every denoising step of every batch; what it raises ends the drawing.
 
         Raises:
             IdentityError: The identity is of another method or other weights.

@@ -24,6 +24,7 @@ from photomaker.pipelines.drawing import (
     settled,
 )
 from photomaker.pipelines.memory import MemoryPlan
+from photomaker.pipelines.watching import Watch
 from photomaker.types import Identity, Reference, Request
 
 BATCH_SIZE = 8
@@ -129,7 +130,9 @@ class PretrainedMethod(Method):
         told = photo_notes(references, ground) | dict(notes or {})
         return self.identity(pictures, references, given, told)
 
-    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
+    def generate(
+        self, identity: Identity, requests: Sequence[Request], *, watch: Watch | None = None
+    ) -> list[Image]:
         """Draw the person; requests alike in steps, guidance, merging and size are drawn together.
 
         Every row has its own generator, seeded by its request, so that a picture does not depend on its companions.
@@ -138,6 +141,7 @@ class PretrainedMethod(Method):
         Args:
             identity: Made by `fit`, loaded, or mixed.
             requests: One for each picture.
+            watch: Told of every step.
 
         Returns:
             RGB pictures in the order of the requests.
@@ -150,4 +154,6 @@ class PretrainedMethod(Method):
             replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
         ]
         self.check_drawing(identity, asked)
-        return in_batches(asked, self.batch_size, lambda some: self.draw_batch(identity, some))
+        return in_batches(
+            self.pipeline, asked, self.batch_size, lambda some: self.draw_batch(identity, some), watch
+        )

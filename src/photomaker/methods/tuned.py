@@ -25,6 +25,7 @@ from photomaker.pipelines.drawing import (
     open_pipeline,
     settled,
 )
+from photomaker.pipelines.watching import Watch
 from photomaker.prompts import parse, with_person
 from photomaker.training.diffusion import PREDICTIONS
 from photomaker.training.latents import fingerprint
@@ -235,7 +236,14 @@ class TunedMethod(Method, Generic[Settings]):
 
     # ---- drawing
 
-    def generate(self, identity: Identity, requests: Sequence[Request], weight: float = 1.0) -> list[Image]:
+    def generate(
+        self,
+        identity: Identity,
+        requests: Sequence[Request],
+        weight: float = 1.0,
+        *,
+        watch: Watch | None = None,
+    ) -> list[Image]:
         """Draw the person; requests alike in steps, guidance and size are drawn together.
 
         The share of text-only steps (`Sampling.merge`) is PhotoMaker's and has no meaning here; prompt weights are left
@@ -245,6 +253,7 @@ class TunedMethod(Method, Generic[Settings]):
             identity: Made by `fit`, `load_published`, or loaded.
             requests: One for each picture.
             weight: How much of the person is put in: 1 is what was tuned, 0 the base alone.
+            watch: Told of every step.
 
         Returns:
             RGB pictures in the order of the requests.
@@ -259,15 +268,17 @@ class TunedMethod(Method, Generic[Settings]):
             raise SettingsError(f"{self.name} has no weight and {weight} is given; leave it out")
         defaults = Defaults(guidance=self.guidance)
         asked = [
-            Request(
-                self._prompt(request.prompt, identity),
-                settled(replace(request.sampling, merge=0.0), defaults, self.pipeline),
-                request.negative_prompt,
+            replace(
+                request,
+                prompt=self._prompt(request.prompt, identity),
+                sampling=settled(replace(request.sampling, merge=0.0), defaults, self.pipeline),
             )
             for request in requests
         ]
         with self.put_in(identity, weight):
-            return in_batches(asked, self.batch_size, lambda some: self._draw(identity, some))
+            return in_batches(
+                self.pipeline, asked, self.batch_size, lambda some: self._draw(identity, some), watch
+            )
 
     def check_identity(self, identity: Identity) -> None:
         """Refuse an identity of another method or base.

@@ -17,9 +17,12 @@ from transformers.utils import logging as transformers_logging
 from photomaker.encoders import cut_out, face_square
 from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.hub import base_folder, variant_of
+from photomaker.pipelines.guidance import GuidanceInterval
 from photomaker.pipelines.memory import MemoryPlan, apply_memory, plan_memory
-from photomaker.pipelines.merging import Conditioning, DelayedMerging
+from photomaker.pipelines.merging import Conditioning, DelayedMerging, steps_of
 from photomaker.pipelines.projections import kept_projections
+from photomaker.pipelines.schedulers import scheduler_for
+from photomaker.pipelines.watching import Watch, watched
 from photomaker.prompts import EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
 from photomaker.types import Reference, Request, Sampling
 from photomaker.weights import bundled
@@ -206,28 +209,64 @@ def settled(sampling: Sampling, defaults: Defaults, pipeline: Any) -> Sampling: 
 
 
 def in_batches(
-    requests: Sequence[Request], most: int, draw: Callable[[list[Request]], Sequence[Image.Image]]
+    pipeline: Any,  # noqa: ANN401 - any stock SDXL pipeline
+    requests: Sequence[Request],
+    most: int,
+    draw: Callable[[list[Request]], Sequence[Image.Image]],
+    watch: Watch | None = None,
 ) -> list[Image.Image]:
     """Draw requests together that are alike in all but prompt and seed.
 
     Args:
-        requests: One for each picture.
+        pipeline: What draws; scheduler and guidance are as the requests ask while a batch is drawn.
+        requests: One for each picture, with nothing left open.
         most: Pictures of a batch.
         draw: Draws the requests of a batch.
+        watch: Told of every step.
 
     Returns:
         Pictures in the order of the requests.
     """
     groups: dict[object, list[int]] = {}
     for place, request in enumerate(requests):
-        alike = (replace(request.sampling, seed=0), request.negative_prompt is None)
+        alike = (replace(request.sampling, seed=0), request.negative_prompt is None, request.extras)
         groups.setdefault(alike, []).append(place)
     pictures: dict[int, Image.Image] = {}
     for places in groups.values():
         for start in range(0, len(places), most):
             some = places[start : start + most]
-            pictures |= dict(zip(some, draw([requests[place] for place in some]), strict=True))
+            batch = [requests[place] for place in some]
+            with as_asked(pipeline, batch[0].sampling, watch):
+                pictures |= dict(zip(some, draw(batch), strict=True))
     return [pictures[place] for place in range(len(requests))]
+
+
+@contextmanager
+def as_asked(pipeline: Any, sampling: Sampling, watch: Watch | None = None) -> Iterator[None]:  # noqa: ANN401
+    """Have a pipeline draw with the scheduler and the guidance that are asked for, as long as the context lasts.
+
+    Args:
+        pipeline: Any stock SDXL pipeline.
+        sampling: What is asked for.
+        watch: Told of every step.
+
+    Raises:
+        SettingsError: The scheduler is unknown, or does not fit the base.
+    """
+    before = pipeline.scheduler
+    # a scheduler holds the state of a run: a fresh one leaves nothing of it behind
+    pipeline.scheduler = scheduler_for(before, sampling.scheduler)
+    interval = GuidanceInterval(
+        sampling.guidance_start if with_guidance(sampling) else 0.0,
+        sampling.guidance_stop if with_guidance(sampling) else 1.0,
+        lambda: steps_of(pipeline),
+        pipeline.scheduler.order,
+    )
+    try:
+        with interval.attached(pipeline.unet), watched(pipeline, watch):
+            yield
+    finally:
+        pipeline.scheduler = before
 
 
 def negatives_of(requests: Sequence[Request]) -> list[str] | None:

@@ -38,6 +38,12 @@ class Conditioning:
         return Conditioning(*(part.repeat_interleave(count, dim=0) for part in parts))
 
 
+def steps_of(pipeline: Any) -> int:  # noqa: ANN401 - any stock pipeline
+    """Denoising steps of the call that runs; image to image runs fewer than it was asked for."""
+    timesteps = getattr(pipeline, "_num_timesteps", 0) or len(pipeline.scheduler.timesteps)
+    return int(-(-timesteps // pipeline.scheduler.order))
+
+
 class DelayedMerging:
     """Counts denoising steps by the UNet's calls and swaps the conditioning from the merge step on.
 

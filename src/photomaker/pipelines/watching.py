@@ -1,0 +1,95 @@
+"""Watching a picture come: told after every denoising step of any stock pipeline, and a way to stop it there.
+
+The scheduler's `step` is the one place that every diffusers pipeline passes once a step, whatever its task; the stock
+callbacks differ from task to task and some have none.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from photomaker.pipelines.merging import steps_of
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A denoising step that was done.
+
+    Attributes:
+        number: Of the step, from 1.
+        steps: In all.
+        clean: Latents of the pictures as the model sees them now without noise, [rows, channels, height, width].
+        pipeline: What draws them, for `photomaker.pipelines.previews`.
+    """
+
+    number: int
+    steps: int
+    clean: Tensor
+    pipeline: Any
+
+
+Watch = Callable[[Step], None]
+"""Told of every step; what it raises ends the drawing, and every change of the model is undone."""
+
+
+@contextmanager
+def watched(pipeline: Any, watch: Watch | None) -> Iterator[None]:  # noqa: ANN401 - any stock pipeline
+    """Have somebody told of every step of a pipeline as long as the context lasts.
+
+    Args:
+        pipeline: A diffusers pipeline.
+        watch: Who is told; None is nobody.
+    """
+    if watch is None:
+        yield
+        return
+    scheduler = pipeline.scheduler
+    stock, calls = scheduler.step, 0
+
+    @functools.wraps(stock)
+    def step(model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        nonlocal calls
+        result = stock(model_output, timestep, sample, *args, **kwargs)
+        calls += 1
+        number, steps = -(-calls // scheduler.order), steps_of(pipeline)
+        if calls % scheduler.order == 0 or number == steps:
+            watch(Step(number, steps, clean_latents(scheduler, model_output, timestep, sample), pipeline))
+        return result
+
+    scheduler.step = step
+    try:
+        yield
+    finally:
+        del scheduler.step
+
+
+def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> Tensor:  # noqa: ANN401
+    """What the model takes for the picture without noise.
+
+    Args:
+        scheduler: A diffusers scheduler in the middle of a run.
+        output: What the model gave [rows, channels, height, width].
+        timestep: Of the step.
+        sample: The noisy latents that went in, of the same shape.
+
+    Source: arXiv 2006.11239, equation 15, for noise; arXiv 2202.00512, appendix D, for v.
+    """
+    place = min(max(round(float(timestep)), 0), len(scheduler.alphas_cumprod) - 1)
+    # rescaled to zero terminal SNR, the last signal is 0: nothing is known of the picture yet
+    kept = float(scheduler.alphas_cumprod[place].clamp(min=1e-6))
+    signal, noise = kept**0.5, (1 - kept) ** 0.5
+    # schedulers after Karras et al. hold the picture unscaled beside growing noise, and start from more than 1 of it
+    if float(scheduler.init_noise_sigma) > 1:
+        sample = sample * signal
+    kind = str(scheduler.config.prediction_type)
+    if kind == "sample":
+        return output.detach()
+    if kind == "v_prediction":
+        return (signal * sample - noise * output).detach()
+    return ((sample - noise * output) / signal).detach()
