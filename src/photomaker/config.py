@@ -29,7 +29,7 @@ def read(path: str | os.PathLike[str], kind: type[Settings], changes: Sequence[s
     Raises:
         SettingsError: The file cannot be read, a key is unknown, or a value has the wrong type or range.
     """
-    return make(_with_changes(_table(Path(path)), changes), kind, str(path))
+    return make(_with_changes(table(Path(path)), changes), kind, str(path))
 
 
 def make(values: Mapping[str, Any], kind: type[Settings], where: str = "the settings") -> Settings:
@@ -64,7 +64,12 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any settings, any value of them
     return str(value) if isinstance(value, os.PathLike) else value
 
 
-def _table(path: Path) -> dict[str, Any]:
+def table(path: Path) -> dict[str, Any]:
+    """The names and values of a YAML file.
+
+    Raises:
+        SettingsError: It cannot be read, or holds something else.
+    """
     import yaml
 
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import json
 import os
 import tempfile
@@ -310,6 +313,13 @@ class Identity:
     tensors: Mapping[str, torch.Tensor]
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """In one line, without the tensors."""
+        size = sum(one.numel() * one.element_size() for one in self.tensors.values())
+        photos = self.notes.get("photos")
+        seen = f"{len(photos)} photos, " if isinstance(photos, list | tuple) and photos else ""
+        return f"Identity({self.method}, {seen}{size / 1024:.1f} KiB)"
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write one safetensors file, atomically.
 
@@ -368,15 +378,42 @@ class Identity:
 
 @dataclass(frozen=True)
 class Sample:
-    """One generated picture with what is known about it.
+    """One generated picture with what is known about it; a notebook shows it as the picture with a line beneath.
 
     Attributes:
         image: The picture.
         request: What was asked for.
         likeness: Mean cosine between its face and the references' faces in -1..1; None where no face was found or no
             recogniser was used.
+        notes: What else its file says: who it shows, the style.
     """
 
     image: Image
     request: Request
     likeness: float | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """Prompt, seed and likeness in one line."""
+        score = "" if self.likeness is None else f", likeness {self.likeness:.2f}"
+        return f"{self.request.prompt} (seed {self.request.sampling.seed}{score})"
+
+    def __repr__(self) -> str:
+        """In one line."""
+        return f"Sample({self.image.width} x {self.image.height}, {self.line})"
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks."""
+        data = io.BytesIO()
+        self.image.save(data, "PNG")
+        return data.getvalue()
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the picture with its line beneath."""
+        picture = base64.b64encode(self._repr_png_()).decode()
+        line = html.escape(self.line)
+        return (
+            f'<figure><img src="data:image/png;base64,{picture}" alt="{line}" style="min-width: 256px">'
+            f"<figcaption>{line}</figcaption></figure>"
+        )

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from photomaker import weights
 from photomaker.apps.cli import app
-from photomaker.studio import engine
+from photomaker.studio import opening
 
 
 @dataclass
@@ -57,10 +57,10 @@ def shell(tmp_path, monkeypatch):
         return method
 
     monkeypatch.setattr(weights, "SMALL", shell.bundle)
-    monkeypatch.setattr(engine, "_open_method", load)
-    found = engine.Backends(fakes.FakeDetector(), fakes.FakeRecogniser())
+    monkeypatch.setattr(opening.Opened, "load", load)
+    found = opening.Backends(fakes.FakeDetector(), fakes.FakeRecogniser())
     monkeypatch.setattr(
-        engine, "_open_backends", lambda wanted: engine.Backends() if wanted == "none" else found
+        opening, "_open_backends", lambda wanted: opening.Backends() if wanted == "none" else found
     )
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, picture
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.studio import Engine
 from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, mix
+from photomaker.studio.events import Note, Tuned
 from photomaker.types import Identity, Reference, Sampling
 
 PROMPT = "a photo of a woman img in the snow"
@@ -165,7 +166,10 @@ def test_a_method_that_is_tuned_is_told_the_class_word_and_tells_its_steps(tmp_p
     told = []
     identity = engine.identity(photos, "woman", lambda done, of: told.append((done, of)))
     assert (identity.method, identity.notes["class_word"], told) == ("lora", "woman", [(1, 2), (2, 2)])
-    (sample,) = engine.generate(photos, "a photo of a man img", sampling=Sampling(steps=2))
+    events = []
+    prompt = "a photo of a man img"
+    (sample,) = engine.generate(photos, prompt, sampling=Sampling(steps=2), on_event=events.append)
+    assert [(one.step, one.steps) for one in events if isinstance(one, Tuned)] == [(1, 2), (2, 2)]
     assert sample.image.size == (64, 64)
     assert engine.class_word("a photo of an old man img") == "man"
     assert engine.about["method"] == "lora"
@@ -190,10 +194,15 @@ def test_a_tiny_model_goes_all_the_way(tmp_path, photos):
     from tests.tiny import tiny_adapter, tiny_pipeline
 
     engine = Engine.open(base=tiny_pipeline(tmp_path), adapter=tiny_adapter(tmp_path), device="cpu")
-    samples = engine.generate(photos, PROMPT, n=2, sampling=Sampling(steps=2, seed=3))
+    told = []
+    samples = engine.generate(photos, PROMPT, n=2, sampling=Sampling(steps=2, seed=3), on_event=told.append)
+    (note,) = [one.text for one in told if isinstance(one, Note)]
+    assert note.startswith("no likeness is measured: nothing here finds faces")
     assert all(sample.image.size == (64, 64) and sample.likeness is None for sample in samples)
     assert samples[0].image.tobytes() != samples[1].image.tobytes()
     assert samples[0].request.sampling.guidance is not None
-    again = engine.generate(engine.identity(photos), PROMPT, sampling=Sampling(steps=2, seed=4))
+    again = engine.generate(
+        engine.identity(photos), PROMPT, sampling=Sampling(steps=2, seed=4), on_event=told.append
+    )
     difference = np.abs(np.asarray(again[0].image, int) - np.asarray(samples[1].image, int))
     assert difference.max() <= 1

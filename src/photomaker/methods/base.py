@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from photomaker.errors import PhotoError
+from photomaker.checks import instance
+from photomaker.errors import PhotoError, SettingsError
+from photomaker.types import Reference
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from photomaker.pipelines.watching import Watch
-    from photomaker.types import Identity, Reference, Request
+    from photomaker.types import Identity, Request
 
 
 class Need(Enum):
@@ -73,12 +75,30 @@ class Method(ABC):
             PromptError: A prompt cannot be used.
         """
 
+    @classmethod
+    def check_requests(cls, requests: Sequence[Request]) -> None:
+        """Refuse requests that carry what the method cannot draw with; no model is needed.
+
+        Raises:
+            SettingsError: One does.
+        """
+        for request in requests:
+            foreign = sorted(request.extras.asked - cls.takes)
+            if foreign:
+                raise SettingsError(
+                    f"the method {cls.name} cannot draw with a {foreign[0]}; leave it out, or use photomaker"
+                )
+
     def check(self, references: Sequence[Reference]) -> None:
         """Refuse references that cannot serve.
 
         Raises:
             PhotoError: There is none, or the method needs a face and one has none.
+            SettingsError: They are no references.
         """
+        instance("the references", references, (list, tuple), "give a list of Reference")
+        for one in references:
+            instance("a reference", one, Reference, "give a Reference; Engine.look makes them of files")
         if not references:
             raise PhotoError("no reference photo was given; give at least one photo of the person")
         if Need.FACE in self.needs:

@@ -150,6 +150,7 @@ class PretrainedMethod(Method):
             IdentityError: The identity is of another method or other weights.
             PromptError: A prompt has no class word, several triggers, or the class word too far back.
         """
+        self.check_requests(requests)
         asked = [
             replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
         ]

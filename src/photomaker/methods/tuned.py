@@ -263,6 +263,7 @@ class TunedMethod(Method, Generic[Settings]):
             PromptError: A prompt has no class word, several triggers, or the class word too far back.
             SettingsError: The method has no weight and another than 1 is given.
         """
+        self.check_requests(requests)
         self.check_identity(identity)
         if weight != 1 and not self.has_weight:
             raise SettingsError(f"{self.name} has no weight and {weight} is given; leave it out")

@@ -1,13 +1,13 @@
-"""The engine of a sitting: a person's photos in, pictures of that person out, each with its likeness."""
+"""The engine of a sitting: an order in, pictures out, each with its likeness; safe from any number of threads."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import version
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,42 +15,38 @@ import numpy as np
 import torch
 from PIL import Image
 
-from photomaker import weights
-from photomaker.errors import IdentityError, SettingsError
-from photomaker.hub import adapter_file, base_folder, variant_of
+from photomaker.checks import instance, number, whole
+from photomaker.errors import IdentityError
 from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
-from photomaker.registry import find
-from photomaker.studio.device import Place, choose
+from photomaker.studio.events import Cancel, Denoised, Drawn, Listener, Note, Queued, Tuned
+from photomaker.studio.opening import PHOTOMAKER, Backends, Profile, prepared
+from photomaker.studio.orders import Order, Who, as_people, as_prompts
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
-from photomaker.studio.prompts import check_prompt
-from photomaker.types import MEMORY_PLANS, Identity, Reference, Request, Sample, Sampling
+from photomaker.studio.planning import Group, Plan, planned
+from photomaker.studio.turns import Turns
+from photomaker.types import PLAIN, Extras, Identity, Reference, Request, Sample, Sampling
 
 if TYPE_CHECKING:
     from photomaker.encoders.mixing import Mixing
     from photomaker.faces import Detector, Recogniser
+    from photomaker.pipelines.watching import Step
 
-PHOTOMAKER = "photomaker"
-FACES = ("auto", "bundled", "none")
 FACE_EMBEDDINGS = "face_embeddings"
 """Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos."""
+BATCH = 8
+"""Pictures drawn at once."""
 
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
-Who = Identity | Sitting | str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Image.Image]
-
-
-@dataclass(frozen=True)
-class Backends:
-    """What finds and compares faces; None where nothing does."""
-
-    detector: Detector | None = None
-    recogniser: Recogniser | None = None
 
 
 class Engine:
-    """Generates pictures of people; the diffusion model is loaded when the first identity or picture is asked for.
+    """Makes pictures of people; the diffusion model is loaded when the first identity or picture is asked for.
+
+    Any number of threads may ask at once: they are served batch by batch in the order of asking, and each gets what it
+    would get alone.
 
     Example:
         >>> engine = Engine.open()  # doctest: +SKIP
@@ -59,7 +55,12 @@ class Engine:
     """
 
     def __init__(
-        self, method: Callable[[], Method], backends: Backends, about: Mapping[str, str] | None = None
+        self,
+        method: Callable[[], Method],
+        backends: Backends,
+        about: Mapping[str, str] | None = None,
+        profile: Profile | None = None,
+        styles: str | os.PathLike[str] | None = None,
     ) -> None:
         """Wrap a method; use `open` instead.
 
@@ -67,13 +68,20 @@ class Engine:
             method: Loads the method; called once, when it is needed.
             backends: What finds and compares faces.
             about: What to write into every picture's file.
+            profile: What is known of the model before it is loaded.
+            styles: A file with styles of the user's.
         """
         self._load = method
         self._backends = backends
         self.about = dict(about or {})
+        self.profile = profile or Profile()
+        self._styles = None if styles is None else Path(styles)
+        self._turns = Turns()
+        # networks that look at faces are small and quick: whoever looks waits for the one who does
+        self._looking = threading.RLock()
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 - all that can be chosen, by name
         cls,
         base: str | os.PathLike[str] | None = None,
         adapter: str | os.PathLike[str] | None = None,
@@ -86,6 +94,7 @@ class Engine:
         image_encoder: bool = True,
         face_models: str | os.PathLike[str] | None = None,
         variant: str | None = None,
+        styles: str | os.PathLike[str] | None = None,
     ) -> Engine:
         """Open an engine after checking that its weights are there and unaltered.
 
@@ -105,39 +114,37 @@ class Engine:
             face_models: What embeds faces for V2 and FaceID adapters: a folder of ONNX models, or the name of an
                 InsightFace pack.
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
+            styles: A YAML file with styles of one's own, see docs/using.md.
 
         Raises:
             SettingsError: Method, device, precision, face backend or memory plan is unknown, only one of base and
                 adapter is given, or the method takes no such option.
             WeightsError: A model file is missing or altered, or cannot be fetched from the hub.
         """
-        if memory not in MEMORY_PLANS:
-            raise SettingsError(f"memory is {memory!r}; choose {', '.join(MEMORY_PLANS)}")
-        kind = find("method", method)
-        base_path, adapter_path = _model_paths(kind, base, adapter, variant)
-        files = [path for path in (base_path, adapter_path) if path is not None]
-        place = choose(device, dtype, memory, _model_bytes(base_path, adapter_path))
-        if faces not in FACES:
-            raise SettingsError(f"faces is {faces!r}; choose {', '.join(FACES)}")
-        wanted = ("bundled" if base is None else "none") if faces == "auto" else faces
-        about = {
-            "Software": f"photomaker {version('photomaker')}",
-            "model": "photomaker small" if base is None else Path(base).name,
-            "model_hash": weights.model_hash(*files),
-            "method": method,
+        options = {
+            "memory": memory,
+            "face_models": face_models,
+            "variant": variant,
+            "image_encoder": image_encoder,
         }
-        # None where nothing is given: some methods have settings of their own for the bundled base
-        places = (None if base is None else base_path, None if adapter is None else adapter_path)
-        options: dict[str, Any] = {"memory": memory, "face_models": face_models, "variant": variant}
-        if kind.name == PHOTOMAKER:  # nobody needs the base again in a sitting
-            options |= {"image_encoder": image_encoder, "fuse_lora": True}
-        taken = _taken(kind, options)
-        return cls(lambda: _open_method(kind, places, place, taken), _open_backends(wanted), about)
+        opened = prepared(base, adapter, device, dtype, faces, method, options)
+        return cls(opened.load, opened.backends, opened.about, opened.profile, styles)
+
+    def __repr__(self) -> str:
+        """The model in a few words."""
+        return f"Engine({self.profile.line})"
 
     @cached_property
+    def _method(self) -> Method:
+        return self._load()
+
+    @property
     def method(self) -> Method:
         """The method, loaded at the first use."""
-        return self._load()
+        if "_method" not in vars(self):
+            with self._turns.turn():
+                return self._method
+        return self._method
 
     @property
     def detector(self) -> Detector | None:
@@ -149,18 +156,28 @@ class Engine:
         """What compares faces."""
         return self._backends.recogniser
 
-    def look(
-        self, photos: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Image.Image]
-    ) -> Sitting:
+    # ---- people
+
+    def look(self, photos: Who) -> Sitting:
         """Read photos and find the person in each; no diffusion model is loaded.
 
         Args:
-            photos: A folder, a file, or a sequence of folders, files and pictures.
+            photos: A folder, a file, a picture, or a sequence of these.
 
         Raises:
             PhotoError: There is no photo, one cannot be read, or none shows a face.
+            SettingsError: It is nothing that could be a photo.
         """
-        several = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
+        several = [photos] if isinstance(photos, str | os.PathLike | Image.Image) else photos
+        instance(
+            "photos",
+            several,
+            (list, tuple),
+            "give a folder, a file, a picture, or a list of files and pictures",
+        )
+        for one in several:  # type: ignore[union-attr]
+            instance("a photo", one, (str, os.PathLike, Image.Image), "give a file, a folder or a picture")
+        assert isinstance(several, list | tuple)
         read = [_as_photo(one, place) for place, one in enumerate(several, 1) if isinstance(one, Image.Image)]
         paths = [one for one in several if not isinstance(one, Image.Image)]
         if paths or not read:
@@ -173,18 +190,21 @@ class Engine:
         Raises:
             PhotoError: None of them shows a face.
         """
-        return choose_faces(photos, self.detector)
+        with self._looking:
+            return choose_faces(photos, self.detector)
 
     @property
     def tunes(self) -> bool:
         """Whether the method is tuned for each person, which takes minutes instead of a moment."""
-        return Need.TUNING in self.method.needs
+        return Need.TUNING in (self.profile.kind or self.method).needs
 
     def identity(
         self,
-        photos: Sitting | str | os.PathLike[str] | Sequence[Any],
+        photos: Sitting | Who,
         class_word: str | None = None,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        on_event: Listener | None = None,
     ) -> Identity:
         """Make an identity of photos.
 
@@ -192,69 +212,151 @@ class Engine:
             photos: What `look` takes or gives.
             class_word: What a method that is tuned for each person calls this one, such as `woman`; others note it.
             progress: Told of the steps of such a method.
+            cancel: Stops it, within one step.
+            on_event: Told of what happens: `Queued`, `Tuned`.
 
         Raises:
             PhotoError: See `look`.
             SettingsError: The class word is no word, or the base cannot be tuned.
+            Cancelled: It was stopped.
         """
         sitting = photos if isinstance(photos, Sitting) else self.look(photos)
         told: dict[str, Any] = {} if class_word is None else {"notes": {"class_word": class_word}}
-        if progress is not None and self.tunes:
-            told["progress"] = lambda step, steps, _: progress(step, steps)
-        identity = self.method.fit(sitting.references, **told)
+        if self.tunes and not (progress is None and cancel is None and on_event is None):
+            told["progress"] = _tuning(progress, cancel, on_event)
+        with self._turns.turn(cancel, _waiting(on_event)):
+            identity = self._method.fit(sitting.references, **told)
         embeddings = self._embed_references(sitting.references)
         if embeddings is None:
             return identity
         tensors = {**identity.tensors, FACE_EMBEDDINGS: torch.from_numpy(embeddings)}
         return replace(identity, tensors=tensors)
 
-    def generate(
+    def _embed_references(self, references: Sequence[Reference]) -> np.ndarray | None:
+        faces = [reference.face for reference in references]
+        if self.recogniser is None or any(face is None for face in faces):
+            return None
+        found = [face for face in faces if face is not None]
+        with self._looking:
+            return self.recogniser.embed_batch([reference.image for reference in references], found)
+
+    # ---- pictures
+
+    def generate(  # noqa: PLR0913 - all that can be asked, by name
         self,
-        who: Who,
-        prompt: str,
+        who: Who | Order | Plan,
+        prompt: str | Sequence[str] | None = None,
         n: int = 1,
         sampling: Sampling | None = None,
         negative: str | None = None,
         best_of: int = 1,
-        batch: int = 8,
+        batch: int = BATCH,
         progress: Progress | None = None,
+        *,
+        seeds: Sequence[int] = (),
+        size: str | None = None,
+        style: str = "none",
+        extras: Extras = PLAIN,
+        pairs: bool = False,
+        cancel: Cancel | None = None,
+        on_event: Listener | None = None,
     ) -> list[Sample]:
-        """Generate pictures of a person.
+        """Make pictures of a person, or of several.
 
         Args:
-            who: An identity, or photos.
-            prompt: What the pictures show; the trigger is put in where it is missing.
-            n: Number of pictures, 1 or more.
+            who: An identity or its file, or photos; a list of identities, or of lists of photos, is several people.
+                Or a whole `Order`, beside which only `batch`, `progress`, `cancel` and `on_event` are given.
+            prompt: What the pictures show, or a list of such; the trigger is put in where it is missing.
+            n: Number of pictures of each person and prompt, 1 or more.
             sampling: How they are drawn; picture k has the seed `sampling.seed + k`.
             negative: What they shall not show.
             best_of: Draw so many times `n` and keep those that are most like the person.
             batch: Pictures drawn at once.
             progress: Told of the pictures done.
+            seeds: Of the `n` pictures, one each.
+            size: `portrait`, `landscape`, `square` or `640x480`.
+            style: Name of a style preset.
+            extras: LoRA, start picture, ControlNets and more.
+            pairs: Whether the first person goes with the first prompt alone, and so on.
+            cancel: Stops the call within one denoising step, from another thread or a callback.
+            on_event: Told of everything that happens, see `photomaker.studio.events`; without one, notes come as
+                warnings.
 
         Returns:
-            `n` pictures in the order of their seeds, or the best first where `best_of` is above 1.
+            `n` pictures of each person and prompt, by person, then prompt, in the order of their seeds, or the best
+            first where `best_of` is above 1.
 
         Raises:
-            SettingsError: A number is out of range, or `best_of` is asked for and nothing can measure likeness.
+            SettingsError: A value is of another type or out of range, nothing can measure the likeness that
+                `best_of` needs, or the method cannot do what is asked.
             PromptError: See `check_prompt`.
             PhotoError: See `look`.
+            Cancelled: It was stopped.
         """
-        complete = check_prompt(prompt, negative)
-        for name, value in {"n": n, "best_of": best_of, "batch": batch}.items():
-            if value < 1:
-                raise SettingsError(f"{name} is {value}; give 1 or more")
-        if best_of > 1 and self.recogniser is None:
-            raise SettingsError(f"best_of is {best_of}, but nothing here measures likeness; leave it at 1")
-        sampling = sampling or Sampling()
-        requests = [
-            Request(complete, replace(sampling, seed=sampling.seed + place), negative)
-            for place in range(n * best_of)
-        ]
-        if not isinstance(who, Identity):
-            sitting = who if isinstance(who, Sitting) else self.look(who)  # before any model is loaded
-            who = self.identity(sitting, self.class_word(complete))
-        samples = self.draw(who, requests, batch, progress)
-        return samples if best_of == 1 else rank(samples)[:n]
+        if isinstance(who, Order | Plan):
+            order: Order | Plan = who
+        else:
+            order = Order(
+                as_people(who), as_prompts(prompt), pairs, n, tuple(_listed("seeds", seeds)), best_of,
+                Sampling() if sampling is None else sampling, size, style, negative, extras,
+            )  # fmt: skip
+        return list(self.stream(order, batch, progress, cancel, on_event))
+
+    def plan(self, order: Order) -> Plan:
+        """Look at an order before any diffusion model is loaded: read its photos, complete its prompts.
+
+        Raises:
+            PhotoMakerError: Something in it cannot be done.
+        """
+        instance("the order", order, Order, "give an Order")
+        return planned(order, self.profile, self.look, self.recogniser is not None, self._styles)
+
+    def stream(
+        self,
+        order: Order | Plan,
+        batch: int = BATCH,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        on_event: Listener | None = None,
+    ) -> Iterator[Sample]:
+        """The pictures of an order, each as soon as it is finished; see `generate`.
+
+        All that can be wrong is told when this is called, before the first picture is asked for.
+        """
+        whole("batch", batch, 1)
+        plan = order if isinstance(order, Plan) else self.plan(order)
+        for note in plan.notes:
+            if on_event is None:
+                warnings.warn(note, stacklevel=3)
+            else:
+                on_event(Note(note))
+        return self._stream(plan, batch, progress, cancel, on_event)
+
+    def _stream(
+        self,
+        plan: Plan,
+        batch: int,
+        progress: Progress | None,
+        cancel: Cancel | None,
+        on_event: Listener | None,
+    ) -> Iterator[Sample]:
+        order, done, total = plan.order, 0, plan.order.total
+        if progress:
+            progress(0, total)
+        for number_, person in enumerate(order.people):
+            groups = [group for group in plan.groups if group.person == number_]
+            if not groups:
+                continue
+            assert isinstance(person.who, Identity | Sitting)
+            who = person.who
+            if isinstance(who, Sitting):
+                word = self.class_word(groups[0].requests[0].prompt)
+                who = self.identity(who, word, None, cancel, on_event)
+            requests = [request for group in groups for request in group.requests]
+            drawn = self._drawn(who, requests, batch, cancel, on_event, (done, total))
+            for sample in _kept(_counted(drawn, progress, (done, total)), groups, order):
+                yield replace(sample, notes={**_told(plan, sample), "person": person.name})
+            done += len(requests)
 
     def class_word(self, prompt: str) -> str | None:
         """What a method that is tuned for each person would call this one; None where the method is not tuned."""
@@ -264,8 +366,10 @@ class Engine:
         self,
         identity: Identity,
         requests: Sequence[Request],
-        batch: int = 8,
+        batch: int = BATCH,
         progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        on_event: Listener | None = None,
     ) -> list[Sample]:
         """Draw one picture for each request, prompts and seeds as they are given.
 
@@ -274,22 +378,52 @@ class Engine:
             requests: What they show.
             batch: Pictures drawn at once.
             progress: Told of the pictures done.
+            cancel: Stops it within one denoising step.
+            on_event: Told of everything that happens.
+
+        Raises:
+            SettingsError: A value is of another type.
+            IdentityError: The identity does not fit the model.
+            Cancelled: It was stopped.
         """
-        requests = [self._settled(request) for request in requests]
+        instance(
+            "the identity", identity, Identity, "make one by Engine.identity, or load one by Identity.load"
+        )
+        for request in _listed("requests", requests):
+            instance("a request", request, Request, "give a Request")
+        whole("batch", batch, 1)
+        total = len(requests)
+        if progress:
+            progress(0, total)
+        batches = self._drawn(identity, requests, batch, cancel, on_event, (0, total))
+        return list(_counted(batches, progress, (0, total)))
+
+    def _drawn(
+        self,
+        identity: Identity,
+        requests: Sequence[Request],
+        batch: int,
+        cancel: Cancel | None,
+        on_event: Listener | None,
+        count: tuple[int, int],
+    ) -> Iterator[list[Sample]]:
+        """Samples batch by batch, a turn for each; `count` is pictures done before and in all."""
         # a method gets back what it made: to some every tensor is a weight
         own = {name: one for name, one in identity.tensors.items() if name != FACE_EMBEDDINGS}
         plain = replace(identity, tensors=own)
-        samples: list[Sample] = []
-        if progress:
-            progress(0, len(requests))
+        done, total = count
         for start in range(0, len(requests), batch):
-            part = requests[start : start + batch]
-            pictures = self.method.generate(plain, part)
+            watch = _watching(cancel, on_event, (done, total))
+            with self._turns.turn(cancel, _waiting(on_event)):
+                part = [self._settled(request) for request in requests[start : start + batch]]
+                pictures = self._method.generate(plain, part, **({} if watch is None else {"watch": watch}))
             scores = self.likeness(pictures, identity)
-            samples += [Sample(*one) for one in zip(pictures, part, scores, strict=True)]
-            if progress:
-                progress(len(samples), len(requests))
-        return samples
+            samples = [Sample(*one) for one in zip(pictures, part, scores, strict=True)]
+            done += len(samples)
+            if on_event is not None:
+                for place, sample in enumerate(samples, done - len(samples) + 1):
+                    on_event(Drawn(sample, place, total))
+            yield samples
 
     def likeness(self, pictures: Sequence[Image.Image], identity: Identity) -> list[float | None]:
         """How like the person each picture is: mean cosine of its largest face to the reference faces, in -1..1.
@@ -300,14 +434,19 @@ class Engine:
         if known is None or self.detector is None or self.recogniser is None:
             return [None] * len(pictures)
         known_faces = known.float().numpy()
-        faces = [
-            max(self.detector.detect(picture), key=lambda face: face.area, default=None)
-            for picture in pictures
-        ]
-        seen = [(picture, face) for picture, face in zip(pictures, faces, strict=True) if face is not None]
-        if not seen:
-            return [None] * len(pictures)
-        embedded = self.recogniser.embed_batch([picture for picture, _ in seen], [face for _, face in seen])
+        with self._looking:
+            faces = [
+                max(self.detector.detect(picture), key=lambda face: face.area, default=None)
+                for picture in pictures
+            ]
+            seen = [
+                (picture, face) for picture, face in zip(pictures, faces, strict=True) if face is not None
+            ]
+            if not seen:
+                return [None] * len(pictures)
+            embedded = self.recogniser.embed_batch(
+                [picture for picture, _ in seen], [face for _, face in seen]
+            )
         if embedded.shape[1] != known_faces.shape[1]:
             raise IdentityError(
                 f"the identity's faces have {known_faces.shape[1]} numbers, the recogniser's {embedded.shape[1]}; "
@@ -318,18 +457,77 @@ class Engine:
 
     def _settled(self, request: Request) -> Request:
         """The request with the method's own guidance and merging, so that the picture's file can name them."""
-        defaults, sampling = getattr(self.method, "defaults", None), request.sampling
+        defaults, sampling = getattr(self._method, "defaults", None), request.sampling
         guidance, merge = sampling.guidance, sampling.merge
         guidance = getattr(defaults, "guidance", None) if guidance is None else guidance
         merge = getattr(defaults, "merge", None) if merge is None else merge
         return replace(request, sampling=replace(sampling, guidance=guidance, merge=merge))
 
-    def _embed_references(self, references: Sequence[Reference]) -> np.ndarray | None:
-        faces = [reference.face for reference in references]
-        if self.recogniser is None or any(face is None for face in faces):
-            return None
-        found = [face for face in faces if face is not None]
-        return self.recogniser.embed_batch([reference.image for reference in references], found)
+
+def _tuning(
+    progress: Progress | None, cancel: Cancel | None, on_event: Listener | None
+) -> Callable[[int, int, Any], None]:
+    def told(step: int, steps: int, _: Any) -> None:  # noqa: ANN401 - the loss, which nobody needs here
+        if cancel is not None:
+            cancel.check()
+        if progress is not None:
+            progress(step, steps)
+        if on_event is not None:
+            on_event(Tuned(step, steps))
+
+    return told
+
+
+def _waiting(on_event: Listener | None) -> Callable[[int], None] | None:
+    return None if on_event is None else lambda place: on_event(Queued(place))
+
+
+def _watching(
+    cancel: Cancel | None, on_event: Listener | None, count: tuple[int, int]
+) -> Callable[[Step], None] | None:
+    if cancel is None and on_event is None:
+        return None
+
+    def watch(step: Step) -> None:
+        if on_event is not None:
+            on_event(Denoised(step.number, step.steps, *count, step))
+        if cancel is not None:
+            cancel.check()
+
+    return watch
+
+
+def _counted(
+    batches: Iterator[list[Sample]], progress: Progress | None, count: tuple[int, int]
+) -> Iterator[Sample]:
+    done, total = count
+    for samples in batches:
+        done += len(samples)
+        if progress:
+            progress(done, total)
+        yield from samples
+
+
+def _kept(samples: Iterator[Sample], groups: Sequence[Group], order: Order) -> Iterator[Sample]:
+    """The samples that stay, group by group: all of them as they come, or the best of each group."""
+    for group in groups:
+        if order.best_of == 1:
+            for _ in group.requests:
+                yield next(samples)
+        else:
+            yield from rank([next(samples) for _ in group.requests])[: order.n]
+
+
+def _told(plan: Plan, sample: Sample) -> dict[str, str]:
+    """What a picture's file says of the order beside the request."""
+    del sample
+    return {} if plan.order.style.lower() == "none" else {"style": plan.order.style}
+
+
+def _listed(name: str, values: object) -> Sequence[Any]:
+    instance(name, values, (list, tuple), "give a list")
+    assert isinstance(values, list | tuple)
+    return values
 
 
 def rank(samples: Sequence[Sample]) -> list[Sample]:
@@ -354,10 +552,11 @@ def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") 
     """
     from photomaker.encoders import mix as mix_features
 
-    if not 0 <= share <= 1:
-        raise SettingsError(
-            f"the share is {share}; give a number from 0 (the first person) to 1 (the second)"
+    for one in (first, second):
+        instance(
+            "the person", one, Identity, "load an identity by Identity.load, or make one by Engine.identity"
         )
+    number("the share", share, 0, 1, "a number from 0 (the first person) to 1 (the second)")
     mixed = mix_features([(first, 1 - share), (second, share)], how=how)
     faces = [
         identity.tensors[FACE_EMBEDDINGS]
@@ -371,64 +570,3 @@ def _as_photo(image: Image.Image, place: int) -> Photo:
     from photomaker.images import to_rgb
 
     return Photo(to_rgb(image), f"picture {place}", "")
-
-
-def _model_paths(
-    kind: type[Method],
-    base: str | os.PathLike[str] | None,
-    adapter: str | os.PathLike[str] | None,
-    variant: str | None,
-) -> tuple[Path, Path | None]:
-    if Need.TUNING in kind.needs:
-        if adapter is not None:
-            raise SettingsError(
-                f"{kind.name} is tuned for each person and takes no adapter ({adapter}); leave it out"
-            )
-    elif (base is None) != (adapter is None):
-        missing = "an adapter" if adapter is None else "a base"
-        raise SettingsError(
-            f"{missing} is missing; give base and adapter together, or neither for the bundled model"
-        )
-    own = getattr(kind, "bundled_file", None)
-    if base is None:
-        return weights.bundled("base"), None if own is None else weights.bundled(own)
-    folder = base_folder(base, variant)
-    variant_of(folder, variant)  # told here, before anything is loaded
-    return folder, None if adapter is None else adapter_file(adapter)
-
-
-def _taken(kind: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a method can be opened with; one that was given and is not among them is refused."""
-    takes = signature(kind.open).parameters  # type: ignore[attr-defined]
-    left = {name: value for name, value in options.items() if value not in (None, "auto")}
-    unknown = sorted(left.keys() - takes.keys())
-    if unknown:
-        raise SettingsError(
-            f"the method {kind.name} takes no {unknown[0]} ({left[unknown[0]]}); leave it out"
-        )
-    return {name: value for name, value in options.items() if name in takes}
-
-
-def _model_bytes(base: Path, adapter: Path | None) -> int:
-    """Bytes of the weights that are loaded: of several forms of a part, one."""
-    parts = [folder for folder in base.iterdir() if folder.is_dir()]
-    largest = (max((file.stat().st_size for file in part.glob("*.safetensors")), default=0) for part in parts)
-    return sum(largest) + (0 if adapter is None else adapter.stat().st_size)
-
-
-def _open_method(
-    kind: Any,  # noqa: ANN401 - a method's class
-    places: tuple[Path | None, Path | None],
-    place: Place,
-    options: Mapping[str, Any],
-) -> Method:
-    opened: Method = kind.open(*places, device=place.device, dtype=place.torch_dtype, **options)
-    return opened
-
-
-def _open_backends(wanted: str) -> Backends:
-    if wanted == "none":
-        return Backends()
-    from photomaker.faces import BundledFaces, BundledRecogniser
-
-    return Backends(BundledFaces.open(), BundledRecogniser.open())

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from photomaker.synthetic.factors import BEARDS, EYE_COLOURS, HAIR_COLOURS, HAIRSTYLES, Person
+from photomaker.classes import CLASS_WORDS
+from photomaker.synthetic.factors import (
+    BEARDS,
+    CLOTHES,
+    COLOURS,
+    EYE_COLOURS,
+    EYEWEAR,
+    HAIR_COLOURS,
+    HAIRSTYLES,
+    HATS,
+    PERSON_CLASSES,
+    Person,
+)
 
 SCENE_PHRASES: Mapping[str, tuple[str, ...]] = {
     "studio": ("in a studio", "in front of a grey wall", "in front of a plain background"),
@@ -33,6 +46,9 @@ STYLE_PHRASES: Mapping[str, tuple[str, ...]] = {
     "watercolour": ("a watercolour of", "a watercolour painting of", "a watercolour portrait of"),
 }
 
+_JOINTS = ("a", "an", "and", "with", "wearing", "skin", "hair", "eyes", "many freckles")
+"""What `caption` and `traits` write around the phrases."""
+_WORDS = re.compile(r"[^\W\d_]+")
 _SKIN = ("very pale", "pale", "fair", "tan", "brown", "dark", "very dark")
 _HAIR_WORDS = {
     "cropped": ("cropped", "very short"),
@@ -158,3 +174,20 @@ def caption(
     if looks and rng.random() < 0.5:  # long descriptions may be cut off at the end, so they go there as well
         parts = [*parts[1:], parts[0]]
     return " ".join([_pick(rng, STYLE_PHRASES[a["style"]]), subject, *parts])
+
+
+def vocabulary() -> frozenset[str]:
+    """Every word that a caption can hold, in lower case, and the class words that stand for those in captions."""
+    grouped = (*SCENE_PHRASES.values(), *STYLE_PHRASES.values(), *_HAIR_WORDS.values(), *_SCALES.values())
+    phrases = [phrase for group in grouped for phrase in group]
+    phrases += [
+        *_SKIN,
+        *_BEARD_WORDS.values(),
+        *_MOLES,
+        *EYE_COLOURS,
+        *HAIR_COLOURS,
+        *PERSON_CLASSES,
+        *CLASS_WORDS,
+    ]
+    phrases += [*CLOTHES, *COLOURS, *HATS, *EYEWEAR, *_JOINTS]
+    return frozenset(word for phrase in phrases for word in _WORDS.findall(phrase.lower()))

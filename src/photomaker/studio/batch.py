@@ -1,0 +1,364 @@
+"""Many orders from one file: prompts x people x settings, drawn into a folder, and gone on with after a kill.
+
+A picture's file name holds a hash of all that made it, so that a file that is there is a picture that is done: nothing
+else has to be remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from photomaker import config
+from photomaker.checks import shown
+from photomaker.errors import PhotoError, PromptError, SettingsError
+from photomaker.studio.engine import BATCH, Engine, Progress, rank
+from photomaker.studio.events import Cancel, Listener
+from photomaker.studio.orders import Order, Someone
+from photomaker.studio.photos import Sitting
+from photomaker.studio.planning import Plan
+from photomaker.studio.reading import extras_of
+from photomaker.studio.saving import describe, save_named
+from photomaker.types import Identity, Request, Sample, Sampling
+
+Names = str | tuple[str, ...]
+_SLUG = re.compile(r"[^A-Za-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One entry of the file: prompts for people, with settings; a list of settings stands for each of them in turn.
+
+    Attributes:
+        prompts: What the pictures show; `{word}` is the person's own class word.
+        people: Names of people of the file; empty is all of them.
+        pairs: Whether the first person goes with the first prompt alone, and so on.
+        n: Pictures of each person, prompt and setting.
+        seed: Of the first of these pictures; each next one adds 1.
+        seeds: Of these pictures, one each, in the place of `seed`.
+        best_of: Draw so many times `n`, keep those most like the person.
+        negative: What the pictures shall not show.
+        style: One style or several.
+        size: One size or several.
+        scheduler: One scheduler or several.
+        steps: One number of steps or several.
+        guidance: One guidance scale or several.
+        merge: One merge share or several.
+        guidance_start: Share of the steps after which guidance begins.
+        guidance_stop: Share after which it ends.
+        loras: As on the command line, `FILE` or `FILE:WEIGHT`.
+        start: A start picture.
+        strength: How much of it is drawn anew.
+        mask: Where.
+        controls: As on the command line, `MODEL=PICTURE` or `MODEL=PICTURE:SCALE`.
+        t2i: The same for a T2I-Adapter.
+        style_picture: `PICTURE` or `PICTURE:SCALE`.
+        style_adapter: The IP-Adapter that reads it.
+    """
+
+    prompts: Names
+    people: Names = ()
+    pairs: bool = False
+    n: int = 1
+    seed: int = 0
+    seeds: tuple[int, ...] = ()
+    best_of: int = 1
+    negative: str | None = None
+    style: Names = "none"
+    size: Names | None = None
+    scheduler: Names | None = None
+    steps: int | tuple[int, ...] = 20
+    guidance: float | tuple[float, ...] | None = None
+    merge: float | tuple[float, ...] | None = None
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+    loras: Names = ()
+    start: str | None = None
+    strength: float = 0.6
+    mask: str | None = None
+    controls: Names = ()
+    t2i: str | None = None
+    style_picture: str | None = None
+    style_adapter: str | None = None
+
+
+VARIED = ("style", "size", "scheduler", "steps", "guidance", "merge")
+"""Settings of which a block may have several."""
+
+
+@dataclass(frozen=True)
+class OrdersFile:
+    """A file of orders.
+
+    Attributes:
+        people: Name to photos (a folder, a file, or a list) or to a saved identity.
+        orders: What is drawn.
+        words: Name to class word, for `{word}` in prompts.
+    """
+
+    people: Mapping[str, Names]
+    orders: tuple[Block, ...]
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures of one person, prompt and setting: a row of the sheet.
+
+    Attributes:
+        label: What the row is.
+        person: The person's name.
+        order: With this one person and prompt.
+        stem: What its files' names begin with.
+    """
+
+    label: str
+    person: str
+    order: Order
+    stem: str
+
+
+def read_orders(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> tuple[Row, ...]:
+    """Read a file of orders; no photo is opened.
+
+    Args:
+        path: YAML, see `OrdersFile`.
+        changes: "a.b=value" each, which go over the file's.
+
+    Raises:
+        PhotoMakerError: It cannot be read, or something in it is unknown or out of range.
+    """
+    told = config.read(path, OrdersFile, changes)
+    if not told.orders:
+        raise SettingsError(f"{path} holds no orders; write at least one with prompts")
+    if not told.people:
+        raise PhotoError(f"{path} names no people; write name: folder of photos, or name: identity file")
+    for name in told.words:
+        _known(name, told, str(path))
+    return tuple(
+        row for number, block in enumerate(told.orders, 1) for row in _rows(block, number, told, str(path))
+    )
+
+
+def _known(name: str, told: OrdersFile, where: str) -> str:
+    if name not in told.people:
+        raise SettingsError(f"there is no person {name!r} in {where}; known are {', '.join(told.people)}")
+    return name
+
+
+def _rows(block: Block, number: int, told: OrdersFile, where: str) -> Iterator[Row]:
+    people = [_known(name, told, where) for name in _tuple(block.people) or tuple(told.people)]
+    prompts = _tuple(block.prompts)
+    if block.pairs and len(people) != len(prompts):
+        raise SettingsError(
+            f"order {number} of {where} has {len(people)} people and {len(prompts)} prompts, which make no pairs; give "
+            "as many"
+        )
+    extras = extras_of(
+        block.loras, block.start, block.strength, block.mask, block.controls, block.t2i, block.style_picture,
+        block.style_adapter,
+    )  # fmt: skip
+    for place, setting in enumerate(_settings(block), 1):
+        for (who, name), (what, prompt) in itertools.product(enumerate(people), enumerate(prompts)):
+            if block.pairs and who != what:
+                continue
+            places = told.people[name]
+            order = Order(
+                (Someone(places if isinstance(places, str) else list(places), name),),
+                (_filled(prompt, name, told, where),),
+                n=block.n,
+                seeds=block.seeds,
+                best_of=block.best_of,
+                sampling=setting.sampling,
+                size=setting.size,
+                style=setting.style,
+                negative=block.negative,
+                extras=extras,
+            )
+            label = ", ".join([f"{name}: {order.prompts[0]}", *setting.told])
+            yield Row(label, name, order, f"{number:02d}-{_slug(name)}-{what + 1:02d}-{place:02d}")
+
+
+@dataclass(frozen=True)
+class _Setting:
+    sampling: Sampling
+    size: str | None
+    style: str
+    told: tuple[str, ...]
+
+
+def _settings(block: Block) -> Iterator[_Setting]:
+    """One for each combination of what a block has several of."""
+    several = {name: _tuple(getattr(block, name)) or (None,) for name in VARIED}
+    for values in itertools.product(*several.values()):
+        one = dict(zip(several, values, strict=True))
+        told = tuple(f"{name} {one[name]}" for name in VARIED if len(several[name]) > 1)
+        sampling = Sampling(
+            steps=one["steps"], guidance=one["guidance"], merge=one["merge"], seed=block.seed,
+            scheduler=one["scheduler"], guidance_start=block.guidance_start, guidance_stop=block.guidance_stop,
+        )  # fmt: skip
+        yield _Setting(sampling, one["size"], one["style"] or "none", told)
+
+
+def _tuple(value: object) -> tuple:  # type: ignore[type-arg] - of whatever it holds
+    return () if value is None else tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _filled(prompt: str, name: str, told: OrdersFile, where: str) -> str:
+    if "{word}" not in prompt:
+        return prompt
+    if name not in told.words:
+        raise PromptError(
+            f"the prompt {shown(prompt)} of {where} asks for {name}'s class word, which is not given; write under "
+            f"words: {name}: woman"
+        )
+    return prompt.replace("{word}", told.words[name])
+
+
+def _slug(name: str) -> str:
+    return _SLUG.sub("-", name).strip("-").lower()[:40] or "person"
+
+
+# ---- drawing
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row with the files of its pictures."""
+
+    row: Row
+    paths: tuple[Path, ...]
+
+
+def planned_rows(engine: Engine, rows: Sequence[Row]) -> list[Plan]:
+    """Look at every row before anything is drawn; photos of a person are read once.
+
+    Raises:
+        PhotoMakerError: Something in a row cannot be done.
+    """
+    people: dict[str, Someone] = {}
+    plans = []
+    for row in rows:
+        order = replace(row.order, people=(people.get(row.person, row.order.people[0]),))
+        plan = engine.plan(order)
+        people.setdefault(row.person, plan.order.people[0])
+        plans.append(plan)
+    return plans
+
+
+def draw_rows(
+    engine: Engine,
+    rows: Sequence[Row],
+    plans: Sequence[Plan],
+    folder: Path,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    on_event: Listener | None = None,
+) -> list[Finished]:
+    """Draw what is not there yet.
+
+    Args:
+        engine: Draws.
+        rows: From `read_orders`.
+        plans: Theirs, from `planned_rows`.
+        folder: Of the pictures; it is made where it does not exist.
+        progress: Told of the pictures there and in all.
+        cancel: Stops it within one denoising step.
+        on_event: Told of what happens.
+
+    Returns:
+        Every row with its files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [_paths(engine, row, plan, folder) for row, plan in zip(rows, plans, strict=True)]
+    total = sum(map(len, paths))
+    identities: dict[str, Identity] = {}
+    for row, plan, own in zip(rows, plans, paths, strict=True):
+        if progress is not None:
+            progress(sum(path.exists() for several in paths for path in several), total)
+        missing = [place for place, path in enumerate(own) if not path.exists()]
+        if not missing:
+            continue
+        if row.person not in identities:
+            identities[row.person] = _identity(engine, plan, cancel, on_event)
+        for place, sample in _samples(engine, identities[row.person], plan, missing, cancel, on_event):
+            notes = {
+                "person": row.person,
+                **({} if plan.order.style == "none" else {"style": plan.order.style}),
+            }
+            save_named(replace(sample, notes=notes), own[place], engine.about)
+    if progress is not None:
+        progress(total, total)
+    return [Finished(row, tuple(own)) for row, own in zip(rows, paths, strict=True)]
+
+
+def _samples(
+    engine: Engine,
+    identity: Identity,
+    plan: Plan,
+    missing: Sequence[int],
+    cancel: Cancel | None,
+    on_event: Listener | None,
+) -> Iterator[tuple[int, Sample]]:
+    """Places in the row and what belongs there."""
+    requests = plan.groups[0].requests
+    if plan.order.best_of > 1:
+        # which picture is the second best is known only once all are drawn
+        best = rank(engine.draw(identity, requests, cancel=cancel, on_event=on_event))
+        yield from ((place, best[place]) for place in missing)
+        return
+    for start in range(0, len(missing), BATCH):
+        places = missing[start : start + BATCH]
+        drawn = engine.draw(identity, [requests[place] for place in places], cancel=cancel, on_event=on_event)
+        yield from zip(places, drawn, strict=True)
+
+
+def _identity(engine: Engine, plan: Plan, cancel: Cancel | None, on_event: Listener | None) -> Identity:
+    who = plan.order.people[0].who
+    if isinstance(who, Identity):
+        return who
+    assert isinstance(who, Sitting)
+    return engine.identity(who, engine.class_word(plan.prompts[0]), None, cancel, on_event)
+
+
+def _paths(engine: Engine, row: Row, plan: Plan, folder: Path) -> list[Path]:
+    """The files of a row: names that hold a hash of all that makes the picture."""
+    requests = plan.groups[0].requests
+    places = range(plan.order.n)
+    made_of = {
+        "model": engine.about,
+        "person": _fingerprint(plan.order.people[0].who),
+        "best_of": plan.order.best_of,
+    }
+    return [
+        folder
+        / f"{row.stem}-{place + 1}-{_hash(made_of | {'place': place, 'request': _request(requests, place)})}.png"
+        for place in places
+    ]
+
+
+def _request(requests: Sequence[Request], place: int) -> dict[str, str]:
+    from PIL import Image
+
+    return describe(Sample(Image.new("RGB", (1, 1)), requests[place]))
+
+
+def _fingerprint(who: object) -> list[str]:
+    if isinstance(who, Identity):
+        tensors = who.tensors
+        return [
+            who.method,
+            *(hashlib.sha256(tensors[name].numpy().tobytes()).hexdigest() for name in sorted(tensors)),
+        ]
+    assert isinstance(who, Sitting)
+    return [reference.sha256 for reference in who.references]
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]

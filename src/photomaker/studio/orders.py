@@ -1,0 +1,192 @@
+"""An order: whom pictures show, what they show, how many and how they are drawn, as one value for every door."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from photomaker.checks import instance, shown, text, whole
+from photomaker.errors import PhotoError, PromptError, SettingsError
+from photomaker.types import MOST_SEED, PLAIN, Extras, Identity, Request, Sampling
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from photomaker.studio.photos import Sitting
+
+MOST_PICTURES = 100_000
+"""Of one order; a slip of the finger shall not draw for a month."""
+IDENTITY_FILE = ".safetensors"
+
+Who = Union[Identity, "Sitting", str, os.PathLike[str], "Image", Sequence[Any]]
+"""An identity or its file, or photos: a folder, a file, a picture, or a list of these."""
+
+
+@dataclass(frozen=True)
+class Someone:
+    """A person of an order.
+
+    Attributes:
+        who: An identity or its file, or photos.
+        name: What labels and files call this person.
+    """
+
+    who: Who
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Pictures asked for; each person with each prompt, or pairs of them.
+
+    Attributes:
+        people: At least one.
+        prompts: At least one; the trigger is put in where it is missing.
+        pairs: Whether the first person goes with the first prompt, the second with the second, and so on.
+        n: Pictures of each person and prompt.
+        seeds: Of these pictures, one each; empty counts up from the sampling's.
+        best_of: Draw so many times `n` and keep those that are most like the person.
+        sampling: How they are drawn.
+        size: `portrait`, `landscape`, `square` or `640x480`; None leaves it to the sampling, else to the base.
+        style: Name of a style preset, see `photomaker.studio.styles`; `none` leaves prompts as they are.
+        negative: What the pictures shall not show.
+        extras: LoRA, start picture, ControlNets and more.
+
+    Raises:
+        PromptError: There is no prompt, or one is no text.
+        PhotoError: There is nobody.
+        SettingsError: A value is of another type or out of range, or values contradict each other.
+    """
+
+    people: tuple[Someone, ...]
+    prompts: tuple[str, ...]
+    pairs: bool = False
+    n: int = 1
+    seeds: tuple[int, ...] = ()
+    best_of: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+    size: str | None = None
+    style: str = "none"
+    negative: str | None = None
+    extras: Extras = PLAIN
+
+    def __post_init__(self) -> None:
+        """Check what can be told from the order alone."""
+        if not self.prompts:
+            raise PromptError("there is no prompt; write for example 'a photo of a woman img in the snow'")
+        for prompt in self.prompts:
+            text("the prompt", prompt, "write for example 'a photo of a woman img in the snow'", PromptError)
+        if not self.people:
+            raise PhotoError("there is nobody to draw; give photos of a person, or an identity")
+        if self.negative is not None:
+            text("the negative prompt", self.negative, "write a text", PromptError)
+        instance("sampling", self.sampling, Sampling, "give a Sampling")
+        instance("extras", self.extras, Extras, "give an Extras")
+        text("style", self.style, "give the name of a style, or none")
+        self._check_numbers()
+        if self.size is not None:
+            text("size", self.size, "give portrait, landscape, square or 640x480")
+            if self.sampling.width is not None or self.sampling.height is not None:
+                raise SettingsError(f"both size ({self.size}) and width or height are given; leave one out")
+
+    def _check_numbers(self) -> None:
+        for name, value in (("n", self.n), ("best_of", self.best_of)):
+            whole(name, value, 1)
+        for seed in self.seeds:
+            whole("a seed", seed, 0, MOST_SEED)
+        if self.seeds and len(self.seeds) != self.n:
+            raise SettingsError(
+                f"there are {len(self.seeds)} seeds for {self.n} pictures of each prompt; give as many"
+            )
+        if self.seeds and self.best_of > 1:
+            raise SettingsError(f"best_of is {self.best_of} beside seeds given one by one; leave one out")
+        if self.pairs and len(self.people) != len(self.prompts):
+            raise SettingsError(
+                f"there are {len(self.people)} people and {len(self.prompts)} prompts, which make no pairs; give as "
+                "many, or let each person go with each prompt"
+            )
+        last = self.sampling.seed + self.n * self.best_of - 1
+        whole("the last picture's seed", last, 0, MOST_SEED)
+        if self.total > MOST_PICTURES:
+            raise SettingsError(
+                f"the order is for {self.total} pictures; give one of at most {MOST_PICTURES}"
+            )
+
+    @property
+    def total(self) -> int:
+        """Pictures that are drawn, those that fall out among them."""
+        groups = len(self.prompts) if self.pairs else len(self.people) * len(self.prompts)
+        return groups * self.n * self.best_of
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds of the pictures of a person and prompt, in the order in which they are drawn."""
+        first = self.sampling.seed
+        return self.seeds or tuple(range(first, first + self.n * self.best_of))
+
+    def couples(self) -> Iterator[tuple[int, int]]:
+        """Numbers of person and prompt, from 0, of what is drawn."""
+        for person in range(len(self.people)):
+            for prompt in range(len(self.prompts)):
+                if not self.pairs or person == prompt:
+                    yield person, prompt
+
+    def requests(self, prompt: str, negative: str | None) -> tuple[Request, ...]:
+        """One request for each picture of a complete prompt."""
+        return tuple(
+            Request(prompt, replace(self.sampling, seed=seed), negative, self.extras)
+            for seed in self.all_seeds
+        )
+
+
+def as_people(who: object) -> tuple[Someone, ...]:
+    """Whom a caller means: one person, or several where a list holds identities, sittings, people or lists.
+
+    A list of files, folders and pictures is photos of one person.
+
+    Raises:
+        SettingsError: It is nothing that could be a person.
+        PhotoError: The list is empty.
+    """
+    from photomaker.studio.photos import Sitting
+
+    several = (Identity, Sitting, Someone, list, tuple)
+    if isinstance(who, list | tuple):
+        if not who:
+            raise PhotoError("the list of people or photos is empty; give photos of a person, or an identity")
+        if all(isinstance(one, several) for one in who):
+            return tuple(_someone(one, place) for place, one in enumerate(who, 1))
+    return (_someone(who, 1),)
+
+
+def _someone(who: Any, place: int) -> Someone:  # noqa: ANN401 - looked at here
+    from PIL.Image import Image as Picture
+
+    from photomaker.studio.photos import Sitting
+
+    if isinstance(who, Someone):
+        return who if who.name else replace(who, name=_someone(who.who, place).name)
+    if isinstance(who, str | os.PathLike):
+        return Someone(who, Path(who).stem or f"person {place}")
+    if isinstance(who, Identity):
+        return Someone(who, str(who.notes.get("name", f"person {place}")))
+    if isinstance(who, Sitting | Picture | list | tuple):
+        return Someone(who, f"person {place}")
+    raise SettingsError(
+        f"the person is {shown(who)}, a {type(who).__name__}; give an identity, or photos: a folder, files or pictures"
+    )
+
+
+def as_prompts(prompt: object) -> tuple[str, ...]:
+    """One prompt or a list of them.
+
+    Raises:
+        PromptError: It is neither.
+    """
+    remedy = "write for example 'a photo of a woman img in the snow'"
+    if isinstance(prompt, list | tuple):
+        return tuple(text("a prompt", one, remedy, PromptError) for one in prompt)
+    return (text("the prompt", prompt, remedy, PromptError),)

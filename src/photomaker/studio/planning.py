@@ -1,0 +1,149 @@
+"""An order looked at before any diffusion model is loaded: prompts, style, size, extras, photos, and notes on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from photomaker.errors import SettingsError
+from photomaker.pipelines.schedulers import check_scheduler
+from photomaker.studio.opening import Profile
+from photomaker.studio.orders import IDENTITY_FILE, Order, Someone, Who
+from photomaker.studio.photos import Sitting
+from photomaker.studio.prompts import check_prompt
+from photomaker.studio.reality import reality_notes
+from photomaker.studio.sizes import resolve, size_note
+from photomaker.studio.styles import Style, find_style, styles
+from photomaker.types import Identity, Request
+
+
+@dataclass(frozen=True)
+class Group:
+    """The pictures of one person and one prompt.
+
+    Attributes:
+        person: Number of the person, from 0.
+        prompt: Number of the prompt, from 0.
+        requests: One for each picture that is drawn.
+    """
+
+    person: int
+    prompt: int
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An order that can be drawn.
+
+    Attributes:
+        order: What was asked for, its photos read and its identities loaded.
+        prompts: The prompts as they are drawn, with trigger and style.
+        groups: The pictures, by person and prompt.
+        notes: What the user should know, one sentence each.
+    """
+
+    order: Order
+    prompts: tuple[str, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...] = ()
+
+
+def planned(
+    order: Order,
+    profile: Profile,
+    look: Callable[[Who], Sitting],
+    measures: bool,
+    more_styles: Path | None = None,
+) -> Plan:
+    """Look at an order.
+
+    Args:
+        order: What is asked for.
+        profile: The model.
+        look: Reads photos and finds the person in them.
+        measures: Whether likeness can be measured.
+        more_styles: A file with styles of the user's.
+
+    Raises:
+        PhotoMakerError: Something in the order cannot be done; before photos are read where the order alone tells.
+    """
+    complete = [check_prompt(prompt, order.negative) for prompt in order.prompts]
+    style = find_style(order.style, styles(more_styles))
+    drawn = [_styled(prompt, order.negative, style, profile.bundled) for prompt in complete]
+    if order.best_of > 1 and not measures:
+        raise SettingsError(f"best_of is {order.best_of}, but nothing here measures likeness; leave it at 1")
+    order, notes = _sized(order, profile)
+    if order.sampling.scheduler is not None:
+        name = check_scheduler(order.sampling.scheduler)
+        order = replace(order, sampling=replace(order.sampling, scheduler=name))
+    groups = tuple(
+        Group(person, prompt, order.requests(*drawn[prompt])) for person, prompt in order.couples()
+    )
+    _check_extras(order, profile, groups[0].requests)
+    order = replace(order, people=tuple(_read(person, look) for person in order.people))
+    notes += _prompt_notes(complete, profile) + _people_notes(order, profile, measures)
+    return Plan(order, tuple(prompt for prompt, _ in drawn), groups, tuple(dict.fromkeys(notes)))
+
+
+def _styled(prompt: str, negative: str | None, style: Style | None, bundled: bool) -> tuple[str, str | None]:
+    return (prompt, negative) if style is None else style.applied(prompt, negative, bundled)
+
+
+def _sized(order: Order, profile: Profile) -> tuple[Order, list[str]]:
+    """The order with its size in pixels, and a note where the base does not know it."""
+    sampling = order.sampling
+    if order.size is None and sampling.width is None and sampling.height is None:
+        return order, []
+    size = profile.size
+    if size is None:
+        if order.size is not None:
+            raise SettingsError(f"size is {order.size!r} and the base is not known; give width and height")
+        return order, []
+    if order.size is not None:
+        width, height = resolve(order.size, size)
+        sampling = replace(sampling, width=width, height=height)
+    note = size_note(sampling.width or size.side, sampling.height or size.side, size)
+    return replace(order, sampling=sampling, size=None), [note] if note else []
+
+
+def _check_extras(order: Order, profile: Profile, requests: tuple[Request, ...]) -> None:
+    if profile.kind is not None:
+        profile.kind.check_requests(requests)
+    if order.extras.asked and profile.base is not None:
+        from photomaker.pipelines.extras import check_extras
+
+        side = profile.size.side if profile.size else None
+        sampling = order.sampling
+        check_extras(profile.base, order.extras, sampling.width or side, sampling.height or side)
+
+
+def _read(person: Someone, look: Callable[[Who], Sitting]) -> Someone:
+    """The person as a loaded identity, or as photos in which the face was found."""
+    who = person.who
+    if isinstance(who, Identity | Sitting):
+        return person
+    if isinstance(who, str | os.PathLike) and Path(who).suffix == IDENTITY_FILE:
+        return replace(person, who=Identity.load(who))
+    return replace(person, who=look(who))
+
+
+def _prompt_notes(prompts: list[str], profile: Profile) -> list[str]:
+    """What the bundled model will not draw; the words of the styles it has are known to it."""
+    if not profile.bundled:
+        return []
+    from photomaker.studio.words import unknown_note
+
+    note = unknown_note(prompts)
+    return [note] if note else []
+
+
+def _people_notes(order: Order, profile: Profile, measures: bool) -> list[str]:
+    sittings = [person.who for person in order.people if isinstance(person.who, Sitting)]
+    notes = [note for sitting in sittings for note in sitting.notes]
+    if profile.base is None:
+        return notes
+    references = [reference for sitting in sittings for reference in sitting.references]
+    return notes + reality_notes(references, profile.bundled, profile.faces, measures)

@@ -1,0 +1,96 @@
+"""Extras as people write them: `FILE:WEIGHT`, `MODEL=PICTURE:SCALE`; pictures are opened, models are not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from PIL import Image
+
+from photomaker.errors import SettingsError
+from photomaker.images import open_photo
+from photomaker.types import Extras, Lora, Start, Structure, StylePicture
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
+
+
+def extras_of(
+    loras: str | Sequence[str] = (),
+    start: str | None = None,
+    strength: float = 0.6,
+    mask: str | None = None,
+    controls: str | Sequence[str] = (),
+    t2i: str | None = None,
+    style_picture: str | None = None,
+    style_adapter: str | None = None,
+) -> Extras:
+    """What a request carries beside prompt and sampling, from text.
+
+    Args:
+        loras: `FILE` or `FILE:WEIGHT` each.
+        start: A start picture's file.
+        strength: How much of it is drawn anew.
+        mask: A mask's file.
+        controls: `MODEL=PICTURE` or `MODEL=PICTURE:SCALE` each.
+        t2i: The same for a T2I-Adapter.
+        style_picture: `PICTURE` or `PICTURE:SCALE`.
+        style_adapter: The IP-Adapter that reads it; None is the bundled one.
+
+    Raises:
+        SettingsError: A text is not of this form, a number is out of range, or a mask has no start picture.
+        PhotoError: A picture cannot be read.
+    """
+    if start is None and mask is not None:
+        raise SettingsError(
+            f"there is a mask ({mask}) and no start picture; give one that the mask belongs to"
+        )
+    if style_picture is None and style_adapter is not None:
+        raise SettingsError(f"there is a style adapter ({style_adapter}) and no style picture; give one")
+    return Extras(
+        None if start is None else Start(picture(start), strength, None if mask is None else picture(mask)),
+        tuple(Lora(*weighed(one)) for one in _several(loras)),
+        tuple(structure(one) for one in _several(controls)),
+        None if t2i is None else structure(t2i),
+        None if style_picture is None else _style(style_picture, style_adapter),
+    )
+
+
+def structure(text: str) -> Structure:
+    """`MODEL=PICTURE` or `MODEL=PICTURE:SCALE`.
+
+    Raises:
+        SettingsError: It is not of this form.
+        PhotoError: The picture cannot be read.
+    """
+    model, equals, rest = text.rpartition("=")
+    if not (equals and model and rest):
+        raise SettingsError(f"{text!r} is no MODEL=PICTURE; write for example canny-sdxl=edges.png:0.7")
+    file, scale = weighed(rest)
+    return Structure(model, picture(file), scale)
+
+
+def weighed(text: str) -> tuple[str, float]:
+    """`NAME` or `NAME:NUMBER`; the number is 1 where there is none."""
+    name, colon, weight = text.rpartition(":")
+    if colon and name and _NUMBER.fullmatch(weight):
+        return name, float(weight)
+    return text, 1.0
+
+
+def picture(file: str) -> Image.Image:
+    """A picture beside the photos: upright RGB.
+
+    Raises:
+        PhotoError: It cannot be read.
+    """
+    return open_photo(file).image
+
+
+def _style(text: str, adapter: str | None) -> StylePicture:
+    file, scale = weighed(text)
+    given = {} if file == text else {"scale": scale}
+    return StylePicture(picture(file), adapter, **given)
+
+
+def _several(values: str | Sequence[str]) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values)

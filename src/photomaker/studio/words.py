@@ -1,0 +1,42 @@
+"""Words of a prompt that the bundled model has never seen, because no caption that it was trained on holds them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from photomaker.prompts import TRIGGER, parse
+from photomaker.synthetic.captions import vocabulary
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_SMALL = frozenset(
+    {
+        "a", "an", "and", "are", "as", "at", "be", "beside", "but", "by", "for", "from", "he", "her", "him",
+        "his", "in", "into", "is", "it", "its", "near", "of", "on", "or", "over", "she", "that", "the",
+        "their", "they", "this", "to", "under", "up", "was", "who", "while", "with",
+    }
+)  # fmt: skip
+"""Words that carry no picture of their own."""
+
+
+def unknown_words(prompt: str) -> tuple[str, ...]:
+    """The words of a prompt that the bundled model has never seen, in their order, each once.
+
+    Args:
+        prompt: Complete, with its trigger; prompt weights do not count as words.
+    """
+    parsed = parse(prompt)
+    words = [word.lower() for word in _WORD.findall(f"{parsed.before} {parsed.after}")]
+    known = vocabulary() | _SMALL | {TRIGGER}
+    return tuple(dict.fromkeys(word for word in words if word not in known))
+
+
+def unknown_note(prompts: Sequence[str]) -> str | None:
+    """One sentence on all such words of some prompts; None where there are none."""
+    words = list(dict.fromkeys(word for prompt in prompts for word in unknown_words(prompt)))
+    if not words:
+        return None
+    return (
+        f"the bundled model has never seen: {', '.join(words)}; it will most likely leave that out; it knows the words "
+        "of docs/small_model.md"
+    )
