@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from photomaker.methods.photomaker import PhotoMaker
     from photomaker.pipelines import (
         PhotoMakerStableDiffusionXLAdapterPipeline,
+        PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline,
         PhotoMakerStableDiffusionXLControlNetPipeline,
         PhotoMakerStableDiffusionXLImg2ImgPipeline,
         PhotoMakerStableDiffusionXLInpaintPipeline,
@@ -61,6 +62,7 @@ _PLACES = {
     "photomaker.methods.photomaker": ("PhotoMaker",),
     "photomaker.pipelines": (
         "PhotoMakerStableDiffusionXLAdapterPipeline",
+        "PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline",
         "PhotoMakerStableDiffusionXLControlNetPipeline",
         "PhotoMakerStableDiffusionXLImg2ImgPipeline",
         "PhotoMakerStableDiffusionXLInpaintPipeline",

@@ -84,6 +84,20 @@ def adapter_file(place: str | os.PathLike[str]) -> Path:
     Raises:
         WeightsError: It is no file, or cannot be fetched.
     """
+    return named_file(place, "adapter", "TencentARC/PhotoMaker/photomaker-v1.bin")
+
+
+def named_file(place: str | os.PathLike[str], what: str, example: str) -> Path:
+    """A file of weights; a hub id with the file's name is fetched.
+
+    Args:
+        place: The file or hub id.
+        what: What to call it in the message.
+        example: Of a hub id, for the message.
+
+    Raises:
+        WeightsError: It is no file, or cannot be fetched.
+    """
     path = Path(place)
     if path.is_file():
         return path
@@ -91,8 +105,7 @@ def adapter_file(place: str | os.PathLike[str]) -> Path:
     named = _ADAPTER.fullmatch(f"{name}/{ADAPTER_FILES[name]}" if name in ADAPTER_FILES else name)
     if named is None or path.is_dir() or path.is_absolute():
         raise WeightsError(
-            f"there is no adapter file {place}; check the path, or give a hub id with the file's name, such as "
-            "TencentARC/PhotoMaker/photomaker-v1.bin"
+            f"there is no {what} file {place}; check the path, or give a hub id with the file's name, such as {example}"
         )
     return hub_file(named[1], named[2])
 

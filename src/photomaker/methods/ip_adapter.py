@@ -20,7 +20,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL.Image import Image
 from torch import Tensor
 
-from photomaker.encoders import image_processor, preprocess
+from photomaker.encoders import preprocess
 from photomaker.encoders.ip_adapter import IPAdapterFile, check_fit, read_ip_adapter
 from photomaker.encoders.mixing import active_features
 from photomaker.encoders.tower import ImageTower
@@ -36,9 +36,9 @@ from photomaker.pipelines.drawing import (
     negatives_of,
     open_pipeline,
     place_pipeline,
-    quietly,
     with_guidance,
 )
+from photomaker.pipelines.ip_adapters import loaded_ip_adapter
 from photomaker.prompts import expand_rows
 from photomaker.registry import find
 from photomaker.types import Identity, Reference, Request
@@ -105,7 +105,7 @@ class IPAdapter(PretrainedMethod):
         self.file, self.tower, self.faces, self.scale = file, tower, faces, scale
         self.combine: Combine = combine or ("tokens" if patches else "mean")
         self.sha256 = str(file.config.get("sha256", ""))
-        self.processors, self.projection = _loaded(pipeline, file)
+        self.processors, self.projection = loaded_ip_adapter(pipeline, file)
         _switch_lora(pipeline.unet, on=False)
 
     @classmethod
@@ -324,35 +324,6 @@ def _embedder(place: str | os.PathLike[str] | None) -> Any:  # noqa: ANN401 - an
     if place == "bundled":
         return "bundled"
     return find("face embedder", "insightface").open(place or "buffalo_l")
-
-
-def _loaded(pipeline: Any, file: IPAdapterFile) -> tuple[dict[str, Any], Any]:  # noqa: ANN401
-    """What diffusers' loader makes of the file: processors and image projection, taken out of the UNet again."""
-    unet = pipeline.unet
-    before, projection = dict(unet.attn_processors), unet.encoder_hid_proj
-    kind, extractor = unet.config.encoder_hid_dim_type, pipeline.feature_extractor
-    if extractor is None:  # the loader would make one that needs torchvision
-        pipeline.feature_extractor = image_processor(224)
-    try:
-        with quietly():
-            pipeline.load_ip_adapter(file.sections(), None, None, image_encoder_folder=None)
-        made = {
-            name: processor
-            for name, processor in unet.attn_processors.items()
-            if name.endswith("attn2.processor")
-        }
-        return made, unet.encoder_hid_proj
-    except (KeyError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise WeightsError(
-            f"diffusers cannot load the IP-Adapter {file.source} ({reason}); give a file in the published layout"
-        ) from error
-    finally:
-        # first, for a resampler has attention layers of its own, which the UNet would count among its
-        unet.encoder_hid_proj = projection
-        unet.set_attn_processor(before)
-        unet.config.encoder_hid_dim_type = kind
-        pipeline.feature_extractor = extractor
 
 
 def _switch_lora(unet: Any, on: bool) -> None:  # noqa: ANN401 - a diffusers UNet

@@ -25,7 +25,8 @@ from photomaker.pipelines.drawing import (
     open_pipeline,
     place_pipeline,
 )
-from photomaker.types import Identity, Reference, Request
+from photomaker.pipelines.extras import Kit
+from photomaker.types import EXTRAS, Identity, Reference, Request, Sampling
 from photomaker.weights import bundled
 
 
@@ -40,6 +41,7 @@ class PhotoMaker(PretrainedMethod):
 
     name: ClassVar[str] = "photomaker"
     bundled_file: ClassVar[str] = "adapter/photomaker.safetensors"
+    takes: ClassVar[frozenset[str]] = EXTRAS
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class PhotoMaker(PretrainedMethod):
     ) -> None:
         """Take the pipeline as it is."""
         super().__init__(pipeline, defaults or Defaults.noted(pipeline.adapter_notes), batch_size)
+        self.kit = Kit(pipeline)
 
     @classmethod
     def open(
@@ -121,19 +124,29 @@ class PhotoMaker(PretrainedMethod):
         sampling = requests[0].sampling
         negative = negatives_of(requests)
         prompts = [request.prompt for request in requests]
-        result = self.pipeline(
-            prompts,
-            identity=_absent(identity) if sampling.merge == 1 else identity,
-            negative_prompt=negative,
-            long_prompt=self.pipeline.is_long(prompts, identity, negative),
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance,
-            start_merge_step=last_text_only_step(sampling),
-            width=sampling.width,
-            height=sampling.height,
-            generator=generators_of(requests),
-        )
-        return list(result.images)
+        with self.kit.ready(requests) as ready:
+            size = {} if ready.start else {"width": sampling.width, "height": sampling.height}
+            result = ready.pipeline(
+                prompts,
+                identity=_absent(identity) if sampling.merge == 1 else identity,
+                negative_prompt=negative,
+                long_prompt=self.pipeline.is_long(prompts, identity, negative),
+                num_inference_steps=sampling.steps,
+                guidance_scale=sampling.guidance,
+                start_merge_step=_merge_step(sampling, ready.start is not None),
+                generator=generators_of(requests),
+                **size,
+                **ready.arguments,
+            )
+            return ready.finished(result.images)
+
+
+def _merge_step(sampling: Sampling, starts: bool) -> float:
+    """The last text-only step; of a start picture a share of the steps, of which fewer are run than asked for."""
+    assert sampling.merge is not None
+    if starts and 0 < sampling.merge < 1:
+        return sampling.merge
+    return last_text_only_step(sampling)
 
 
 def _absent(identity: Identity) -> Identity:

@@ -6,6 +6,7 @@ from photomaker.pipelines.merging import Conditioning, DelayedMerging
 from photomaker.pipelines.mixin import PhotoMakerMixin
 from photomaker.pipelines.tasks import (
     PhotoMakerStableDiffusionXLAdapterPipeline,
+    PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline,
     PhotoMakerStableDiffusionXLControlNetPipeline,
     PhotoMakerStableDiffusionXLImg2ImgPipeline,
     PhotoMakerStableDiffusionXLInpaintPipeline,
@@ -17,6 +18,7 @@ __all__ = [
     "DelayedMerging",
     "PhotoMakerMixin",
     "PhotoMakerStableDiffusionXLAdapterPipeline",
+    "PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline",
     "PhotoMakerStableDiffusionXLControlNetPipeline",
     "PhotoMakerStableDiffusionXLImg2ImgPipeline",
     "PhotoMakerStableDiffusionXLInpaintPipeline",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diffusers import (
     StableDiffusionXLAdapterPipeline,
+    StableDiffusionXLControlNetImg2ImgPipeline,
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
@@ -27,6 +28,12 @@ class PhotoMakerStableDiffusionXLInpaintPipeline(PhotoMakerMixin, StableDiffusio
 
 class PhotoMakerStableDiffusionXLControlNetPipeline(PhotoMakerMixin, StableDiffusionXLControlNetPipeline):
     """Text to image under one or several ControlNets."""
+
+
+class PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline(
+    PhotoMakerMixin, StableDiffusionXLControlNetImg2ImgPipeline
+):
+    """Image to image under one or several ControlNets."""
 
 
 class PhotoMakerStableDiffusionXLAdapterPipeline(PhotoMakerMixin, StableDiffusionXLAdapterPipeline):

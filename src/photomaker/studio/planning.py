@@ -113,11 +113,9 @@ def _check_extras(order: Order, profile: Profile, requests: tuple[Request, ...])
     if profile.kind is not None:
         profile.kind.check_requests(requests)
     if order.extras.asked and profile.base is not None:
-        from photomaker.pipelines.extras import check_extras
+        from photomaker.pipelines.extra_checks import check_extras
 
-        side = profile.size.side if profile.size else None
-        sampling = order.sampling
-        check_extras(profile.base, order.extras, sampling.width or side, sampling.height or side)
+        check_extras(profile.base, order.extras, order.sampling)
 
 
 def _read(person: Someone, look: Callable[[Who], Sitting]) -> Someone:
