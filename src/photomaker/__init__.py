@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         mix,
     )
     from photomaker.errors import (
+        Cancelled,
         IdentityError,
         OutputError,
         PhotoError,
@@ -37,8 +38,20 @@ if TYPE_CHECKING:
         PhotoMakerStableDiffusionXLInpaintPipeline,
         PhotoMakerStableDiffusionXLPipeline,
     )
-    from photomaker.studio import Engine
-    from photomaker.types import Face, Identity, Reference, Request, Sample, Sampling
+    from photomaker.studio import Cancel, Engine, Order, Someone
+    from photomaker.types import (
+        Extras,
+        Face,
+        Identity,
+        Lora,
+        Reference,
+        Request,
+        Sample,
+        Sampling,
+        Start,
+        Structure,
+        StylePicture,
+    )
 
 _PLACES = {
     "photomaker.encoders": (
@@ -49,6 +62,7 @@ _PLACES = {
         "mix",
     ),
     "photomaker.errors": (
+        "Cancelled",
         "IdentityError",
         "OutputError",
         "PhotoError",
@@ -68,8 +82,20 @@ _PLACES = {
         "PhotoMakerStableDiffusionXLInpaintPipeline",
         "PhotoMakerStableDiffusionXLPipeline",
     ),
-    "photomaker.studio": ("Engine",),
-    "photomaker.types": ("Face", "Identity", "Reference", "Request", "Sample", "Sampling"),
+    "photomaker.studio": ("Cancel", "Engine", "Order", "Someone"),
+    "photomaker.types": (
+        "Extras",
+        "Face",
+        "Identity",
+        "Lora",
+        "Reference",
+        "Request",
+        "Sample",
+        "Sampling",
+        "Start",
+        "Structure",
+        "StylePicture",
+    ),
 }
 _NEEDS_FACES = ("FaceAnalysis2", "analyze_faces")
 _MODULE_OF = {name: module for module, names in _PLACES.items() for name in names}

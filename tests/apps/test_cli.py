@@ -59,7 +59,7 @@ def test_an_identity_is_made_shown_mixed_and_used(shell, ada):
 
 
 def test_ctrl_c_gives_130_and_leaves_nothing(shell, ada, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fakes.FakeMethod, "generate", interrupted)

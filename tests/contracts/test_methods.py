@@ -203,7 +203,7 @@ class _NeedsFace(Method):
         self.check(references)
         raise AssertionError("a model ran")
 
-    def generate(self, identity, requests):
+    def generate(self, identity, requests, *, watch=None):
         raise AssertionError("a model ran")
 
 

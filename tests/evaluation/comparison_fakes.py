@@ -73,7 +73,7 @@ class Copier(Method):
     def fit(self, references, *, notes=None):
         return Identity(self.name, {"v": torch.from_numpy(vector_of(references[0].image))}, notes or {})
 
-    def generate(self, identity, requests):
+    def generate(self, identity, requests, *, watch=None):
         return [draw(identity.tensors["v"].numpy(), {}) for _ in requests]
 
 
@@ -87,7 +87,7 @@ class Painter(Method):
         vector = unit(np.mean([vector_of(one.image) for one in references], axis=0)).astype(np.float32)
         return Identity(self.name, {"v": torch.from_numpy(vector)}, notes or {})
 
-    def generate(self, identity, requests):
+    def generate(self, identity, requests, *, watch=None):
         drawn = []
         for request in requests:
             merge = request.sampling.merge or 0.0
@@ -149,7 +149,7 @@ def slow_method(entry, settings):
     """Each piece takes half a second, and says so in a file beside the results."""
 
     class Slow(METHODS[entry.registered]):
-        def generate(self, identity, requests):
+        def generate(self, identity, requests, *, watch=None):
             with Path(settings.out, LOG).open("a") as log:
                 log.write(f"{len(requests)}\n")
             time.sleep(0.3)

@@ -102,7 +102,9 @@ class FakeMethod:
             raise PhotoError("no photo shows a face; give one that does")
         return Identity("fake", {"v": torch.from_numpy(unit(vectors.mean(0)))}, {})
 
-    def generate(self, identity: Identity, requests: Sequence[Request]) -> list[Image.Image]:
+    def generate(
+        self, identity: Identity, requests: Sequence[Request], *, watch: object = None
+    ) -> list[Image.Image]:
         FakeMethod.generated += len(requests)
         return [self._one(identity.tensors["v"].numpy(), request) for request in requests]
 

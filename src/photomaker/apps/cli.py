@@ -162,18 +162,69 @@ def root(
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Option(help="For example 'a photo of a woman img in the snow'.")],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="For example 'a photo of a woman img in the snow'; may be given several times."),
+    ] = None,
     photos: Photos = None,
     more: More = None,
-    identity: Annotated[Path | None, typer.Option(help="A saved identity, in the place of photos.")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Number of pictures.")] = 4,
+    identity: Annotated[
+        list[Path] | None,
+        typer.Option(help="A saved identity, in the place of photos; several are several people."),
+    ] = None,
+    person: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=PHOTOS or NAME=IDENTITY of one of several people; may be given several times."
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs", help="The first person with the first prompt, and so on, not each with each."
+        ),
+    ] = False,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", min=1, help="Pictures of each person and prompt. (default: 4, or the seeds)"),
+    ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for the pictures; no file in it is ever replaced.")
+        Path,
+        typer.Option(
+            help="Folder for the pictures, or for one picture a name ending in .png; no file is ever replaced."
+        ),
     ] = Path("out"),
     negative: Annotated[str | None, typer.Option(help="What the pictures shall not show.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first picture; each next one adds 1.")] = 0,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Seed of the first picture, each next one adds 1; or one for each picture. (default: 0)"
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="portrait, landscape, square, or width and height: 640x480. (default: the model's own)"
+        ),
+    ] = None,
+    style: Annotated[
+        str, typer.Option(help="Style preset, or none; `photomaker styles` lists them.")
+    ] = "none",
+    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="euler, euler a, dpm++ 2m karras, unipc, ddim, lcm and so on. (default: the model's own)"
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: the model's own)")] = None,
+    guidance_start: Annotated[
+        float, typer.Option(help="Share of the steps, 0 to 1, before guidance begins.")
+    ] = 0.0,
+    guidance_stop: Annotated[
+        float, typer.Option(help="Share of the steps after which guidance ends; steps without it are faster.")
+    ] = 1.0,
     merge: Annotated[
         float | None,
         typer.Option(
@@ -183,6 +234,37 @@ def generate(
     best_of: Annotated[
         int, typer.Option(min=1, help="Draw so many times -n, keep those most like the person.")
     ] = 1,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE or FILE:WEIGHT of a further LoRA; may be given several times."),
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="Picture to start from.")] = None,
+    strength: Annotated[float, typer.Option(help="How much of it is drawn anew, above 0 to 1.")] = 0.6,
+    mask: Annotated[
+        str | None, typer.Option(help="Mask of its size: white is drawn anew, black stays as it is.")
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="MODEL=PICTURE or MODEL=PICTURE:SCALE of a ControlNet; may be given several times."
+        ),
+    ] = None,
+    t2i: Annotated[str | None, typer.Option("--t2i", help="The same of a T2I-Adapter.")] = None,
+    style_picture: Annotated[
+        str | None, typer.Option(help="PICTURE or PICTURE:SCALE whose look is taken over, by an IP-Adapter.")
+    ] = None,
+    style_adapter: Annotated[
+        str | None, typer.Option(help="That IP-Adapter's file or hub id. (default: the bundled one)")
+    ] = None,
+    sheet: Annotated[bool, typer.Option("--sheet", help="A labelled sheet of all pictures as well.")] = False,
+    preview: Annotated[
+        Path | None, typer.Option(help="PNG that shows, step by step, what is being drawn; it is replaced.")
+    ] = None,
+    orders: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of many orders, in the place of prompt and people; see docs/using.md."),
+    ] = None,
+    changes: Changes = None,
     method: MethodName = None,
     base: Base = None,
     adapter: Adapter = None,
@@ -197,13 +279,30 @@ def generate(
 
     Example: photomaker generate --photos examples/ada --prompt "a photo of a woman img in the snow" -n 4 --out out/
     """
-    from photomaker.apps.generate import Order, run
+    from photomaker.apps.generate import Asked, Output, run, run_orders
     from photomaker.types import Sampling
 
-    sampling = Sampling(steps=steps, guidance=guidance, merge=merge, seed=seed)
-    order = Order(prompt, (*(photos or ()), *(more or ())), identity, n, out, negative, sampling, best_of)
-    engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    run(order, method, **engine, memory=memory.value, face_models=face_models, variant=variant)
+    engine = {
+        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
+        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
+    }  # fmt: skip
+    output = Output(out, sheet, preview)
+    if orders is not None:
+        given = {"--prompt": prompt, "--photos": photos or more, "--identity": identity, "--person": person}
+        run_orders(
+            orders, changes or (), output, [name for name, value in given.items() if value], method, **engine
+        )
+        return
+    sampling = Sampling(
+        steps=steps, guidance=guidance, merge=merge, seed=(seed or [0])[0], scheduler=scheduler,
+        guidance_start=guidance_start, guidance_stop=guidance_stop,
+    )  # fmt: skip
+    asked = Asked(
+        tuple(prompt or ()), (*(photos or ()), *(more or ())), tuple(identity or ()), tuple(person or ()), pairs, n,
+        tuple(seed or ()), best_of, sampling, size, style, negative, tuple(lora or ()), start, strength, mask,
+        tuple(control or ()), t2i, style_picture, style_adapter,
+    )  # fmt: skip
+    run(asked, output, method, **engine)
 
 
 @identity_app.command("make")
@@ -254,6 +353,16 @@ def identity_mix(
     from photomaker.apps.identities import mix
 
     mix(first, second, out, share, how.value)
+
+
+@app.command("styles")
+def list_styles(
+    more: Annotated[Path | None, typer.Option("--styles", help="YAML file with styles of your own.")] = None,
+) -> None:
+    """List the style presets."""
+    from photomaker.apps.styles import run
+
+    run(more)
 
 
 @app.command()

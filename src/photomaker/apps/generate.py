@@ -3,96 +3,309 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from photomaker.apps import terminal
 from photomaker.apps.identities import fitted
 from photomaker.errors import SettingsError
+from photomaker.images import grid, save_png
 from photomaker.registry import names
-from photomaker.studio import Engine, Sitting, check_folder, check_prompt, save_samples
-from photomaker.studio.engine import PHOTOMAKER
-from photomaker.studio.photos import read_photos
+from photomaker.studio import Engine, Order, Sitting, Someone, check_prompt
+from photomaker.studio.batch import Finished, draw_rows, planned_rows, read_orders
+from photomaker.studio.events import Denoised, Event, Note, Queued
+from photomaker.studio.gallery import Cell
+from photomaker.studio.opening import PHOTOMAKER
+from photomaker.studio.orders import IDENTITY_FILE
+from photomaker.studio.planning import Plan
+from photomaker.studio.reading import extras_of
+from photomaker.studio.saving import Target, check_file, check_folder, saved, target
+from photomaker.studio.sheet import SheetRow, sheet
 from photomaker.types import Identity, Sample, Sampling
+
+PICTURES = 4
+"""Pictures of each person and prompt where nothing else is said."""
 
 
 @dataclass(frozen=True)
-class Order:
+class Asked:
     """What `photomaker generate` was asked for; its options, as they were given."""
 
-    prompt: str
+    prompts: tuple[str, ...]
     photos: tuple[Path, ...]
-    identity: Path | None
-    n: int
-    out: Path
-    negative: str | None
-    sampling: Sampling
+    identities: tuple[Path, ...]
+    people: tuple[str, ...]
+    pairs: bool
+    n: int | None
+    seeds: tuple[int, ...]
     best_of: int
+    sampling: Sampling
+    size: str | None
+    style: str
+    negative: str | None
+    loras: tuple[str, ...]
+    start: str | None
+    strength: float
+    mask: str | None
+    controls: tuple[str, ...]
+    t2i: str | None
+    style_picture: str | None
+    style_adapter: str | None
+
+    def order(self) -> Order:
+        """The order, its people as places yet to be opened.
+
+        Raises:
+            PhotoMakerError: Something in it cannot be done.
+        """
+        several = self.seeds if len(self.seeds) > 1 else ()
+        return Order(
+            self._everyone(), self.prompts, self.pairs, self.n or len(several) or PICTURES, several, self.best_of,
+            self.sampling, self.size, self.style, self.negative,
+            extras_of(
+                self.loras, self.start, self.strength, self.mask, self.controls, self.t2i, self.style_picture,
+                self.style_adapter,
+            ),
+        )  # fmt: skip
+
+    def _everyone(self) -> tuple[Someone, ...]:
+        given = [bool(self.photos), bool(self.identities), bool(self.people)]
+        if sum(given) != 1:
+            raise SettingsError(
+                "give either --photos or --identity, photos of one person or saved people; or --person NAME=PHOTOS for each"
+            )
+        if self.photos:
+            name = self.photos[0].stem if len(self.photos) == 1 else "person"
+            return (Someone(list(self.photos), name),)
+        if self.identities:
+            return tuple(Someone(_loaded(path), path.stem) for path in self.identities)
+        return tuple(_someone(text) for text in self.people)
 
 
-def run(order: Order, method: str | None = None, **engine_options: Any) -> None:
+@dataclass(frozen=True)
+class Output:
+    """Where the results go.
+
+    Attributes:
+        out: Folder or file.
+        sheet: Whether a sheet of all pictures is made too.
+        preview: A picture of what is being drawn, replaced at every step.
+    """
+
+    out: Path
+    sheet: bool = False
+    preview: Path | None = None
+
+
+def run(asked: Asked, output: Output, method: str | None = None, **engine_options: Any) -> None:
     """Check, generate, save and report.
 
     Args:
-        order: What was asked for.
-        method: Name of the method; None is that of the saved identity, else PhotoMaker.
+        asked: What was asked for.
+        output: Where it goes.
+        method: Name of the method; None is that of the saved identities, else PhotoMaker.
         **engine_options: Passed to `Engine.open`.
 
     Raises:
         PhotoMakerError: Something in the order cannot be done.
     """
-    prompt = check_prompt(order.prompt, order.negative)
-    if prompt != order.prompt.strip():
-        terminal.note(f"the trigger word was put in: {prompt}")
-    check_folder(order.out)
-    if bool(order.photos) == (order.identity is not None):
-        raise SettingsError("give either --photos or --identity: photos of the person, or a saved identity")
-    loaded = None if order.identity is None else Identity.load(order.identity)
-    photos = read_photos(order.photos) if order.photos else []
-    engine = Engine.open(**engine_options, method=method or _method_of(loaded), image_encoder=loaded is None)
-    who: Identity | Sitting
-    if loaded is not None:
-        who = loaded
-    else:
-        who = engine.choose(photos)
-        terminal.notes(who.notes)
+    for prompt in asked.prompts:
+        _tell_trigger(prompt, asked.negative)
+    order = asked.order()
+    place = target(output.out, len(list(order.couples())) * order.n)
+    _check_preview(output.preview)
+    engine = _opened([person.who for person in order.people], method, engine_options)
+    plan = engine.plan(order)
+    terminal.notes(plan.notes)
+    plan = _with_identities(engine, plan)
     started = time.perf_counter()
-    samples = _generate(engine, who, prompt, order)
-    seconds = time.perf_counter() - started
-    _report(samples, save_samples(samples, order.out, engine.about), seconds)
+    done: list[tuple[Path, Sample]] = []
+    with terminal.progress("generating") as progress:
+        pictures = engine.stream(plan, progress=progress, on_event=_listener(output.preview))
+        done += saved(pictures, place, engine.about)
+    _report(done, plan, time.perf_counter() - started)
+    if output.sheet:
+        _save_sheet(_sheet(plan, done), _sheet_name(place, [path for path, _ in done]), engine)
 
 
-def _method_of(identity: Identity | None) -> str:
+def run_orders(
+    file: Path,
+    changes: Sequence[str],
+    output: Output,
+    beside: Sequence[str],
+    method: str | None = None,
+    **engine_options: Any,
+) -> None:
+    """Draw a file of orders into a folder, or go on where a run stopped.
+
+    Args:
+        file: The file of orders.
+        changes: "a.b=value" each, which go over the file's.
+        output: The folder.
+        beside: Options that were given and stand in the file.
+        method: Name of the method; None is that of the saved identities, else PhotoMaker.
+        **engine_options: Passed to `Engine.open`.
+
+    Raises:
+        PhotoMakerError: Something in the orders cannot be done.
+    """
+    if beside:
+        raise SettingsError(f"{beside[0]} is given beside --orders, in which it stands; leave one out")
+    rows = read_orders(file, changes)
+    check_folder(output.out)
+    _check_preview(output.preview)
+    engine = _opened([row.order.people[0].who for row in rows], method, engine_options)
+    plans = planned_rows(engine, rows)
+    terminal.notes(dict.fromkeys(note for plan in plans for note in plan.notes))
+    with terminal.waiting("loading the model"):
+        engine.method  # noqa: B018 - loads it
+    started = time.perf_counter()
+    with terminal.progress("pictures there") as progress:
+        finished = draw_rows(engine, rows, plans, output.out, progress, on_event=_listener(output.preview))
+    count = sum(len(one.paths) for one in finished)
+    terminal.say(f"{count} pictures are in {output.out}; this run took {time.perf_counter() - started:.1f} s")
+    _save_sheet(_sheet_of_files(file.name, finished), output.out / f"sheet-{_digest(finished)}.png", engine)
+
+
+# ---- before
+
+
+def _tell_trigger(prompt: str, negative: str | None) -> None:
+    complete = check_prompt(prompt, negative)
+    if complete != prompt.strip():
+        terminal.note(f"the trigger word was put in: {complete}")
+
+
+def _someone(text: str) -> Someone:
+    name, equals, place = text.partition("=")
+    if not (equals and name and place):
+        raise SettingsError(
+            f"{text!r} is no NAME=PHOTOS; write for example ada=photos/ada or ada=ada.safetensors"
+        )
+    path = Path(place)
+    return Someone(_loaded(path) if path.suffix == IDENTITY_FILE else path, name)
+
+
+def _loaded(path: Path) -> Identity:
+    return Identity.load(path)
+
+
+def _check_preview(preview: Path | None) -> None:
+    if preview is not None:
+        if preview.suffix.lower() != ".png":
+            raise SettingsError(f"the preview is {preview}; give a name that ends in .png")
+        check_file(preview)
+
+
+def _opened(people: Sequence[object], method: str | None, engine_options: dict[str, Any]) -> Engine:
+    loaded = [one for one in people if isinstance(one, Identity)]
+    methods = {_method_of(one) for one in loaded}
+    if method is None and len(methods) > 1:
+        raise SettingsError(
+            f"the identities were made by {' and '.join(sorted(methods))}; draw those of one method at a time"
+        )
+    chosen = method or next(iter(methods), PHOTOMAKER)
+    return Engine.open(**engine_options, method=chosen, image_encoder=len(loaded) < len(people))
+
+
+def _method_of(identity: Identity) -> str:
     """The method that made a saved identity; one that is not known is left to PhotoMaker to refuse."""
     # an identity names its version or form too: photomaker-v1, ip_adapter-plus
-    name = "" if identity is None else identity.method.partition("-")[0]
+    name = identity.method.partition("-")[0]
     return name if name in names("method") else PHOTOMAKER
 
 
-def _generate(engine: Engine, who: Identity | Sitting, prompt: str, order: Order) -> list[Sample]:
+def _with_identities(engine: Engine, plan: Plan) -> Plan:
+    """The plan with everybody's identity made, and its notes told."""
     with terminal.waiting("loading the model"):
-        plan = getattr(engine.method, "plan", None)
-    identity = who if isinstance(who, Identity) else fitted(engine, who, engine.class_word(prompt))
-    if plan is not None and plan.name != "max-speed":
-        terminal.note(plan.line())
-    with terminal.progress("generating") as progress:
-        return engine.generate(
-            identity,
-            prompt,
-            n=order.n,
-            sampling=order.sampling,
-            negative=order.negative,
-            best_of=order.best_of,
-            progress=progress,
-        )
-
-
-def _report(samples: list[Sample], paths: list[Path], seconds: float) -> None:
-    rows = [
-        (str(path), str(sample.request.sampling.seed), terminal.likeness(sample.likeness))
-        for path, sample in zip(paths, samples, strict=True)
-    ]
-    terminal.table(
-        f"{len(rows)} pictures in {seconds:.1f} s", ("file", "seed", "likeness"), rows, ("seed", "likeness")
+        memory = getattr(engine.method, "plan", None)
+    if memory is not None and memory.name != "max-speed":
+        terminal.note(memory.line())
+    word = engine.class_word(plan.prompts[0])
+    people = tuple(
+        replace(person, who=fitted(engine, person.who, word)) if isinstance(person.who, Sitting) else person
+        for person in plan.order.people
     )
+    return replace(plan, order=replace(plan.order, people=people), notes=())
+
+
+# ---- while it draws
+
+
+def _listener(preview: Path | None) -> Callable[[Event], None]:
+    def told(event: Event) -> None:
+        if isinstance(event, Note):
+            terminal.note(event.text)
+        elif isinstance(event, Queued):
+            terminal.note(f"waiting for {event.place} before this one")
+        elif isinstance(event, Denoised) and preview is not None:
+            preview.parent.mkdir(parents=True, exist_ok=True)
+            pictures = event.preview()
+            save_png(grid(pictures, columns=len(pictures)), preview)
+
+    return told
+
+
+# ---- after
+
+
+def _report(done: Sequence[tuple[Path, Sample]], plan: Plan, seconds: float) -> None:
+    several = len(plan.order.people) > 1
+    columns = ("file", *(("person",) if several else ()), "seed", "likeness")
+    rows = []
+    for path, sample in done:
+        who = (sample.notes["person"],) if several else ()
+        rows.append((str(path), *who, str(sample.request.sampling.seed), terminal.likeness(sample.likeness)))
+    terminal.table(f"{len(rows)} pictures in {seconds:.1f} s", columns, rows, ("seed", "likeness"))
+
+
+def _sheet(plan: Plan, done: Sequence[tuple[Path, Sample]]) -> Image.Image:
+    rows = []
+    for place, group in enumerate(plan.groups):
+        own = done[place * plan.order.n : (place + 1) * plan.order.n]
+        name = plan.order.people[group.person].name
+        cells = [_cell(sample.image, sample.request.sampling.seed, sample.likeness) for _, sample in own]
+        rows.append(SheetRow(f"{name}: {plan.prompts[group.prompt]}", cells))
+    return sheet("photomaker generate", rows)
+
+
+def _cell(image: Image.Image, seed: object, likeness: float | None) -> Cell:
+    return Cell(image, f"seed {seed}" if likeness is None else f"seed {seed}, likeness {likeness:.2f}")
+
+
+def _sheet_of_files(title: str, finished: Sequence[Finished]) -> Image.Image:
+    rows = []
+    for one in finished:
+        cells = []
+        for path in one.paths:
+            with Image.open(path) as image:
+                image.load()
+                text = getattr(image, "text", {})
+            score = text.get("likeness")
+            cells.append(_cell(image, text.get("seed", "?"), None if score is None else float(score)))
+        rows.append(SheetRow(one.row.label, cells))
+    return sheet(title, rows)
+
+
+def _digest(finished: Sequence[Finished]) -> str:
+    """Tells the pictures of one run from those of another, so that no other sheet is replaced."""
+    import hashlib
+
+    listed = "\n".join(path.name for one in finished for path in one.paths)
+    return hashlib.sha256(listed.encode()).hexdigest()[:8]
+
+
+def _sheet_name(place: Target, paths: Sequence[Path]) -> Path:
+    stem = paths[0].stem if len(paths) == 1 else f"{paths[0].stem}-{paths[-1].stem}"
+    return place.folder / f"{stem}-sheet.png"
+
+
+def _save_sheet(picture: Image.Image, path: Path, engine: Engine) -> None:
+    with suppress(FileExistsError):  # the same pictures as in an earlier run: it is this sheet
+        save_png(picture, path, engine.about, overwrite=False)
+    terminal.say(f"the sheet is {path}")

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from photomaker.apps import terminal
 from photomaker.studio import Engine, Sitting
-from photomaker.studio.engine import PHOTOMAKER
 from photomaker.studio.engine import mix as mix_identities
+from photomaker.studio.opening import PHOTOMAKER
 from photomaker.studio.photos import read_photos
 from photomaker.studio.saving import check_file
 from photomaker.types import Identity

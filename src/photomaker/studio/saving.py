@@ -123,22 +123,24 @@ def saved(
 ) -> Iterator[tuple[Path, Sample]]:
     """Save pictures as they come, and hand them on with their files; see `save_samples`."""
     place = folder if isinstance(folder, Target) else Target(Path(folder))
-    try:
-        place.folder.mkdir(parents=True, exist_ok=True)
-        number = max(
-            (int(found[1]) for path in place.folder.iterdir() if (found := _NUMBERED.fullmatch(path.name))),
-            default=0,
-        )
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {place.folder}: {error.strerror}; choose another folder"
-        ) from error
+    number: int | None = None
     for sample in samples:
+        number = _last_number(place.folder) if number is None else number
         if place.file is not None:
             path = save_named(sample, place.folder / place.file, about)
         else:
             path, number = _save_next(sample, place.folder, number + 1, about or {})
         yield path, sample
+
+
+def _last_number(folder: Path) -> int:
+    """The highest number of a picture in a folder, which is made where it does not exist."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = [_NUMBERED.fullmatch(path.name) for path in folder.iterdir()]
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+    return max((int(one[1]) for one in found if one), default=0)
 
 
 def save_named(sample: Sample, path: Path, about: Mapping[str, str] | None = None) -> Path:
