@@ -77,7 +77,7 @@ class Asked:
         given = [bool(self.photos), bool(self.identities), bool(self.people)]
         if sum(given) != 1:
             raise SettingsError(
-                "give either --photos or --identity, photos of one person or saved people; or --person NAME=PHOTOS for each"
+                "give either --photos or --identity: photos of one person, or saved people; or --person NAME=PHOTOS"
             )
         if self.photos:
             name = self.photos[0].stem if len(self.photos) == 1 else "person"
@@ -162,8 +162,6 @@ def run_orders(
     engine = _opened([row.order.people[0].who for row in rows], method, engine_options)
     plans = planned_rows(engine, rows)
     terminal.notes(dict.fromkeys(note for plan in plans for note in plan.notes))
-    with terminal.waiting("loading the model"):
-        engine.method  # noqa: B018 - loads it
     started = time.perf_counter()
     with terminal.progress("pictures there") as progress:
         finished = draw_rows(engine, rows, plans, output.out, progress, on_event=_listener(output.preview))
