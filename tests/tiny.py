@@ -221,6 +221,59 @@ def tiny_adapter(folder: Path) -> Path:
     return path
 
 
+def tiny_controlnet(folder: Path, seed: int = 7) -> Path:
+    """Write (once) a ControlNet for `tiny_pipeline` into `folder`, one that has something to say; return its path."""
+    from diffusers import ControlNetModel
+
+    path = Path(folder) / f"controlnet-{seed}"
+    if not path.is_dir():
+        net = ControlNetModel.from_unet(tiny_unet(), conditioning_embedding_out_channels=(4, 8, 8, 8))
+        _randomise(net, seed)
+        net.save_pretrained(path)
+    return path
+
+
+def tiny_t2i_adapter(folder: Path) -> Path:
+    """Write (once) a T2I-Adapter for `tiny_pipeline` into `folder` and return its path."""
+    from diffusers import T2IAdapter
+
+    path = Path(folder) / "t2i"
+    if not path.is_dir():
+        adapter = T2IAdapter(
+            channels=list(tiny_unet().config.block_out_channels), num_res_blocks=1, downscale_factor=16,
+            adapter_type="full_adapter_xl",
+        )  # fmt: skip
+        _randomise(adapter, 8)
+        adapter.save_pretrained(path)
+    return path
+
+
+def tiny_style_lora(folder: Path, layout: str = "diffusers", width: int | None = None) -> Path:
+    """Write (once) a LoRA of another kind than PhotoMaker's, in diffusers' layout or kohya's; return the file's path.
+
+    `width` makes one for another base, whose text embeddings are so wide.
+    """
+    path = Path(folder) / f"style-{layout}-{width}.safetensors"
+    generator = torch.Generator().manual_seed(11)
+    tensors = {}
+    for name, module in tiny_unet().named_modules():
+        if not name.endswith("attn2"):
+            continue
+        for part in ("to_k", "to_v"):
+            linear = getattr(module, part)
+            down = torch.randn(2, width or linear.in_features, generator=generator)
+            up = torch.randn(linear.out_features, 2, generator=generator)
+            if layout == "kohya":
+                base = f"lora_unet_{name.replace('.', '_')}_{part}"
+                tensors |= {f"{base}.lora_down.weight": down, f"{base}.lora_up.weight": up}
+                tensors[f"{base}.alpha"] = torch.tensor(2.0)
+            else:
+                base = f"unet.{name}.{part}"
+                tensors |= {f"{base}.lora_A.weight": down, f"{base}.lora_B.weight": up}
+    save_file(tensors, path)
+    return path
+
+
 V2 = {
     "id_embeddings_dim": 16,
     "num_tokens": 2,

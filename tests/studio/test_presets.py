@@ -7,8 +7,8 @@ from photomaker.errors import SettingsError, WeightsError
 from photomaker.studio.sizes import BaseSize, base_size, resolve, size_note
 from photomaker.studio.styles import Preset, Style, find_style, styles
 from photomaker.studio.words import unknown_note, unknown_words
-from photomaker.synthetic.captions import caption, vocabulary
 from photomaker.synthetic import distributions
+from photomaker.synthetic.captions import caption, vocabulary
 
 SDXL, SMALL = BaseSize(1024), BaseSize(128, 8, square_only=True)
 PROMPT = "a photo of a (woman:1.2) img in the [snow]"

@@ -254,7 +254,7 @@ def style_tokens(tower: ImageTower, form: str, picture: Image.Image, guided: boo
 def loras_in(pipeline: Any, loras: Sequence[Lora]) -> Iterator[None]:  # noqa: ANN401 - a pipeline with the mixin
     """LoRA beside PhotoMaker's own, as long as the context lasts; the base's tensors come back themselves.
 
-    Where PhotoMaker's LoRA is fused, peft leaves out what is not: then these are fused too, into copies.
+    Where PhotoMaker's LoRA is fused it stands apart meanwhile, for peft takes no other LoRA beside a fused one.
 
     Raises:
         WeightsError: A file is missing, damaged, or for another base.
@@ -265,6 +265,7 @@ def loras_in(pipeline: Any, loras: Sequence[Lora]) -> Iterator[None]:  # noqa: A
     names = [f"extra-{place}" for place in range(len(loras))]
     before = [(layer, list(layer.active_adapters)) for layer in _tuner_layers(pipeline)]
     with ExitStack() as stack:
+        stack.enter_context(_unfused(pipeline.unet))
         stack.callback(_taken_out, pipeline, names, before)
         for name, lora in zip(names, loras, strict=True):
             _put_in(pipeline, name, lora)
@@ -272,8 +273,6 @@ def loras_in(pipeline: Any, loras: Sequence[Lora]) -> Iterator[None]:  # noqa: A
             for name, lora in zip(names, loras, strict=True):
                 if name in layer.scaling:
                     layer.set_scale(name, lora.weight)
-        if any(layer.merged for layer in _tuner_layers(pipeline)):
-            stack.enter_context(_fused(pipeline.unet, names))
         yield
 
 
@@ -305,20 +304,20 @@ def _taken_out(
 
 
 @contextmanager
-def _fused(unet: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    layers = [layer for layer in unet.modules() if isinstance(layer, BaseTunerLayer)]
-    ours = [layer for layer in layers if any(name in layer.scaling for name in names)]
-    own = [(layer, layer.get_base_layer().weight, list(layer.merged_adapters)) for layer in ours]
-    kept = [weight.data for _, weight, _ in own]
+def _unfused(unet: nn.Module) -> Iterator[None]:
+    """Have LoRA that is fused stand beside copies of the weights instead; the fused weights come back themselves."""
+    layers = [layer for layer in unet.modules() if isinstance(layer, BaseTunerLayer) and layer.merged]
+    kept = [(layer, layer.get_base_layer().weight, list(layer.merged_adapters)) for layer in layers]
+    fused = [weight.data for _, weight, _ in kept]
     try:
-        for layer, weight, _ in own:
+        for layer, weight, _ in kept:
             weight.data = weight.data.clone()
-            layer.merge(adapter_names=[name for name in names if name in layer.scaling])
+            layer.unmerge()
         yield
     finally:
-        for (layer, weight, merged), tensor in zip(own, kept, strict=True):
+        for (layer, weight, merged), tensor in zip(kept, fused, strict=True):
             weight.data = tensor
-            layer.merged_adapters[:] = merged
+            layer.merged_adapters = merged
 
 
 def _tuner_layers(pipeline: Any) -> list[Any]:  # noqa: ANN401

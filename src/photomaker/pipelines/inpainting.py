@@ -17,6 +17,8 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from photomaker.pipelines.watching import step_in
+
 SOFT = 1 / 64
 """Width of the seam, as a share of the picture's shorter side."""
 
@@ -46,11 +48,8 @@ def kept_outside(pipeline: Any, kept: Tensor, noise: Tensor, mask: Tensor) -> It
             known = scheduler.add_noise(known, noise.to(drawn), scheduler.timesteps[place : place + 1])
         return (mask * drawn + (1 - mask) * known, *result[1:])
 
-    scheduler.step = step
-    try:
+    with step_in(scheduler, step):
         yield
-    finally:
-        del scheduler.step
 
 
 def latent_mask(mask: Image.Image, height: int, width: int) -> Tensor:

@@ -62,11 +62,22 @@ def watched(pipeline: Any, watch: Watch | None) -> Iterator[None]:  # noqa: ANN4
             watch(Step(number, steps, clean_latents(scheduler, model_output, timestep, sample), pipeline))
         return result
 
+    with step_in(scheduler, step):
+        yield
+
+
+@contextmanager
+def step_in(scheduler: Any, step: Callable[..., Any]) -> Iterator[None]:  # noqa: ANN401 - any diffusers scheduler
+    """Have another function in the place of a scheduler's `step` as long as the context lasts; they may be nested."""
+    before = vars(scheduler).get("step")
     scheduler.step = step
     try:
         yield
     finally:
-        del scheduler.step
+        if before is None:
+            del scheduler.step
+        else:
+            scheduler.step = before
 
 
 def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> Tensor:  # noqa: ANN401
