@@ -11,7 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+from photomaker.checks import shown
 from photomaker.errors import SettingsError
+from photomaker.outside import read_yaml
 
 Settings = TypeVar("Settings")
 LARGEST = 1_000_000
@@ -43,13 +45,15 @@ def make(values: Mapping[str, Any], kind: type[Settings], where: str = "the sett
     _check_names(values, kind, where)
     try:
         return TypeAdapter(kind).validate_python(dict(values))
+    except RecursionError as error:
+        raise SettingsError(f"{where} is nested too deep; write plain values") from error
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or kind.__name__
         if first["type"] == "missing":
             raise SettingsError(f"{where} lacks {name}; add it") from error
         raise SettingsError(
-            f"{name} in {where} is {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+            f"{name} in {where} is {shown(first['input'])}; {first['msg'][0].lower()}{first['msg'][1:]}"
         ) from error
 
 
@@ -75,10 +79,12 @@ def table(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST:
             raise SettingsError(f"{path} has more than {LARGEST} bytes; that is no settings file")
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise SettingsError(f"cannot read the settings file {path}: {reason}; check the path") from error
+    except (ValueError, OverflowError) as error:
+        raise SettingsError(f"{path} cannot be read: {_reason(error)}; mend it there") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
@@ -88,6 +94,10 @@ def table(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SettingsError(f"{path} holds a {type(found).__name__}; write `name: value` lines")
     return found
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:150]
 
 
 def _with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -109,10 +119,10 @@ def _with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, A
                 )
             place = inner
         try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            place[last] = read_yaml(text)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
             raise SettingsError(
-                f"the value of the change {change!r} is no valid YAML; put it in quotes"
+                f"the value of the change {shown(change)} is no valid YAML; put it in quotes"
             ) from error
     return values
 

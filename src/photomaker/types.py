@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker.checks import instance, number, text, whole
 from photomaker.errors import IdentityError, PromptError, SettingsError
+from photomaker.outside import read_object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -365,7 +366,7 @@ class Identity:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
             raise IdentityError(
                 f"{path} is no identity file or is damaged; make it again from the photos"
             ) from error
@@ -373,7 +374,33 @@ class Identity:
             raise IdentityError(
                 f"{path} is a safetensors file but no identity; make one with `photomaker identity make`"
             )
-        return cls(metadata["method"], tensors, json.loads(metadata["notes"]))
+        try:
+            method, notes = metadata["method"], read_object(metadata["notes"])
+        except (KeyError, ValueError) as error:
+            raise IdentityError(f"the notes in {path} are damaged; make it again from the photos") from error
+        _check_tensors(tensors, path)
+        return cls(method, tensors, notes)
+
+
+def _check_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Look at what every method that keeps photos' features relies on.
+
+    Raises:
+        IdentityError: Features and weights are no numbers, or do not belong together.
+    """
+    remedy = "make it again from the photos"
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise IdentityError(f"{name} in {path} holds numbers that are not finite; {remedy}")
+    features, weights = tensors.get("id_features"), tensors.get("weights")
+    if features is not None and not (features.is_floating_point() and features.dim() > 1 and len(features)):
+        raise IdentityError(
+            f"id_features in {path} are {features.dtype} {tuple(features.shape)}, no features of photos; {remedy}"
+        )
+    if features is None or weights is None:
+        return
+    if weights.shape != features.shape[:1] or not weights.is_floating_point() or bool((weights < 0).any()):
+        raise IdentityError(f"the weights in {path} do not fit its {len(features)} photos; {remedy}")
 
 
 @dataclass(frozen=True)

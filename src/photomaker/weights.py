@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from photomaker.errors import WeightsError
+from photomaker.outside import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +64,7 @@ def manifest(root: Path | None = None) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise WeightsError(f"the bundled model is missing ({path} does not exist); {_REMEDY}")
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        files = read_object(path.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} is damaged; {_REMEDY}") from error
     if not isinstance(files, dict):
@@ -180,12 +182,9 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         WeightsError: The file is missing, damaged, or carries no such JSON.
     """
     try:
-        config = json.loads(read_metadata(path)["config"])
+        return read_object(read_metadata(path)["config"])
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path} says nothing about the sizes of its model; fetch it again") from error
-    if not isinstance(config, dict):
-        raise WeightsError(f"{path} says nothing about the sizes of its model; fetch it again")
-    return config
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
@@ -255,6 +254,13 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
         ValueError,
         LookupError,
         TypeError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+        RecursionError,
+        zipfile.BadZipFile,
+        struct.error,
+        AssertionError,
     ) as error:
         raise WeightsError(f"{path} is damaged or holds more than tensors; fetch it again") from error
     if not isinstance(content, Mapping):

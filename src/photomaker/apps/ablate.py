@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -27,6 +24,7 @@ from photomaker.evaluation.benchmark import CACHE
 from photomaker.evaluation.prompts import PROMPTS
 from photomaker.evaluation.settings import BenchmarkSettings
 from photomaker.evaluation.workshop import Tools, prepare
+from photomaker.processes import serve_parent
 from photomaker.weights import bundled
 
 if TYPE_CHECKING:
@@ -430,22 +428,8 @@ def _started(share: Sequence[Job], kept: Kept, carry: Carry) -> BaseProcess:
     process = multiprocessing.get_context("spawn").Process(
         target=_child, args=(kept.settings, share, folders, kept.tools, carry)
     )
-    with _deaf():
-        process.start()
+    process.start()
     return process
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Have processes that start now leave Ctrl-C to this one: it ends them in order, and they inherit being deaf."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, heard)
 
 
 def _child(
@@ -454,9 +438,8 @@ def _child(
     """Do some jobs in a process of their own, which says nothing on the terminal and ends when its parent does."""
     import torch
 
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if multiprocessing.parent_process() is not None:
+        serve_parent(ask_to_end=True)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # denormal numbers in optimiser states are many times slower on a CPU
     for job, folder in zip(share, folders, strict=True):
@@ -477,12 +460,6 @@ def _done_alone(settings: AblationSettings, job: Job, folder: Path, tools: Tools
         except Exception:  # noqa: BLE001 - the parent says where it is told
             traceback.print_exc(file=log)
             return 1
-
-
-def _end_with(parent: BaseProcess) -> None:
-    """Ask this process to end as soon as its parent has, whatever ended that one."""
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _check(share: Sequence[Job], status: int, kept: Kept) -> None:

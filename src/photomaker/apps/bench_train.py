@@ -38,6 +38,7 @@ from photomaker.encoders.id_encoder import FULL_SIZE, vision_config
 from photomaker.encoders.id_encoder_v2 import vision_config_v2
 from photomaker.errors import SettingsError
 from photomaker.evaluation.report import write
+from photomaker.processes import serve_parent
 from photomaker.prompts.trigger import ParsedPrompt
 from photomaker.training.adapter import ATTENTION, AdapterRecipe
 from photomaker.training.base import BaseParts
@@ -157,11 +158,15 @@ def _apart(settings: TrainBenchSettings, way: Way) -> dict[str, Any]:
     except EOFError:  # killed, most likely for memory
         process.join()
         return {"failed": f"ended with status {process.exitcode}"}
+    except BaseException:
+        process.terminate()
+        raise
     finally:
         process.join()
 
 
 def _send(settings: TrainBenchSettings, way: Way, place: Connection) -> None:
+    serve_parent()
     place.send(measured(settings, way))
 
 

@@ -20,8 +20,11 @@ class Door(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer keeps its classes to itself
         """Run the command."""
+        from photomaker.processes import interruptible
+
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
         except PhotoMakerError as error:
             typer.echo(f"photomaker: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(MISTAKE) from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from photomaker.apps import terminal
 from photomaker.errors import SettingsError
+from photomaker.processes import interruptible
 
 if TYPE_CHECKING:
     from photomaker.dataset.runner import Build, Watcher
@@ -68,7 +66,7 @@ def build_from(settings: BuildSettings, stages: Sequence[str] = (), fresh: str |
     """
     from photomaker.dataset.runner import Build
 
-    with _bars() as watcher, _ended_by_signal():
+    with _bars() as watcher, interruptible():
         Build(settings, watcher).run(stages, fresh)
     report(settings.out)
 
@@ -189,20 +187,3 @@ def _bars() -> Iterator[Watcher]:
         if bars.live.is_started:
             bars.stop()
         terminal.notes(notes)
-
-
-@contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """A polite request to end is taken as Ctrl-C is, so that workers end and nothing half-written stays."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker.apps import dataset, terminal
 from photomaker.errors import SettingsError
+from photomaker.outside import read_object
+from photomaker.processes import serve_parent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +108,7 @@ def _recalled(path: Path, people: int) -> list[Cell]:
     from photomaker.dataset.verify import Verify
 
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = read_object(path.read_bytes())
         counted = told["verification_people"]
         rows = [(row, row["rule"].partition(", k = ")) for row in told["verification"]]
         cells = [
@@ -166,7 +168,7 @@ def embeddings(people: int, workers: int) -> dict[str, np.ndarray]:
     indices = range(TEST + 900_000, TEST + 900_000 + people)
     if workers == 1:
         return {str(index): _embed(index) for index in indices}
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, serve_parent) as pool:
         return dict(zip(map(str, indices), pool.map(_embed, indices, chunksize=1), strict=True))
 
 

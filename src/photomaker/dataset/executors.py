@@ -9,9 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import signal
 import sys
-import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
@@ -22,6 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from photomaker.errors import OutputError, PhotoMakerError, SettingsError
+from photomaker.processes import serve_parent
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -165,9 +164,7 @@ class Executor(ABC):
 
 def _serve(pipe: Connection) -> None:
     """The life of a local worker: it ends with its parent, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    serve_parent()
     hand = Hand()
     try:
         pipe.send(None)
@@ -175,13 +172,6 @@ def _serve(pipe: Connection) -> None:
             pipe.send(hand.do(*pipe.recv()))
     except (EOFError, OSError):
         return
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 class LocalExecutor(Executor):

@@ -22,6 +22,7 @@ from photomaker.dataset.base import KEY
 from photomaker.dataset.shards import write_atomically, write_parquet
 from photomaker.errors import SettingsError
 from photomaker.images import SUFFIXES
+from photomaker.outside import read_file, read_object
 
 LISTED = pa.schema(
     [
@@ -117,7 +118,7 @@ def read(folder: Path) -> Listing | None:
     path = folder / "list.json"
     if not path.is_file():
         return None
-    stated = json.loads(path.read_text(encoding="utf-8"))
+    stated = read_file(path, "build the dataset anew in an empty folder")
     return Listing(**{**stated, "empty": tuple(stated["empty"])})
 
 
@@ -279,7 +280,7 @@ def _members(path: Path, root: Path, source: Input) -> Iterator[dict[str, Any]]:
                     pictures.append((key, info.name, info.offset_data, info.size))
                 elif extension == "json" and key not in known:
                     taken = tar.extractfile(info)
-                    known[key] = json.loads(taken.read()) if taken else {}
+                    known[key] = read_object(taken.read()) if taken else {}
     except (OSError, tarfile.TarError, ValueError) as error:
         raise SettingsError(f"the tar {path} is damaged; leave it out or fetch it again") from error
     if pictures and not any(source.name_column in fields for fields in known.values()):

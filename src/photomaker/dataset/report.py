@@ -27,8 +27,10 @@ from photomaker.dataset.shards import write_atomically
 from photomaker.dataset.units import Pictures, StageFiles, read_parquet
 from photomaker.errors import PhotoError, SettingsError
 from photomaker.images import grid, labelled, read_photo
+from photomaker.outside import read_file
 
 _SIDE, _COLUMNS = 128, 8
+_ANEW = "build the dataset anew in an empty folder"
 _TEMPLATE = Path(__file__).with_name("report.html")
 
 
@@ -98,7 +100,7 @@ def write(out: Path, sample: Sample | None = None) -> tuple[Path, Path]:
         for sheet in [_reason_sheet(files, dropped[tally.name], (tally.name, reason), count)]
     ]
     persons = [_person_sheet(files, dropped.values(), person, sample.photos) for person in people]
-    result = json.loads((out / RESULT).read_text(encoding="utf-8")) if (out / RESULT).is_file() else None
+    result = read_file(out / RESULT, _ANEW) if (out / RESULT).is_file() else None
     text, page = out / "report.md", out / "report.html"
     write_atomically(text, _markdown(found, reasons, persons, result).encode())
     write_atomically(page, _html(found, reasons, persons, result).encode())
@@ -114,7 +116,7 @@ class _Files:
         for name in stage_names(out):
             path = out / name / SETTINGS
             if path.is_file():
-                self.sees[name] = json.loads(path.read_text(encoding="utf-8"))["pictures"]
+                self.sees[name] = read_file(path, _ANEW)["pictures"]
         self._opened: dict[tuple[str, int], Pictures] = {}
         self.kept = self._kept()
 

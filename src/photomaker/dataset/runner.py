@@ -48,8 +48,10 @@ from photomaker.dataset.units import (
     read_parquet,
 )
 from photomaker.errors import OutputError, SettingsError
+from photomaker.outside import read_file, read_object
 
 MARK, RESULT, LOG, SETTINGS, LOCK = "build.json", "dataset.json", "log.jsonl", "settings.json", ".lock"
+_ANEW = "build the dataset anew in an empty folder"
 SHARD = "shard"
 _FORMAT = 1
 _MOST_BUCKETS = 64
@@ -223,7 +225,7 @@ class Build:
             if out.exists() and (not out.is_dir() or any(_is_foreign(path) for path in out.iterdir())):
                 raise SettingsError(f"{out} is not empty and holds no dataset of ours; choose another folder")
             return
-        stated, ours = json.loads(mark.read_text(encoding="utf-8")), self._marked()
+        stated, ours = read_file(mark, _ANEW), self._marked()
         if stated != ours and fresh != self.names[0]:
             raise SettingsError(
                 f"{out} holds another dataset ({_difference(stated, ours)}); choose another folder, "
@@ -238,7 +240,7 @@ class Build:
         path = self.plan.out / stage.name / SETTINGS
         if not path.is_file() or not any(path.parent.glob("*.parquet")):
             return
-        stated = json.loads(path.read_text(encoding="utf-8"))
+        stated = read_file(path, _ANEW)
         if stated["fingerprint"] != stage.fingerprint:
             change = _difference(stated["settings"], _described(stage)["settings"], f"{stage.name}.")
             raise SettingsError(
@@ -356,7 +358,7 @@ class Build:
         """Units of a stage; None where that is not known yet."""
         if stage.name == SHARD:
             path = self.plan.out / SHARD / "plan.json"
-            return json.loads(path.read_text(encoding="utf-8"))["shards"] if path.is_file() else None
+            return read_file(path, _ANEW)["shards"] if path.is_file() else None
         if self._listing is None:
             return None
         return min(self._listing.units, _MOST_BUCKETS) if stage.by_person else self._listing.units
@@ -424,7 +426,7 @@ class Build:
         files = self._files(self.stages[-1])
         parts = [read_parquet(files.kept(unit)) for unit in range(files.units)]
         write_parquet(out / "shards" / INDEX, pa.concat_tables([FINAL.empty_table(), *parts]))
-        counts = json.loads((files.folder / "plan.json").read_text(encoding="utf-8"))
+        counts = read_file(files.folder / "plan.json", _ANEW)
         result = {
             "format": _FORMAT,
             **{name: counts[name] for name in ("people", "photos", "shards")},
@@ -573,8 +575,8 @@ def stage_names(out: Path) -> list[str]:
         SettingsError: There is none.
     """
     try:
-        return list(json.loads((out / MARK).read_text(encoding="utf-8"))["stages"])
-    except (OSError, ValueError, KeyError) as error:
+        return list(read_object((out / MARK).read_bytes())["stages"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{out} holds no dataset that was built here; give a build's folder") from error
 
 
@@ -605,7 +607,7 @@ def _log_lines(path: Path) -> Iterator[dict[str, Any]]:
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                yield json.loads(line)
+                yield read_object(line)
             except ValueError:  # the line at which a run was killed
                 continue
 

@@ -6,7 +6,6 @@ Source of the truth: `truth.json`, which `photomaker.synthetic.planted` writes b
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ from photomaker.dataset.runner import stage_names
 from photomaker.dataset.units import Pictures, StageFiles, read_parquet
 from photomaker.errors import SettingsError
 from photomaker.faces.base import overlaps
+from photomaker.outside import read_object
 
 FORMAT = "photomaker-planted-2"
 SAME = 0.5
@@ -119,7 +119,7 @@ def read_truth(folder: Path) -> dict[str, dict[str, Any]]:
         SettingsError: There is none in the folder.
     """
     try:
-        content = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        content = read_object((folder / "truth.json").read_bytes())
         if content["format"] != FORMAT:
             raise ValueError(content["format"])
         return dict(content["files"])

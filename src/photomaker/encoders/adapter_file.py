@@ -24,6 +24,7 @@ from photomaker.encoders.id_encoder_v2 import (
     vision_config_v2,
 )
 from photomaker.errors import WeightsError
+from photomaker.outside import read_object
 from photomaker.weights import read_metadata, read_tensors
 
 SECTIONS = ("id_encoder", "lora_weights")
@@ -293,8 +294,8 @@ def noted_config(path: Path) -> dict[str, Any]:
     """
     noted = read_metadata(path).get("config", "{}") if path.suffix == ".safetensors" else "{}"
     try:
-        return dict(json.loads(noted))
-    except (ValueError, TypeError) as error:
+        return read_object(noted)
+    except ValueError as error:
         raise WeightsError(f"the `config` noted in {path} is no JSON; export the adapter again") from error
 
 

@@ -16,6 +16,7 @@ from photomaker.evaluation.bench import Bench, Grid, per_person
 from photomaker.evaluation.metrics import Floats, Interval
 from photomaker.evaluation.settings import BenchmarkSettings
 from photomaker.evaluation.workshop import Progress, Tools, Workshop
+from photomaker.outside import read_file
 
 FIGURES = ("likeness", "prompt_accuracy", "copy_paste")
 """The figures of an ablation, in the order of its tables."""
@@ -129,7 +130,7 @@ def write_scores(path: Path, found: Mapping[int, Scores]) -> None:
 
 def read_scores(path: Path) -> dict[int, Scores]:
     """Read what `write_scores` kept."""
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = read_file(path, "delete it, and give the same command again")
     return {int(count): Scores.from_json(values) for count, values in kept.items()}
 
 

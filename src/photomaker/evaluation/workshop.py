@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from photomaker.evaluation.references import FaceReferences
 from photomaker.evaluation.settings import DTYPES, BenchmarkSettings
 from photomaker.evaluation.tasks import Contexts, Photos, Pictures, Task, key
 from photomaker.evaluation.world import SyntheticWorld, World
+from photomaker.processes import pool
 from photomaker.types import Identity, Reference, Request, Sampling
 from photomaker.weights import bundled, model_hash
 
@@ -230,6 +231,7 @@ class Workshop:
         self._fingerprint = fingerprint
         self._progress = progress or Bar()
         self._pool: ProcessPoolExecutor | None = None
+        self._stack = ExitStack()
         self._worker = Worker(settings, tools)
         prepare(folder, keep=settings.resume)
 
@@ -249,8 +251,7 @@ class Workshop:
         import torch
 
         torch.set_num_threads(self._threads)
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._stack.__exit__(kind, error, trace)
 
     @property
     def world(self) -> World:
@@ -292,11 +293,8 @@ class Workshop:
             yield from (self._worker.measure(task, path) for path, task in missing.items())
             return
         if missing and self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._settings.processes,
-                multiprocessing.get_context("spawn"),
-                _begin,
-                (self._settings, self._tools),
+            self._pool = self._stack.enter_context(
+                pool(self._settings.processes, _begin, self._settings, self._tools)
             )
         if self._pool is not None:
             for finished in as_completed(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from photomaker.errors import WeightsError
+from photomaker.outside import read_object
 
 
 class ConfiguredNetwork(nn.Module, ABC):
@@ -101,7 +102,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        config = json.loads(metadata["config"])
+        config = read_object(metadata["config"])
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path} is no model file of photomaker's or is damaged; get it again") from error
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]

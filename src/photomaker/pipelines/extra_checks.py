@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from photomaker import hub
 from photomaker.errors import SettingsError, WeightsError
+from photomaker.outside import read_object
 from photomaker.types import Extras, Sampling, Structure, StylePicture
 
 _DOWN = ("lora_A", "lora_down", "lora.down", "lora_linear_layer.down")
@@ -130,11 +130,8 @@ def _same(config: dict[str, Any], unet: dict[str, Any], name: str, what: str) ->
 
 def _settings(folder: Path, what: str) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_object((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise WeightsError(
             f"the settings of the {what} {folder} cannot be read; give a diffusers folder"
         ) from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"the settings of the {what} {folder} are no table; give a diffusers folder")
-    return found

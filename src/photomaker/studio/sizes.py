@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from photomaker.errors import SettingsError, WeightsError
+from photomaker.outside import read_object
 from photomaker.types import MOST_SIDE
 
 SHAPES = {"portrait": 3 / 4, "square": 1.0, "landscape": 4 / 3}
@@ -51,7 +51,7 @@ def base_size(folder: Path, bundled: bool) -> BaseSize:
     try:
         latent = int(_settings(folder / "unet" / "config.json")["sample_size"])
         blocks = len(_settings(folder / "vae" / "config.json")["block_out_channels"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
             f"the settings of the base model {folder} cannot be read; give a diffusers SDXL folder"
         ) from error
@@ -60,10 +60,7 @@ def base_size(folder: Path, bundled: bool) -> BaseSize:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise TypeError(path)
-    return found
+    return read_object(path.read_text(encoding="utf-8"))
 
 
 def resolve(text: str, base: BaseSize) -> tuple[int, int]:

@@ -15,6 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from photomaker.errors import SettingsError
+from photomaker.outside import read_file
+from photomaker.processes import serve_parent
 from photomaker.synthetic.captions import caption
 from photomaker.synthetic.distributions import factor_vector, other_ages, person, view, with_class
 from photomaker.synthetic.factors import (
@@ -126,7 +128,7 @@ def write_world(folder: Path, plan: WorldPlan, workers: int = 1) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     described = {"start": plan.start, "people": plan.people, "views": plan.views, "size": SIZE}
     stated = folder / "plan.json"
-    if stated.exists() and json.loads(stated.read_text()) != described:
+    if stated.exists() and read_file(stated, "choose an empty folder") != described:
         raise SettingsError(f"{folder} holds another dataset ({stated.read_text()}); choose an empty folder")
     stated.write_text(json.dumps(described))
     done = folder / "done"
@@ -137,7 +139,7 @@ def write_world(folder: Path, plan: WorldPlan, workers: int = 1) -> Path:
         for name, (dtype, shape) in _columns().items()
     }
     left = [(first, task) for first, task in _tasks(plan) if not (done / str(first)).exists()]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, serve_parent) as pool:
         drawn = pool.imap(_draw_people, [task for _, task in left])
         for (first, _), columns in tqdm(zip(left, drawn, strict=True), total=len(left), unit="group"):
             for name, values in columns.items():
@@ -212,7 +214,7 @@ class WorldDataset:
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
             raise SettingsError(f"{folder} holds no dataset; draw one with scripts/train_small/world.py")
-        stated = json.loads((folder / "plan.json").read_text())
+        stated = read_file(folder / "plan.json", "draw the dataset anew in an empty folder")
         plan = WorldPlan(stated["start"], stated["people"], stated["views"])
         missing = sum(not (folder / "done" / str(first)).exists() for first, _ in _tasks(plan))
         if missing:

@@ -20,6 +20,8 @@ from PIL import Image, ImageEnhance
 from photomaker.classes import fitting
 from photomaker.errors import OutputError, SettingsError
 from photomaker.images import atomic
+from photomaker.outside import read_file
+from photomaker.processes import serve_parent
 from photomaker.synthetic.distributions import TEST, person, view
 from photomaker.synthetic.factors import SCENES
 from photomaker.synthetic.renderer import render
@@ -107,13 +109,13 @@ def write_planted(folder: Path, plan: PlantedPlan, workers: int = 1) -> Path:
     """
     stated = folder / TRUTH
     if stated.is_file():
-        if json.loads(stated.read_text(encoding="utf-8"))["plan"] != asdict(plan):
+        if read_file(stated, "choose an empty folder").get("plan") != asdict(plan):
             raise SettingsError(f"{folder} holds another planted world; choose an empty folder")
         return folder
     tasks = [(folder, plan, number) for number in range(plan.people)]
     try:
         if workers > 1:
-            with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            with multiprocessing.get_context("spawn").Pool(workers, serve_parent) as pool:
                 parts = pool.map(_write_person, tasks, chunksize=1)
         else:
             parts = [_write_person(task) for task in tasks]
@@ -140,7 +142,7 @@ def write_urls(folder: Path, port: int, path: Path) -> Path:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "url"])
-    files = json.loads((folder / TRUTH).read_text(encoding="utf-8"))["files"]
+    files = read_file(folder / TRUTH, "choose an empty folder")["files"]
     for name, told in files.items():
         rows.writerow([name.partition("/")[0], address(told["served"], name, port)])
     try:

@@ -14,6 +14,7 @@ import numpy as np
 
 from photomaker.errors import OutputError
 from photomaker.evaluation.report import write
+from photomaker.outside import read_object
 
 VERSION = 1
 """Version of the folder's layout and of how figures are computed; another one is never continued."""
@@ -49,9 +50,8 @@ class Store:
             write(path, json.dumps(stamp, indent=2, sort_keys=True) + "\n")
             return
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-            assert isinstance(there, dict)
-        except (OSError, ValueError, AssertionError) as error:
+            there = read_object(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise OutputError(f"{path} is damaged; {remedy}") from error
         if there.get("version") != VERSION:
             raise OutputError(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from photomaker.evaluation.comparison.work import REAL, Job, Tools, Worker, argu
 from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.workshop import Bar, Progress
 from photomaker.methods.base import Need
+from photomaker.processes import pool
 
 UNSERVED = {
     Need.STRUCTURE: "a structure picture",
@@ -157,22 +157,15 @@ class Crew:
         if not missing:
             return
         # A method has processes of its own, so that their peak memory is of one method.
-        pool = ProcessPoolExecutor(
-            self._settings.processes,
-            multiprocessing.get_context("spawn"),
-            _begin,
-            (self._settings, self._tools, self._store),
-        )
         try:
-            for finished in as_completed([pool.submit(_carry, what, one) for one in missing]):
-                yield finished.result()
+            with pool(self._settings.processes, _begin, self._settings, self._tools, self._store) as workers:
+                for finished in as_completed([workers.submit(_carry, what, one) for one in missing]):
+                    yield finished.result()
         except BrokenProcessPool as error:
             raise OutputError(
                 "a process of the benchmark was killed, most likely for want of memory; "
                 "give fewer --processes and call again, what is done stays"
             ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 _PROCESS: dict[str, Worker] = {}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 from photomaker.evaluation.bench import Bench, Part
 from photomaker.evaluation.settings import BenchmarkSettings
 from photomaker.evaluation.tasks import Pictures
 from photomaker.evaluation.workshop import Tools, Worker
+from photomaker.processes import pool
 
 BATCH = 8
 MEBIBYTE = 2**20
@@ -21,9 +20,8 @@ MEBIBYTE = 2**20
 def measure(bench: Bench, tools: Tools) -> Part:
     """Measure one picture at a time and a batch of `BATCH`, with all threads that the run gives a process."""
     batch = bench.picture_task(bench.people[0], bench.prompts[:1], BATCH)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as pool:
-        return Part({}, {"cost": pool.submit(weigh, bench.settings, tools, batch).result()})
+    with pool(1) as alone:
+        return Part({}, {"cost": alone.submit(weigh, bench.settings, tools, batch).result()})
 
 
 def weigh(settings: BenchmarkSettings, tools: Tools, batch: Pictures) -> dict[str, float | int]:
