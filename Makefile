@@ -12,7 +12,7 @@ PIP_FIND_LINKS ?=
 INSTALL = UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup setup-dev lint format train-small evaluate benchmark ablate bench bench-train pack clean
+.PHONY: help demo test fuzz setup setup-dev lint format train-small evaluate benchmark ablate bench bench-train pack clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -23,6 +23,9 @@ demo: $(VENV)/core.stamp ## make a gallery of two bundled people
 
 test: $(VENV)/dev.stamp lint ## ruff, mypy and the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(N) -q
+
+fuzz: $(VENV)/dev.stamp ## damaged files at every reader, 10,000 of them
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=src:. $(BIN)/python -m tests.fuzz.run
 
 lint: $(VENV)/dev.stamp ## ruff and mypy
 	$(BIN)/ruff check .

@@ -205,11 +205,12 @@ _READERS = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
 
 def _urls(path: Path, source: Input) -> pa.Table:
     try:
+        # names of columns are decoded where they are first asked for, texts where they are used
         table = _READERS[path.suffix.lower()](path, (source.name_column, source.url_column))
-    except (pa.ArrowInvalid, OSError) as error:
-        text = str(error).splitlines()[0]
+        name, url = (_text(table, column, path) for column in (source.name_column, source.url_column))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        text = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise SettingsError(f"the list {path} cannot be read ({text}); mend it there") from error
-    name, url = (_text(table, column, path) for column in (source.name_column, source.url_column))
     nothing = pa.nulls(table.num_rows, pa.int64())
     return pa.table([name, url, url, nothing, nothing], schema=_FOUND)
 
