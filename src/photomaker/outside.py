@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from photomaker.errors import PhotoMakerError, SettingsError
 
 LARGEST_JSON = 64 << 20
 """Bytes of JSON that are read; beyond it is no settings, notes or index of ours."""
+DEEPEST = 200
+"""Brackets in brackets of a YAML file."""
 LARGEST_EXPANDED = 1_000_000
 """Values that a YAML file may stand for once its aliases are followed."""
 
@@ -61,12 +64,22 @@ def read_yaml(text: str) -> Any:  # noqa: ANN401 - whatever it holds
     """
     import yaml
 
+    _check_brackets(text)
     try:
         found = yaml.safe_load(text)
         _count(found, {})
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
     return found
+
+
+def _check_brackets(text: str) -> None:
+    """Refuse brackets in brackets before the loader meets them, whose work grows with their number squared."""
+    depth = 0
+    for mark in re.findall(r"[\[{}\]]", text):
+        depth = depth + 1 if mark in "[{" else max(0, depth - 1)
+        if depth > DEEPEST:
+            raise ValueError("it is nested too deep")
 
 
 def _count(value: object, known: dict[int, int]) -> int:
