@@ -66,7 +66,9 @@ def test_merge_is_a_share_of_the_steps(method, references, monkeypatch):
         seen.append(arguments["start_merge_step"])
         return type("Result", (), {"images": [None]})
 
-    monkeypatch.setattr(method, "pipeline", _Recorder(method.pipeline, call))
+    recorder = _Recorder(method.pipeline, call)
+    monkeypatch.setattr(method, "pipeline", recorder)
+    monkeypatch.setattr(method.kit, "pipeline", recorder)
     for merge, steps in ((0.0, 20), (0.2, 20), (0.5, 3), (1.0, 10), (None, 10)):
         method.generate(method.fit(references[:1]), [Request(PROMPT, Sampling(steps=steps, merge=merge))])
     assert seen == [-1, 3, 1, 8, 1]
