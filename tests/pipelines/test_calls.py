@@ -52,6 +52,19 @@ def test_a_batch_of_two_is_two_batches_of_one(draw, photos):
     assert (alone[0] - alone[1]).abs().max() > 1
 
 
+def test_paths_are_opened_as_everywhere_else(draw, photos, tmp_path):
+    """One path, a list, a list for each person, and a folder of photos."""
+    for place, photo in enumerate(photos[:3]):
+        photo.save(tmp_path / f"{place}.png")
+    first, second, third = (tmp_path / f"{place}.png" for place in range(3))
+    assert torch.equal(draw(MAN, input_id_images=str(first)), draw(MAN, input_id_images=photos[0]))
+    wanted = draw(MAN, input_id_images=photos[:3])
+    assert torch.equal(draw(MAN, input_id_images=[first, str(second), photos[2]]), wanted)
+    assert torch.equal(draw(MAN, input_id_images=tmp_path), wanted)
+    several = draw([MAN, WOMAN], (3, 4), input_id_images=[[first], [second, third]])
+    assert torch.equal(several, draw([MAN, WOMAN], (3, 4), input_id_images=[photos[:1], photos[1:3]]))
+
+
 def test_one_person_for_several_prompts(draw, photos):
     shared = draw([MAN, WOMAN], (3, 4), input_id_images=photos[:2])
     torch.testing.assert_close(shared[1:], draw(WOMAN, (4,), input_id_images=photos[:2]), **CLOSE)
@@ -158,7 +171,13 @@ def no_model(pipe):
         ({"prompt": MAN, "prompt_2": [MAN, MAN]}, PromptError, "give as many"),
         ({"prompt": MAN, "input_id_images": None}, PhotoError, "input_id_images"),
         ({"prompt": MAN, "input_id_images": []}, PhotoError, "at least one photo"),
-        ({"prompt": [MAN] * 3, "input_id_images": [["x"], ["x"]]}, PhotoError, "PIL picture"),
+        (
+            {"prompt": [MAN] * 3, "input_id_images": [["x"], ["x"]]},
+            PhotoError,
+            "there is no photo or folder x",
+        ),
+        ({"prompt": [MAN] * 2, "input_id_images": [[3], [4]]}, PhotoError, "PIL picture"),
+        ({"prompt": MAN, "input_id_images": 3}, PhotoError, "the photos are 3, a int"),
     ],
 )
 @pytest.mark.usefixtures("no_model")

@@ -218,8 +218,8 @@ class PhotoMakerMixin(IdentityMixin):
                 missing it is put behind the first class word. `(words:1.3)` weighs words.
             prompt_2: Other prompts for the second text encoder.
             args: The stock pipeline's further positional arguments.
-            input_id_images: Photos of the person (PIL, array or tensor): one, or a list, or for a list of prompts a
-                list of lists.
+            input_id_images: Photos of the person (PIL, array, tensor, or the path of a file or folder): one, or a list,
+                or for a list of prompts a list of lists.
             identity: Identities instead of photos: one, or one for each prompt. An identity whose photos all have
                 weight 0 leaves the text-only prompt as it is.
             start_merge_step: The identity takes part from the denoising step after this one; -1 is from the start.
