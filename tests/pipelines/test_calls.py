@@ -1,5 +1,7 @@
 """The call: photos, identities, batches, weights, other prompts, and what is refused before any model runs."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,23 @@ def test_paths_are_opened_as_everywhere_else(draw, photos, tmp_path):
     assert torch.equal(draw(MAN, input_id_images=tmp_path), wanted)
     several = draw([MAN, WOMAN], (3, 4), input_id_images=[[first], [second, third]])
     assert torch.equal(several, draw([MAN, WOMAN], (3, 4), input_id_images=[photos[:1], photos[1:3]]))
+
+
+@pytest.mark.parametrize("prompt", [MAN, "a photo of a (man:1.3) img, (smiling)"])
+def test_a_deep_copy_draws_the_same_and_is_a_pipeline_of_its_own(pipe, draw, photos, prompt):
+    arguments = {"input_id_images": photos[:2], "negative_prompt": "worst quality", "start_merge_step": 1}
+    wanted = draw(prompt, **arguments)
+    other = copy.deepcopy(pipe)
+    assert torch.equal(draw(prompt, pipe=other, **arguments), wanted)
+    other.unload_photomaker_adapter()
+    assert torch.equal(draw(prompt, **arguments), wanted)
+
+
+def test_emphasis_around_the_class_word_is_its_number(draw, photos):
+    arguments = {"input_id_images": photos[:2]}
+    wanted = draw("a photo of a (man:1.21) img", **arguments)
+    assert torch.allclose(draw("a photo of a ((man)) img", **arguments), wanted, atol=1e-4)
+    assert (draw("a photo of a [man] img", **arguments) - wanted).abs().max() > 0.01
 
 
 def test_one_person_for_several_prompts(draw, photos):
