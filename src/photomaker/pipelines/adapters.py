@@ -241,7 +241,7 @@ class AdapterMixin(_Stock):
     @contextmanager
     def _without_unet(self) -> Iterator[None]:
         """Have the stock methods for LoRA leave the UNet alone."""
-        own = vars(self)  # hides the class's list
+        own = self.__dict__  # hides the class's list
         own["_lora_loadable_modules"] = [name for name in self._lora_loadable_modules if name != "unet"]
         try:
             yield
