@@ -19,6 +19,7 @@ FLOOR = {
     "classes",
     "checks",
     "outside",
+    "colours",
     "__init__",
 }
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
@@ -28,7 +29,8 @@ ALLOWED = {
     "checks": {"errors"},
     "registry": {"errors", "types"},
     "classes": set(),
-    "images": {"errors", "types"},
+    "colours": set(),
+    "images": {"errors", "types", "colours"},
     "outside": {"errors"},
     "processes": set(),
     "weights": {"errors", "types", "outside"},

@@ -5,6 +5,7 @@ What was fetched once is found again without a network.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -134,6 +135,13 @@ def model_folder(place: str | os.PathLike[str]) -> Path:
             lambda: snapshot_download(path.as_posix(), allow_patterns=patterns),
         )
     )
+
+
+def hub_options_known() -> set[str]:
+    """Names of the options that `hub_file` passes on."""
+    from huggingface_hub import hf_hub_download
+
+    return set(inspect.signature(hf_hub_download).parameters) - {"repo_id", "filename", "subfolder"}
 
 
 def hub_file(

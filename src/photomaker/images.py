@@ -1,7 +1,7 @@
 """Pictures at the boundary: photos nobody vouches for, tensors, grids, and files that say what they are.
 
-A photo is refused by what its header says before a pixel is decoded; whatever its colour model, depth,
-orientation or number of frames, what comes out is one upright 8-bit RGB picture.
+A photo is refused by what its header says before a pixel is decoded; whatever its colour model, profile, depth,
+orientation or number of frames, what comes out is one upright 8-bit sRGB picture.
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ import hashlib
 import io
 import math
 import os
+import re
 import secrets
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from photomaker.colours import in_srgb
 from photomaker.errors import OutputError, PhotoError, SettingsError
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 2**27  # 134 million: above the largest camera sensors in common use, 400 MB once decoded
 MAX_BYTES = 2**28
 MIN_SIDE = 16
+"""Pixels; the least width and height of a photo."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 # A closed list: Pillow would otherwise try every reader it has, among them one that starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
@@ -64,7 +68,7 @@ class Photo:
     """A photo as it was read.
 
     Attributes:
-        image: The upright picture, mode RGB, 8 bits a channel.
+        image: The upright picture, mode RGB, 8 bits a channel, sRGB whatever colour profile the file has.
         name: File name without its folder.
         sha256: Hash of the file's bytes.
         notes: What the user should know about the reading, for example that only the first frame was taken.
@@ -101,7 +105,7 @@ def open_photo(path: str | os.PathLike[str]) -> Photo:
 
 
 def read_photo(data: bytes, name: str) -> Photo:
-    """Decode the bytes of a photo; `open_photo` for what did not come from a file.
+    """Decode the bytes of a photo; `open_photo` reads them from a file.
 
     Args:
         data: The whole file.
@@ -111,21 +115,66 @@ def read_photo(data: bytes, name: str) -> Photo:
         PhotoError: The bytes are no picture, a damaged one, or one of more than `MAX_PIXELS`.
     """
     Image.init()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of sizes judged below and of damaged side information
+    with quiet_pillow():
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                _check_size(picture.size, name)
+                check_size(picture.size, name)
                 notes = _frame_notes(picture, name)
                 picture.load()
-                image = _upright(to_rgb(picture), picture)
+                rgb, more = _as_rgb(picture, name)
+                image = _upright(rgb, picture)
         except Image.DecompressionBombError as error:
             raise PhotoError(
                 f"{name} has more than {MAX_PIXELS // 10**6} million pixels; give a smaller copy of the photo"
             ) from error
         except _UNREADABLE as error:
             raise PhotoError(_unreadable_message(data, name)) from error
-    return Photo(image, name, hashlib.sha256(data).hexdigest(), notes)
+    return Photo(image, name, hashlib.sha256(data).hexdigest(), notes + more)
+
+
+def picture_photo(picture: Image.Image, name: str) -> Photo:
+    """A picture in memory as a photo, as `open_photo` gives one of a file.
+
+    Args:
+        picture: Of any mode, taken as it lies: its EXIF orientation may have been followed already.
+        name: What to call it in messages.
+
+    Returns:
+        The photo, without a hash.
+
+    Raises:
+        PhotoError: It has more than `MAX_PIXELS` or a side below `MIN_SIDE`, or values that are not finite.
+    """
+    check_size(picture.size, name)
+    with quiet_pillow():
+        rgb, notes = _as_rgb(picture, name)
+    return Photo(rgb, name, "", notes)
+
+
+_quiet_lock = threading.Lock()
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Leave out what Pillow warns of: sizes, which are judged here, and damaged side information.
+
+    `warnings.catch_warnings` puts back the whole list of filters, which threads that do so at the same time leave as it
+    never was. This adds one filter, for Pillow alone, and takes that very one out again.
+    """
+    entry = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+    with _quiet_lock:
+        before = cast("list[object]", warnings.filters)
+        before.insert(0, entry)
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            now = cast("list[object]", warnings.filters)
+            # somebody else may have put a copy of the list in its place meanwhile
+            for filters in [before] if before is now else [before, now]:
+                for place in reversed(range(len(filters))):
+                    if filters[place] is entry:
+                        del filters[place]
 
 
 def _unreadable_message(data: bytes, name: str) -> str:
@@ -136,7 +185,12 @@ def _unreadable_message(data: bytes, name: str) -> str:
     return f"{name} is no picture or a damaged one; open and save it again as JPEG or PNG, or leave it out"
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def check_size(size: tuple[int, int], name: str) -> None:
+    """Compare a photo's width and height with what can be used.
+
+    Raises:
+        PhotoError: It has more than `MAX_PIXELS`, or a side below `MIN_SIDE`.
+    """
     width, height = size
     if width * height > MAX_PIXELS:
         raise PhotoError(
@@ -166,22 +220,37 @@ def _upright(image: Image.Image, source: Image.Image) -> Image.Image:
     return image if move is None else image.transpose(move)
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """The picture as 8-bit RGB: deeper grey is scaled and not clipped, what is transparent lies on white."""
+def to_rgb(picture: Image.Image, name: str = "a photo") -> Image.Image:
+    """The picture as 8-bit sRGB: deeper grey is scaled and not clipped, what is transparent lies on white.
+
+    Args:
+        picture: Of any mode; a colour profile in its `info` is followed.
+        name: What to call it in messages.
+
+    Raises:
+        PhotoError: It holds values that are not finite.
+    """
+    return _as_rgb(picture, name)[0]
+
+
+def _as_rgb(picture: Image.Image, name: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """The same, and a note where its colour profile could not be followed."""
+    profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = _scaled_grey(picture)
+        picture = _scaled_grey(picture, name)
+    rgb, understood = in_srgb(picture, profile)
     if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    rgb = picture.convert("RGB")
+        rgb.putalpha(picture.convert("RGBA").getchannel("A"))
+        rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
     rgb.info = {}
-    return rgb
+    note = f"the colour profile of {name} is damaged or of another kind of picture; it is left aside"
+    return rgb, () if understood else (note,)
 
 
-def _scaled_grey(picture: Image.Image) -> Image.Image:
+def _scaled_grey(picture: Image.Image, name: str) -> Image.Image:
     values = np.asarray(picture).astype(np.float64)
-    values = np.nan_to_num(values)
+    if not np.isfinite(values).all():
+        raise PhotoError(f"{name} holds values that are not finite; leave it out")
     if picture.mode == "F":
         top = max(1.0, float(values.max()))
         full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)

@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.dataset import fakes
+from tests.profiles import P3, display
 
 from photomaker.dataset.base import Dropped, Photo
 from photomaker.dataset.dedupe import Dedupe
 from photomaker.dataset.download import Fetch
 from photomaker.dataset.gather import Gather, look
+from photomaker.dataset.segment import encoded
 from photomaker.errors import SettingsError
+from photomaker.images import read_photo
 
 JPEG = fakes.encoded(fakes.photo(1), "JPEG")
 
@@ -289,6 +292,16 @@ def test_a_photo_taken_on_its_side_counts_upright(tmp_path):
     found = from_disk(tmp_path / "a.jpg")
     assert (found.row["width"], found.row["height"]) == (80, 96)
     assert found.image().size == (80, 96)
+
+
+def test_a_photo_of_another_colour_profile_is_read_as_srgb(tmp_path):
+    """Kept as it is; whoever decodes it gets sRGB, and what is cut out of it holds sRGB and no profile."""
+    picture = Image.new("RGB", (96, 80), (230, 60, 50))
+    picture.save(tmp_path / "a.png", icc_profile=display(P3))
+    found = from_disk(tmp_path / "a.png")
+    assert found.image().getpixel((40, 40)) == pytest.approx((250, 31, 34), abs=1)
+    again = read_photo(encoded(found.image(), "png"), "again").image
+    assert again.getpixel((40, 40)) == found.image().getpixel((40, 40))
 
 
 def test_a_look_survives_what_files_go_through():

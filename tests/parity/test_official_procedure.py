@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.tiny import VISION
+from tests.tiny import VISION, WIDTH, WIDTH_2
 from torch.nn.functional import gelu, layer_norm, linear
 from transformers import CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -89,13 +89,15 @@ class Official:
         return part("layer_norm", mlp("mlp2", x) + x)
 
     @torch.no_grad()
-    def draw(self, prompt, photos, steps, start_merge_step, guidance, seed):
+    def draw(self, prompt, photos, steps, start_merge_step, guidance, seed, text=None, text_pooled=None):
         embeds, pooled, mask = self.expanded(prompt, len(photos))
         embeds[:, mask] = self.fused(embeds[0, mask], self.features(photos))
         tokens = self.tokenizers[0].encode(prompt, add_special_tokens=False)
         tokens.remove(self.tokenizers[0].convert_tokens_to_ids("img"))
         text, negative, text_pooled, negative_pooled = self.stock.encode_prompt(
-            self.tokenizers[0].decode(tokens)
+            self.tokenizers[0].decode(tokens),
+            prompt_embeds=text,
+            pooled_prompt_embeds=text_pooled,
         )
         scheduler = self.stock.scheduler
         scheduler.set_timesteps(steps)
@@ -148,3 +150,20 @@ def test_latents_are_the_official_ones(official, pipe, photos, prompt, count, st
     ).images
     torch.testing.assert_close(got, wanted, atol=1e-3, rtol=0)
     assert (got.std() > 1).item()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_embeddings_for_the_steps_before_merging(official, pipe, photos, guidance):
+    """`prompt_embeds_text_only` and its pooled sibling of the second official release, beside a prompt."""
+    square = [photo.resize((32, 32)) for photo in photos[:2]]
+    source = torch.Generator().manual_seed(11)
+    text, pooled = (torch.randn(1, *shape, generator=source) for shape in ((77, WIDTH), (WIDTH_2,)))
+    wanted = official.draw(PROMPTS[0], square, 5, 2, guidance, seed=3, text=text, text_pooled=pooled)
+    got = pipe(
+        PROMPTS[0], input_id_images=square, num_inference_steps=5, start_merge_step=2, guidance_scale=guidance,
+        generator=torch.Generator().manual_seed(3), output_type="latent", prompt_embeds_text_only=text,
+        pooled_prompt_embeds_text_only=pooled,
+    ).images  # fmt: skip
+    torch.testing.assert_close(got, wanted, atol=1e-3, rtol=0)
+    without = official.draw(PROMPTS[0], square, 5, 2, guidance, seed=3)
+    assert (without - wanted).abs().max() > 0.1

@@ -160,6 +160,19 @@ def test_places_that_do_not_exist_are_named(fresh, tmp_path):
             fresh.load_photomaker_adapter(source, **options)
 
 
+def test_options_that_the_hub_does_not_know_are_refused(fresh, tiny_adapter_file):
+    """Also beside a local file, where none is used."""
+    for name, words in (
+        ("triger_word", "did you mean 'trigger_word'"),
+        ("revison", "did you mean 'revision'"),
+    ):
+        with pytest.raises(SettingsError, match=f"knows no argument '{name}'; {words}"):
+            fresh.load_photomaker_adapter(tiny_adapter_file, **{name: "sks"})
+    assert fresh.id_encoder is None
+    fresh.load_photomaker_adapter(tiny_adapter_file, revision="main", local_files_only=True, token=None)
+    assert fresh.id_encoder is not None
+
+
 def test_another_trigger_word(fresh, photos, tiny_adapter_file):
     fresh.load_photomaker_adapter(tiny_adapter_file)
     wanted = picture(fresh, photos)
@@ -177,7 +190,6 @@ def test_the_id_encoder_is_a_component(fresh, tiny_adapter_file, tmp_path):
     size = len(fresh.tokenizer)
     fresh.load_photomaker_adapter(tiny_adapter_file, trigger_word="sks")
     assert fresh.components["id_encoder"] is fresh.id_encoder
-    fresh.unload_lora_weights()
     fresh.save_pretrained(tmp_path / "saved")
     again = PhotoMakerStableDiffusionXLPipeline.from_pretrained(tmp_path / "saved", dtype=torch.float64)
     assert again.id_encoder.dtype == torch.float64

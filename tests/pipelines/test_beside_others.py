@@ -47,6 +47,65 @@ def picture(pipeline, photos, **arguments):
     return pipeline(MAN, input_id_images=photos[:2], generator=generator, **settings).images
 
 
+def text_lora(pipeline, folder):
+    """A LoRA of UNet and first text encoder."""
+    torch.manual_seed(5)
+    parts = {}
+    for part, targets in (("unet", ["to_q", "ff.net.2"]), ("text_encoder", ["q_proj", "v_proj"])):
+        model = getattr(pipeline, part)
+        model.add_adapter(
+            LoraConfig(r=2, target_modules=targets, init_lora_weights=False), adapter_name="made"
+        )
+        parts[part] = convert_state_dict_to_diffusers(get_peft_model_state_dict(model, adapter_name="made"))
+    Pipeline.save_lora_weights(folder, parts["unet"], parts["text_encoder"])
+    return folder
+
+
+def test_unloading_other_lora_leaves_photomakers(
+    fresh, photos, tiny_adapter_file, style, tiny_base, tmp_path
+):
+    other = text_lora(Pipeline.from_pretrained(tiny_base, add_watermarker=False), tmp_path / "other")
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    fresh.set_adapters(["photomaker"], [0.7])
+    alone = picture(fresh, photos)
+    fresh.load_lora_weights(style, adapter_name="style")
+    fresh.load_lora_weights(other, adapter_name="other")
+    assert (picture(fresh, photos) - alone).abs().max() > 0.05
+    fresh.unload_lora_weights()
+    assert fresh.get_list_adapters() == {"unet": ["photomaker"]}
+    assert fresh.get_active_adapters() == ["photomaker"]
+    assert torch.equal(picture(fresh, photos), alone)
+    assert not any("lora" in name for name in fresh.text_encoder.state_dict())
+    fresh.load_lora_weights(style, adapter_name="style")  # and again
+    fresh.unload_lora_weights()
+    assert torch.equal(picture(fresh, photos), alone)
+
+
+def test_unloading_where_only_photomakers_lora_is_says_that_it_stays(fresh, photos, tiny_adapter_file, style):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    alone = picture(fresh, photos)
+    with pytest.warns(
+        UserWarning, match="PhotoMaker's own, which stays; unload_photomaker_adapter takes it out"
+    ):
+        fresh.unload_lora_weights()
+    assert torch.equal(picture(fresh, photos), alone)
+    fresh.unload_photomaker_adapter()
+    assert not fresh.get_list_adapters()
+    fresh.load_lora_weights(style, adapter_name="style")
+    fresh.unload_lora_weights()
+    assert not any("lora" in name for name in fresh.unet.state_dict())
+
+
+def test_what_was_fused_stays_when_lora_is_unloaded(fresh, photos, tiny_adapter_file, style):
+    """As with the stock method."""
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    fresh.load_lora_weights(style, adapter_name="style")
+    fresh.fuse_lora()
+    wanted = picture(fresh, photos)
+    fresh.unload_lora_weights()
+    torch.testing.assert_close(picture(fresh, photos), wanted, **CLOSE)
+
+
 def test_a_lora_loaded_before_or_after_is_the_same_picture(
     fresh, photos, tiny_adapter_file, style, tiny_base
 ):

@@ -1,5 +1,7 @@
 """The call: photos, identities, batches, weights, other prompts, and what is refused before any model runs."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,36 @@ def test_a_batch_of_two_is_two_batches_of_one(draw, photos):
     ]
     torch.testing.assert_close(both, torch.cat(alone), **CLOSE)
     assert (alone[0] - alone[1]).abs().max() > 1
+
+
+def test_paths_are_opened_as_everywhere_else(draw, photos, tmp_path):
+    """One path, a list, a list for each person, and a folder of photos."""
+    for place, photo in enumerate(photos[:3]):
+        photo.save(tmp_path / f"{place}.png")
+    first, second, third = (tmp_path / f"{place}.png" for place in range(3))
+    assert torch.equal(draw(MAN, input_id_images=str(first)), draw(MAN, input_id_images=photos[0]))
+    wanted = draw(MAN, input_id_images=photos[:3])
+    assert torch.equal(draw(MAN, input_id_images=[first, str(second), photos[2]]), wanted)
+    assert torch.equal(draw(MAN, input_id_images=tmp_path), wanted)
+    several = draw([MAN, WOMAN], (3, 4), input_id_images=[[first], [second, third]])
+    assert torch.equal(several, draw([MAN, WOMAN], (3, 4), input_id_images=[photos[:1], photos[1:3]]))
+
+
+@pytest.mark.parametrize("prompt", [MAN, "a photo of a (man:1.3) img, (smiling)"])
+def test_a_deep_copy_draws_the_same_and_is_a_pipeline_of_its_own(pipe, draw, photos, prompt):
+    arguments = {"input_id_images": photos[:2], "negative_prompt": "worst quality", "start_merge_step": 1}
+    wanted = draw(prompt, **arguments)
+    other = copy.deepcopy(pipe)
+    assert torch.equal(draw(prompt, pipe=other, **arguments), wanted)
+    other.unload_photomaker_adapter()
+    assert torch.equal(draw(prompt, **arguments), wanted)
+
+
+def test_emphasis_around_the_class_word_is_its_number(draw, photos):
+    arguments = {"input_id_images": photos[:2]}
+    wanted = draw("a photo of a (man:1.21) img", **arguments)
+    assert torch.allclose(draw("a photo of a ((man)) img", **arguments), wanted, atol=1e-4)
+    assert (draw("a photo of a [man] img", **arguments) - wanted).abs().max() > 0.01
 
 
 def test_one_person_for_several_prompts(draw, photos):
@@ -158,7 +190,13 @@ def no_model(pipe):
         ({"prompt": MAN, "prompt_2": [MAN, MAN]}, PromptError, "give as many"),
         ({"prompt": MAN, "input_id_images": None}, PhotoError, "input_id_images"),
         ({"prompt": MAN, "input_id_images": []}, PhotoError, "at least one photo"),
-        ({"prompt": [MAN] * 3, "input_id_images": [["x"], ["x"]]}, PhotoError, "PIL picture"),
+        (
+            {"prompt": [MAN] * 3, "input_id_images": [["x"], ["x"]]},
+            PhotoError,
+            "there is no photo or folder x",
+        ),
+        ({"prompt": [MAN] * 2, "input_id_images": [[3], [4]]}, PhotoError, "PIL picture"),
+        ({"prompt": MAN, "input_id_images": 3}, PhotoError, "the photos are 3, a int"),
     ],
 )
 @pytest.mark.usefixtures("no_model")

@@ -86,6 +86,68 @@ def test_weights_count_the_same_in_encoded_prompts(pipe, draw, photos, prompt):
     torch.testing.assert_close(got, wanted, **CLOSE)
 
 
+def test_embeddings_of_the_steps_before_merging_beside_a_prompt(pipe, draw, photos):
+    """As in the official call: until the person joins, the given embeddings count; afterwards the prompt does."""
+    other = pipe.encode_prompts(WOMAN)
+    given = {name: other[name] for name in ("prompt_embeds_text_only", "pooled_prompt_embeds_text_only")}
+    settings = {"input_id_images": photos[:2], "negative_prompt": "a cat", "num_images_per_prompt": 2}
+    seeds = (0, 1)
+    late = {"start_merge_step": 2} | settings  # the person never joins in 3 steps
+    torch.testing.assert_close(draw(MAN, seeds, **late, **given), draw(WOMAN, seeds, **late), **CLOSE)
+    assert (draw(MAN, seeds, **late) - draw(WOMAN, seeds, **late)).abs().max() > 0.05
+    at_once = {"start_merge_step": -1} | settings
+    torch.testing.assert_close(draw(MAN, seeds, **at_once, **given), draw(MAN, seeds, **at_once), **CLOSE)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_embeddings_of_the_steps_before_merging_that_are_the_prompts_own_change_nothing(
+    pipe, draw, photos, guidance
+):
+    own = pipe.encode_prompts(MAN, photos=2)
+    settings = {"input_id_images": photos[:2], "start_merge_step": 0, "guidance_scale": guidance}
+    wanted = draw(MAN, **settings)
+    for names in (("prompt_embeds_text_only",), ("pooled_prompt_embeds_text_only",)):
+        got = draw(MAN, **settings, **{name: own[name] for name in names})
+        torch.testing.assert_close(got, wanted, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda own: {"prompt_embeds_text_only": own["prompt_embeds"][:, :20]},
+            "prompt_embeds_text_only have shape",
+        ),
+        (
+            lambda own: {"pooled_prompt_embeds_text_only": torch.ones(2, 3)},
+            "pooled_prompt_embeds_text_only have shape",
+        ),
+        (lambda own: {"class_tokens_mask": own["class_tokens_mask"]}, "class_tokens_mask is given without"),
+        (
+            lambda own: {"pooled_prompt_embeds": own["pooled_prompt_embeds"]},
+            "pooled_prompt_embeds is given without",
+        ),
+        (lambda own: {"prompt": None, "prompt_2": WOMAN} | own, "both prompt_2 and prompt_embeds"),
+        (lambda own: {"prompt": WOMAN} | own, "both prompt and prompt_embeds"),
+        (
+            lambda own: {"negative_prompt": "a cat", "negative_prompt_embeds": own["prompt_embeds"]},
+            "both negative_prompt and negative_prompt_embeds",
+        ),
+        (
+            lambda own: (
+                own
+                | {"prompt": None, "negative_prompt": "a cat", "negative_prompt_embeds": own["prompt_embeds"]}
+            ),
+            "both negative_prompt and negative_prompt_embeds",
+        ),
+    ],
+)
+def test_embeddings_that_would_be_left_out_are_refused(pipe, draw, photos, change, words):
+    arguments = {"prompt": MAN, "input_id_images": photos[:1]} | change(pipe.encode_prompts(MAN, photos=1))
+    with pytest.raises(PromptError, match=words):
+        draw(**arguments)
+
+
 def test_encoded_prompts_without_the_text_only_ones(pipe, draw, photos):
     encoded = pipe.encode_prompts(MAN, photos=1)
     less = {name: tensor for name, tensor in encoded.items() if not name.startswith("text_only")}

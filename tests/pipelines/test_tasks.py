@@ -17,7 +17,7 @@ MAN, WOMAN = "a photo of a man img on the beach", "a photo of a woman img in the
 
 @pytest.fixture(scope="module")
 def controlnet(pipe):
-    pipe.unload_lora_weights()  # a ControlNet is made from the base alone
+    pipe.unload_photomaker_adapter()  # a ControlNet is made from the base alone
     torch.manual_seed(0)
     net = ControlNetModel.from_unet(pipe.unet, conditioning_channels=3)
     for block in (*net.controlnet_down_blocks, net.controlnet_mid_block):

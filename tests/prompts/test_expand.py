@@ -1,5 +1,8 @@
 """Ids with the class token repeated, compared with a tokenizer that holds the trigger as the official code has it."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from tests.tiny import WIDTH, WIDTH_2
@@ -109,3 +112,13 @@ def test_a_batch_of_different_photo_counts_is_each_row_alone(tiny_base, load):
     assert both.class_tokens.sum(dim=1).tolist() == copies
     torch.testing.assert_close(both.embeds, torch.cat([one.embeds for one in alone]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(both.pooled, torch.cat([one.pooled for one in alone]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["deepcopy", "pickle"]
+)
+def test_a_copied_tokenizer_reads_the_same_text_back(tokenizer, copied):
+    prompt = "A Photo of a MAN img, smiling; the man's (old) book!"
+    mine, other = expand(prompt, tokenizer, 2), expand(prompt, copied(tokenizer), 2)
+    assert other == mine
+    assert mine.text_only == "a photo of a man , smiling ; the man 's ( old ) book !"

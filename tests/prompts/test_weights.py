@@ -1,5 +1,7 @@
 """Prompt weights: what is read, what is left as text, and what they do to token ids and embeddings."""
 
+import time
+
 import pytest
 import torch
 
@@ -30,6 +32,90 @@ def test_marks_are_read(prompt, runs):
     read = read_weights(prompt)
     assert read.runs() == runs
     assert len(read.weights) == len(read.text)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "weight"),
+    [
+        ("a (man) img in snow", 1.1),
+        ("a ((man)) img in snow", 1.21),
+        ("a [man] img in snow", 1 / 1.1),
+        ("a [[man]] img in snow", 1 / 1.21),
+        ("a ([man]) img in snow", 1),
+        ("a (man:1.2) img in snow", 1.2),
+        ("a ((man:1.2)) img in snow", 1.32),
+        ("a [(man:1.2)] img in snow", 1.2 / 1.1),
+        ("a ((man)) in snow", 1.21),
+        ("a ((man) img) in snow", 1.21),
+        ("a (man (img)) in snow", 1.1),
+        ("a man (img) in snow", 1),
+        ("a man [[img]] in snow", 1),
+        ("a (man)img in snow", 1.1),
+        ("a ( man ) img in snow", 1.1),
+    ],
+)
+def test_emphasis_of_the_class_word(tokenizer, prompt, weight):
+    mine = expand(prompt, tokenizer, 3)
+    plain = expand("a man img in snow", tokenizer, 3)
+    assert (mine.ids, mine.class_tokens, mine.text_only) == (plain.ids, plain.class_tokens, plain.text_only)
+    wanted = [weight if is_class else 1 for is_class in plain.class_tokens]
+    assert mine.weights == pytest.approx(wanted, abs=1e-12)
+
+
+def test_emphasis_of_the_class_word_makes_all_brackets_emphasis():
+    read = parse("(best photo) of an [old (man)] img in (heavy [snow:x] (rain:1.5))")
+    runs = [
+        (text.strip(), round(weight, 4))
+        for part in read.weighted
+        for text, weight in part.runs()
+        if text.strip()
+    ]
+    assert runs == [
+        ("best photo", 1.1), ("of an", 1), ("old", 0.9091), ("man", 1), ("in", 1), ("heavy", 1.1), ("snow:x", 1),
+        ("rain", 1.65),
+    ]  # fmt: skip
+
+
+def test_escaped_brackets_and_those_without_a_partner_stay_text():
+    assert parse(r"a \(nice\) (man) img \[in snow\]").weighted[1].text == " [in snow]"
+    read = parse("a ((man) img in ] snow")
+    assert (read.before, read.after, read.class_word) == ("a (man", " in ] snow", "man")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a (man img) in (snow)", "((man img)) in [snow]", "a man img in ((snow))", "a man (old)"]
+)
+def test_brackets_that_do_not_part_class_word_and_trigger_stay_text(prompt):
+    """As in the official code, which draws of them."""
+    parsed = parse(prompt)
+    assert parsed.weights is None
+    assert (parsed.before + parsed.after).replace(" ", "") == prompt.replace("img", "").replace(" ", "")
+    assert parsed.class_word == "man"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (r"a man\) img", r"bracket '\)' parts the class word from the trigger 'img'"),
+        ("a man) img", r"bracket '\)' parts"),
+        ("{man} img", "bracket '}' parts"),
+        ("a man ((img in snow", r"bracket '\(' parts"),
+        ("[man:0.8] img", "in square brackets"),
+        ("(" * 20 + "man" + ")" * 20 + " img", "the weight 6.7275 in .* is not from 0 to 5"),
+        ("((img)) smiling", "no class word before"),
+    ],
+)
+def test_brackets_that_are_no_emphasis_are_told_apart(prompt, words):
+    with pytest.raises(PromptError, match=words):
+        parse(prompt)
+
+
+def test_thousands_of_marks_are_read_at_once():
+    begin = time.perf_counter()
+    deep = parse("(man) img " + "[" * 5000 + "x" + "]" * 5000)
+    assert deep.after.strip() == "x"
+    parse("a man img :" + "1" * 50_000)
+    assert time.perf_counter() - begin < 3
 
 
 @pytest.mark.parametrize("weight", ["-1", "5.1", "9"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,10 +17,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from small_shards import settings, write_clip, write_shards
+from PIL import Image
+from small_shards import photo, settings, write_clip, write_shards
+from tests.profiles import P3, display
 
 from photomaker import config, weights
-from photomaker.dataset.shards import Shards
+from photomaker.dataset.base import Photo
+from photomaker.dataset.shards import FINAL, INDEX, Shards, write_shard, write_table
 from photomaker.encoders.adapter_file import read_adapter
 from photomaker.errors import OutputError, PromptError, SettingsError, WeightsError
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
@@ -431,6 +435,16 @@ def test_the_caption_is_cut_where_the_dataset_says(shards):
     assert (caption.before, caption.after) == ("a photo of a man", ", in (the snow)")
     assert caption.class_word == "man"
     assert album.faces(16).shape == (16, 16)
+
+
+def test_training_sees_srgb_whatever_a_photos_colour_profile_is(tmp_path):
+    one = photo("000000", 0, (64, 64), np.random.default_rng(0))
+    data = io.BytesIO()
+    Image.new("RGB", (64, 64), (230, 60, 50)).save(data, "PNG", icc_profile=display(P3))
+    rows = write_shard(tmp_path, 0, [Photo(one.row, {**one.files, "png": data.getvalue()})])
+    write_table(tmp_path / INDEX, rows, FINAL)
+    seen = ShardAlbum(Shards.open(tmp_path)).images[0]
+    assert np.abs(seen.astype(int) - (250, 31, 34)).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from photomaker.dataset.base import Dropped, ImageStep, Photo, Row
 from photomaker.dataset.download import Downloader, Fetch, Unfetched, open_downloader
 from photomaker.errors import PhotoError, SettingsError
-from photomaker.images import FORMATS, MAX_BYTES, MAX_PIXELS, read_photo
+from photomaker.images import FORMATS, MAX_BYTES, MAX_PIXELS, quiet_pillow, read_photo
 
 if TYPE_CHECKING:
     from urllib.robotparser import RobotFileParser
@@ -138,10 +137,8 @@ class Gather(ImageStep):
 
     def _check_header(self, data: bytes) -> None:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow warns of sizes judged below
-                with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-                    width, height = header.size
+            with quiet_pillow(), Image.open(io.BytesIO(data), formats=FORMATS) as header:
+                width, height = header.size
         except UnidentifiedImageError as error:
             raise Unfetched("not an image", f"{len(data)} bytes of something else") from error
         except Image.DecompressionBombError as error:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import os
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from photomaker.checks import shown
 from photomaker.errors import PhotoError
+from photomaker.images import check_size, open_photo, picture_photo
 
 if TYPE_CHECKING:
     from transformers import CLIPImageProcessorPil
 
 RGB_CHANNELS = 3
 GREY = (128, 128, 128)
-PhotoLike = Image.Image | np.ndarray | Tensor
+SLACK = 0.1
+"""How far values may lie outside their range, as a share of it: resampling overshoots."""
+DARKEST = 16
+"""The brightest value of a photo in 0..255 is this at least, or else its range is not plain."""
+PhotoLike = Image.Image | np.ndarray | Tensor | str | os.PathLike[str]
 
 
 def image_processor(size: int) -> CLIPImageProcessorPil:
@@ -27,30 +36,68 @@ def image_processor(size: int) -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
 
 
-def as_picture(photo: PhotoLike) -> Image.Image:
-    """Turn one photo into an RGB picture.
+def as_picture(photo: PhotoLike, name: str = "a photo") -> Image.Image:
+    """Turn one photo into an sRGB picture.
 
     Args:
-        photo: A PIL picture; an array [height, width, 3] in 0..255 (uint8) or 0..1 (float); or a tensor
-            [3, height, width] in 0..1 (float) or 0..255 (uint8).
+        photo: A path; a PIL picture; an array [height, width, 3]; or a tensor [3, height, width]. Numbers are uint8, or
+            plainly in 0..1 (floats) or 0..255 (floats and whole numbers).
+        name: What to call it in messages.
+
+    Returns:
+        The picture, mode RGB; a remark on its reading, such as a colour profile that is left aside, is a warning.
 
     Raises:
-        PhotoError: It is none of these.
+        PhotoError: It is none of these; it has fewer than `photomaker.images.MIN_SIDE` pixels on a side; its values are
+            not finite, or of a range that is not plain; the file cannot be read.
     """
-    if isinstance(photo, Image.Image):
-        return photo.convert("RGB")
+    if isinstance(photo, str | os.PathLike):
+        read = open_photo(photo)
+    else:
+        read = picture_photo(photo if isinstance(photo, Image.Image) else _of_numbers(photo, name), name)
+    for note in read.notes:
+        warnings.warn(note, stacklevel=3)
+    return read.image
+
+
+def is_one_photo(value: object) -> bool:
+    """Whether something is a photo by itself, and not several."""
+    if isinstance(value, np.ndarray | Tensor):
+        return value.ndim == RGB_CHANNELS
+    return isinstance(value, Image.Image | str | os.PathLike)
+
+
+def _of_numbers(photo: object, name: str) -> Image.Image:
     if isinstance(photo, Tensor):
-        photo = np.moveaxis(
-            photo.detach().float().cpu().numpy() if photo.is_floating_point() else photo.cpu().numpy(), 0, -1
-        )
+        given = photo.detach().cpu()
+        photo = np.moveaxis((given.float() if given.is_floating_point() else given).numpy(), 0, -1)
     if not isinstance(photo, np.ndarray) or photo.ndim != RGB_CHANNELS or photo.shape[-1] != RGB_CHANNELS:
-        got = getattr(photo, "shape", type(photo).__name__)
+        got = getattr(photo, "shape", None) or shown(photo)
         raise PhotoError(
-            f"a photo must be a PIL picture, an array [h, w, 3] or a tensor [3, h, w], got {got}"
+            f"{name} must be a path, a PIL picture, an array [h, w, 3] or a tensor [3, h, w], got {got}"
         )
-    if photo.dtype != np.uint8:
-        photo = (photo.clip(0, 1) * 255).round().astype(np.uint8)
-    return Image.fromarray(photo)
+    check_size((photo.shape[1], photo.shape[0]), name)
+    return Image.fromarray(np.ascontiguousarray(_eight_bit(photo, name)))
+
+
+def _eight_bit(values: np.ndarray, name: str) -> np.ndarray:
+    """Numbers as uint8, their range told by themselves."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind not in "fiu":
+        _refuse(f"{name} is made of {values.dtype}")
+    low, high = float(values.min()), float(values.max())
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise PhotoError(f"{name} holds values that are not finite; leave it out")
+    if values.dtype.kind == "f" and low >= -SLACK and high <= 1 + SLACK:
+        values = values * 255.0
+    elif not (low >= -SLACK * 255 and DARKEST <= high <= (1 + SLACK) * 255):
+        _refuse(f"the values of {name} run from {low:g} to {high:g}, of which the range is not plain")
+    return np.clip(np.round(values), 0, 255).astype(np.uint8)
+
+
+def _refuse(what: str) -> NoReturn:
+    raise PhotoError(f"{what}; give uint8, floats in 0..1, or numbers in 0..255")
 
 
 def preprocess(photos: Sequence[PhotoLike], size: int) -> Tensor:
@@ -64,11 +111,12 @@ def preprocess(photos: Sequence[PhotoLike], size: int) -> Tensor:
         float32 [refs, 3, size, size].
 
     Raises:
-        PhotoError: There is no photo, or one is of no known kind.
+        PhotoError: There is no photo, or one cannot be used.
     """
     if len(photos) == 0:
         raise PhotoError("no reference photo was given; give at least one photo of the person")
-    processed = image_processor(size)(images=[as_picture(photo) for photo in photos], return_tensors="pt")
+    pictures = [as_picture(photo, f"photo {place}") for place, photo in enumerate(photos, start=1)]
+    processed = image_processor(size)(images=pictures, return_tensors="pt")
     return torch.as_tensor(processed["pixel_values"])
 
 

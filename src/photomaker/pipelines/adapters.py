@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from photomaker.encoders import AdapterFile, PhotoMakerIDEncoder, image_processor, read_adapter
 from photomaker.encoders.adapter_file import official_lora
 from photomaker.errors import SettingsError, WeightsError
-from photomaker.hub import ADAPTER_FILES, hub_file
+from photomaker.hub import ADAPTER_FILES, hub_file, hub_options_known
+from photomaker.pipelines.arguments import refuse_unknown
+from photomaker.pipelines.auto import announce
 from photomaker.pipelines.fitting import check_base, check_lora
 from photomaker.prompts import TRIGGER
 from photomaker.weights import read_tensors
@@ -31,6 +33,7 @@ else:
 
 ADAPTER_NAME = "photomaker"
 LORA_FILE = "photomaker_lora.safetensors"
+_OWN = ("weight_name", "subfolder", "trigger_word", "pm_version", "image_encoder")
 
 
 class AdapterMixin(_Stock):
@@ -48,6 +51,12 @@ class AdapterMixin(_Stock):
         cls.__init__ = _with_id_encoder(cls.__init__)  # type: ignore[method-assign]
         cls._optional_components = [*cls._optional_components, "id_encoder"]
         cls.model_cpu_offload_seq = cls.model_cpu_offload_seq.replace("unet", "id_encoder->unet", 1)
+
+    @property
+    def config(self) -> Any:  # noqa: ANN401 - diffusers' frozen dictionary
+        """The stock property; `AutoPipelineFor...from_pipe` reads it right before it looks for the class."""
+        announce()
+        return super().config
 
     @property
     def pm_version(self) -> str | None:
@@ -106,12 +115,13 @@ class AdapterMixin(_Stock):
 
         Raises:
             WeightsError: No such file; damaged or foreign weights; weights for another base model.
-            SettingsError: The trigger word is empty or has spaces.
+            SettingsError: The trigger word is empty or has spaces, or an option is none of the hub's.
         """
         if not trigger_word or trigger_word != "".join(trigger_word.split()):
             raise SettingsError(
                 f"the trigger word is {trigger_word!r}; give one word without spaces, such as 'img'"
             )
+        refuse_unknown("load_photomaker_adapter", hub_options, {*_OWN, *hub_options_known()})
         source: Any = pretrained_model_name_or_path_or_dict
         if not isinstance(source, Mapping):
             source = _locate(source, weight_name, subfolder, hub_options)
@@ -208,6 +218,35 @@ class AdapterMixin(_Stock):
         if any(ADAPTER_NAME in layer.merged_adapters for layer in self._lora_layers()):
             self.unfuse_lora(components=["unet"])
         self.delete_adapters(ADAPTER_NAME)
+
+    def unload_lora_weights(self) -> None:
+        """Take all LoRA out but PhotoMaker's own, which is half of the person; `unload_photomaker_adapter` takes that.
+
+        The stock method makes no difference between them.
+        """
+        if ADAPTER_NAME not in self._adapters():
+            super().unload_lora_weights()
+            return
+        others = self._adapters() - {ADAPTER_NAME}
+        if not others:
+            warnings.warn(
+                "the only LoRA is PhotoMaker's own, which stays; unload_photomaker_adapter takes it out",
+                stacklevel=2,
+            )
+            return
+        self.delete_adapters(sorted(others))
+        with self._without_unet():
+            super().unload_lora_weights()
+
+    @contextmanager
+    def _without_unet(self) -> Iterator[None]:
+        """Have the stock methods for LoRA leave the UNet alone."""
+        own = self.__dict__  # hides the class's list
+        own["_lora_loadable_modules"] = [name for name in self._lora_loadable_modules if name != "unet"]
+        try:
+            yield
+        finally:
+            del own["_lora_loadable_modules"]
 
     def load_lora_weights(self, *args: Any, **kwargs: Any) -> None:
         """Load a LoRA beside PhotoMaker's. The stock method alone leaves only the newest one switched on."""

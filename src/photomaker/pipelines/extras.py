@@ -21,6 +21,7 @@ from photomaker.encoders import preprocess
 from photomaker.encoders.ip_adapter import IPAdapterFile, check_fit, read_ip_adapter
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError, WeightsError
+from photomaker.images import to_rgb
 from photomaker.pipelines.changes import image_projection_in, processors_in
 from photomaker.pipelines.drawing import generators_of, quietly, with_guidance
 from photomaker.pipelines.extra_checks import check_lora_file, lora_file, style_file
@@ -329,8 +330,8 @@ def _tuner_layers(pipeline: Any) -> list[Any]:  # noqa: ANN401
 
 
 def fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of a picture at a size, RGB."""
-    return ImageOps.fit(picture.convert("RGB"), size, Image.Resampling.LANCZOS)
+    """The middle of a picture at a size, sRGB."""
+    return ImageOps.fit(to_rgb(picture), size, Image.Resampling.LANCZOS)
 
 
 def _at_size(start: Start | None, size: tuple[int, int]) -> tuple[Image.Image | None, Image.Image | None]:

@@ -9,12 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from photomaker import registry
+from photomaker.checks import shown
 from photomaker.encoders import preprocess
-from photomaker.encoders.preprocess import PhotoLike, as_picture
+from photomaker.encoders.preprocess import PhotoLike, as_picture, is_one_photo
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
+from photomaker.images import list_photos
 from photomaker.pipelines.adapters import AdapterMixin, execution_of
 from photomaker.types import Identity
 
@@ -44,7 +47,7 @@ class IdentityMixin(AdapterMixin):
         """The person in some photos, as a value.
 
         Args:
-            photos: One or more photos of one person.
+            photos: One or more photos of one person: PIL pictures, arrays, tensors, or paths of files and folders.
             weights: Weight of each photo, >= 0; 0 leaves it out. None is 1 everywhere.
             notes: Added to the identity's notes.
             id_embeds: For V2 adapters, a face embedding of each photo [refs, E], as the recogniser gives it, not
@@ -54,7 +57,7 @@ class IdentityMixin(AdapterMixin):
             Identity with `id_features` float32 [refs, D], for V2 [refs, tokens, D], and `weights` float32 [refs].
 
         Raises:
-            PhotoError: No photo, one of an unknown kind, or no face in any.
+            PhotoError: No photo, one that cannot be used (see `photomaker.encoders.as_picture`), or no face in any.
             SettingsError: Weights or face embeddings do not fit the photos or the adapter.
             WeightsError: The face models cannot be loaded, or the adapter was loaded without its image encoder.
         """
@@ -64,7 +67,7 @@ class IdentityMixin(AdapterMixin):
                 "the adapter was loaded without its image encoder, which photos need; load it again with it, or give a "
                 "saved identity"
             )
-        pictures = _one_person(photos)
+        pictures = _pictures(photos)
         pixels = preprocess(pictures, encoder.config.image_size)
         given = (
             torch.ones(len(pictures)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
@@ -87,7 +90,7 @@ class IdentityMixin(AdapterMixin):
         )
 
     def _faces(
-        self, pictures: list[PhotoLike], id_embeds: FaceEmbeds | None
+        self, pictures: list[Image], id_embeds: FaceEmbeds | None
     ) -> tuple[list[Tensor], list[int], dict[str, Any]]:
         """Face embeddings [seen, E] in a list, empty for V1; the photos that have one; and notes."""
         encoder = self._loaded_encoder()
@@ -103,7 +106,7 @@ class IdentityMixin(AdapterMixin):
             return [_face_tensor(id_embeds, len(pictures), width)], everyone, {}
         if isinstance(self.face_models, str | os.PathLike):
             self.face_models = registry.find("face embedder", "insightface").open(self.face_models)
-        found = self.face_models.embed([as_picture(picture) for picture in pictures])
+        found = self.face_models.embed(pictures)
         seen = [place for place, face in enumerate(found) if face is not None]
         missing = [str(place + 1) for place in everyone if place not in seen]
         if not seen:
@@ -179,27 +182,30 @@ class IdentityMixin(AdapterMixin):
             )
 
 
-def _is_photo(value: object) -> bool:
-    from PIL.Image import Image
-
-    dimensions = 3
-    return isinstance(value, Image) or (isinstance(value, np.ndarray | Tensor) and value.ndim == dimensions)
-
-
 def _one_person(photos: PhotoLike | Sequence[PhotoLike]) -> list[PhotoLike]:
-    return [cast(PhotoLike, photos)] if _is_photo(photos) else list(cast(Sequence[PhotoLike], photos))
+    if is_one_photo(photos):
+        return [cast(PhotoLike, photos)]
+    if not isinstance(photos, Sequence | np.ndarray | Tensor):
+        raise PhotoError(
+            f"the photos are {shown(photos)}, a {type(photos).__name__}; give photos or their paths"
+        )
+    return list(cast(Sequence[PhotoLike], photos))
+
+
+def _pictures(photos: PhotoLike | Sequence[PhotoLike]) -> list[Image]:
+    """Pictures of one person, those of a folder one by one."""
+    found: list[PhotoLike] = []
+    for photo in _one_person(photos):
+        found += list_photos([photo]) if isinstance(photo, str | os.PathLike) else [photo]
+    return [as_picture(photo, f"photo {place}") for place, photo in enumerate(found, start=1)]
 
 
 def _people(photos: Photos) -> list[list[PhotoLike]]:
     """Photos by person: of one photo or a flat list, one person; of a list of lists, as many as it has."""
-    if _is_photo(photos):
-        return [[cast(PhotoLike, photos)]]
-    several = cast(Sequence[Any], photos)
-    return (
-        [list(several)]
-        if all(_is_photo(photo) for photo in several)
-        else [_one_person(one) for one in several]
-    )
+    several = _one_person(cast(Sequence[PhotoLike], photos))
+    if all(is_one_photo(photo) for photo in several):
+        return [several]
+    return [_one_person(one) for one in several]
 
 
 def _faces_of(people: Sequence[object], id_embeds: FaceEmbeds | None) -> list[FaceEmbeds | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from photomaker import checks
 from photomaker.encoders import PhotoMakerIDEncoder, active_features
 from photomaker.errors import PromptError, SettingsError
 from photomaker.pipelines.adapters import execution_of
+from photomaker.pipelines.arguments import stock_arguments
 from photomaker.pipelines.identities import FaceEmbeds, IdentityMixin, Photos
 from photomaker.pipelines.merging import Conditioning, DelayedMerging
 from photomaker.pipelines.projections import kept_projections
@@ -20,13 +23,8 @@ from photomaker.prompts import EncodedPrompts, Rows, encode_rows, expand_rows, l
 from photomaker.types import Identity
 
 DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
-_EMBEDDINGS = (
-    "class_tokens_mask",
-    "class_tokens_mask_2",
-    "class_token_weights",
-    "text_only_prompt_embeds",
-    "text_only_pooled_prompt_embeds",
-)
+_WITH_EMBEDDINGS = ("class_tokens_mask", "class_tokens_mask_2", "class_token_weights")
+_TEXT_ONLY = ("prompt_embeds_text_only", "pooled_prompt_embeds_text_only")
 
 
 class PhotoMakerMixin(IdentityMixin):
@@ -164,7 +162,7 @@ class PhotoMakerMixin(IdentityMixin):
         Returns:
             Arguments of the call: `prompt_embeds` [rows, length, D] and `pooled_prompt_embeds` [rows, P] with the class
             token repeated for each photo, `class_tokens_mask` and `class_tokens_mask_2` bool [rows, length], and
-            `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds` for the steps before merging. Prompt weights
+            `prompt_embeds_text_only` and `pooled_prompt_embeds_text_only` for the steps before merging. Prompt weights
             are in them already but for the class word's, which counts once the person is in its place: where there are
             weights, `class_token_weights` [rows, length, D] hold it, 1 elsewhere.
 
@@ -186,8 +184,8 @@ class PhotoMakerMixin(IdentityMixin):
             "pooled_prompt_embeds": encoded.pooled,
             "class_tokens_mask": encoded.class_tokens,
             "class_tokens_mask_2": encoded.class_tokens_2,
-            "text_only_prompt_embeds": self._weighed(before.embeds, before.weights, clip_skip),
-            "text_only_pooled_prompt_embeds": before.pooled,
+            "prompt_embeds_text_only": self._weighed(before.embeds, before.weights, clip_skip),
+            "pooled_prompt_embeds_text_only": before.pooled,
         }
 
     def _alike(self, *several: Rows) -> list[Rows]:
@@ -218,8 +216,8 @@ class PhotoMakerMixin(IdentityMixin):
                 missing it is put behind the first class word. `(words:1.3)` weighs words.
             prompt_2: Other prompts for the second text encoder.
             args: The stock pipeline's further positional arguments.
-            input_id_images: Photos of the person (PIL, array or tensor): one, or a list, or for a list of prompts a
-                list of lists.
+            input_id_images: Photos of the person (PIL, array, tensor, or the path of a file or folder): one, or a list,
+                or for a list of prompts a list of lists.
             identity: Identities instead of photos: one, or one for each prompt. An identity whose photos all have
                 weight 0 leaves the text-only prompt as it is.
             start_merge_step: The identity takes part from the denoising step after this one; -1 is from the start.
@@ -231,33 +229,35 @@ class PhotoMakerMixin(IdentityMixin):
                 start. The official count, one later, is the default.
             long_prompt: Read prompts of any length, in chunks of 75 tokens. Without it words past the 77th token are
                 left out with a warning, as in the official code.
-            kwargs: The stock pipeline's further arguments. In place of `prompt` there may be `prompt_embeds`,
-                `pooled_prompt_embeds`, `class_tokens_mask` (bool [rows, length], true at the copies of the class token)
-                and, where it is weighted, `class_token_weights`, for the steps before merging,
-                `text_only_prompt_embeds` and `text_only_pooled_prompt_embeds`;
+            kwargs: The stock pipeline's further arguments. For the steps before merging there may be
+                `prompt_embeds_text_only` [rows, length, D] and `pooled_prompt_embeds_text_only` [rows, P]. In place of
+                `prompt` there may be `prompt_embeds`, `pooled_prompt_embeds`, `class_tokens_mask` (bool [rows, length],
+                true at the copies of the class token) and, where it is weighted, `class_token_weights`;
                 `encode_prompts` makes all of these.
 
         Returns:
             What the stock pipeline returns.
 
         Raises:
-            PhotoMakerError: A child of it, one sentence on what was wrong, before any denoising.
+            PhotoMakerError: A child of it, one sentence on what was wrong, before any denoising. An argument that
+                neither this call nor the stock pipeline's knows is refused.
         """
+        kwargs = stock_arguments(super().__call__, _own_arguments(), args, kwargs)  # type: ignore[misc]
+        copies = checks.whole("num_images_per_prompt", kwargs.get("num_images_per_prompt", 1), 1)
         merge_step = self._merge_step(start_merge_step, exact_merge_step)
         people = (input_id_images, identity, id_embeds)
-        embeddings = {name: kwargs.pop(name, None) for name in _EMBEDDINGS}
+        embeddings = {name: kwargs.pop(name, None) for name in (*_WITH_EMBEDDINGS, *_TEXT_ONLY)}
         if kwargs.get("prompt_embeds") is None:
+            _check_texts(kwargs, embeddings)
             both = _both_rows(prompt, prompt_2)
-            text, conditioning = self._from_texts(both, people, long_prompt, kwargs)
+            text, conditioning = self._from_texts(both, people, long_prompt, embeddings, kwargs)
         else:
             text = None, None
-            conditioning = self._from_embeddings(
-                _given(prompt, kwargs, embeddings), people, long_prompt, kwargs
-            )
-        repeated = conditioning.repeated(int(kwargs.get("num_images_per_prompt") or 1))
-        merging = DelayedMerging(repeated, merge_step, self.scheduler.order)
+            given = _given((prompt, prompt_2), kwargs, embeddings)
+            conditioning = self._from_embeddings(given, people, long_prompt, kwargs)
+        merging = DelayedMerging(conditioning.repeated(copies), merge_step, self.scheduler.order)
         with kept_projections(self.unet), merging.attached(self.unet, getattr(self, "controlnet", None)):
-            result = super().__call__(*text, *args, **kwargs)  # type: ignore[misc]
+            result = super().__call__(*text, **kwargs)  # type: ignore[misc]
         if merging.calls and not merging.merged_steps and bool(conditioning.active.any()):
             warnings.warn(
                 f"start_merge_step is {merging.start_merge_step} and only {merging.steps} steps were run, so the "
@@ -271,6 +271,7 @@ class PhotoMakerMixin(IdentityMixin):
         both: tuple[list[str], list[str] | None],
         people: tuple[Any, Any, Any],
         long_prompt: bool,
+        embeddings: Mapping[str, Tensor | None],
         kwargs: dict[str, Any],
     ) -> tuple[tuple[list[str] | None, list[str] | None], Conditioning]:
         """The stock pipeline's prompts and the conditioning; `kwargs` are completed."""
@@ -283,13 +284,16 @@ class PhotoMakerMixin(IdentityMixin):
         identities = self.identities_of(len(prompts), *people)
         rows = self.expand_prompts(prompts, [self._copies(one) for one in identities], prompts_2, long_prompt)
         _tell_lost(rows)
-        if not (long_prompt or _are_weighted(before) or _are_weighted(negative)):
+        text_only = [embeddings[name] for name in _TEXT_ONLY]
+        unlike_text = long_prompt or _are_weighted(before) or _are_weighted(negative)
+        if not unlike_text and text_only == [None, None]:
             kwargs |= _as_lists(kwargs, len(prompts))
             text, text_2 = ([row.text_only for row in own] for own in rows)
             return (text, text_2 if prompts_2 else None), self.condition(rows, identities, clip_skip)
         rows, before, *others = self._alike(rows, before, *([] if negative is None else [negative]))
         plain = self._encoded(before, clip_skip)
         plain = replace(plain, embeds=self._weighed(plain.embeds, plain.weights, clip_skip))
+        plain = _with_text_only(plain, *text_only)
         kwargs |= self._embedded(plain, others[0] if others else None, kwargs)
         return (None, None), self.condition(rows, identities, clip_skip)
 
@@ -342,13 +346,13 @@ class PhotoMakerMixin(IdentityMixin):
         """The last text-only step's number, or a function that knows it once the steps are."""
         if given is None:
             return DEFAULT_MERGE_STEP[self._loaded_encoder().version]
-        if isinstance(given, float) and 0 <= given < 1:
-            return lambda: round(given * self._steps()) - 1
-        if given != int(given) or given < -1:
-            raise SettingsError(
-                f"start_merge_step is {given}; give a whole number from -1 up, or a share of the steps below 1"
-            )
-        return int(given) - (1 if exact and given >= 0 else 0)
+        wanted = "a whole number from -1 up, or a share of the steps below 1"
+        step = checks.number("start_merge_step", given, -1, wanted=wanted)
+        if isinstance(given, float) and 0 <= step < 1:
+            return lambda: round(step * self._steps()) - 1
+        if step != int(step):
+            raise SettingsError(f"start_merge_step is {given}; give {wanted}")
+        return int(step) - (1 if exact and step >= 0 else 0)
 
     def _steps(self) -> int:
         """Denoising steps of the call that runs."""
@@ -356,8 +360,39 @@ class PhotoMakerMixin(IdentityMixin):
         return -(-timesteps // self.scheduler.order)
 
 
+def _own_arguments() -> set[str]:
+    """Names of what the call takes beside the stock pipeline's arguments."""
+    parameters = inspect.signature(PhotoMakerMixin.__call__).parameters.values()
+    return {*_WITH_EMBEDDINGS, *_TEXT_ONLY, *(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)}
+
+
+def _check_texts(kwargs: Mapping[str, Any], embeddings: Mapping[str, Tensor | None]) -> None:
+    """Refuse what goes with prompt embeddings where there are none: it would be left out."""
+    more = {"pooled_prompt_embeds": kwargs.get("pooled_prompt_embeds")} | {
+        name: embeddings[name] for name in _WITH_EMBEDDINGS
+    }
+    for name, value in more.items():
+        if value is not None:
+            raise PromptError(f"{name} is given without prompt_embeds; give both, or leave it out")
+
+
+def _with_text_only(plain: EncodedPrompts, embeds: Tensor | None, pooled: Tensor | None) -> EncodedPrompts:
+    """Prompts of the steps before merging, by embeddings of the caller's where there are some."""
+    for name, own, given in zip(_TEXT_ONLY, (plain.embeds, plain.pooled), (embeds, pooled), strict=True):
+        if given is not None and given.shape != own.shape:
+            raise PromptError(
+                f"{name} have shape {tuple(given.shape)} and the prompt takes {tuple(own.shape)}; encode_prompts makes "
+                "them fit"
+            )
+    return replace(
+        plain,
+        embeds=plain.embeds if embeds is None else embeds.to(plain.embeds),
+        pooled=plain.pooled if pooled is None else pooled.to(plain.pooled),
+    )
+
+
 def _given(
-    prompt: object, kwargs: Mapping[str, Any], more: Mapping[str, Tensor | None]
+    texts: Sequence[object], kwargs: Mapping[str, Any], more: Mapping[str, Tensor | None]
 ) -> tuple[EncodedPrompts, EncodedPrompts]:
     """The prompt embeddings of a call, of the steps after merging and of those before."""
     embeds, pooled, mask = (
@@ -365,23 +400,21 @@ def _given(
         kwargs.get("pooled_prompt_embeds"),
         more["class_tokens_mask"],
     )
-    if prompt is not None:
-        raise PromptError("both prompt and prompt_embeds are given; leave one out")
+    for name, text in zip(("prompt", "prompt_2"), texts, strict=True):
+        if text is not None:
+            raise PromptError(f"both {name} and prompt_embeds are given; leave one out")
     if pooled is None or mask is None:
         raise PromptError(
             "prompt_embeds come with pooled_prompt_embeds and class_tokens_mask; encode_prompts makes all of them"
         )
     mask_2 = more["class_tokens_mask_2"]
     masks = [mask, mask if mask_2 is None else mask_2]
-    plain = more["text_only_prompt_embeds"]
-    plain = embeds if plain is None else plain
-    wanted = {tuple(one.shape[:2]) for one in (embeds, plain, *masks)}
-    if len(wanted) > 1 or plain.shape != embeds.shape:
+    wanted = {tuple(one.shape[:2]) for one in (embeds, *masks)}
+    if len(wanted) > 1:
         raise PromptError(
-            f"prompt_embeds have shape {tuple(embeds.shape)}, text_only_prompt_embeds {tuple(plain.shape)}, "
-            f"class_tokens_mask {tuple(mask.shape)}; encode_prompts makes them fit"
+            f"prompt_embeds have shape {tuple(embeds.shape)}, class_tokens_mask {tuple(mask.shape)}; encode_prompts "
+            "makes them fit"
         )
-    plain_pooled = more["text_only_pooled_prompt_embeds"]
     weights = more["class_token_weights"]
     if weights is not None and weights.shape != embeds.shape:
         raise PromptError(
@@ -389,9 +422,7 @@ def _given(
             "encode_prompts makes them fit"
         )
     merged = EncodedPrompts(embeds, pooled, masks[0].bool(), masks[1].bool(), weights)
-    return merged, replace(
-        merged, weights=None, embeds=plain, pooled=pooled if plain_pooled is None else plain_pooled
-    )
+    return merged, _with_text_only(replace(merged, weights=None), *(more[name] for name in _TEXT_ONLY))
 
 
 def _weights_apart(encoded: EncodedPrompts, cut: int) -> tuple[Tensor | None, Tensor | None]:
@@ -433,6 +464,8 @@ def _negatives(kwargs: Mapping[str, Any], rows: int) -> tuple[list[str], list[st
     both: list[list[str] | None] = []
     for name in ("negative_prompt", "negative_prompt_2"):
         given = kwargs.get(name)
+        if given is not None and kwargs.get("negative_prompt_embeds") is not None:
+            raise PromptError(f"both {name} and negative_prompt_embeds are given; leave one out")
         texts = None if given is None else [given] * rows if isinstance(given, str) else _rows(given, name)
         if texts is not None and len(texts) != rows:
             raise PromptError(

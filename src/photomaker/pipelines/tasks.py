@@ -11,6 +11,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
+from photomaker.pipelines import auto
 from photomaker.pipelines.mixin import PhotoMakerMixin
 
 
@@ -38,3 +39,18 @@ class PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline(
 
 class PhotoMakerStableDiffusionXLAdapterPipeline(PhotoMakerMixin, StableDiffusionXLAdapterPipeline):
     """Text to image under a T2I-Adapter."""
+
+
+# the first kind is found from one list in the others; with `controlnet=...`, the second by the class's name
+auto.CLASSES.update(
+    AUTO_TEXT2IMAGE_PIPELINES_MAPPING={
+        "photomaker": PhotoMakerStableDiffusionXLPipeline,
+        "photomaker-controlnet": PhotoMakerStableDiffusionXLControlNetPipeline,
+    },
+    AUTO_IMAGE2IMAGE_PIPELINES_MAPPING={
+        "photomaker": PhotoMakerStableDiffusionXLImg2ImgPipeline,
+        "photomaker-controlnet": PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline,
+    },
+    AUTO_INPAINT_PIPELINES_MAPPING={"photomaker": PhotoMakerStableDiffusionXLInpaintPipeline},
+)
+auto.announce()

@@ -12,6 +12,7 @@ from photomaker.prompts.weights import WeightedText, read_weights
 
 Tokens = list[tuple[int, float]]
 Convert = Callable[[str], str]
+_WORD_END = "</w>"
 
 
 class Tokenizer(Protocol):
@@ -100,7 +101,7 @@ def expand(
     """
     parsed = parse(prompt, trigger) if isinstance(prompt, str) else prompt
     before, after = (_tokens(tokenizer, part, convert or _unchanged) for part in parsed.weighted)
-    text_only = tokenizer.decode([token for token, _ in before + after])
+    text_only = _decoded(tokenizer, [token for token, _ in before + after])
     head, group = before[:-1], before[-1:] * copies
     limit = tokenizer.model_max_length
     if long:
@@ -122,7 +123,7 @@ def expand(
         tuple(start <= place < start + copies for place in range(limit)),
         tuple((weights + [1.0] * limit)[:limit]),
         text_only,
-        tokenizer.decode([token for token, _ in after[len(inside) :]]),
+        _decoded(tokenizer, [token for token, _ in after[len(inside) :]]),
         limit,
     )
 
@@ -136,11 +137,11 @@ def expand_plain(
         PromptError: A weight is out of range.
     """
     tokens = _tokens(tokenizer, read_weights(text), convert or _unchanged)
-    said = tokenizer.decode([token for token, _ in tokens])
+    said = _decoded(tokenizer, [token for token, _ in tokens])
     room = tokenizer.model_max_length - 2
     whole = _chunked(tokenizer, _units(tokens if long else tokens[:room]), said)
     lost = [] if long else tokens[room:]
-    return replace(whole, lost=tokenizer.decode([token for token, _ in lost]))
+    return replace(whole, lost=_decoded(tokenizer, [token for token, _ in lost]))
 
 
 def expand_subjects(
@@ -169,7 +170,7 @@ def expand_subjects(
     for part in parts[:-1]:
         units += [*_units(part[:-1]), *_group(part[-1:], tokenizer)]
     units += _units(parts[-1])
-    return _chunked(tokenizer, units, tokenizer.decode([token for part in parts for token, _ in part]))
+    return _chunked(tokenizer, units, _decoded(tokenizer, [token for part in parts for token, _ in part]))
 
 
 Unit = list[tuple[int, float, bool]]
@@ -210,6 +211,14 @@ def _chunk(tokenizer: Tokenizer, ids: list[int]) -> tuple[int, ...]:
     """Between begin and end mark, padded to the length of a chunk."""
     marked = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
     return (*marked, *[tokenizer.pad_token_id] * (tokenizer.model_max_length - len(marked)))
+
+
+def _decoded(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """Text of token ids.
+
+    The CLIP tokenizer takes its marks of word ends out of the text by a function that copying and pickling lose.
+    """
+    return tokenizer.decode(ids).replace(_WORD_END, " ").strip()
 
 
 def _unchanged(text: str) -> str:

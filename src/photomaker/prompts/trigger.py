@@ -16,6 +16,8 @@ from photomaker.prompts.weights import WeightedText, read_weights
 
 TRIGGER = "img"
 _EXAMPLES = "man, woman, boy, girl, old man, old woman"
+# a class word, then brackets, then the trigger
+_PARTED = re.compile(r"\w\s*(?P<bracket>[()\[\]{}])[\s()\[\]{}]*$")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ParsedPrompt:
     @property
     def class_word(self) -> str:
         """The word the person takes the place of."""
-        return self.before.split()[-1]
+        return re.split(r"[\s()\[\]]+", self.before.rstrip())[-1]
 
     @property
     def weighted(self) -> tuple[WeightedText, WeightedText]:
@@ -58,9 +60,9 @@ def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
 
     Raises:
         PromptError: The prompt has several triggers, or no class word before the trigger, or neither class word nor
-            trigger, or a weight out of range.
+            trigger, or a weight out of range, or a bracket between class word and trigger that is no emphasis.
     """
-    weighted = read_weights(prompt)
+    weighted = _read(prompt, trigger)
     parsed = _cut(weighted.text, trigger)
     if weighted.plain:
         return parsed
@@ -68,6 +70,14 @@ def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
     before = weighted.part(0, len(parsed.before.rstrip()))
     after = weighted.part(len(weighted.text) - len(parsed.after), len(weighted.text))
     return ParsedPrompt(before.text, after.text, trigger, (before.weights, after.weights))
+
+
+def _read(prompt: str, trigger: str) -> WeightedText:
+    """A prompt without its weight marks; brackets are marks where some part class word and trigger, see `weights`."""
+    weighted = read_weights(prompt)
+    text = insert_trigger(weighted.text, trigger)
+    parted = any(_PARTED.search(text[:start]) for start, _ in _places(text, trigger))
+    return read_weights(prompt, emphasis=True) if parted else weighted
 
 
 def parse_subjects(prompt: str, subjects: int, trigger: str = TRIGGER) -> list[WeightedText]:
@@ -86,7 +96,7 @@ def parse_subjects(prompt: str, subjects: int, trigger: str = TRIGGER) -> list[W
     """
     if subjects == 1:
         return list(parse(prompt, trigger).weighted)
-    weighted = read_weights(prompt)
+    weighted = _read(prompt, trigger)
     places = _places(weighted.text, trigger)
     if len(places) != subjects:
         raise PromptError(
@@ -97,11 +107,7 @@ def parse_subjects(prompt: str, subjects: int, trigger: str = TRIGGER) -> list[W
     ends = [*(start for start, _ in places), len(weighted.text)]
     parts = [weighted.part(start, end) for start, end in zip(starts, ends, strict=True)]
     for part in parts[:-1]:
-        if not re.search(r"\w\s*$", part.text):
-            raise PromptError(
-                f"there is no class word before each trigger {trigger!r} in {prompt!r}; "
-                f"write one right before it, such as 'a man {trigger}' ({_EXAMPLES})"
-            )
+        _check_class(part.text, prompt, trigger, "each trigger")
     return parts
 
 
@@ -116,12 +122,24 @@ def _cut(prompt: str, trigger: str) -> ParsedPrompt:
         return _cut(insert_trigger(prompt, trigger), trigger)
     start, end = places[0]
     before, after = prompt[:start], prompt[end:]
-    if not re.search(r"\w\s*$", before):
-        raise PromptError(
-            f"there is no class word before the trigger {trigger!r} in {prompt!r}; "
-            f"write one right before it, such as 'a man {trigger}' ({_EXAMPLES})"
-        )
+    _check_class(before, prompt, trigger, "the trigger")
     return ParsedPrompt(before, after, trigger)
+
+
+def _check_class(before: str, prompt: str, trigger: str, which: str) -> None:
+    """Refuse a trigger that does not stand right behind a word."""
+    if re.search(r"\w\s*$", before):
+        return
+    parted = _PARTED.search(before)
+    if parted is not None:
+        raise PromptError(
+            f"the bracket {parted['bracket']!r} parts the class word from the trigger {trigger!r} in {prompt!r} and "
+            f"is no emphasis; take it out, or write '(man) {trigger}' with a bracket on either side"
+        )
+    raise PromptError(
+        f"there is no class word before {which} {trigger!r} in {prompt!r}; "
+        f"write one right before it, such as 'a man {trigger}' ({_EXAMPLES})"
+    )
 
 
 def with_person(prompt: str, words: Callable[[str], str], trigger: str = TRIGGER) -> str:
@@ -143,12 +161,15 @@ def with_person(prompt: str, words: Callable[[str], str], trigger: str = TRIGGER
 def insert_trigger(prompt: str, trigger: str = TRIGGER) -> str:
     """Put the trigger behind the first class word of a prompt that has none; a prompt that has one stays as it is.
 
+    Brackets that close right behind the class word are taken for its own: "((man)) in the snow" is "((man)) img in the
+    snow".
+
     Raises:
         PromptError: The prompt has neither trigger nor class word.
     """
     if _places(prompt, trigger):
         return prompt
-    found = re.search(rf"\b({'|'.join(CLASS_WORDS)})\b", prompt, flags=re.IGNORECASE)
+    found = re.search(rf"\b({'|'.join(CLASS_WORDS)})\b[)\]]*", prompt, flags=re.IGNORECASE)
     if found is None:
         raise PromptError(
             f"the prompt {prompt!r} has no class word for the person; name one, such as {_EXAMPLES}, "

@@ -1,7 +1,10 @@
 r"""Prompt weights: `(red hat:1.3)` lets a part of the prompt count more, `(red hat:0.7)` less.
 
-Groups may be nested, their weights multiply. Parentheses without a number are text, as they are for the tokenizer;
-`\\(` is one where a number follows.
+Groups may be nested, their weights multiply. Brackets without a number are text, as they are for the tokenizer and in
+the official code; `\(` is one where a number follows. Only in prompts that have some between class word and trigger,
+such as `((man)) img`, which the official code cannot draw, all brackets are emphasis: `(x)` is 1.1 and `[x]` 1/1.1.
+
+Source: the emphasis of AUTOMATIC1111's web interface, from which people know it.
 """
 
 from __future__ import annotations
@@ -10,12 +13,17 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from photomaker.errors import PromptError
 
 MOST = 5.0
-_MARKS = re.compile(
-    r"\\(?P<escaped>[()])|(?P<open>\()|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|(?P<close>\))"
-)
+EMPHASIS = 1.1
+_NUMBER = r":\s*(?P<weight>[+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*"
+_MARKS = re.compile(rf"\\(?P<escaped>[()])|(?P<open>\()|(?:{_NUMBER})?(?P<close>\))")
+_EMPHASIS_MARKS = re.compile(rf"\\(?P<escaped>[()\[\]])|(?P<open>[(\[])|(?:{_NUMBER})?(?P<close>[)\]])")
+_PARTNERS = {")": "(", "]": "["}
+_FACTORS = {")": EMPHASIS, "]": 1 / EMPHASIS}
 
 
 @dataclass(frozen=True)
@@ -46,46 +54,63 @@ class WeightedText:
         return [(self.text[start:end], self.weights[start]) for start, end in pairwise(bounds) if end > start]
 
 
-def read_weights(prompt: str) -> WeightedText:
+def read_weights(prompt: str, emphasis: bool = False) -> WeightedText:
     """Take the weight marks out of a prompt.
 
     Args:
         prompt: For example "a man img in (heavy snow:1.3)".
+        emphasis: Whether brackets without a number are marks too. One that is escaped or has no partner stays text.
 
     Raises:
-        PromptError: A weight is not in 0..5.
+        PromptError: A weight is not in 0..5, or stands in square brackets.
     """
-    text: list[str] = []
-    weights: list[float] = []
-    opened: list[int] = []  # places of the parentheses in `text` that are not closed yet
+    text: list[str] = []  # characters; those of marks are emptied, so that the places of the others stay
+    groups: list[tuple[int, int, float]] = []  # from, to, factor
+    opened: list[int] = []  # places of the brackets that are not closed yet
     at = 0
-    for mark in _MARKS.finditer(prompt):
+    for mark in (_EMPHASIS_MARKS if emphasis else _MARKS).finditer(prompt):
         text.extend(prompt[at : mark.start()])
-        weights.extend([1.0] * (mark.start() - at))
         at = mark.end()
-        if mark["escaped"]:
-            text.append(mark["escaped"])
-            weights.append(1.0)
-        elif mark["weight"] and opened:
-            start, factor = opened.pop(), _checked(float(mark["weight"]), prompt)
-            del text[start], weights[start]
-            weights[start:] = [weight * factor for weight in weights[start:]]
+        if mark["open"]:
+            opened.append(len(text))
+        closes = mark["close"] and opened and text[opened[-1]] == _PARTNERS[mark["close"]]
+        start = opened.pop() if closes else None
+        factor = None if start is None else _factor(mark, emphasis, prompt)
+        if start is None or factor is None:
+            text.extend(mark["escaped"] or mark.group())
         else:
-            if mark["open"]:
-                opened.append(len(text))
-            elif opened:
-                opened.pop()
-            text.extend(mark.group())
-            weights.extend([1.0] * len(mark.group()))
+            text[start] = ""
+            groups.append((start, len(text), factor))
     text.extend(prompt[at:])
-    weights.extend([1.0] * (len(prompt) - at))
-    return WeightedText("".join(text), tuple(weights))
+    return _weighted(text, groups, prompt)
+
+
+def _factor(mark: re.Match[str], emphasis: bool, prompt: str) -> float | None:
+    """What a closing bracket multiplies its group by; None where it is text."""
+    if not mark["weight"]:
+        return _FACTORS[mark["close"]] if emphasis else None
+    if mark["close"] == "]":
+        raise PromptError(
+            f"{mark.group()!r} in {prompt!r} is a number in square brackets; write (word:0.8) for a weight of 0.8"
+        )
+    return _checked(float(mark["weight"]), prompt)
+
+
+def _weighted(text: list[str], groups: list[tuple[int, int, float]], prompt: str) -> WeightedText:
+    weights = np.ones(len(text))
+    for start, end, factor in groups:
+        weights[start:end] *= factor
+    kept = [place for place, letter in enumerate(text) if letter]
+    weights = weights[kept]
+    if len(weights):
+        _checked(float(weights.max()), prompt)
+    return WeightedText("".join(text), tuple(weights.tolist()))
 
 
 def _checked(weight: float, prompt: str) -> float:
     if not 0 <= weight <= MOST:
         raise PromptError(
             f"the weight {weight:g} in {prompt!r} is not from 0 to {MOST:g}; change it, "
-            "or write '\\(' where the parenthesis is part of the text"
+            "or write '\\(' where a bracket is part of the text"
         )
     return weight

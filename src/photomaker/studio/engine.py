@@ -567,6 +567,6 @@ def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") 
 
 
 def _as_photo(image: Image.Image, place: int) -> Photo:
-    from photomaker.images import to_rgb
+    from photomaker.images import picture_photo
 
-    return Photo(to_rgb(image), f"picture {place}", "")
+    return picture_photo(image, f"picture {place}")
