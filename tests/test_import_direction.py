@@ -19,6 +19,7 @@ FLOOR = {
     "classes",
     "checks",
     "outside",
+    "processes",
     "colours",
     "__init__",
 }

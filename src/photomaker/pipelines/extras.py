@@ -171,7 +171,7 @@ class Kit:
 
     def _forget(self, extras: Extras) -> None:
         """Drop models that are not asked for any more."""
-        wanted = {("ControlNet", one.model) for one in extras.controls}
+        wanted: set[tuple[str, ...]] = {("ControlNet", one.model) for one in extras.controls}
         if extras.t2i is not None:
             wanted.add(("T2I-Adapter", extras.t2i.model))
         if extras.style_picture is not None:
@@ -349,7 +349,7 @@ def _at_size(start: Start | None, size: tuple[int, int]) -> tuple[Image.Image | 
 
 def _control_arguments(controls: Sequence[Structure], size: tuple[int, int], starts: bool) -> dict[str, Any]:
     """One value for one ControlNet, lists for several, as the pipelines want it."""
-    several = {
+    several: dict[str, list[Any]] = {
         "control_image" if starts else "image": [fitted(one.image, size) for one in controls],
         "controlnet_conditioning_scale": [float(one.scale) for one in controls],
         "control_guidance_start": [float(one.start) for one in controls],

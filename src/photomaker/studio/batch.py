@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from photomaker import config
 from photomaker.checks import shown
@@ -206,7 +207,7 @@ def _settings(block: Block) -> Iterator[_Setting]:
         yield _Setting(sampling, one["size"], one["style"] or "none", told)
 
 
-def _tuple(value: object) -> tuple:  # type: ignore[type-arg] - of whatever it holds
+def _tuple(value: object) -> tuple[Any, ...]:
     return () if value is None else tuple(value) if isinstance(value, tuple | list) else (value,)
 
 

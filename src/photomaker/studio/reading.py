@@ -88,8 +88,9 @@ def picture(file: str) -> Image.Image:
 
 def _style(text: str, adapter: str | None) -> StylePicture:
     file, scale = weighed(text)
-    given = {} if file == text else {"scale": scale}
-    return StylePicture(picture(file), adapter, **given)
+    if file == text:
+        return StylePicture(picture(file), adapter)
+    return StylePicture(picture(file), adapter, scale)
 
 
 def _several(values: str | Sequence[str]) -> tuple[str, ...]:
