@@ -24,7 +24,8 @@ ROOMS = (
     "src/photomaker/types.py",
 )  # fmt: skip
 TESTS = (
-    "tests/encoders", "tests/prompts", "tests/pipelines/test_merging.py", "tests/pipelines/test_calls.py", "tests/studio",
+    "tests/encoders", "tests/prompts", "tests/pipelines/test_merging.py", "tests/pipelines/test_calls.py",
+    "tests/studio",
     "tests/evaluation/test_metrics.py", "tests/dataset/test_verify.py", "tests/test_identity_file.py",
     "tests/methods/test_photomaker.py", "tests/methods/test_ip_adapter.py", "tests/methods/test_fastcomposer.py",
     "tests/methods/test_photoverse.py", "tests/pipelines/test_v2.py", "tests/test_hub.py", "tests/apps/test_generate.py",
