@@ -28,7 +28,8 @@ TESTS = (
     "tests/studio",
     "tests/evaluation/test_metrics.py", "tests/dataset/test_verify.py", "tests/test_identity_file.py",
     "tests/methods/test_photomaker.py", "tests/methods/test_ip_adapter.py", "tests/methods/test_fastcomposer.py",
-    "tests/methods/test_photoverse.py", "tests/pipelines/test_v2.py", "tests/test_hub.py", "tests/apps/test_generate.py",
+    "tests/methods/test_photoverse.py", "tests/pipelines/test_v2.py", "tests/test_hub.py",
+    "tests/apps/test_generate.py",
 )  # fmt: skip
 COPIED = ("src", "tests", "examples", "pyproject.toml", "scripts", "README.md", "LICENSE")
 TABLE = "[tool.mutmut]"
