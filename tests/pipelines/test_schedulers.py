@@ -3,12 +3,22 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    EulerAncestralDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from tests.tiny import tiny_adapter, tiny_pipeline
 
 from photomaker.errors import SettingsError
 from photomaker.methods.photomaker import PhotoMaker
 from photomaker.pipelines.schedulers import NAMES, check_scheduler, scheduler_for
+from photomaker.pipelines.watching import clean_latents
+from photomaker.studio.opening import Profile
+from photomaker.studio.orders import Order
+from photomaker.studio.planning import planned
 from photomaker.types import Request, Sampling
 
 # diffusers' dpm2 hands a tensor to numpy
@@ -53,6 +63,62 @@ def test_noise_and_prediction_stay_those_of_the_base(name):
     assert (made.config.beta_start, made.config.beta_end) == (0.001, 0.01)
     assert made.config.prediction_type == "v_prediction"
     assert all(made.config[key] == value for key, value in NAMES[name].settings.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_means_the_same_on_a_base_whose_own_scheduler_has_settings_of_its_own(name):
+    own = DPMSolverMultistepScheduler(
+        beta_schedule="scaled_linear", use_karras_sigmas=True, algorithm_type="sde-dpmsolver++", solver_order=3,
+        timestep_spacing="trailing", final_sigmas_type="sigma_min",
+    )  # fmt: skip
+    plain = DDIMScheduler(beta_schedule="scaled_linear", timestep_spacing="trailing")
+    made, expected = (dict(scheduler_for(one, name).config) for one in (own, plain))
+    assert set(made.pop("_use_default_values")) == set(expected.pop("_use_default_values"))
+    assert made == expected
+
+
+EDM = EDMEulerScheduler()
+
+
+@pytest.mark.parametrize("own", [EDM, FlowMatchEulerDiscreteScheduler()])
+def test_a_base_with_noise_of_another_kind_keeps_its_own_scheduler(own):
+    with pytest.raises(SettingsError, match=f"noise of {type(own).__name__}, which the scheduler 'lcm'"):
+        scheduler_for(own, "lcm")
+    assert type(scheduler_for(own, None)) is type(own)
+
+
+def test_a_base_with_noise_of_another_kind_is_told_before_it_is_loaded(tmp_path):
+    EDM.save_config(tmp_path / "scheduler")
+    with pytest.raises(SettingsError, match="noise of EDMEulerScheduler"):
+        planned(
+            Order("x", ("a man",), sampling=Sampling(scheduler="lcm")), Profile(base=tmp_path), None, False
+        )
+
+
+def test_an_edm_base_is_watched_as_well(method, person, portraits):
+    del portraits
+    seen, before = [], method.pipeline.scheduler
+    method.pipeline.scheduler = EDMEulerScheduler(prediction_type="v_prediction")
+    try:
+        method.generate(person, [Request("a man img", Sampling(steps=4))], watch=seen.append)
+    finally:
+        method.pipeline.scheduler = before
+    assert [step.number for step in seen] == [1, 2, 3, 4]
+    # Euler's last step goes to no noise at all: what it leaves is the clean picture
+    noisy = torch.ones(1, 4, 4, 4)
+    own = EDMEulerScheduler(prediction_type="v_prediction")
+    own.set_timesteps(4)
+    for place in range(4):
+        output, sample = torch.full_like(noisy, 0.3), noisy
+        own.scale_model_input(sample, own.timesteps[place])
+        noisy = own.step(output, own.timesteps[place], sample).prev_sample
+        clean = clean_latents(own, output, own.timesteps[place], sample)
+    torch.testing.assert_close(clean, noisy)
+
+
+def test_latents_of_unknown_noise_are_shown_as_they_are():
+    own = FlowMatchEulerDiscreteScheduler()
+    assert clean_latents(own, torch.zeros(1), 0, torch.ones(1)) == 1
 
 
 def test_every_call_gets_a_fresh_one():

@@ -82,20 +82,48 @@ def check_scheduler(name: str) -> str:
     raise SettingsError(f"there is no scheduler {name!r}; {hint}")
 
 
+_TRAINED = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
+    "rescale_betas_zero_snr", "timestep_spacing", "steps_offset", "set_alpha_to_one",
+)  # fmt: skip
+"""What a base was trained with; other settings, such as Karras sigmas, are those of its own scheduler alone."""
+
+
+def check_noise(kind: str, config: Mapping[str, Any], name: str) -> None:
+    """Refuse a named scheduler where the base was trained with noise of another kind, as EDM bases are.
+
+    Args:
+        kind: Class of the base's own scheduler.
+        config: Its configuration.
+        name: What is asked for.
+
+    Raises:
+        SettingsError: The base has no betas that the named scheduler could go by.
+    """
+    if "EDM" in kind or "FlowMatch" in kind or not ({"beta_schedule", "trained_betas"} & config.keys()):
+        raise SettingsError(
+            f"the base was trained with the noise of {kind}, which the scheduler {name!r} cannot draw with; leave "
+            "the scheduler out"
+        )
+
+
 def scheduler_for(own: Any, name: str | None) -> Any:  # noqa: ANN401 - any diffusers scheduler
     """A fresh scheduler.
 
     Args:
         own: The base's, whose noise schedule and prediction type stay.
-        name: What is asked for; None is the base's own.
+        name: What is asked for, which means the same on every base; None is the base's own.
 
     Raises:
-        SettingsError: There is no scheduler of that name.
+        SettingsError: There is no scheduler of that name, or it does not fit the base's noise.
     """
     if name is None:
         return type(own).from_config(own.config)
     import diffusers
 
     named = NAMES[check_scheduler(name)]
-    kind = getattr(diffusers, named.kind)
-    return kind.from_config(own.config, **named.settings)
+    check_noise(type(own).__name__, own.config, name)
+    # as in diffusers, what the base leaves open is the named scheduler's default
+    stated = own.config.keys() - set(own.config.get("_use_default_values", ()))
+    kept = {key: own.config[key] for key in _TRAINED if key in stated}
+    return getattr(diffusers, named.kind).from_config(kept, **named.settings)

@@ -89,8 +89,17 @@ def clean_latents(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor)
         timestep: Of the step.
         sample: The noisy latents that went in, of the same shape.
 
-    Source: arXiv 2006.11239, equation 15, for noise; arXiv 2202.00512, appendix D, for v.
+    Returns:
+        Latents of the same shape; the noisy ones as they are, where the scheduler's noise is of an unknown kind.
+
+    Source: arXiv 2006.11239, equation 15, for noise; arXiv 2202.00512, appendix D, for v; arXiv 2206.00364, table 1,
+    for EDM.
     """
+    if hasattr(scheduler, "precondition_outputs"):
+        sigma = scheduler.sigmas[scheduler.step_index - 1].to(sample.device)
+        return scheduler.precondition_outputs(sample, output, sigma).detach()  # type: ignore[no-any-return]
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return sample.detach()
     place = min(max(round(float(timestep)), 0), len(scheduler.alphas_cumprod) - 1)
     # rescaled to zero terminal SNR, the last signal is 0: nothing is known of the picture yet
     kept = float(scheduler.alphas_cumprod[place].clamp(min=1e-6))

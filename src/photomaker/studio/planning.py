@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from photomaker.errors import SettingsError
-from photomaker.pipelines.schedulers import check_scheduler
+from photomaker.errors import SettingsError, WeightsError
+from photomaker.outside import read_file
+from photomaker.pipelines.schedulers import check_noise, check_scheduler
 from photomaker.studio.opening import Profile
 from photomaker.studio.orders import IDENTITY_FILE, Order, Someone, Who
 from photomaker.studio.photos import Sitting
@@ -77,7 +78,7 @@ def planned(
         raise SettingsError(f"best_of is {order.best_of}, but nothing here measures likeness; leave it at 1")
     order, notes = _sized(order, profile)
     if order.sampling.scheduler is not None:
-        name = check_scheduler(order.sampling.scheduler)
+        name = _checked_scheduler(order.sampling.scheduler, profile)
         order = replace(order, sampling=replace(order.sampling, scheduler=name))
     groups = tuple(
         Group(person, prompt, order.requests(*drawn[prompt])) for person, prompt in order.couples()
@@ -107,6 +108,16 @@ def _sized(order: Order, profile: Profile) -> tuple[Order, list[str]]:
         sampling = replace(sampling, width=width, height=height)
     note = size_note(sampling.width or size.side, sampling.height or size.side, size)
     return replace(order, sampling=sampling, size=None), [note] if note else []
+
+
+def _checked_scheduler(name: str, profile: Profile) -> str:
+    """The scheduler's name, if the base can draw with it."""
+    name = check_scheduler(name)
+    told = None if profile.base is None else profile.base / "scheduler" / "scheduler_config.json"
+    if told is not None and told.is_file():
+        config = read_file(told, "fetch the base again", WeightsError)
+        check_noise(str(config.get("_class_name")), config, name)
+    return name
 
 
 def _check_extras(order: Order, profile: Profile, requests: tuple[Request, ...]) -> None:
