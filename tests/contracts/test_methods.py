@@ -6,12 +6,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.tiny import tiny_adapter, tiny_fastcomposer, tiny_ip_adapter, tiny_photoverse
 
-from photomaker.errors import PhotoError, PhotoMakerError
+from photomaker.errors import PhotoError, PhotoMakerError, SettingsError
 from photomaker.methods.base import Method, Need
 from photomaker.registry import find, names
-from photomaker.types import Identity, Reference, Request, Sampling
+from photomaker.types import (
+    EXTRAS,
+    Extras,
+    Identity,
+    Lora,
+    Reference,
+    Request,
+    Sampling,
+    Start,
+    Structure,
+    StylePicture,
+)
 
 REQUEST = Request("a photo of a man img on the beach", Sampling(steps=3, seed=7))
 OTHER = Request("a sketch of an old woman wearing a red hat", Sampling(steps=3, seed=8))
@@ -205,6 +217,45 @@ class _NeedsFace(Method):
 
     def generate(self, identity, requests, *, watch=None):
         raise AssertionError("a model ran")
+
+
+def test_guidance_in_a_part_of_the_steps_spares_the_negative_rows(method, references):
+    identity, rows = method.fit(references[:2]), []
+    hook = method.pipeline.unet.conv_in.register_forward_pre_hook(
+        lambda _, args: rows.append(args[0].shape[0])
+    )
+    part, off = (replace(REQUEST.sampling, guidance=3.0, guidance_stop=stop) for stop in (0.34, 0.0))
+    try:
+        first = drawn(method, identity, replace(REQUEST, sampling=part))[0]
+    finally:
+        hook.remove()
+    assert rows == [2, 1, 1]
+    without = drawn(method, identity, replace(REQUEST, sampling=off))[0]
+    plain = drawn(method, identity, replace(REQUEST, sampling=replace(REQUEST.sampling, guidance=1.0)))[0]
+    np.testing.assert_allclose(without, plain, atol=1)
+    assert np.abs(first - without).max() > 1
+
+
+PICTURE = Image.new("RGB", (32, 32), "white")
+EXTRA_OF = {
+    "LoRA": Extras(loras=(Lora("style.safetensors"),)),
+    "ControlNet": Extras(controls=(Structure("canny", PICTURE),)),
+    "T2I-Adapter": Extras(t2i=Structure("canny", PICTURE)),
+    "start picture": Extras(start=Start(PICTURE)),
+    "mask": Extras(start=Start(PICTURE, mask=PICTURE)),
+    "style picture": Extras(style_picture=StylePicture(PICTURE)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXTRAS))
+def test_what_a_method_cannot_draw_with_is_refused_before_anything_is_loaded(method, name):
+    request = replace(REQUEST, extras=EXTRA_OF[name])
+    assert name in request.extras.asked
+    if request.extras.asked <= method.takes:
+        method.check_requests([request])
+        return
+    with pytest.raises(SettingsError, match=f"the method {method.name} cannot draw with a .*use photomaker"):
+        method.check_requests([request])
 
 
 def test_an_unmet_need_raises_before_any_model_runs(method, references):

@@ -125,6 +125,18 @@ def test_version_two_of_faceid_plus_takes_the_shortcut(made, references):
     assert not np.array_equal(drawn(first, identity), drawn(second, identity))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_draws_with_guidance_in_a_part_of_the_steps(made, references, form):
+    method = made(form)
+    identity = method.fit(references[:2])
+    first, second, third = (
+        drawn(method, identity, replace(REQUEST, sampling=Sampling(steps=3, seed=5, **one)))
+        for one in ({"guidance": 1.0}, {"guidance": 4.0, "guidance_stop": 0.0}, {"guidance": 4.0, "guidance_stop": 0.5})
+    )  # fmt: skip
+    np.testing.assert_allclose(first, second, atol=1)
+    assert not np.array_equal(second, third)
+
+
 def test_the_resampler_here_and_that_of_diffusers_are_the_same(tiny_folder):
     file = read_ip_adapter(tiny_ip_adapter(tiny_folder, "plus"))
     own = ImageResampler(VISION["hidden_size"], WIDTH, 3, 64)

@@ -8,7 +8,7 @@ Source: arXiv 2308.06721.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -258,14 +258,15 @@ class IPAdapter(PretrainedMethod):
             nothing = self._nothing().expand_as(features)
         # the pipeline repeats these for its rows, but not what the resampler reads
         embeds = _guided(features, nothing, 1, guided).to(pipeline.unet.dtype)
-        if patches is not None:
-            layer = self.projection.image_projection_layers[0]
-            empty = self._nothing().expand_as(patches)
-            layer.clip_embeds = _guided(patches, empty, count, guided).to(
-                pipeline._execution_device, pipeline.unet.dtype
-            )
-            layer.shortcut = bool(self.file.config.get("shortcut", False))
         with ExitStack() as stack:
+            if patches is not None:
+                layer = self.projection.image_projection_layers[0]
+                empty = self._nothing().expand_as(patches)
+                seen = _guided(patches, empty, count, guided).to(
+                    pipeline._execution_device, pipeline.unet.dtype
+                )
+                layer.shortcut = bool(self.file.config.get("shortcut", False))
+                stack.callback(layer.register_forward_pre_hook(_seen_by(seen)).remove)
             stack.enter_context(processors_in(pipeline.unet, self.processors))
             stack.enter_context(image_projection_in(pipeline.unet, self.projection))
             stack.callback(self._switch, False)
@@ -312,6 +313,18 @@ def _guided(features: Tensor, nothing: Tensor, rows: int, guided: bool) -> Tenso
     features = features.repeat(rows, *[1] * (features.dim() - 1))
     nothing = nothing.repeat(rows, *[1] * (nothing.dim() - 1))
     return torch.cat([nothing, features]) if guided else features
+
+
+def _seen_by(patches: Tensor) -> Callable[[Any, tuple[Tensor, ...]], None]:
+    """Hands the resampler the patch tokens [rows, photos, tokens, H] of the rows that are drawn.
+
+    A step without guidance has the last half of the rows alone, see `GuidanceInterval`.
+    """
+
+    def hand(layer: Any, args: tuple[Tensor, ...]) -> None:  # noqa: ANN401 - one of diffusers' projections
+        layer.clip_embeds = patches[-(args[0].shape[0] // patches.shape[1]) :]
+
+    return hand
 
 
 def _seen_width(file: IPAdapterFile, tower: ImageTower | None) -> int:

@@ -28,7 +28,8 @@ class DualAttention(nn.Module):
 
     Attributes:
         on: Whether any of it counts; otherwise the layer is as it was.
-        tokens: Image tokens [batch, tokens, D] of the batch that is drawn; zeros add nothing.
+        tokens: Image tokens [batch, tokens, D] of the batch that is drawn, or of one whose last rows it is, as in a
+            step without guidance; zeros add nothing.
         text: Weight of the text's branch, a number or [batch, 1, 1].
         image: Weight of the image's branch, the same.
         values: V_s of the last call while gradients are computed.
@@ -71,7 +72,7 @@ class DualAttention(nn.Module):
             value = value + self.v_up(self.v_down(encoder_hidden_states))
         seen = _attended(query, _heads(attn, key), _heads(attn, value), attention_mask)
         if self.on and self.tokens is not None:
-            tokens = self.tokens.to(encoder_hidden_states)
+            tokens = self.tokens[-len(encoder_hidden_states) :].to(encoder_hidden_states)
             values = self.to_v_s(tokens)
             self.values = values if torch.is_grad_enabled() else None
             other = _attended(query, _heads(attn, self.to_k_s(tokens)), _heads(attn, values))
