@@ -106,6 +106,16 @@ def test_what_was_fused_stays_when_lora_is_unloaded(fresh, photos, tiny_adapter_
     torch.testing.assert_close(picture(fresh, photos), wanted, **CLOSE)
 
 
+def test_photomakers_lora_alone_goes_from_the_layers_when_it_is_fused(fresh, photos, tiny_adapter_file):
+    fresh.load_photomaker_adapter(tiny_adapter_file)
+    fresh.fuse_lora()
+    wanted = picture(fresh, photos)
+    fresh.unload_lora_weights()
+    assert not fresh.get_list_adapters()
+    assert not any("lora" in name for name in fresh.unet.state_dict())
+    torch.testing.assert_close(picture(fresh, photos), wanted, **CLOSE)
+
+
 def test_a_lora_loaded_before_or_after_is_the_same_picture(
     fresh, photos, tiny_adapter_file, style, tiny_base
 ):

@@ -72,7 +72,8 @@ def test_a_deep_copy_draws_the_same_and_is_a_pipeline_of_its_own(pipe, draw, pho
     arguments = {"input_id_images": photos[:2], "negative_prompt": "worst quality", "start_merge_step": 1}
     wanted = draw(prompt, **arguments)
     other = copy.deepcopy(pipe)
-    assert torch.equal(draw(prompt, pipe=other, **arguments), wanted)
+    # where its weights lie in memory decides how some processors add up
+    torch.testing.assert_close(draw(prompt, pipe=other, **arguments), wanted, **CLOSE)
     other.unload_photomaker_adapter()
     assert torch.equal(draw(prompt, **arguments), wanted)
 
