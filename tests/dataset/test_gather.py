@@ -80,6 +80,10 @@ class Server(BaseHTTPRequestHandler):
         self.times.append(time.monotonic())
         self.send(b"", 429, Retry_After="1") if self.tries < 2 else self.send()
 
+    def hops(self):
+        left = int(self.path.rpartition("-")[2])
+        self.send(b"", 302, Location=f"/hops/-{left - 1}") if left else self.send()
+
     def endless(self):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -111,6 +115,7 @@ ANSWERS = {
     "cut": lambda one: one.send(JPEG[:600]),
     "moved": lambda one: one.send(b"", 302, Location="/good.jpg"),
     "loop": lambda one: one.send(b"", 302, Location=one.path),
+    "hops": Server.hops,
     "elsewhere": lambda one: one.send(b"", 302, Location="file:///etc/passwd"),
     "hidden": lambda one: one.send(b"", 302, Location="/private/1.jpg"),
     "noai": lambda one: one.send(X_Robots_Tag="noimageai, nofollow"),
@@ -184,6 +189,22 @@ def test_every_fault_of_a_server_has_its_reason(server):
     assert server.agents == {"photomaker"}
     assert found[f"{server.url}/small"].image
     assert found[f"{server.url}/small"].detail == "80 x 31 pixels"
+
+
+def test_five_redirects_are_followed_and_no_sixth(server):
+    found = gather([f"{server.url}/hops/-{hops}" for hops in (5, 6)])
+    assert reasons(found) == {"-5": "", "-6": "too many redirects"}
+    assert found[f"{server.url}/hops/-6"].detail == "more than 5"
+    found = gather([f"{server.url}/loop"])
+    assert server.seen["/loop"] == 6
+
+
+@pytest.mark.parametrize(("hops", "reason"), [(5, "missing"), (6, "too many redirects")])
+def test_robots_txt_may_move_as_often(server, monkeypatch, hops, reason):
+    rules = {"robots": lambda one: one.send(b"", 302, Location=f"/hops/-{hops - 1}")}
+    monkeypatch.setattr(server, "answer", lambda one, name: (ANSWERS | rules).get(name, Server.send)(one))
+    found = gather([f"{server.url}/missing"])
+    assert reasons(found)["missing"].startswith("http 404" if reason == "missing" else reason)
 
 
 def test_what_is_no_address_is_not_read(tmp_path):

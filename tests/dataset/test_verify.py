@@ -59,6 +59,19 @@ def test_strangers_are_dropped_and_the_person_stays(rule, genuine, wrong):
     assert right / told > 0.9
 
 
+@pytest.mark.parametrize(
+    ("rule", "stays", "goes"), [("core", 0.47, 0.43), ("peeling", 0.55, 0.52), ("deviation", 0.77, 0.73)]
+)
+def test_each_rule_drops_from_its_own_default_on(rule, stays, goes):
+    """One photo beside 49 that are alike by 0.9: half of that, 0.6 of it, or 7 x 0.02 below it."""
+    for cosine, expected in ((stays, True), (goes, False)):
+        likeness = np.full((50, 50), 0.9)
+        likeness[7] = likeness[:, 7] = cosine
+        kept = Verify(rule).kept(likeness)
+        assert kept[7] == expected
+        assert kept.sum() == 49 + expected
+
+
 def test_a_namesake_is_found_although_its_photos_vouch_for_each_other():
     rng = np.random.default_rng(3)
     person, namesake = (unit(rng.normal(size=64)) for _ in range(2))
