@@ -33,6 +33,13 @@ TESTS = (
 )  # fmt: skip
 COPIED = ("src", "tests", "examples", "pyproject.toml", "scripts", "README.md", "LICENSE")
 TABLE = "[tool.mutmut]"
+NODE_ID = """
+
+from _pytest.nodes import Node  # mutmut 3.8 reads what pytest 9.2 calls otherwise
+
+if not hasattr(Node, "_nodeid"):
+    Node._nodeid = property(lambda self: self.nodeid)
+"""
 
 
 def prepare(folder: Path, rooms: list[str], tests: list[str]) -> None:
@@ -44,6 +51,8 @@ def prepare(folder: Path, rooms: list[str], tests: list[str]) -> None:
             shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
+    conftest = folder / "tests" / "conftest.py"
+    conftest.write_text(conftest.read_text(encoding="utf-8") + NODE_ID, encoding="utf-8")
     settings = {
         "source_paths": ["src"], "only_mutate": rooms, "pytest_add_cli_args_test_selection": tests,
         "also_copy": ["src/photomaker", "examples", "scripts"], "process_isolation": "forkserver",

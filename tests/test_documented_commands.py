@@ -18,6 +18,7 @@ from photomaker import weights
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 shipped = pytest.mark.skipif(not weights.SMALL.is_dir(), reason="the bundled weights are not trained yet")
 
@@ -27,12 +28,9 @@ def blocks(document: str, language: str) -> list[str]:
     return [body for kind, body in BLOCK.findall(text) if kind == language]
 
 
-def lines(document: str, language: str) -> list[str]:
-    return [line for block in blocks(document, language) for line in block.splitlines() if line.strip()]
-
-
-def photomaker_lines() -> list[str]:
-    return [line for line in lines("README.md", "bash") if line.startswith("photomaker ")]
+def photomaker_lines(document: str = "README.md") -> list[str]:
+    joined = (body.replace("\\\n", " ").splitlines() for body in blocks(document, "bash"))
+    return [line.strip() for one in joined for line in one if line.strip().startswith("photomaker ")]
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +100,15 @@ def test_the_four_lines_of_python_work(desk):
     assert (desk / "ada.png").is_file()
 
 
-def test_every_option_in_the_documents_exists():
+@pytest.mark.parametrize("document", PAGES)
+def test_every_option_in_the_documents_exists(document):
     from typer.testing import CliRunner
 
     from photomaker.apps.cli import app
 
-    for line in photomaker_lines():
-        words = shlex.split(line)
-        name = words[1:3] if words[1] == "identity" else words[1:2]
+    for line in photomaker_lines(document):
+        words = shlex.split(line, comments=True)
+        name = words[1:3] if words[1] in ("identity", "dataset") else words[1:2]
         shown = (
             CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "300"}, prog_name="photomaker").output
         )
