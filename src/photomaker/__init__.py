@@ -38,7 +38,9 @@ if TYPE_CHECKING:
         PhotoMakerStableDiffusionXLInpaintPipeline,
         PhotoMakerStableDiffusionXLPipeline,
     )
-    from photomaker.studio import Cancel, Engine, Order, Someone
+    from photomaker.studio.engine import Engine
+    from photomaker.studio.events import Cancel
+    from photomaker.studio.orders import Order, Someone
     from photomaker.types import (
         Extras,
         Face,
@@ -82,7 +84,9 @@ _PLACES = {
         "PhotoMakerStableDiffusionXLInpaintPipeline",
         "PhotoMakerStableDiffusionXLPipeline",
     ),
-    "photomaker.studio": ("Cancel", "Engine", "Order", "Someone"),
+    "photomaker.studio.engine": ("Engine",),
+    "photomaker.studio.events": ("Cancel",),
+    "photomaker.studio.orders": ("Order", "Someone"),
     "photomaker.types": (
         "Extras",
         "Face",

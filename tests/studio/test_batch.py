@@ -11,10 +11,9 @@ from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, save
 
 from photomaker import weights
 from photomaker.errors import Cancelled, IdentityError, PhotoError, PromptError, SettingsError
-from photomaker.studio import Cancel, Engine
 from photomaker.studio.batch import draw_rows, planned_rows, read_orders
-from photomaker.studio.engine import Backends
-from photomaker.studio.events import Drawn
+from photomaker.studio.engine import Backends, Engine
+from photomaker.studio.events import Cancel, Drawn
 
 TEXT = """
 people:

@@ -9,8 +9,7 @@ from PIL import Image
 from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, picture, save
 
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
-from photomaker.studio import Engine
-from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, mix
+from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, Engine, mix
 from photomaker.studio.events import Note, Tuned
 from photomaker.types import Identity, Reference, Sampling
 

@@ -6,10 +6,10 @@ from PIL import Image
 from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, picture, save
 
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError
-from photomaker.studio import Engine, Order, Sitting, Someone
-from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, mix
+from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, Engine, mix
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import as_people
+from photomaker.studio.orders import Order, Someone, as_people
+from photomaker.studio.photos import Sitting
 from photomaker.types import Extras, Identity, Lora, Reference, Request, Sample, Sampling, Start, Structure
 
 PROMPT = "a photo of a woman img in the snow"

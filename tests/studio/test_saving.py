@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from photomaker.errors import OutputError
-from photomaker.studio import check_folder, save_samples
-from photomaker.studio.saving import check_file
+from photomaker.studio.saving import check_file, check_folder, save_samples
 from photomaker.types import Request, Sample, Sampling
 
 

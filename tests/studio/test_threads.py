@@ -9,9 +9,8 @@ from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, picture
 
 from photomaker import weights
 from photomaker.errors import Cancelled, SettingsError
-from photomaker.studio import Cancel, Engine
-from photomaker.studio.engine import Backends
-from photomaker.studio.events import Denoised, Drawn, Queued
+from photomaker.studio.engine import Backends, Engine
+from photomaker.studio.events import Cancel, Denoised, Drawn, Queued
 from photomaker.studio.turns import Turns
 from photomaker.types import Sampling
 

@@ -11,9 +11,9 @@ from photomaker import weights
 from photomaker.apps import terminal
 from photomaker.errors import OutputError, WeightsError
 from photomaker.images import save_png
-from photomaker.studio import Engine, Sitting
-from photomaker.studio.engine import Progress, mix
+from photomaker.studio.engine import Engine, Progress, mix
 from photomaker.studio.gallery import Cell, Section, draw
+from photomaker.studio.photos import Sitting
 from photomaker.studio.saving import check_file
 from photomaker.types import Identity, Request, Sample, Sampling
 

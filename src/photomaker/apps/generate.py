@@ -16,13 +16,15 @@ from photomaker.apps.identities import fitted
 from photomaker.errors import SettingsError
 from photomaker.images import grid, save_png
 from photomaker.registry import names
-from photomaker.studio import Engine, Order, Sitting, Someone, check_prompt
 from photomaker.studio.batch import Finished, draw_rows, planned_rows, read_orders
+from photomaker.studio.engine import Engine
 from photomaker.studio.events import Denoised, Event, Note, Queued
 from photomaker.studio.gallery import Cell
 from photomaker.studio.opening import PHOTOMAKER
-from photomaker.studio.orders import IDENTITY_FILE
+from photomaker.studio.orders import IDENTITY_FILE, Order, Someone
+from photomaker.studio.photos import Sitting
 from photomaker.studio.planning import Plan
+from photomaker.studio.prompts import check_prompt
 from photomaker.studio.reading import extras_of
 from photomaker.studio.saving import Target, check_file, check_folder, saved, target
 from photomaker.studio.sheet import SheetRow, sheet

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from photomaker.apps import terminal
-from photomaker.studio import Engine, Sitting
+from photomaker.studio.engine import Engine
 from photomaker.studio.engine import mix as mix_identities
 from photomaker.studio.opening import PHOTOMAKER
-from photomaker.studio.photos import read_photos
+from photomaker.studio.photos import Sitting, read_photos
 from photomaker.studio.saving import check_file
 from photomaker.types import Identity
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.outside import read_file
-from photomaker.pipelines.schedulers import check_noise, check_scheduler
 from photomaker.studio.opening import Profile
 from photomaker.studio.orders import IDENTITY_FILE, Order, Someone, Who
 from photomaker.studio.photos import Sitting
@@ -112,6 +111,8 @@ def _sized(order: Order, profile: Profile) -> tuple[Order, list[str]]:
 
 def _checked_scheduler(name: str, profile: Profile) -> str:
     """The scheduler's name, if the base can draw with it."""
+    from photomaker.pipelines.schedulers import check_noise, check_scheduler
+
     name = check_scheduler(name)
     told = None if profile.base is None else profile.base / "scheduler" / "scheduler_config.json"
     if told is not None and told.is_file():
