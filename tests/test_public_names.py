@@ -48,3 +48,9 @@ def test_type_checkers_see_the_same_names():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'Photomaker'"):
         photomaker.Photomaker  # noqa: B018
+
+
+def test_nobody_is_advised_to_install_torchvision():
+    code = "from photomaker import PhotoMakerStableDiffusionXLPipeline"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torchvision" not in done.stdout + done.stderr

@@ -6,6 +6,7 @@ Public names are imported when they are first used, so that `import photomaker` 
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,12 @@ __all__ = [  # noqa: PLE0604 - the names are in _PLACES; `import *` must not nee
     *(name for name in _MODULE_OF if name not in _NEEDS_FACES)
 ]
 __version__ = "0.1.0"
+
+
+# transformers advises torchvision, which nothing here needs and which breaks both where it does not match torch
+logging.getLogger("transformers.utils.import_utils").addFilter(
+    lambda record: "requires torchvision" not in record.getMessage()
+)
 
 
 def __getattr__(name: str) -> object:
