@@ -127,11 +127,26 @@ def test_words_that_the_bundled_model_has_never_seen_are_told(shell, ada):
         (("--style-adapter", "x.bin"), "there is a style adapter (x.bin) and no style picture"),
         (("--preview", "x.jpg"), "the preview is x.jpg"),
         (("--orders", "o.yaml"), "--prompt is given beside --orders"),
+        (("--set", "n=2"), "--set is given without --orders"),
+        (("--strength", "0.6"), "--strength is given without --start"),
         (("--styles", "none.yaml"), "cannot read the settings file none.yaml"),
     ],
 )
 def test_what_cannot_be_is_refused(shell, ada, words, message):
     assert message in shell.refused(*shell.generate(*words, photos=[ada]))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--steps", "20"), ("-n", "4"), ("--pairs",), ("--lora", "x.safetensors"), ("--photos", "a"), ("--seed", "0")],
+)  # fmt: skip
+def test_what_stands_in_a_file_of_orders_is_not_said_beside_it(shell, words):
+    said = shell.refused("generate", "--orders", "o.yaml", *words)
+    assert f"{words[0]} is given beside --orders, in which it stands" in said
+    # while what does not stand in it may be
+    assert "cannot read the settings file o.yaml" in shell.refused(
+        "generate", "--orders", "o.yaml", "--sheet"
+    )
 
 
 def test_without_a_prompt(shell, ada):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from photomaker.errors import PhotoMakerError
+from photomaker.errors import PhotoMakerError, SettingsError
 
 MISTAKE, INTERRUPTED = 2, 130
 RARELY = (100_000, 50, 50)
@@ -166,8 +166,28 @@ def root(
     """A few photos of a person in, new pictures of that person out."""
 
 
+_WITH_ORDERS = frozenset(
+    {
+        "orders", "changes", "out", "sheet", "preview", "styles", "method", "base", "adapter", "device", "dtype",
+        "faces", "memory", "face_models", "variant",
+    }
+)  # fmt: skip
+"""Parameters of `generate` that go with a file of orders; all others stand in it."""
+
+
+def _stated(ctx: typer.Context) -> dict[str, str]:
+    """The parameters that were typed, each with its option."""
+    typed = (one for one in ctx.command.params if one.name and ctx.get_parameter_source(one.name) is not None)
+    return {
+        str(one.name): one.opts[0] if one.param_type_name == "option" else "photos"
+        for one in typed
+        if getattr(ctx.get_parameter_source(str(one.name)), "name", "") == "COMMANDLINE"
+    }
+
+
 @app.command()
 def generate(
+    ctx: typer.Context,
     prompt: Annotated[
         list[str] | None,
         typer.Option(help="For example 'a photo of a woman img in the snow'; may be given several times."),
@@ -292,13 +312,16 @@ def generate(
         "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
         "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
     }  # fmt: skip
-    output = Output(out, sheet, preview)
+    output, stated = Output(out, sheet, preview), _stated(ctx)
     if orders is not None:
-        given = {"--prompt": prompt, "--photos": photos or more, "--identity": identity, "--person": person}
-        run_orders(
-            orders, changes or (), output, [name for name, value in given.items() if value], method, **engine
-        )
+        beside = [option for name, option in stated.items() if name not in _WITH_ORDERS]
+        run_orders(orders, changes or (), output, beside, method, **engine)
         return
+    for name, needed in (("changes", "orders"), ("strength", "start")):
+        if name in stated and needed not in stated:
+            raise SettingsError(
+                f"{stated[name]} is given without --{needed}, to which it belongs; give that too"
+            )
     sampling = Sampling(
         steps=steps, guidance=guidance, merge=merge, seed=(seed or [0])[0], scheduler=scheduler,
         guidance_start=guidance_start, guidance_stop=guidance_stop,
