@@ -1,6 +1,7 @@
 """Identity files that nobody vouches for."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -61,6 +62,20 @@ def test_damaged_notes_are_told_in_one_sentence(tmp_path, metadata):
 def test_tensors_that_no_method_makes_are_refused(tmp_path, tensors, message):
     with pytest.raises(IdentityError, match=message):
         Identity.load(written(tmp_path / "a.safetensors", tensors, GOOD))
+
+
+def test_weights_may_be_small_and_features_may_stand_alone(tmp_path):
+    path = tmp_path / "a.safetensors"
+    Identity.load(written(path, FEATURES | {"weights": torch.tensor([0.0, 0.5])}, GOOD))
+    Identity.load(written(path, {"id_features": torch.ones(2, 8)}, GOOD))
+    Identity.load(written(path, {"weights": torch.ones(2)}, GOOD))
+
+
+def test_the_words_name_file_and_remedy(tmp_path):
+    path = written(tmp_path / "a.safetensors", FEATURES | {"weights": torch.ones(3)}, GOOD)
+    words = f"the weights in {path} do not fit its 2 photos; make it again from the photos"
+    with pytest.raises(IdentityError, match=f"^{re.escape(words)}$"):
+        Identity.load(path)
 
 
 def test_other_files_are_told_apart(tmp_path):

@@ -105,6 +105,8 @@ def test_a_dropped_photo_says_how_unlike_it_is():
     (dropped,) = (one for one in results if isinstance(one, Dropped))
     assert dropped.reason == "another person"
     assert float(dropped.detail.removeprefix("mean cosine ")) < 0.3
+    assert dropped.row["key"] == f"{int(strange.argmax()):03d}"
+    assert dropped.row["box"] == dropped.row["faces"][0]["box"]
 
 
 def test_the_same_face_beside_the_person_in_one_photo_does_not_count_for_itself():
@@ -171,8 +173,27 @@ def test_the_mean_leaves_the_photo_itself_out():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"rule": "best"}, "choose one of core"), ({"k": 0.0}, "k is 0.0"), ({"least": 2.0}, "least is 2.0")],
+    [
+        ({"rule": "best"}, "choose one of core, peeling, deviation, paper$"),
+        ({"k": 0.0}, "k is 0.0"),
+        ({"least": 1.01}, "least is 1.01"),
+        ({"least": -1.01}, "least is -1.01"),
+    ],
 )
 def test_settings_out_of_range(change, message):
     with pytest.raises(SettingsError, match=message):
         Verify(**change)
+
+
+def test_settings_at_the_ends_of_their_ranges():
+    assert Verify(k=0.01).threshold == 0.01
+    assert [Verify(least=least).least for least in (-1, 1)] == [-1, 1]
+
+
+@pytest.mark.parametrize("rule", ["core", "peeling"])
+def test_a_photo_at_the_limit_itself_stays(rule):
+    """Three photos alike by 1 and one by 0.5 of that, exactly in binary."""
+    likeness = np.full((4, 4), 1.0)
+    likeness[3] = likeness[:, 3] = 0.5
+    middle = {"core": 1.0, "peeling": (1 + 1 + 0.5) / 3}[rule]
+    assert Verify(rule, k=0.5 / middle).kept(likeness).all()

@@ -145,6 +145,55 @@ def test_bootstrap_repeats_with_its_seed_and_refuses_nonsense() -> None:
             metrics.bootstrap(np.mean, *columns, **options)
 
 
+def test_everybody_is_drawn_as_often_and_with_a_seed_of_its_own() -> None:
+    seen = metrics.draws(lambda who: float((who == 0).mean()), np.arange(5))
+    assert len(seen) == 2000
+    assert seen.mean() == pytest.approx(1 / 5, abs=0.01)
+    assert len(metrics.draws(np.mean, np.arange(5), samples=1)) == 1
+    default = metrics.draws(np.mean, np.arange(50.0), samples=20)
+    assert np.array_equal(default, metrics.draws(np.mean, np.arange(50.0), samples=20, seed=0))
+    found = metrics.bootstrap(np.mean, np.arange(50.0), samples=20, seed=3)
+    assert found == metrics.interval(24.5, metrics.draws(np.mean, np.arange(50.0), samples=20, seed=3), 50)
+    assert found != metrics.bootstrap(np.mean, np.arange(50.0), samples=20)
+
+
+def test_an_interval_holds_95_percent_and_moves_to_the_figure_where_asked() -> None:
+    found = np.append(np.linspace(0, 100, 1001), np.nan)
+    assert metrics.interval(50, found, 7) == metrics.Interval(50, pytest.approx(2.5), pytest.approx(97.5), 7)
+    moved = metrics.interval(40, found, 7, recentre=True)
+    assert moved == metrics.Interval(40, pytest.approx(-7.5), pytest.approx(87.5), 7)
+    one = metrics.interval(1.0, np.array([2.0]), 7)
+    assert (one.low, one.high) == (2, 2)
+    for value, resamples in ((np.nan, found), (1.0, np.array([np.nan]))):
+        assert metrics.interval(value, resamples, 7) == metrics.Interval(None, None, None, 7)
+    with pytest.raises(ValueError, match="level is 0"):
+        metrics.interval(1, found, 7, 0)
+
+
+def test_two_faces_have_a_diversity_and_a_falling_curve_may_not_stand_still() -> None:
+    faces = np.array([[1.0, 0.0], [0.0, 2.0]])
+    assert metrics.face_diversity(faces) == pytest.approx(metrics.face_diversity(faces[::-1]))
+    assert np.isfinite(metrics.face_diversity(faces))
+    assert not metrics.is_monotone(np.array([3.0, 2.0, 2.0]), rising=False)
+    assert not metrics.is_monotone(np.array([2.0, 2.0, 3.0]), rising=True)
+    curves = np.array([[1.0, 2.0], [2.0, 1.0], [3.0, 4.0]])
+    assert metrics.monotone_share(curves, rising=True) == pytest.approx(2 / 3)
+    assert metrics.monotone_share(curves, rising=False) == pytest.approx(1 / 3)
+
+
+def test_an_attribute_that_one_prompt_states_counts() -> None:
+    correct, stated = np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])
+    found = metrics.accuracy_by_attribute(correct, stated)
+    assert found[0] == 1
+    assert np.isnan(found[1])
+
+
+def test_a_setting_at_the_bar_is_good_enough() -> None:
+    assert metrics.choose([Point(0, 3, 0.9, 0.93), Point(0.2, 3, 0.7, 0.95)], 0.93).merge == 0
+    with pytest.raises(SettingsError, match=r"^the sweep has no settings; give at least one merge step$"):
+        metrics.choose([], 0.93)
+
+
 def test_bootstrap_of_an_undefined_figure_is_undefined() -> None:
     found = metrics.bootstrap(metrics.ratio_of_means, np.ones(3), np.zeros(3), samples=10)
     assert (found.value, found.low, found.high) == (None, None, None)
