@@ -176,6 +176,53 @@ def caption(
     return " ".join([_pick(rng, STYLE_PHRASES[a["style"]]), subject, *parts])
 
 
+def caption_of_two(
+    people: Sequence[Person],
+    attributes: Sequence[Mapping[str, str]],
+    rng: np.random.Generator,
+    describe: float = 0.0,
+    triggers: Sequence[str | None] = (None, None),
+    words: Sequence[str | None] = (None, None),
+) -> str:
+    """Write a caption that says who is where.
+
+    Args:
+        people: Who is on the left and on the right, in the classes shown there.
+        attributes: What each wears, and the style and scene that both share; see `caption`.
+        rng: Where the choice of words comes from.
+        describe: Chance 0..1 that each trait of a person's looks is mentioned.
+        triggers: A word to put after each class word, or None.
+        words: The class words to write; None is the class shown.
+
+    Returns:
+        One sentence without a full stop, such as "a photo of a woman wearing a red cap on the left and an old man on
+        the right in the snow".
+    """
+    found = []
+    for at, (person, a, side) in enumerate(zip(people, attributes, ("left", "right"), strict=True)):
+        subject = article(words[at] or person.person_class) + (f" {triggers[at]}" if triggers[at] else "")
+        looks = [phrase for phrase in traits(person, rng) if rng.random() < describe] if describe else []
+        rng.shuffle(looks)
+        worn = [f"{article(a['clothing_colour'])} {a['clothing']}"] if rng.random() < 0.6 else []
+        if a["hat"] != "none":
+            worn.append(f"{article(a['hat_colour'])} {a['hat']}")
+        if a["eyewear"] != "none":
+            worn.append(a["eyewear"])
+        rng.shuffle(worn)
+        parts = ["with " + _listed(looks)] if looks else []
+        parts += ["wearing " + _listed(worn)] if worn else []
+        found.append(" ".join([subject, *parts, f"on the {side}"]))
+    if rng.random() < 0.2:
+        found.reverse()
+    mention = 0.9 if attributes[0]["style"] == "photo" else 0.75
+    place = [_pick(rng, SCENE_PHRASES[attributes[0]["scene"]])] if rng.random() < mention else []
+    return " ".join([_pick(rng, STYLE_PHRASES[attributes[0]["style"]]), " and ".join(found), *place])
+
+
+AFAR_PHRASES = ("seen from afar", "in the distance", "far away")
+"""What a caption may say of somebody who is small in the picture."""
+
+
 def vocabulary() -> frozenset[str]:
     """Every word that a caption can hold, in lower case, and the class words that stand for those in captions."""
     grouped = (*SCENE_PHRASES.values(), *STYLE_PHRASES.values(), *_HAIR_WORDS.values(), *_SCALES.values())

@@ -73,7 +73,8 @@ class WorldPlan:
             )
 
 
-def _shown_class(someone: Person, seed: int) -> str:
+def shown_class(someone: Person, seed: int) -> str:
+    """The class that a person has in a picture: mostly their own, in albums also those of other ages."""
     rng = np.random.default_rng((13, someone.seed, seed))
     return (
         str(rng.choice(other_ages(someone.person_class)))
@@ -91,7 +92,7 @@ def _draw_people(task: tuple[int, int, int]) -> dict[str, np.ndarray]:
         someone = person(index)
         for number in range(views):
             seed = index * views + number
-            shown = with_class(someone, _shown_class(someone, seed))
+            shown = with_class(someone, shown_class(someone, seed))
             seen = view(someone, seed)
             picture = render(shown, seen, SIZE)
             columns["images"].append(picture.image)
@@ -135,7 +136,7 @@ def write_world(folder: Path, plan: WorldPlan, workers: int = 1) -> Path:
     done.mkdir(exist_ok=True)
     rows = plan.people * plan.views
     arrays = {
-        name: _array(folder / f"{name}.npy", dtype, (rows, *shape))
+        name: open_array(folder / f"{name}.npy", dtype, (rows, *shape))
         for name, (dtype, shape) in _columns().items()
     }
     left = [(first, task) for first, task in _tasks(plan) if not (done / str(first)).exists()]
@@ -160,7 +161,8 @@ def _columns() -> dict[str, tuple[type, tuple[int, ...]]]:
     return columns | dict.fromkeys(ATTRIBUTES, (np.int8, ()))
 
 
-def _array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+def open_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    """An array on disk to write into, made where it is missing."""
     if path.exists():
         return np.lib.format.open_memmap(path, mode="r+")
     part = path.with_suffix(".part")

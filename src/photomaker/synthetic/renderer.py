@@ -19,6 +19,7 @@ from photomaker.synthetic.anatomy import (
     skin_colour,
 )
 from photomaker.synthetic.canvas import Array, Canvas, Light, bump, disc, fill, step, tint
+from photomaker.synthetic.distributions import VIEW
 from photomaker.synthetic.factors import Person, View
 from photomaker.synthetic.hair import Hair, beard_behind, beard_cover
 from photomaker.synthetic.scenes import ambient, paint_scene
@@ -83,18 +84,19 @@ class Frame:
 
 
 class Portrait:
-    """One picture in the making.
+    """One person in a picture in the making.
 
     Args:
         person: Who.
         view: In which circumstances.
         size: Pixels to a side of the finished picture.
+        canvas: Where the person is drawn; None is a canvas of its own.
     """
 
-    def __init__(self, person: Person, view: View, size: int) -> None:
+    def __init__(self, person: Person, view: View, size: int, canvas: Canvas | None = None) -> None:
         """Set up geometry, light and canvas."""
         self.person, self.view, self.size = person, view, size
-        self.canvas = Canvas(size * SUPERSAMPLING)
+        self.canvas = canvas or Canvas(size * SUPERSAMPLING)
         self.shape: Proportions = proportions(person)
         self.frame = Frame(view, 0.92 if person.is_child else 1.0)
         self.light = Light(view.light, view.light_height, view.warmth, ambient(view.scene))
@@ -102,12 +104,18 @@ class Portrait:
         self.head = Surface(self.shape, view.yaw)
         self.hair = Hair(person, self.shape, view.yaw, view.hat != "none", self.pixel)
         self.skin = skin_colour(person)
+        # where the usual framing lets a layer be, so that no more than that is looked at
+        self.usual = VIEW["scale"].contains(view.scale) and VIEW["shift_x"].contains(view.shift_x)
 
     def draw(self) -> Picture:
         """Draw everything and finish the picture."""
-        canvas = self.canvas
-        backdrop = paint_scene(self.view.scene, self.size, self.view.seed)
-        canvas.colour[:] = backdrop.repeat(SUPERSAMPLING, 1).repeat(SUPERSAMPLING, 2)
+        paint_backdrop(self.canvas, self.view, self.size)
+        self.paint()
+        image, person = finished(self.canvas, self.view.style)
+        return Picture(image, np.where(person > 0.5, 255, 0).astype(np.uint8), self.box(), self.landmarks())
+
+    def paint(self) -> None:
+        """Lay the person over what is on the canvas."""
         self._layer(self.hair.behind, (-0.9, -1, 0.9, 1))
         self._body()
         self._ears()
@@ -117,7 +125,6 @@ class Portrait:
         if self.view.hat != "none":
             hat = Hat(self.view, self.shape, self.pixel)
             self._layer(hat.draw, (-1, -1, 1, 0.15))
-        return self._finish()
 
     def _head_window(
         self, bounds: tuple[float, float, float, float]
@@ -127,19 +134,24 @@ class Portrait:
         return window, x, v
 
     def _layer(self, draw: Layer, bounds: tuple[float, float, float, float]) -> None:
-        window, x, v = self._head_window(bounds)
+        window, x, v = self._head_window(bounds if self.usual else self._around(1.05))
         layer = draw(x, v, self.light)
         if layer is not None:
             self.canvas.over(window, layer[0], layer[1])
 
+    def _around(self, reach: float) -> tuple[float, float, float, float]:
+        """Bounds in the picture that reach so many head coordinates round the head."""
+        x, y, r = self.frame.x, self.frame.y, reach * self.frame.scale
+        return x - r, y - r, x + r, y + r
+
     def _body(self) -> None:
         canvas, scale = self.canvas, self.frame.scale
-        window = canvas.window(-1, 0.1, 1, 1)
+        window = canvas.window(-1, 0.1 if self.usual else self.frame.y + 0.1 * scale, 1, 1)
         x = (canvas.x[window] - np.float32(self.frame.x * 0.8)) / np.float32(scale)
         y = (canvas.y[window] - np.float32(self.frame.y)) / np.float32(scale)
         lower = self.shape.chin - 0.52
         y = y + np.float32(0.055 - lower * 0.6)
-        body = Body(self.person, self.view, self.pixel)
+        body = Body(self.person, self.view, self.pixel, whole=not self.usual)
         nx = x / np.float32(body.neck * 1.25)
         normal = (nx, np.float32(0.25) + x * 0, np.sqrt(np.clip(1 - nx * nx, 0.08, 1)))
         colour, _ = shade_skin(self.light, np.broadcast_to(self.skin, (3, *x.shape)), normal)
@@ -177,7 +189,7 @@ class Portrait:
             self.canvas.over(window, ear, colour)
 
     def _face(self) -> None:
-        window, x, v = self._head_window((-0.72, -0.82, 0.72, 0.82))
+        window, x, v = self._head_window((-0.72, -0.82, 0.72, 0.82) if self.usual else self._around(0.75))
         at = self.head.at(x, v)
         painter = FacePainter(self.person, self.view, self.shape, self.hair.colour, self.pixel)
         normal = lit_relief(at.normal, painter.relief(at), self.pixel)
@@ -212,21 +224,12 @@ class Portrait:
             fur = tone * self.hair.strands(at.v, at.u)
             colour += (self.light.shade(fur, self.light.lit(normal)) - colour) * grown
 
-    def _finish(self) -> Picture:
-        size = self.size
-        cells = (size, SUPERSAMPLING, size, SUPERSAMPLING)
-        colour = self.canvas.colour.reshape(3, *cells).mean((2, 4))
-        person = self.canvas.person.reshape(cells).mean((1, 3))
-        colour = stylise(self.view.style, np.clip(colour, 0, 1), person)
-        image = np.ascontiguousarray((colour * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0))
-        mask = np.where(person > 0.5, 255, 0).astype(np.uint8)
-        return Picture(image, mask, self._box(), self._landmarks())
-
     def _pixels(self, u: float, v: float) -> tuple[float, float]:
         x, y = self.frame.to_picture(self.head.to_screen(u, v), v)
         return (x + 1) * self.size / 2, (y + 1) * self.size / 2
 
-    def _landmarks(self) -> Array:
+    def landmarks(self) -> Array:
+        """See `Picture`."""
         s, lean = self.shape, 0.13 * float(np.sin(self.view.yaw))
         places = (
             (-s.eye_x, s.eye_y),
@@ -237,13 +240,30 @@ class Portrait:
         )
         return np.array([self._pixels(u, v) for u, v in places], dtype=np.float32)
 
-    def _box(self) -> tuple[float, float, float, float]:
+    def box(self) -> tuple[float, float, float, float]:
+        """See `Picture`."""
         s = self.shape
         edge = [self._pixels(side * s.width * 0.999, v) for side in (-1, 1) for v in (-0.2, 0.0, 0.2)]
         ends = [self._pixels(0.0, s.hairline), self._pixels(0.0, s.chin - 0.003)]
         xs, ys = [x for x, _ in edge], [y for _, y in (*edge, *ends)]
         limits = (min(xs), min(ys), max(xs), max(ys))
         return tuple(float(np.clip(limit, 0, self.size)) for limit in limits)  # type: ignore[return-value]
+
+
+def paint_backdrop(canvas: Canvas, view: View, size: int) -> None:
+    """Fill a canvas with a view's scene."""
+    backdrop = paint_scene(view.scene, size, view.seed)
+    canvas.colour[:] = backdrop.repeat(SUPERSAMPLING, 1).repeat(SUPERSAMPLING, 2)
+
+
+def finished(canvas: Canvas, style: str) -> tuple[Array, Array]:
+    """The picture uint8 [size, size, 3] in its style, and how much of each pixel is person [size, size] 0..1."""
+    size = canvas.size // SUPERSAMPLING
+    cells = (size, SUPERSAMPLING, size, SUPERSAMPLING)
+    colour = canvas.colour.reshape(3, *cells).mean((2, 4))
+    person = canvas.person.reshape(cells).mean((1, 3))
+    colour = stylise(style, np.clip(colour, 0, 1), person)
+    return np.ascontiguousarray((colour * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)), person
 
 
 def render(person: Person, view: View, size: int = 128) -> Picture:

@@ -41,10 +41,12 @@ class Body:
         person: Who wears them; the class sets the build.
         view: Which clothes.
         pixel: Width of a pixel in body coordinates.
+        whole: Whether the arms end the body; a close portrait never shows that far.
     """
 
-    def __init__(self, person: Person, view: View, pixel: float) -> None:
+    def __init__(self, person: Person, view: View, pixel: float, whole: bool = False) -> None:
         """Take the build from the class."""
+        self.whole = whole
         self.view, self.edge = view, pixel * 1.3
         self.neck = 0.145 if person.is_child else 0.155 if person.is_feminine else 0.205
         self.shoulders = 0.60 if person.is_child else 0.74 if person.is_feminine else 0.90
@@ -57,7 +59,11 @@ class Body:
 
     def _torso(self, x: Array, y: Array) -> Array:
         t = np.minimum(np.abs(x) / np.float32(self.shoulders), 1.6)
-        return y - np.float32(0.655) - np.float32(0.30) * t ** np.float32(2.6)
+        inside = y - np.float32(0.655) - np.float32(0.30) * t ** np.float32(2.6)
+        if self.whole:
+            half = np.float32(self.shoulders * 0.98) - step(1.0, 2.4, y) * np.float32(0.14)
+            inside = np.minimum(inside, half - np.abs(x))
+        return inside
 
     def clothes(self, x: Array, y: Array, light: Light) -> tuple[Array, Array]:
         """Cover and colour of the clothes."""
