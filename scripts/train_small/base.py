@@ -16,10 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from photomaker.errors import SettingsError
 from photomaker.pipelines.autoencoder import SmallAutoencoder
+from photomaker.synthetic.composed import ComposedDataset
 from photomaker.training.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes
 from photomaker.training.data import People
 from photomaker.training.diffusion import DiffusionSettings
 from photomaker.training.latents import cached_latents
+from photomaker.training.mixture import Sized
 from photomaker.training.tokenizer import load_tokenizers
 from train_small.common import process_place, run_stage, training_parser
 
@@ -32,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--init", type=Path, help="diffusers folder to go on from, instead of these two; give another --seed"
     )
+    options.add_argument("--composed", type=Path, help="folder of compositions to train on as well")
     options.add_argument("--latents", type=Path, help="where latents are kept; default: out/latents")
     options.add_argument("--blocks", default="96,128", help="UNet channels at 16 x 16, 8 x 8")
     options.add_argument("--layers", type=int, default=1, help="residual blocks a resolution")
@@ -64,8 +67,11 @@ def build(args: argparse.Namespace, data: People) -> BaseRecipe:
         first, second = _numbers(args.text)
         sizes = BaseSizes(blocks=_numbers(args.blocks), layers=args.layers, text=(first, second))
         parts = BaseParts.new(autoencoder, load_tokenizers(args.tokenizers), sizes, args.seed)
-    latents = cached_latents(parts.autoencoder, data, args.latents or args.out / "latents", *process_place())
-    return BaseRecipe(data, latents, parts, settings)
+    folder = args.latents or args.out / "latents"
+    latents = cached_latents(parts.autoencoder, data, folder, *process_place())
+    composed = [] if args.composed is None else ComposedDataset.open_all(args.composed)
+    more = [Sized(one, cached_latents(parts.autoencoder, one, folder, *process_place())) for one in composed]
+    return BaseRecipe(data, latents, parts, settings, more=more)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,18 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from photomaker.errors import WeightsError
 from photomaker.hub import variant_of
 from photomaker.pipelines.autoencoder import SmallAutoencoder
-from photomaker.training.data import SIZE, People, box_map
+from photomaker.training.data import SIZE, People
 from photomaker.training.diffusion import (
     DiffusionSettings,
     Noising,
     encode_ids,
     make_scheduler,
     null_rows,
-    time_ids,
     use_plain_attention,
     weighted_error,
 )
 from photomaker.training.loop import Recipe
+from photomaker.training.mixture import Mixture, Sized
 
 HEAD = 32
 Tokenizers = tuple[CLIPTokenizer, CLIPTokenizer]
@@ -239,6 +239,7 @@ class BaseRecipe(Recipe):
         parts: The base; its autoencoder stays as it is.
         settings: How.
         held_out: Rows kept for validation, taken from the end.
+        more: Further pictures, of any sizes; a step is of one size.
     """
 
     name = "base"
@@ -250,14 +251,13 @@ class BaseRecipe(Recipe):
         parts: BaseParts,
         settings: BaseSettings = BaseSettings(),
         held_out: int = 256,
+        more: Sequence[Sized] = (),
     ) -> None:
         """Keep what is given and split the rows."""
-        self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
+        self.parts, self.settings = parts, settings
+        self.data = Mixture([Sized(data, latents), *more], held_out)
         self.noising = Noising(settings.diffusion, make_scheduler(settings.diffusion))
         use_plain_attention(parts.unet, *parts.text_encoders)
-        held_out = min(held_out, len(latents) // 4)
-        self._rows = np.arange(len(latents) - held_out)
-        self._held_out = np.arange(len(latents) - held_out, len(latents))
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the two text encoders and the UNet."""
@@ -274,19 +274,24 @@ class BaseRecipe(Recipe):
     @property
     def rows(self) -> np.ndarray:
         """All rows but the held-out ones."""
-        return self._rows
+        return self.data.rows
+
+    @property
+    def groups(self) -> np.ndarray:
+        """One group a size."""
+        return self.data.groups
 
     def captions(self, rows: np.ndarray, rng: np.random.Generator) -> list[str]:
         """Captions of which a share describes no trait, the others each trait with a probability of 0.3 to 1."""
         plain = rng.random(len(rows)) < self.settings.plain_captions
         describe = np.where(plain, 0.0, rng.uniform(0.3, 1.0, len(rows)))
-        return [self.data.caption(int(row), rng, float(d)) for row, d in zip(rows, describe, strict=True)]
+        return self.data.captions(rows, describe, rng)
 
     def errors(
         self, rows: np.ndarray, captions: Sequence[str], null: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Loss of each row [batch] and its timestep [batch]."""
-        clean = torch.from_numpy(np.asarray(self.latents[rows], dtype=np.float32)).to(self.device)
+        clean = self.data.latents(rows).to(self.device)
         noisy, steps, target, weight = self.noising(clean, generator)
         first, second = token_ids(self.parts.tokenizers, captions)
         ids = (first.to(self.device), second.to(self.device))
@@ -298,10 +303,10 @@ class BaseRecipe(Recipe):
             noisy,
             steps,
             encoder_hidden_states=embeds,
-            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids(len(rows), SIZE).to(self.device)},
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": ids_of_size(clean).to(self.device)},
             return_dict=False,
         )[0]
-        cells = 1 + (self.settings.diffusion.face - 1) * box_map(self.data.boxes[rows], clean.shape[-2:])
+        cells = 1 + (self.settings.diffusion.face - 1) * self.data.faces(rows)
         error = weighted_error(predicted, target, cells.to(self.device)) * weight[:, 0, 0, 0]
         return error, steps
 
@@ -316,7 +321,7 @@ class BaseRecipe(Recipe):
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
         """Measure the loss on held-out rows with fixed captions and noise."""
         total = []
-        for rows in np.array_split(self._held_out, max(1, len(self._held_out) // 32)):
+        for rows in np.array_split(self.data.held_out, max(1, len(self.data.held_out) // 32)):
             null = torch.zeros(len(rows), dtype=torch.bool)
             total.append(self.errors(rows, self.captions(rows, rng), null, generator)[0])
         return {"loss": float(torch.cat(total).mean())}
@@ -324,6 +329,13 @@ class BaseRecipe(Recipe):
     def export(self, folder: Path) -> None:
         """Write the diffusers folder."""
         self.parts.save(folder, self.settings.diffusion)
+
+
+def ids_of_size(latents: Tensor) -> Tensor:
+    """SDXL's size conditioning [batch, 6] for uncropped pictures: original size, crop corner, target size."""
+    height, width = (side * 8 for side in latents.shape[-2:])
+    row = torch.tensor([[height, width, 0, 0, height, width]], dtype=torch.float32)
+    return row.expand(len(latents), -1)
 
 
 def thirds(error: Tensor, steps: Tensor) -> dict[str, float]:

@@ -96,8 +96,14 @@ class People(Protocol):
         """Write a caption that mentions each appearance trait with probability `describe`."""
 
 
-def pictures(data: People, rows: np.ndarray) -> Tensor:
-    """Pictures of `rows` as [batch, 3, 128, 128] float32 in -1..1."""
+class Pictured(Protocol):
+    """Pictures of one size: uint8 [rows, height, width, 3] RGB."""
+
+    images: np.ndarray
+
+
+def pictures(data: Pictured, rows: np.ndarray) -> Tensor:
+    """Pictures of `rows` as [batch, 3, height, width] float32 in -1..1."""
     pixels = torch.from_numpy(np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2)))
     return pixels.float() / 127.5 - 1
 

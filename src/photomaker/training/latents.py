@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from photomaker.pipelines.autoencoder import FACTOR, SmallAutoencoder
-from photomaker.training.data import SIZE, Album, People, pictures
+from photomaker.training.data import SIZE, Album, Pictured, pictures
 from photomaker.training.frames import Frames
 from photomaker.training.store import ALONE, Share, computed
 
@@ -63,27 +63,29 @@ def encoded(autoencoder: Autoencoder, pixels: Tensor) -> np.ndarray:
 
 
 def cached_latents(
-    autoencoder: SmallAutoencoder, data: People, folder: Path, process: int = 0, processes: int = 1
+    autoencoder: SmallAutoencoder, data: Pictured, folder: Path, process: int = 0, processes: int = 1
 ) -> np.ndarray:
-    """Latents of every row of the synthetic people, from disk where an earlier call wrote them.
+    """Latents of every row of synthetic pictures of one size, from disk where an earlier call wrote them.
 
     Args:
         autoencoder: In float32; the cache is bound to its weights.
-        data: The pictures.
+        data: The pictures; another dataset of as many and as large pictures needs a folder of its own.
         folder: Where the caches are kept.
         process: Number of this process.
         processes: Number of processes that share the work.
 
     Returns:
-        Read-only float16 memory map [rows, channels, 16, 16].
+        Read-only float16 memory map [rows, channels, h, w].
 
     Raises:
         OutputError: The folder cannot be written.
     """
-    count, side = len(data.images), SIZE // FACTOR
-    shape = (count, autoencoder.config.latent_channels, side, side)
+    count = len(data.images)
+    height, width = (int(side) // FACTOR for side in data.images.shape[1:3])
+    shape = (count, autoencoder.config.latent_channels, height, width)
+    size = "" if height == width == SIZE // FACTOR else f"_{height}x{width}"
     found = computed(
-        folder / f"latents_{fingerprint(autoencoder)}_{count}",
+        folder / f"latents_{fingerprint(autoencoder)}_{count}{size}",
         {"latents": shape},
         lambda rows: {"latents": encoded(autoencoder, pictures(data, rows))},
         Share(process, processes),
