@@ -180,8 +180,8 @@ class BaseParts:
             )
         return cls(pipe.vae, encoders, tokenizers, pipe.unet, pipe.scheduler)
 
-    def save(self, folder: Path, settings: DiffusionSettings) -> None:
-        """Write a diffusers folder in half precision."""
+    def save(self, folder: Path, settings: DiffusionSettings | None = None) -> None:
+        """Write a diffusers folder in half precision, with the scheduler of the settings, or None for its own."""
         models = [copy.deepcopy(m).half().eval() for m in (self.autoencoder, *self.text_encoders, self.unet)]
         StableDiffusionXLPipeline(
             vae=models[0],
@@ -190,7 +190,7 @@ class BaseParts:
             tokenizer=self.tokenizers[0],
             tokenizer_2=self.tokenizers[1],
             unet=models[3],
-            scheduler=make_scheduler(settings),
+            scheduler=self.scheduler if settings is None else make_scheduler(settings),
             force_zeros_for_empty_prompt=True,
             add_watermarker=False,
         ).save_pretrained(folder)

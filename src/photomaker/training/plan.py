@@ -31,10 +31,11 @@ from photomaker.training.id_tower import FILE as TOWER_FILE
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
 from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
-from photomaker.training.loop import TrainSettings, export_checkpoint, train
+from photomaker.training.loop import Recipe, TrainSettings, export_checkpoint, train
 from photomaker.training.people import AdapterSettings, PeopleRecipe
 from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe, PhotoVerseSettings
 from photomaker.training.previews import Previewer, PreviewSettings, Score
+from photomaker.training.reward import RewardRecipe, RewardSettings
 from photomaker.training.store import Share
 from photomaker.training.texts import KeptTexts
 from photomaker.weights import bundled, model_hash
@@ -112,6 +113,7 @@ class TrainConfig:
         ip_adapter: What is IP-Adapter's own.
         fastcomposer: What is FastComposer's own.
         photoverse: What is PhotoVerse's own.
+        reward: Finishing by reward of what was trained before, which `encoder.start` names; off by default.
         loop: How long.
         preview: Pictures drawn every `loop.preview_every` steps.
 
@@ -129,6 +131,7 @@ class TrainConfig:
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
 
     def __post_init__(self) -> None:
@@ -200,7 +203,7 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
     recipe.notes = {name: notes[name] for name in ("defaults",) if name in notes}
     recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
     unused = [*(parts.text_encoders if config.data.keep_texts else ())]
-    decodes = config.method == "photoverse" and face is not None
+    decodes = bool(config.reward.steps) or (config.method == "photoverse" and face is not None)
     for module in [*unused, *([parts.autoencoder] if config.data.keep_latents and not decodes else [])]:
         module.to("cpu" if config.loop.preview_every else "meta")  # kept for pictures, or given up
     if config.loop.preview_every and isinstance(recipe, AdapterRecipe):
@@ -252,13 +255,18 @@ def run(
     recipe = build(config, score, face)
     if PartialState().is_main_process:
         log.info("%s", describe(recipe))
-    return train(recipe, config.loop, config.out, resume=not fresh)
+    return train(_finished(config, recipe), config.loop, config.out, resume=not fresh)
 
 
 def export(config: TrainConfig) -> Path:
     """Export from a checkpoint without training on; see `loop.export_checkpoint`."""
     _settle(config.loop)
-    return export_checkpoint(build(config), config.loop, config.out)
+    return export_checkpoint(_finished(config, build(config)), config.loop, config.out)
+
+
+def _finished(config: TrainConfig, recipe: PeopleRecipe) -> Recipe:
+    """The recipe, or where it is asked for its finishing by reward."""
+    return RewardRecipe(recipe, config.reward) if config.reward.steps else recipe
 
 
 def _settle(settings: TrainSettings) -> None:
