@@ -1,11 +1,14 @@
 r"""Train a recogniser of the synthetic people: CosFace margin and regression of the identity factors.
 
-The recogniser shown to users and the one for evaluation are of different architectures and see disjoint people:
+The recogniser shown to users, the one for evaluation and the one for the last table alone are of different
+architectures and see disjoint people:
 
     python scripts/train_small/recogniser.py --data data/world --out runs/recogniser_a \
         --architecture conv --people 0:4000 --val-people 8000:8400
     python scripts/train_small/recogniser.py --data data/world --out runs/recogniser_b \
         --architecture mixer --people 4000:8000 --val-people 8000:8400
+    python scripts/train_small/recogniser.py --data data/last --val-data data/world --out runs/recogniser_c \
+        --architecture next --people 0:2400 --val-people 8000:8400
 
 `torchrun --nproc-per-node 2` in place of `python` uses two cores.
 """
@@ -27,15 +30,22 @@ from torch.nn import functional
 
 from photomaker.faces.bundled import BundledRecogniser
 from photomaker.faces.crops import SIDE, tensor_crops
-from photomaker.faces.networks import ConvRecogniser, FaceEmbedder, MixerRecogniser, save_network
+from photomaker.faces.networks import (
+    ConvRecogniser,
+    FaceEmbedder,
+    MixerRecogniser,
+    NextRecogniser,
+    save_network,
+)
 from photomaker.training.augment import blurred, moved_squares, noised, relit
 from photomaker.training.loop import Recipe, TrainSettings, train
 from photomaker.training.small_networks import Rows, pictures, rows_of_people, settled, span, tensor
 from photomaker.types import Face
 
-ARCHITECTURES: dict[str, type[ConvRecogniser] | type[MixerRecogniser]] = {
+ARCHITECTURES: dict[str, type[ConvRecogniser] | type[MixerRecogniser] | type[NextRecogniser]] = {
     "conv": ConvRecogniser,
     "mixer": MixerRecogniser,
+    "next": NextRecogniser,
 }
 FACTOR_WEIGHT = 30.0
 """Weight of the regression; it makes the margin loss start moving about ten times sooner.
@@ -255,7 +265,8 @@ def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
     val_people: Annotated[str, typer.Option(help="Range of people A:B to measure on.")],
     val_data: Annotated[Path | None, typer.Option(help="Dataset to measure on; the same by default.")] = None,
     architecture: Annotated[
-        str, typer.Option(help="conv (likeness scores) or mixer (evaluation only).")
+        str,
+        typer.Option(help="conv (likeness scores), mixer (evaluation only), or next (the last table alone)."),
     ] = "conv",
     steps: int = 6000,
     batch_size: Annotated[int, typer.Option(help="Rows a step and process.")] = 64,

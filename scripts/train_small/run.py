@@ -66,6 +66,11 @@ STAGES = (
             ("analyser", "analyser.py", "0:7000", ""),
         )
     ),
+    # the third recogniser sees people that no other network sees, and is for the last table alone
+    Stage("last_people", "world.py", "--out {data}-last --start 10000 --people {last} --views 10", "", False, ""),
+    Stage("recogniser_c", "recogniser.py", "--data {data}-last --val-data {data} --out {runs}/recogniser_c "
+          "--architecture next --people 0:{last} --val-people 7000:7200", "recogniser_c/done.json",
+          quick="--steps 4 --batch-size 4 --people 0:16 --val-people 16:24"),
     Stage("id_tower", "id_tower.py", "--data {data} --out {runs}/id_tower --steps 6000 --batch 32 "
           "--teacher {runs}/recogniser_a/export/recogniser.safetensors",
           "id_tower/done.json"),
@@ -118,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     people = "24" if args.quick else str(args.people)
-    folders = {"data": args.data, "runs": args.runs, "people": people}
+    folders = {"data": args.data, "runs": args.runs, "people": people, "last": "24" if args.quick else "2400"}
     wanted = [name for name in args.only.split(",") if name]
     unknown = set(wanted) - {stage.name for stage in STAGES}
     if unknown:

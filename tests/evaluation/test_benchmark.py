@@ -17,8 +17,8 @@ from photomaker.errors import SettingsError
 from photomaker.evaluation import plots, report
 from photomaker.evaluation.bench import Bench, Part
 from photomaker.evaluation.benchmark import BenchmarkSettings, Result, prompt_table, run
-from photomaker.evaluation.metrics import Interval
-from photomaker.evaluation.parts import mixing
+from photomaker.evaluation.metrics import Interval, kernel_distance
+from photomaker.evaluation.parts import mixing, quality
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
 from photomaker.evaluation.report import Bar
 from photomaker.evaluation.workshop import Workshop
@@ -110,6 +110,47 @@ def test_likeness_equals_a_straightforward_computation(bench: Bench) -> None:
         ]
         expected.append([np.mean([vector_of(picture) @ photo for photo in unseen]) for picture in kept])
     assert np.allclose(grid.score(bench.likeness).reshape(len(bench.people), -1), expected, atol=1e-5)
+
+
+def test_what_likeness_does_not_see(bench: Bench) -> None:
+    part = quality.measure(bench)
+    found = bench.generated.photos().found
+    assert part.figures["sharpness"].value == pytest.approx(found.mean())
+    # the third recogniser of the fakes sees the same vectors backwards, whose cosines are the same
+    likeness = bench.ratio(*(grid.photos().score(bench.likeness) for grid in (bench.generated, bench.real)))
+    assert part.figures["likeness_third"].value == pytest.approx(likeness.value, abs=1e-5)
+    grid, real = bench.generated.photos(), bench.real.photos()
+    expected = kernel_distance(grid.embeddings[grid.found], real.embeddings[real.found])
+    assert part.figures["face_kid"].value == pytest.approx(expected)
+    chance = part.figures["face_kid_real"]
+    assert 0 < chance.low < chance.value < chance.high
+    assert part.detail["face_kid_over_real"] == pytest.approx(expected / chance.value)
+    assert set(part.detail["sharpness_by_style"]) == {
+        "photo",
+        "sketch",
+        "painting",
+        "pixel art",
+        "watercolour",
+    }
+
+
+def test_the_worst_style_is_the_worst(bench: Bench) -> None:
+    labels = dict(bench.generated.labels)
+    sketches = [at for at, prompt in enumerate(bench.prompts) if prompt.states["style"] == "sketch"]
+    labels["style"] = labels["style"].copy()
+    labels["style"][:, sketches] = "photo"
+    bench.__dict__["generated"] = replace(bench.generated, labels=labels)
+    part = quality.measure(bench)
+    assert part.detail["worst_style_name"] == "sketch"
+    classes = bench.classes[: len(bench.people)]
+    counted = bench.generated.where(lambda prompt: prompt.states["style"] == "sketch").accuracy(classes)
+    assert part.figures["worst_style"].value == pytest.approx(counted[0].sum() / counted[1].sum())
+
+
+def test_a_judge_that_measures_no_more_is_enough(bench: Bench) -> None:
+    for name in ("generated", "real"):
+        bench.__dict__[name] = replace(getattr(bench, name), more={})
+    assert set(quality.measure(bench).figures) == {"worst_style"}
 
 
 def test_prompt_accuracy_counts_only_what_is_stated(bench: Bench) -> None:

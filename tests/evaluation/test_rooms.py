@@ -19,7 +19,7 @@ from photomaker.evaluation.workshop import Worker, model_hashes, open_method
 from photomaker.evaluation.world import SyntheticWorld
 from photomaker.faces import BundledFaces, BundledRecogniser
 from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
-from photomaker.faces.networks import MixerConfig, MixerRecogniser
+from photomaker.faces.networks import MixerConfig, MixerRecogniser, NextConfig, NextRecogniser
 from photomaker.types import Face
 
 WORDS = {
@@ -64,6 +64,21 @@ def test_the_judge_takes_the_largest_face_and_leaves_zeros_where_there_is_none()
     assert set(measured.labels) == set(ATTRIBUTES)
     assert all(word in WORDS[name] for name, words in measured.labels.items() for word in words)
     assert judge.measure([blank, blank]).embeddings.shape == measured.embeddings[:2].shape
+    assert (measured.more["sharpness"] > 0).tolist() == [True, False, True]
+    assert measured.more["face_features"].shape == (3, 8)
+    assert np.any(measured.more["face_features"] != 0, axis=1).tolist() == [True, False, True]
+    assert judge.measure([blank]).more["face_features"].shape == (1, 8)
+    assert "third" not in measured.more
+
+
+def test_a_third_recogniser_is_measured_with_where_there_is_one() -> None:
+    network = NextRecogniser(NextConfig(width=16, channels=(8, 8, 8), blocks=(1, 1, 1)))
+    attributes = AttributeNetwork(AttributeConfig(WORDS, channels=(4, 6, 8)))
+    third = BundledRecogniser(network)
+    judge = BundledJudge(MiddleFace(), third, AttributeClassifier(attributes), "random", third)
+    world = SyntheticWorld()
+    measured = judge.measure(world.photos(world.people("test", 1)[0], "unseen", 2))
+    assert np.allclose(measured.more["third"], measured.embeddings)
 
 
 def test_references_have_the_largest_face_and_a_mask_and_need_a_face() -> None:

@@ -21,6 +21,8 @@ from photomaker.faces.networks import (
     FaceAnalyser,
     MixerConfig,
     MixerRecogniser,
+    NextConfig,
+    NextRecogniser,
     load_network,
     save_network,
 )
@@ -37,6 +39,7 @@ def tiny(kind: str):
         "mixer": lambda: MixerRecogniser(
             MixerConfig(channels=8, blocks=1, token_hidden=4, channel_hidden=8, width=16)
         ),
+        "next": lambda: NextRecogniser(NextConfig(channels=(4, 6, 8), blocks=(1, 1, 1), width=16, heads=2)),
         "analyser": lambda: FaceAnalyser(AnalyserConfig(channels=(4, 6, 8))),
         "attributes": lambda: AttributeNetwork(AttributeConfig(WORDS, channels=(4, 6, 8))),
     }[kind]()
@@ -45,6 +48,7 @@ def tiny(kind: str):
 KINDS = {
     "conv": ConvRecogniser,
     "mixer": MixerRecogniser,
+    "next": NextRecogniser,
     "analyser": FaceAnalyser,
     "attributes": AttributeNetwork,
 }
@@ -66,6 +70,7 @@ def test_sizes_are_within_what_was_planned():
     words = {f"head{index}": tuple(map(str, range(12))) for index in range(8)}
     assert parameters(ConvRecogniser()) <= 1_000_000
     assert parameters(MixerRecogniser()) <= 1_000_000
+    assert parameters(NextRecogniser()) <= 1_000_000
     assert parameters(FaceAnalyser()) <= 300_000
     assert parameters(AttributeNetwork(AttributeConfig(words))) <= 500_000
 

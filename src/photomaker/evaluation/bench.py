@@ -43,12 +43,14 @@ class Grid:
         embeddings: [P, Q, S, width]; zeros where no face was found.
         labels: Attribute name to [P, Q, S] words.
         seconds: [P] that generating took.
+        more: Further numbers by name, each [P, Q, S, ...]; see `judge.Measured`.
     """
 
     prompts: tuple[BenchPrompt, ...]
     embeddings: np.ndarray
     labels: Mapping[str, np.ndarray]
     seconds: np.ndarray
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, measured: Sequence[Measured], prompts: Sequence[BenchPrompt], seeds: int) -> Grid:
@@ -59,8 +61,12 @@ class Grid:
             name: np.stack([one.labels[name] for one in measured]).reshape(shape)
             for name in measured[0].labels
         }
+        more = {
+            name: np.stack([one.more[name] for one in measured]).reshape(*shape, *first.shape[1:])
+            for name, first in measured[0].more.items()
+        }
         seconds = np.array([one.seconds for one in measured])
-        return cls(tuple(prompts), embeddings.reshape(*shape, -1), labels, seconds)
+        return cls(tuple(prompts), embeddings.reshape(*shape, -1), labels, seconds, more)
 
     @property
     def pictures(self) -> int:
@@ -80,6 +86,7 @@ class Grid:
             prompts=tuple(self.prompts[index] for index in columns),
             embeddings=self.embeddings[:, columns],
             labels={name: words[:, columns] for name, words in self.labels.items()},
+            more={name: values[:, columns] for name, values in self.more.items()},
         )
 
     def photos(self) -> Grid:
@@ -89,7 +96,12 @@ class Grid:
     def first_seed(self) -> Grid:
         """The part of the grid with the first seed of each prompt."""
         labels = {name: words[:, :, :1] for name, words in self.labels.items()}
-        return replace(self, embeddings=self.embeddings[:, :, :1], labels=labels)
+        more = {name: values[:, :, :1] for name, values in self.more.items()}
+        return replace(self, embeddings=self.embeddings[:, :, :1], labels=labels, more=more)
+
+    def seen_by(self, name: str) -> Grid:
+        """The same as another recogniser sees it, whose embeddings are among `more`."""
+        return replace(self, embeddings=self.more[name])
 
     def score(self, metric: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
         """Apply a metric of (pictures [n, width], row of the person) -> [n] to everybody: [P, Q, S]."""
@@ -214,6 +226,12 @@ class Bench:
     def ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> Interval:
         """Ratio of means, with people (the first axis) resampled."""
         return self.interval(metrics.ratio_of_means, per_person(numerator), per_person(denominator))
+
+    @cached_property
+    def unseen_by_third(self) -> np.ndarray:
+        """The same photos as `unseen`, seen by the third recogniser."""
+        tasks = [Photos(person, "unseen", self.settings.unseen) for person in self.everyone]
+        return np.stack([one.more["third"] for one in self.workshop.measure("unseen photos", tasks)])
 
     def _photos(self, role: str, people: Sequence[int], count: int) -> np.ndarray:
         tasks = [Photos(person, role, count) for person in people]

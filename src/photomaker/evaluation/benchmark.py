@@ -10,7 +10,7 @@ from typing import Any
 
 from photomaker.evaluation import plots, report
 from photomaker.evaluation.bench import Bench, Part
-from photomaker.evaluation.parts import classes, cost, counts, main, mixing, sweep
+from photomaker.evaluation.parts import classes, cost, counts, main, mixing, quality, sweep
 from photomaker.evaluation.prompts import BenchPrompt
 from photomaker.evaluation.settings import PARTS, BenchmarkSettings
 from photomaker.evaluation.workshop import Progress, Tools, Workshop, prepare
@@ -19,6 +19,7 @@ CACHE = ".cache"
 SHEET_PEOPLE = 6
 MEASURES: Mapping[str, Callable[[Bench], Part]] = {
     "main": main.measure,
+    "quality": quality.measure,
     "counts": counts.measure,
     "mixing": mixing.measure,
     "classes": classes.measure,

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
 
+from photomaker.evaluation.metrics import fine_power
+
 if TYPE_CHECKING:
     from photomaker.faces import Detector, Recogniser
     from photomaker.faces.attributes import AttributeClassifier
     from photomaker.types import Face
+
+
+THIRD = "evaluation/recogniser_third.safetensors"
+"""The recogniser that no other network was trained with, chosen by or ranked by."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,15 @@ class Measured:
         embeddings: [n, width] float32 of length 1; zeros where no face was found.
         labels: Attribute name to [n] words the classifier saw.
         seconds: Wall-clock seconds that making the pictures took; 0 for real ones.
+        more: Further numbers by name, each [n, ...], zeros where no face was found: `sharpness` [n], see
+            `metrics.fine_power`; `face_features` [n, width] of the face crops, for distances between sets; `third`
+            [n, width] embeddings of the recogniser that is for the last table alone, where there is one.
     """
 
     embeddings: np.ndarray
     labels: Mapping[str, np.ndarray]
     seconds: float = 0.0
+    more: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def found(self) -> np.ndarray:
@@ -50,9 +60,15 @@ class BundledJudge:
     """The judge that ships with the package; its recogniser never generates or ranks pictures."""
 
     def __init__(
-        self, detector: Detector, recogniser: Recogniser, classifier: AttributeClassifier, fingerprint: str
+        self,
+        detector: Detector,
+        recogniser: Recogniser,
+        classifier: AttributeClassifier,
+        fingerprint: str,
+        third: Recogniser | None = None,
     ) -> None:
-        """Join the three; `open` does it for the bundled ones."""
+        """Join them; `open` does it for the bundled ones."""
+        self._third = third
         self._detector = detector
         self._recogniser = recogniser
         self._width = width_of(recogniser)
@@ -68,7 +84,7 @@ class BundledJudge:
         """
         from photomaker.faces import BundledFaces, BundledRecogniser
         from photomaker.faces.attributes import AttributeClassifier
-        from photomaker.weights import bundled
+        from photomaker.weights import SMALL, bundled
 
         files = (
             "faces/analyser.safetensors",
@@ -76,14 +92,16 @@ class BundledJudge:
             "evaluation/attributes.safetensors",
         )
         analyser, recogniser, attributes = (bundled(file) for file in files)
-        digest = hashlib.sha256()
-        for path in (analyser, recogniser, attributes):
+        third = bundled(THIRD) if (SMALL / THIRD).is_file() else None
+        digest = hashlib.sha256(b"2")  # of what is measured
+        for path in (analyser, recogniser, attributes, *([third] if third else [])):
             digest.update(path.read_bytes())
         return cls(
             BundledFaces.open(analyser),
             BundledRecogniser.open(recogniser),
             AttributeClassifier.open(attributes),
             digest.hexdigest()[:16],
+            None if third is None else BundledRecogniser.open(third),
         )
 
     def measure(self, pictures: Sequence[Image.Image]) -> Measured:
@@ -92,11 +110,39 @@ class BundledJudge:
 
         faces = [largest(self._detector.detect(picture)) for picture in pictures]
         embeddings = embed(self._recogniser, pictures, faces, self._width)
-        return Measured(embeddings, classify(self._classifier, pictures))
+        more = {"sharpness": sharpness(pictures, faces), "face_features": self._features(pictures, faces)}
+        if self._third is not None:
+            more["third"] = embed(self._third, pictures, faces, width_of(self._third))
+        return Measured(embeddings, classify(self._classifier, pictures), more=more)
+
+    def _features(self, pictures: Sequence[Image.Image], faces: Sequence[Face | None]) -> np.ndarray:
+        """What the classifier's trunk sees in the face crops, [n, width]."""
+        from photomaker.faces.crops import face_crop
+
+        size = self._classifier.size
+        found = [index for index, face in enumerate(faces) if face is not None]
+        crops = [
+            face_crop(pictures[index], face, size) for index in found if (face := faces[index]) is not None
+        ]
+        seen = self._classifier.features(crops)
+        rows = np.zeros((len(pictures), seen.shape[1]), np.float32)
+        rows[found] = seen
+        return rows
 
     def fingerprint(self) -> str:
         """See `Judge.fingerprint`: the hash of the weights."""
         return self._fingerprint
+
+
+def sharpness(pictures: Sequence[Image.Image], faces: Sequence[Face | None]) -> np.ndarray:
+    """Fine detail of the face of each picture [n] float32; 0 where there is no face."""
+    return np.array(
+        [
+            0.0 if face is None else fine_power(np.asarray(picture.convert("RGB")), face.box)
+            for picture, face in zip(pictures, faces, strict=True)
+        ],
+        np.float32,
+    )
 
 
 def embed(

@@ -9,7 +9,7 @@ from pathlib import Path
 from photomaker.errors import SettingsError
 from photomaker.evaluation.prompts import PROMPTS
 
-PARTS = ("sweep", "main", "counts", "mixing", "classes", "cost")
+PARTS = ("sweep", "main", "quality", "counts", "mixing", "classes", "cost")
 """The parts of a run, in their order; `sweep` chooses merge step and guidance for the others."""
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

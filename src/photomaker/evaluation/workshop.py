@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the tasks done and the tasks there are."""
 
-LABEL = "label_"
+LABEL, MORE = "label_", "more_"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 """How models are called on a hub: owner and name."""
 
@@ -179,6 +179,7 @@ class Worker:
             LABEL + name: np.full_like(words, "") if made.refused else words
             for name, words in measured.labels.items()
         }
+        arrays |= {MORE + name: values for name, values in measured.more.items()}
         if isinstance(task, Pictures):
             arrays["pictures"] = np.stack([np.asarray(picture.convert("RGB")) for picture in made.pictures])
         with tempfile.NamedTemporaryFile(
@@ -307,7 +308,8 @@ def read(path: Path) -> Measured:
     """Read a kept result."""
     with np.load(path) as file:
         labels = {name.removeprefix(LABEL): file[name] for name in file.files if name.startswith(LABEL)}
-        return Measured(file["embeddings"], labels, float(file["seconds"]))
+        more = {name.removeprefix(MORE): file[name] for name in file.files if name.startswith(MORE)}
+        return Measured(file["embeddings"], labels, float(file["seconds"]), more)
 
 
 def prepare(folder: Path, *, keep: bool) -> None:

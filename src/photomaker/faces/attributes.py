@@ -110,6 +110,22 @@ class AttributeClassifier:
         return cls(network)
 
     @property
+    def size(self) -> int:
+        """Side in pixels of the pictures that the network sees."""
+        return self._network.config.size
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """The last map averaged over places, [n, channels] float32, of pictures of `size` pixels."""
+        batches = [to_tensor(list(images[start : start + _BATCH])) for start in range(0, len(images), _BATCH)]
+        parts = [
+            self._network.trunk(centred(batch.to(self._network.device))).mean((2, 3)).cpu()
+            for batch in batches
+        ]
+        width = self._network.config.channels[-1]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, width), np.float32)
+
+    @property
     def words(self) -> dict[str, tuple[str, ...]]:
         """The words of each attribute; a predicted index points into them."""
         return dict(self._network.config.words)

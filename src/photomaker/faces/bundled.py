@@ -29,6 +29,7 @@ from photomaker.faces.networks import (
     FaceAnalyser,
     FaceEmbedder,
     MixerRecogniser,
+    NextRecogniser,
     load_network,
 )
 from photomaker.types import Face
@@ -182,12 +183,14 @@ class BundledRecogniser(Recogniser):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None) -> BundledRecogniser:
-        """Read the bundled weights, or a file of either recogniser architecture.
+        """Read the bundled weights, or a file of any of the recogniser architectures.
 
         Raises:
             WeightsError: The file is missing, damaged or of another architecture.
         """
-        network = load_network(_path(path, "faces/recogniser.safetensors"), ConvRecogniser, MixerRecogniser)
+        network = load_network(
+            _path(path, "faces/recogniser.safetensors"), ConvRecogniser, MixerRecogniser, NextRecogniser
+        )
         assert isinstance(network, FaceEmbedder)
         return cls(network)
 

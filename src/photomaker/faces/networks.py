@@ -272,6 +272,75 @@ class MixerRecogniser(FaceEmbedder):
 
 
 @dataclass(frozen=True)
+class NextConfig:
+    """Sizes of `NextRecogniser`: input side, embedding width, channels and blocks of each stage, heads that pool."""
+
+    size: int = 96
+    width: int = 128
+    channels: tuple[int, ...] = (48, 96, 160)
+    blocks: tuple[int, ...] = (2, 3, 2)
+    heads: int = 4
+
+
+class NextBlock(nn.Module):
+    """A wide depthwise convolution and an MLP at every place (ConvNeXt, arXiv 2201.03545)."""
+
+    def __init__(self, channels: int) -> None:
+        """Build untrained."""
+        super().__init__()
+        self.look = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.GroupNorm(1, channels)
+        self.mlp = nn.Sequential(
+            nn.Conv2d(channels, 2 * channels, 1), nn.GELU(), nn.Conv2d(2 * channels, channels, 1)
+        )
+        self.scale = nn.Parameter(torch.full((channels, 1, 1), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [batch, channels, h, w] to the same shape."""
+        return x + self.scale * self.mlp(self.norm(self.look(x)))
+
+
+class NextRecogniser(FaceEmbedder):
+    """The third recogniser, for the last table alone: no network is trained with it, chosen by it or ranked by it.
+
+    Depthwise convolutions without batch statistics, pooled by attention: unlike the two others, so that a likeness that
+    was gained by pleasing one of them does not please this one.
+    """
+
+    architecture = "next-recogniser"
+
+    def __init__(self, config: NextConfig | None = None) -> None:
+        """Build untrained."""
+        super().__init__()
+        self.config = config or NextConfig()
+        before, stages = 3, []
+        for at, (channels, blocks) in enumerate(zip(self.config.channels, self.config.blocks, strict=True)):
+            side = 4 if at == 0 else 2
+            stages += [nn.Conv2d(before, channels, side, side), *(NextBlock(channels) for _ in range(blocks))]
+            before = channels
+        self.trunk = nn.Sequential(*stages)
+        self.norm = nn.GroupNorm(1, before)
+        cells = self.config.size // (4 * 2 ** (len(self.config.channels) - 1))
+        self.places = nn.Parameter(torch.zeros(self.config.heads, cells * cells))
+        self.attend = nn.Conv2d(before, self.config.heads, 1)
+        self.project = nn.Sequential(
+            nn.Linear(before * self.config.heads, self.config.width),
+            nn.LayerNorm(self.config.width, elementwise_affine=False),
+        )
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> NextRecogniser:
+        """Build from JSON values."""
+        return cls(NextConfig(**_tuples(values)))
+
+    def features(self, crops: Tensor) -> Tensor:
+        """See `FaceEmbedder.features`."""
+        maps = self.norm(self.trunk(centred(crops)))
+        weights = (self.attend(maps).flatten(2) + self.places).float().softmax(-1).to(maps.dtype)
+        return self.project((weights @ maps.flatten(2).mT).flatten(1))
+
+
+@dataclass(frozen=True)
 class AnalyserConfig:
     """Sizes of `FaceAnalyser`: side of the square it sees, channels at strides 4, 8 and 16."""
 

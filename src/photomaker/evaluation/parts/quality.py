@@ -1,0 +1,126 @@
+"""What likeness does not see: sharpness, the distance of faces to real ones, and a recogniser that was in no loop."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from photomaker.evaluation import metrics
+from photomaker.evaluation.bench import Bench, Grid, Part
+from photomaker.evaluation.metrics import Interval
+from photomaker.evaluation.prompts import BenchPrompt
+
+DRAWS = 200
+"""Bootstrap resamples of distances between sets, which take long."""
+HALVES = 20
+"""How often the real pictures are cut in two."""
+
+
+def measure(bench: Bench) -> Part:
+    """Measure what the judge can measure."""
+    figures: dict[str, Interval] = {}
+    detail: dict[str, Any] = {}
+    available = set(bench.generated.more) & set(bench.real.more)
+    for name, piece in {"sharpness": _sharpness, "face_features": _faces, "third": _third}.items():
+        if name in available:
+            part = piece(bench)
+            figures.update(part.figures)
+            detail.update(part.detail)
+    part = _styles(bench)
+    return Part({**figures, **part.figures}, {**detail, **part.detail})
+
+
+def _sharpness(bench: Bench) -> Part:
+    """Fine detail in the face over that of real pictures, in photos and in the other styles."""
+    ours, real = bench.generated.photos(), bench.real.photos()
+    figures = {"sharpness": bench.ratio(ours.more["sharpness"], real.more["sharpness"])}
+    by_style = {}
+    for style in _style_names(bench):
+        one, other = (
+            grid.where(partial(_has_style, style)).more["sharpness"] for grid in (bench.generated, bench.real)
+        )
+        by_style[style] = float(one.mean() / other.mean()) if other.mean() > 0 else None
+    return Part(figures, {"sharpness_by_style": by_style})
+
+
+def _faces(bench: Bench) -> Part:
+    """Kernel distance between the face crops of drawn and of real photos, and its size between halves of real ones."""
+    ours, real = (_by_person(grid.photos()) for grid in (bench.generated, bench.real))
+    people = np.arange(len(ours), dtype=float)
+    distance = partial(_distance, ours, real)
+    drawn = metrics.draws(distance, people, samples=min(DRAWS, bench.settings.samples))
+    halves = np.abs([_between_halves(real, seed) for seed in range(HALVES)])
+    low, high = np.quantile(halves, [0.025, 0.975])
+    value, chance = distance(people), float(halves.mean())
+    figures = {
+        "face_kid": metrics.interval(value, drawn, len(people), recentre=True),
+        "face_kid_real": Interval(chance, float(low), float(high), len(real)),
+    }
+    return Part(figures, {"face_kid_over_real": value / chance if chance else None})
+
+
+def _between_halves(real: list[np.ndarray], seed: int) -> float:
+    """The distance between two halves of everybody's real pictures: what chance alone makes of it."""
+    rng = np.random.default_rng(seed)
+    parts = [np.array_split(rng.permutation(rows), 2) for rows in real]
+    first, second = (np.concatenate([part[at] for part in parts]) for at in (0, 1))
+    return metrics.kernel_distance(first, second)
+
+
+def _distance(ours: list[np.ndarray], real: list[np.ndarray], people: np.ndarray) -> float:
+    chosen = people.astype(int)
+    return metrics.kernel_distance(
+        np.concatenate([ours[one] for one in chosen]), np.concatenate([real[one] for one in chosen])
+    )
+
+
+def _by_person(grid: Grid) -> list[np.ndarray]:
+    """[n, width] features of each person's faces, without pictures in which none was found."""
+    found = grid.found
+    return [features[there] for features, there in zip(grid.more["face_features"], found, strict=True)]
+
+
+def _third(bench: Bench) -> Part:
+    """Likeness and retrieval by the recogniser that no network was trained with."""
+    unseen = bench.unseen_by_third
+
+    def likeness(pictures: np.ndarray, row: int) -> np.ndarray:
+        return metrics.mean_cosine(pictures, unseen[row])
+
+    gallery = metrics.centroids(unseen)
+
+    def hits(pictures: np.ndarray, row: int) -> np.ndarray:
+        return metrics.retrieved(pictures, gallery, np.full(len(pictures), row)).astype(float)
+
+    ours, real = (grid.photos().seen_by("third") for grid in (bench.generated, bench.real))
+    return Part(
+        {
+            "likeness_third": bench.ratio(ours.score(likeness), real.score(likeness)),
+            "retrieval_third": bench.ratio(ours.score(hits), real.score(hits)),
+        }
+    )
+
+
+def _styles(bench: Bench) -> Part:
+    """Prompt accuracy of each style but photo, and of the worst of them."""
+    classes = bench.classes[: len(bench.people)]
+    found: dict[str, Interval] = {}
+    for style in _style_names(bench):
+        grid = bench.generated.where(partial(_has_style, style))
+        correct, stated = grid.accuracy(classes)
+        found[style] = bench.interval(metrics.prompt_accuracy, correct, stated)
+    values = {name: one.value for name, one in found.items() if name != "photo" and one.value is not None}
+    if not values:
+        return Part()
+    worst = min(values, key=lambda name: values[name])
+    return Part({"worst_style": found[worst]}, {"worst_style_name": worst})
+
+
+def _style_names(bench: Bench) -> list[str]:
+    return list(dict.fromkeys(prompt.states.get("style", "photo") for prompt in bench.prompts))
+
+
+def _has_style(style: str, prompt: BenchPrompt) -> bool:
+    return bool(prompt.states.get("style", "photo") == style)
