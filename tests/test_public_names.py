@@ -29,7 +29,7 @@ def test_every_public_name_is_there(name):
 def test_a_name_that_needs_an_extra_says_so():
     if find_spec("insightface"):
         pytest.skip("insightface is installed")
-    with pytest.raises(ImportError, match=r"pip install 'photomaker\[faces\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'photomaker\[insightface\]'"):
         photomaker.FaceAnalysis2  # noqa: B018
 
 

@@ -127,7 +127,7 @@ def __getattr__(name: str) -> object:
         if name not in _NEEDS_FACES:
             raise
         raise ImportError(
-            f"{name} needs {error.name}; install it with: pip install 'photomaker[faces]'"
+            f"{name} needs {error.name}; install it with: pip install 'photomaker[insightface]'"
         ) from error
     value = getattr(module, name)
     globals()[name] = value

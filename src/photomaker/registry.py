@@ -23,11 +23,13 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
     },
     "detector": {
         "bundled": ("photomaker.faces:BundledFaces", None),
-        "insightface": ("photomaker.faces.insightface_faces:InsightFaceDetector", "faces"),
+        "dlib": ("photomaker.faces.dlib_faces:DlibDetector", "faces"),
+        "insightface": ("photomaker.faces.insightface_faces:InsightFaceDetector", "insightface"),
     },
     "recogniser": {
         "bundled": ("photomaker.faces:BundledRecogniser", None),
-        "insightface": ("photomaker.faces.insightface_faces:InsightFaceRecogniser", "faces"),
+        "dlib": ("photomaker.faces.dlib_faces:DlibRecogniser", "faces"),
+        "insightface": ("photomaker.faces.insightface_faces:InsightFaceRecogniser", "insightface"),
     },
     "segmenter": {
         "bundled": ("photomaker.faces:BundledFaces", None),
@@ -51,7 +53,9 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "rules": ("photomaker.faces.words:RuleSimilarity", None),
         "sentence-transformers": ("photomaker.faces.sentences:SentenceSimilarity", "words"),
     },
-    "face embedder": {"insightface": ("photomaker.faces.insightface_faces:InsightFaceEmbedder", "faces")},
+    "face embedder": {
+        "insightface": ("photomaker.faces.insightface_faces:InsightFaceEmbedder", "insightface"),
+    },
 }
 
 

@@ -60,7 +60,7 @@ def shell(tmp_path, monkeypatch):
     monkeypatch.setattr(opening.Opened, "load", load)
     found = opening.Backends(fakes.FakeDetector(), fakes.FakeRecogniser())
     monkeypatch.setattr(
-        opening, "_open_backends", lambda wanted: opening.Backends() if wanted == "none" else found
+        opening, "open_backends", lambda wanted: opening.Backends() if wanted == "none" else found
     )
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)

@@ -65,9 +65,10 @@ def test_the_judge_takes_the_largest_face_and_leaves_zeros_where_there_is_none()
     assert all(word in WORDS[name] for name, words in measured.labels.items() for word in words)
     assert judge.measure([blank, blank]).embeddings.shape == measured.embeddings[:2].shape
     assert (measured.more["sharpness"] > 0).tolist() == [True, False, True]
-    assert measured.more["face_features"].shape == (3, 8)
+    width = measured.more["face_features"].shape[1]
+    assert width > 8
     assert np.any(measured.more["face_features"] != 0, axis=1).tolist() == [True, False, True]
-    assert judge.measure([blank]).more["face_features"].shape == (1, 8)
+    assert judge.measure([blank]).more["face_features"].shape == (1, width)
     assert "third" not in measured.more
 
 

@@ -176,7 +176,7 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "SMALL", bundle(tmp_path / "bundle"))
     monkeypatch.setattr(opening.Opened, "load", lambda _: FakeMethod())
     monkeypatch.setattr(
-        opening, "_open_backends", lambda _: opening.Backends(FakeDetector(), FakeRecogniser())
+        opening, "open_backends", lambda _: opening.Backends(FakeDetector(), FakeRecogniser())
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path

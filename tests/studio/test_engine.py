@@ -9,6 +9,7 @@ from PIL import Image
 from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, picture, save
 
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
+from photomaker.studio import face_backends
 from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, Engine, mix
 from photomaker.studio.events import Note, Tuned
 from photomaker.types import Identity, Reference, Sampling
@@ -161,7 +162,7 @@ def test_a_method_that_is_tuned_is_told_the_class_word_and_tells_its_steps(tmp_p
 
     few = replace(Lora.published, tuning=replace(Lora.published.tuning, steps=2))
     monkeypatch.setattr(Lora, "published", few)
-    engine = Engine.open(base=tiny_pipeline(tmp_path), method="lora", device="cpu")
+    engine = Engine.open(base=tiny_pipeline(tmp_path), method="lora", device="cpu", faces="none")
     told = []
     identity = engine.identity(photos, "woman", lambda done, of: told.append((done, of)))
     assert (identity.method, identity.notes["class_word"], told) == ("lora", "woman", [(1, 2), (2, 2)])
@@ -189,14 +190,15 @@ def test_a_method_without_tuning_is_told_no_class_word(engine, photos):
     assert "class_word" not in engine.identity(photos).notes
 
 
-def test_a_tiny_model_goes_all_the_way(tmp_path, photos):
+def test_a_tiny_model_goes_all_the_way(tmp_path, photos, monkeypatch):
     from tests.tiny import tiny_adapter, tiny_pipeline
 
+    monkeypatch.setattr(face_backends, "PREFERRED", ())
     engine = Engine.open(base=tiny_pipeline(tmp_path), adapter=tiny_adapter(tmp_path), device="cpu")
     told = []
     samples = engine.generate(photos, PROMPT, n=2, sampling=Sampling(steps=2, seed=3), on_event=told.append)
     (note,) = [one.text for one in told if isinstance(one, Note)]
-    assert note.startswith("no likeness is measured: nothing here finds faces")
+    assert note.startswith("no likeness is measured and no face is looked for: nothing here finds faces")
     assert all(sample.image.size == (64, 64) and sample.likeness is None for sample in samples)
     assert samples[0].image.tobytes() != samples[1].image.tobytes()
     assert samples[0].request.sampling.guidance is not None

@@ -81,18 +81,21 @@ DRAWING = Reference(Image.new("RGB", (64, 64)), face=Face((0, 0, 9, 9), 0.9, np.
 
 
 @pytest.mark.parametrize(
-    ("references", "bundled", "faces", "measures", "told"),
+    ("references", "bundled", "faces", "finds", "told"),
     [
-        ([PHOTO], True, "auto", True, "the bundled model knows drawn people only"),
-        ([PHOTO, PHOTO, DRAWING], True, "auto", True, "for photographs give an SDXL model by --base"),
-        ([DRAWING], True, "auto", True, None),
-        ([], True, "auto", True, None),
-        ([DRAWING], False, "bundled", True, None),
-        ([PHOTO], False, "bundled", True, "their likeness means nothing"),
-        ([PHOTO], False, "auto", False, "nothing here finds faces in photographs"),
-        ([PHOTO], False, "none", False, "switched off by --faces none"),
+        ([PHOTO], True, "auto", "", "the bundled model knows drawn people only"),
+        ([PHOTO, PHOTO, DRAWING], True, "auto", "", "for photographs give an SDXL model by --base"),
+        ([DRAWING], True, "auto", "", None),
+        ([], True, "auto", "", None),
+        ([DRAWING], False, "bundled", "", None),
+        ([PHOTO], False, "bundled", "", "their likeness means nothing"),
+        ([PHOTO], False, "auto", None, "nothing here finds faces in photographs"),
+        ([PHOTO], False, "auto", "dlib (Boost)", "faces are found and compared by dlib (Boost)"),
+        ([PHOTO], False, "dlib", "dlib (Boost)", None),
+        ([DRAWING], True, "dlib", "dlib (Boost)", "the bundled model knows drawn people only"),
+        ([PHOTO], False, "none", None, "switched off by --faces none"),
     ],
 )
-def test_what_does_not_go_together_is_told(references, bundled, faces, measures, told):
-    notes = reality_notes(references, bundled, faces, measures)
+def test_what_does_not_go_together_is_told(references, bundled, faces, finds, told):
+    notes = reality_notes(references, bundled, faces, finds)
     assert (told in notes[0]) if told else notes == []

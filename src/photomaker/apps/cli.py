@@ -49,6 +49,8 @@ class FaceBackend(StrEnum):
     """What finds and compares faces."""
 
     AUTO = "auto"
+    DLIB = "dlib"
+    INSIGHTFACE = "insightface"
     BUNDLED = "bundled"
     NONE = "none"
 
@@ -115,7 +117,8 @@ MemoryPlan = Annotated[
 Faces = Annotated[
     FaceBackend,
     typer.Option(
-        help="What finds faces and measures likeness; auto is bundled with the bundled model, else none."
+        help="What finds faces and measures likeness; auto is bundled with the bundled model, else dlib where it is "
+        "installed."
     ),
 ]
 

@@ -24,7 +24,8 @@ PURPOSES = {
     "scale": "building datasets on a Ray cluster",
     "train": "training the small model and adapters",
     "eval": "`photomaker evaluate`: intervals, plots, peak memory",
-    "faces": "faces and likeness on real photographs (InsightFace)",
+    "faces": "faces and likeness on real photographs (dlib)",
+    "insightface": "the face embeddings that V2 and FaceID adapters read (InsightFace)",
     "dev": "the tests, ruff and mypy",
 }
 LICENCES = (
@@ -32,6 +33,7 @@ LICENCES = (
     ("bundled weights", "Apache-2.0; trained from scratch on people drawn by code"),
     ("SDXL base models, not included", "CreativeML Open RAIL++-M"),
     ("official PhotoMaker adapters, not included", "Apache-2.0"),
+    ("dlib and its weights, extra faces", "Boost; weights CC0"),
     ("InsightFace model packs, not included", "non-commercial research only"),
 )
 

@@ -130,7 +130,7 @@ def run(asked: Asked, output: Output, method: str | None = None, **engine_option
     with terminal.progress("generating") as progress:
         pictures = engine.stream(plan, progress=progress, on_event=_listener(output.preview))
         done += saved(pictures, place, engine.about)
-    _report(done, plan, time.perf_counter() - started)
+    _report(done, plan, engine, time.perf_counter() - started)
     if output.sheet:
         _save_sheet(_sheet(plan, done), _sheet_name(place, [path for path, _ in done]), engine)
 
@@ -254,14 +254,26 @@ def _listener(preview: Path | None) -> Callable[[Event], None]:
 # ---- after
 
 
-def _report(done: Sequence[tuple[Path, Sample]], plan: Plan, seconds: float) -> None:
+def _report(done: Sequence[tuple[Path, Sample]], plan: Plan, engine: Engine, seconds: float) -> None:
     several = len(plan.order.people) > 1
-    columns = ("file", *(("person",) if several else ()), "seed", "likeness")
+    people = {person.name: person.who for person in plan.order.people}
+    columns = ("file", *(("person",) if several else ()), "seed", "likeness", "verdict")
     rows = []
     for path, sample in done:
-        who = (sample.notes["person"],) if several else ()
-        rows.append((str(path), *who, str(sample.request.sampling.seed), terminal.likeness(sample.likeness)))
+        name, score = sample.notes["person"], sample.likeness
+        who = people[name]
+        found = engine.verdict(score, who) if score is not None and isinstance(who, Identity) else None
+        cells = (
+            str(sample.request.sampling.seed),
+            terminal.likeness(score),
+            "" if found is None else found.short,
+        )
+        rows.append((str(path), *((name,) if several else ()), *cells))
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     terminal.table(f"{len(rows)} pictures in {seconds:.1f} s", columns, rows, ("seed", "likeness"))
+    if columns[-1] == "verdict":
+        terminal.say("percent: 0 is a stranger, 100 what the person's own photos reach among themselves")
 
 
 def _sheet(plan: Plan, done: Sequence[tuple[Path, Sample]]) -> Image.Image:

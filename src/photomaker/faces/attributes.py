@@ -116,14 +116,31 @@ class AttributeClassifier:
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """The last map averaged over places, [n, channels] float32, of pictures of `size` pixels."""
+        """What its trunk sees of pictures of `size` pixels: mean and deviation over places of each layer's maps.
+
+        Early layers see edges and grain, late ones what things are; both count where pictures shall be like real ones.
+
+        Returns:
+            [n, features] float32.
+        """
         batches = [to_tensor(list(images[start : start + _BATCH])) for start in range(0, len(images), _BATCH)]
-        parts = [
-            self._network.trunk(centred(batch.to(self._network.device))).mean((2, 3)).cpu()
-            for batch in batches
-        ]
-        width = self._network.config.channels[-1]
-        return torch.cat(parts).numpy() if parts else np.zeros((0, width), np.float32)
+        parts = [self._seen(centred(batch.to(self._network.device))).cpu() for batch in batches]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, 2 * sum(self._widths())), np.float32)
+
+    def _seen(self, maps: Tensor) -> Tensor:
+        found = []
+        for layer in self._network.trunk:
+            maps = layer(maps)
+            found += [maps.mean((2, 3)), maps.std((2, 3))]
+        return torch.cat(found, 1)
+
+    def _widths(self) -> list[int]:
+        size = self._network.config.size
+        maps, found = torch.zeros(1, 3, size, size, device=self._network.device), []
+        for layer in self._network.trunk:
+            maps = layer(maps)
+            found.append(maps.shape[1])
+        return found
 
     @property
     def words(self) -> dict[str, tuple[str, ...]]:

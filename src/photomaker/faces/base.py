@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,15 @@ Box = tuple[float, float, float, float]
 
 
 class Detector(ABC):
-    """Finds faces."""
+    """Finds faces.
+
+    Attributes:
+        name: What it is called in messages.
+        licence: Of its weights.
+    """
+
+    name: str = ""
+    licence: str = ""
 
     @abstractmethod
     def detect(self, image: Image) -> list[Face]:
@@ -33,8 +42,33 @@ class Detector(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What a recogniser's cosines mean.
+
+    Attributes:
+        threshold: Cosine from which two faces are taken for one person.
+        stranger: Mean cosine of two people's faces.
+        errors: How often the threshold is wrong, and by whose measurement.
+    """
+
+    threshold: float
+    stranger: float
+    errors: str
+
+
 class Recogniser(ABC):
-    """Turns a face into a direction that tells people apart: the cosine of two of them is the likeness."""
+    """Turns a face into a direction that tells people apart: the cosine of two of them is the likeness.
+
+    Attributes:
+        name: What it is called in messages and in identities.
+        licence: Of its weights.
+        calibration: What its cosines mean; None where nobody has measured it.
+    """
+
+    name: str = ""
+    licence: str = ""
+    calibration: Calibration | None = None
 
     @abstractmethod
     def embed_batch(self, images: Sequence[Image], faces: Sequence[Face]) -> np.ndarray:

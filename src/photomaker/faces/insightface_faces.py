@@ -160,6 +160,8 @@ class InsightFaceEmbedder:
 class InsightFaceDetector(Detector):
     """Finds faces by the detector of a pack (SCRFD or RetinaFace, arXiv 2105.04714 and 1905.00641)."""
 
+    name, licence = "insightface", PACK_LICENCE
+
     def __init__(self, analysis: FaceAnalysis2) -> None:
         """Take a prepared analyser as it is."""
         self._analysis = analysis
@@ -190,6 +192,8 @@ class InsightFaceDetector(Detector):
 
 class InsightFaceRecogniser(Recogniser):
     """Tells people apart by the recogniser of a pack (ArcFace, arXiv 1801.07698)."""
+
+    name, licence = "insightface", PACK_LICENCE
 
     def __init__(self, analysis: FaceAnalysis2) -> None:
         """Take a prepared analyser that has a recogniser."""

@@ -54,6 +54,8 @@ class PlugIn:
     @property
     def licence(self) -> str:
         """Licence of the model's weights, as far as it is known."""
+        if self.name == "dlib":
+            return "Boost; weights CC0"
         if self.model is None and ":" not in self.name:
             return OWN
         return LICENCES.get(self.model or "", "unknown; see its folder or card")

@@ -21,11 +21,13 @@ from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
 from photomaker.studio.events import Cancel, Denoised, Drawn, Listener, Note, Queued, Tuned
-from photomaker.studio.opening import PHOTOMAKER, Backends, Profile, prepared
+from photomaker.studio.face_backends import BUNDLED, Backends
+from photomaker.studio.opening import PHOTOMAKER, Profile, prepared
 from photomaker.studio.orders import Order, Who, as_people, as_prompts
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
 from photomaker.studio.planning import Group, Plan, planned
 from photomaker.studio.turns import Turns
+from photomaker.studio.verdict import Verdict
 from photomaker.types import PLAIN, Extras, Identity, Reference, Request, Sample, Sampling
 
 if TYPE_CHECKING:
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from photomaker.pipelines.watching import Step
 
 FACE_EMBEDDINGS = "face_embeddings"
-"""Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos."""
+"""Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos.
+
+Those of another recogniser than the bundled one have its name behind a dot."""
 BATCH = 8
 """Pictures drawn at once."""
 
@@ -105,8 +109,10 @@ class Engine:
                 but for a method that is tuned for each person, which has none.
             device: `auto` or a torch device.
             dtype: `auto`, `fp32`, `bf16` or `fp16`.
-            faces: `bundled` finds and compares faces by the bundled networks, which know drawn people only; `none` uses
-                photos as they are and gives no likeness; `auto` is `bundled` with the bundled model, else `none`.
+            faces: `dlib` finds and compares faces in photographs (extra `faces`); `insightface` too, by models for
+                non-commercial research (extra `insightface`); `bundled` does so by the bundled networks, which know
+                drawn people only; `none` uses photos as they are and gives no likeness; `auto` is `bundled` with the
+                bundled model, else `dlib` where it is installed, else `none`.
             memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest that fits; see
                 `photomaker.pipelines.memory`.
             method: Name of the method in the registry, see docs/methods.md, or "module:Class".
@@ -229,7 +235,8 @@ class Engine:
         embeddings = self._embed_references(sitting.references)
         if embeddings is None:
             return identity
-        tensors = {**identity.tensors, FACE_EMBEDDINGS: torch.from_numpy(embeddings)}
+        assert self.recogniser is not None
+        tensors = {**identity.tensors, face_key(self.recogniser): torch.from_numpy(embeddings)}
         return replace(identity, tensors=tensors)
 
     def _embed_references(self, references: Sequence[Reference]) -> np.ndarray | None:
@@ -355,7 +362,7 @@ class Engine:
             requests = [request for group in groups for request in group.requests]
             drawn = self._drawn(who, requests, batch, cancel, on_event, (done, total))
             for sample in _kept(_counted(drawn, progress, (done, total)), groups, order):
-                yield replace(sample, notes={**_told(plan, sample), "person": person.name})
+                yield replace(sample, notes={**sample.notes, **_told(plan), "person": person.name})
             done += len(requests)
 
     def class_word(self, prompt: str) -> str | None:
@@ -409,7 +416,7 @@ class Engine:
     ) -> Iterator[list[Sample]]:
         """Samples batch by batch, a turn for each; `count` is pictures done before and in all."""
         # a method gets back what it made: to some every tensor is a weight
-        own = {name: one for name, one in identity.tensors.items() if name != FACE_EMBEDDINGS}
+        own = {name: one for name, one in identity.tensors.items() if not name.startswith(FACE_EMBEDDINGS)}
         plain = replace(identity, tensors=own)
         done, total = count
         for start in range(0, len(requests), batch):
@@ -418,7 +425,10 @@ class Engine:
                 part = [self._settled(request) for request in requests[start : start + batch]]
                 pictures = self._method.generate(plain, part, **({} if watch is None else {"watch": watch}))
             scores = self.likeness(pictures, identity)
-            samples = [Sample(*one) for one in zip(pictures, part, scores, strict=True)]
+            samples = [
+                Sample(picture, request, score, self._verdict(score, identity))
+                for picture, request, score in zip(pictures, part, scores, strict=True)
+            ]
             done += len(samples)
             if on_event is not None:
                 for place, sample in enumerate(samples, done - len(samples) + 1):
@@ -430,10 +440,9 @@ class Engine:
 
         None stands where no face was found, and everywhere if the identity carries no faces to compare with.
         """
-        known = identity.tensors.get(FACE_EMBEDDINGS)
-        if known is None or self.detector is None or self.recogniser is None:
+        known_faces = self._known(identity)
+        if known_faces is None or self.detector is None or self.recogniser is None:
             return [None] * len(pictures)
-        known_faces = known.float().numpy()
         with self._looking:
             faces = [
                 max(self.detector.detect(picture), key=lambda face: face.area, default=None)
@@ -454,6 +463,22 @@ class Engine:
             )
         scores = iter((embedded @ known_faces.T).mean(axis=1).tolist())
         return [None if face is None else next(scores) for face in faces]
+
+    def _known(self, identity: Identity) -> np.ndarray | None:
+        """The faces of an identity's photos as this engine's recogniser sees them [photos, width]."""
+        known = None if self.recogniser is None else identity.tensors.get(face_key(self.recogniser))
+        return None if known is None else known.float().numpy()
+
+    def verdict(self, likeness: float, identity: Identity) -> Verdict | None:
+        """What a likeness means; None where the identity carries no faces to compare with."""
+        known = self._known(identity)
+        if known is None or self.recogniser is None:
+            return None
+        return Verdict.of(likeness, known, self.recogniser.calibration)
+
+    def _verdict(self, likeness: float | None, identity: Identity) -> dict[str, str]:
+        found = None if likeness is None else self.verdict(likeness, identity)
+        return {} if found is None else {"verdict": found.text}
 
     def _settled(self, request: Request) -> Request:
         """The request with the method's own guidance and merging, so that the picture's file can name them."""
@@ -518,9 +543,8 @@ def _kept(samples: Iterator[Sample], groups: Sequence[Group], order: Order) -> I
             yield from rank([next(samples) for _ in group.requests])[: order.n]
 
 
-def _told(plan: Plan, sample: Sample) -> dict[str, str]:
+def _told(plan: Plan) -> dict[str, str]:
     """What a picture's file says of the order beside the request."""
-    del sample
     return {} if plan.order.style.lower() == "none" else {"style": plan.order.style}
 
 
@@ -558,12 +582,18 @@ def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") 
         )
     number("the share", share, 0, 1, "a number from 0 (the first person) to 1 (the second)")
     mixed = mix_features([(first, 1 - share), (second, share)], how=how)
-    faces = [
-        identity.tensors[FACE_EMBEDDINGS]
-        for identity, part in ((first, 1 - share), (second, share))
-        if part > 0 and FACE_EMBEDDINGS in identity.tensors
-    ]
-    return replace(mixed, tensors={**mixed.tensors, FACE_EMBEDDINGS: torch.cat(faces)}) if faces else mixed
+    taking_part = [one for one, part in ((first, 1 - share), (second, share)) if part > 0]
+    names = {name for one in taking_part for name in one.tensors if name.startswith(FACE_EMBEDDINGS)}
+    faces = {
+        name: torch.cat([one.tensors[name] for one in taking_part if name in one.tensors])
+        for name in sorted(names)
+    }
+    return replace(mixed, tensors={**mixed.tensors, **faces}) if faces else mixed
+
+
+def face_key(recogniser: Recogniser) -> str:
+    """Name of the tensor in which an identity keeps what a recogniser sees."""
+    return FACE_EMBEDDINGS if recogniser.name in ("", BUNDLED) else f"{FACE_EMBEDDINGS}.{recogniser.name}"
 
 
 def _as_photo(image: Image.Image, place: int) -> Photo:

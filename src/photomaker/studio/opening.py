@@ -17,22 +17,13 @@ from photomaker.hub import adapter_file, base_folder, variant_of
 from photomaker.methods.base import Method, Need
 from photomaker.registry import find
 from photomaker.studio.device import Place, choose
+from photomaker.studio.face_backends import FACES, Backends, chosen, open_backends
 from photomaker.types import MEMORY_PLANS
 
 if TYPE_CHECKING:
-    from photomaker.faces import Detector, Recogniser
     from photomaker.studio.sizes import BaseSize
 
 PHOTOMAKER = "photomaker"
-FACES = ("auto", "bundled", "none")
-
-
-@dataclass(frozen=True)
-class Backends:
-    """What finds and compares faces; None where nothing does."""
-
-    detector: Detector | None = None
-    recogniser: Recogniser | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +35,7 @@ class Profile:
         base: The folder of the base model; None where it is not known.
         bundled: Whether it is the bundled small model, which knows drawn people only.
         faces: What was asked for to find faces; see `FACES`.
+        finds: What finds and compares faces, with its licence; empty where nothing does, or the package's own.
         line: The model in a few words.
     """
 
@@ -51,6 +43,7 @@ class Profile:
     base: Path | None = None
     bundled: bool = False
     faces: str = "auto"
+    finds: str = ""
     line: str = ""
 
     @property
@@ -123,7 +116,7 @@ def prepared(
     base_path, adapter_path = _model_paths(kind, base, adapter, options.get("variant"))
     place = choose(device, dtype, memory, _model_bytes(base_path, adapter_path))
     one_of("faces", faces, FACES)
-    wanted = ("bundled" if base is None else "none") if faces == "auto" else faces
+    backends = open_backends(chosen(faces, base is None))
     model = "photomaker small" if base is None else Path(base).name
     about = {
         "Software": f"photomaker {version('photomaker')}",
@@ -139,9 +132,14 @@ def prepared(
     # None where nothing is given: some methods have settings of their own for the bundled base
     places = (None if base is None else base_path, None if adapter is None else adapter_path)
     profile = Profile(
-        kind, base_path, base is None, faces, f"{method} on {model}, {place.device} {place.dtype}"
+        kind,
+        base_path,
+        base is None,
+        faces,
+        backends.line,
+        f"{method} on {model}, {place.device} {place.dtype}",
     )
-    return Opened(kind, places, place, _taken(kind, more), _open_backends(wanted), about, profile)
+    return Opened(kind, places, place, _taken(kind, more), backends, about, profile)
 
 
 def _check_types(
@@ -196,11 +194,3 @@ def _model_bytes(base: Path, adapter: Path | None) -> int:
     parts = [folder for folder in base.iterdir() if folder.is_dir()]
     largest = (max((file.stat().st_size for file in part.glob("*.safetensors")), default=0) for part in parts)
     return sum(largest) + (0 if adapter is None else adapter.stat().st_size)
-
-
-def _open_backends(wanted: str) -> Backends:
-    if wanted == "none":
-        return Backends()
-    from photomaker.faces import BundledFaces, BundledRecogniser
-
-    return Backends(BundledFaces.open(), BundledRecogniser.open())

@@ -65,7 +65,8 @@ def choose_faces(photos: Sequence[Photo], detector: Detector | None) -> Sitting:
     if not references:
         names = ", ".join(photo.name for photo in photos)
         raise PhotoError(
-            f"no face was found in {names}; give photos in which the face is large and seen from the front"
+            f"no face was found in {names}; give photos in which the face is large and seen from the front, or take "
+            "them as they are by --faces none"
         )
     return Sitting(tuple(references), tuple(notes))
 

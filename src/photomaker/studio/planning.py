@@ -156,4 +156,5 @@ def _people_notes(order: Order, profile: Profile, measures: bool) -> list[str]:
     if profile.base is None:
         return notes
     references = [reference for sitting in sittings for reference in sitting.references]
-    return notes + reality_notes(references, profile.bundled, profile.faces, measures)
+    finds = profile.finds if measures else None
+    return notes + reality_notes(references, profile.bundled, profile.faces, finds)

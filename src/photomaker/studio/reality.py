@@ -9,19 +9,22 @@ from photomaker.faces.drawn import THRESHOLD, drawn_measure
 from photomaker.types import Reference
 
 
-def reality_notes(references: Sequence[Reference], bundled: bool, faces: str, measures: bool) -> list[str]:
+def reality_notes(references: Sequence[Reference], bundled: bool, faces: str, finds: str | None) -> list[str]:
     """One sentence each; none where model, faces and photos go together.
 
     Args:
         references: Photos as they will be used.
         bundled: Whether the bundled small model draws.
         faces: What was asked for to find faces.
-        measures: Whether likeness is measured.
+        finds: What finds and compares them, with its licence; empty is the package's own networks, None is nothing.
     """
     if bundled:
-        return [_DRAWN_ONLY] if are_photographs(references) else []
-    if not measures:
+        # only the package's own networks tell drawings by how they see them; who asks for others has photographs
+        return [_DRAWN_ONLY] if finds or are_photographs(references) else []
+    if finds is None:
         return [_AUTO if faces == "auto" else _NONE]
+    if finds:
+        return [f"faces are found and compared by {finds}"] if faces == "auto" else []
     return [_MEANINGLESS] if are_photographs(references) else []
 
 
@@ -37,8 +40,8 @@ _DRAWN_ONLY = (
     "PhotoMaker's weights by --adapter"
 )
 _AUTO = (
-    "no likeness is measured: nothing here finds faces in photographs; draw some more and choose by eye (--faces "
-    "bundled measures drawn people)"
+    "no likeness is measured and no face is looked for: nothing here finds faces in photographs; install it with: pip "
+    "install 'photomaker[faces]' (--faces bundled measures drawn people)"
 )
 _NONE = "no likeness is measured, because faces are switched off by --faces none"
 _MEANINGLESS = (

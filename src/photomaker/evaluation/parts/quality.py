@@ -47,7 +47,7 @@ def _sharpness(bench: Bench) -> Part:
 
 def _faces(bench: Bench) -> Part:
     """Kernel distance between the face crops of drawn and of real photos, and its size between halves of real ones."""
-    ours, real = (_by_person(grid.photos()) for grid in (bench.generated, bench.real))
+    ours, real = _standardised(*(_by_person(grid.photos()) for grid in (bench.generated, bench.real)))
     people = np.arange(len(ours), dtype=float)
     distance = partial(_distance, ours, real)
     drawn = metrics.draws(distance, people, samples=min(DRAWS, bench.settings.samples))
@@ -74,6 +74,16 @@ def _distance(ours: list[np.ndarray], real: list[np.ndarray], people: np.ndarray
     return metrics.kernel_distance(
         np.concatenate([ours[one] for one in chosen]), np.concatenate([real[one] for one in chosen])
     )
+
+
+def _standardised(
+    ours: list[np.ndarray], real: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Features over the real pictures' deviation, so that each has its say."""
+    everything = np.concatenate(real)
+    mean, spread = everything.mean(0), everything.std(0) + 1e-6
+    first, second = ([(rows - mean) / spread for rows in one] for one in (ours, real))
+    return first, second
 
 
 def _by_person(grid: Grid) -> list[np.ndarray]:
