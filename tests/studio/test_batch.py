@@ -74,6 +74,7 @@ def test_prompts_times_people_times_settings(here):
     assert rows[4].order.seeds == (4,)
 
 
+@pytest.mark.slow
 def test_a_second_run_draws_nothing_and_a_changed_order_draws_what_changed(here, engine):
     rows = rows_of(here)
     first = drawn(engine, rows, here / "out")

@@ -160,6 +160,7 @@ CALLS = [
 
 
 @needs_weights
+@pytest.mark.slow
 def test_eight_threads_get_bit_for_bit_what_one_call_after_another_gets(bundled):
     engine, ada = bundled
 
