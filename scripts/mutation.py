@@ -57,6 +57,7 @@ def prepare(folder: Path, rooms: list[str], tests: list[str]) -> None:
         "source_paths": ["src"], "only_mutate": rooms, "pytest_add_cli_args_test_selection": tests,
         "also_copy": ["src/photomaker", "examples", "scripts"], "process_isolation": "forkserver",
         "pytest_add_cli_args": ["-p", "no:cacheprovider", "-m", "not slow"], "timeout_multiplier": 3.0,
+        "timeout_constant": 20.0,
         "use_git_change_detection": False, "mutate_only_covered_lines": True,
     }  # fmt: skip
     lines = [f"{name} = {_toml(value)}" for name, value in settings.items()]

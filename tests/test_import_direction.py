@@ -43,7 +43,7 @@ ALLOWED = {
     "encoders": FLOOR,
     "pipelines": FLOOR | {"prompts", "encoders"},
     "dataset": FLOOR | {"faces"},
-    "training": FLOOR | {"synthetic", "prompts", "encoders", "pipelines", "dataset"},
+    "training": FLOOR | {"synthetic", "faces", "prompts", "encoders", "pipelines", "dataset"},
     "methods": FLOOR | {"faces", "prompts", "encoders", "pipelines", "training"},
     "evaluation": ONE | {"methods"},
     "studio": ONE | {"pipelines", "dataset", "training", "methods", "evaluation"},

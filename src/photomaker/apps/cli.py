@@ -91,6 +91,8 @@ identity_app = typer.Typer(
     no_args_is_help=True, help="Make, look at and mix identities: people as small files."
 )
 app.add_typer(identity_app, name="identity")
+photos_app = typer.Typer(no_args_is_help=True, help="Look at a person's photos before anything is drawn.")
+app.add_typer(photos_app, name="photos")
 dataset_app = typer.Typer(
     no_args_is_help=True, help="Build datasets to train with: people, photos, masks, captions."
 )
@@ -335,6 +337,21 @@ def generate(
         tuple(control or ()), t2i, style_picture, style_adapter,
     )  # fmt: skip
     run(asked, output, method, **engine)
+
+
+@photos_app.command("check")
+def photos_check(
+    places: Annotated[
+        list[Path], typer.Argument(help="Folders and pictures of one person.", metavar="PHOTO...")
+    ],
+    faces: Faces = FaceBackend.AUTO,
+    json: Annotated[Path | None, typer.Option(help="JSON file to write the report to.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="PNG to write: the photos with their verdicts.")] = None,
+) -> None:
+    """Say which photos will serve, which will not, why, and what to do about it."""
+    from photomaker.apps.photos import check
+
+    check(places, faces.value, json, sheet)
 
 
 @identity_app.command("make")

@@ -197,7 +197,7 @@ class Engine:
             PhotoError: None of them shows a face.
         """
         with self._looking:
-            return choose_faces(photos, self.detector)
+            return choose_faces(photos, self.detector, self.recogniser)
 
     @property
     def tunes(self) -> bool:

@@ -13,8 +13,9 @@ from photomaker.types import Reference
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
-    from photomaker.faces import Detector
+    from photomaker.faces import Detector, Recogniser
     from photomaker.types import Face
 
 
@@ -40,28 +41,38 @@ def read_photos(places: Sequence[str | os.PathLike[str]]) -> list[Photo]:
     return [open_photo(path) for path in list_photos(places)]
 
 
-def choose_faces(photos: Sequence[Photo], detector: Detector | None) -> Sitting:
+def choose_faces(
+    photos: Sequence[Photo], detector: Detector | None, recogniser: Recogniser | None = None
+) -> Sitting:
     """Find the person in each photo.
 
     Args:
         photos: At least one.
         detector: Finds faces; None uses the photos as they are.
+        recogniser: Compares them; None takes the largest face of each photo.
 
     Returns:
-        The photos that show a face, each with its largest one. A photo without a face is left out with a note.
+        The photos that show a face: the only one, or that which is most like the faces of the other photos. A photo
+        without a face is left out with a note.
 
     Raises:
         PhotoError: No photo shows a face.
     """
     notes = [note for photo in photos for note in photo.notes]
+    found = [[] if detector is None else detector.detect(photo.image) for photo in photos]
+    chosen = _persons([photo.image for photo in photos], found, recogniser)
     references: list[Reference] = []
-    for photo in photos:
-        face, remark = _largest(photo, detector)
-        notes += remark
-        if face is not None or detector is None:
-            references.append(
-                Reference(photo.image, photo.name, photo.sha256, face, _mask(photo, face, detector))
-            )
+    for photo, faces, place in zip(photos, found, chosen, strict=True):
+        if detector is not None and not faces:
+            notes.append(f"{photo.name} shows no face that could be found and is left out")
+            continue
+        face = faces[place] if faces else None
+        if len(faces) > 1:
+            by = "that of the other photos" if recogniser is not None and _several(found) else "the largest"
+            notes.append(f"{photo.name} shows {len(faces)} faces; {by} is used")
+        references.append(
+            Reference(photo.image, photo.name, photo.sha256, face, _mask(photo, face, detector))
+        )
     if not references:
         names = ", ".join(photo.name for photo in photos)
         raise PhotoError(
@@ -71,14 +82,46 @@ def choose_faces(photos: Sequence[Photo], detector: Detector | None) -> Sitting:
     return Sitting(tuple(references), tuple(notes))
 
 
-def _largest(photo: Photo, detector: Detector | None) -> tuple[Face | None, list[str]]:
-    if detector is None:
-        return None, []
-    faces = detector.detect(photo.image)
-    if not faces:
-        return None, [f"{photo.name} shows no face that could be found and is left out"]
-    several = [f"{photo.name} shows {len(faces)} faces; the largest is used"] if len(faces) > 1 else []
-    return max(faces, key=lambda face: face.area), several
+def _several(found: Sequence[Sequence[Face]]) -> bool:
+    """Whether faces can be told from those of other photos."""
+    return sum(bool(faces) for faces in found) > 1
+
+
+def _persons(
+    images: Sequence[Image], found: Sequence[Sequence[Face]], recogniser: Recogniser | None
+) -> list[int]:
+    """Which face of each photo is the person's; 0 where there is none."""
+    if recogniser is not None and _several(found) and any(len(faces) > 1 for faces in found):
+        return persons(
+            [
+                recogniser.embed_batch([image] * len(faces), list(faces)) if faces else None
+                for image, faces in zip(images, found, strict=True)
+            ],
+            [[face.area for face in faces] for faces in found],
+        )
+    return [max(range(len(faces)), key=lambda at: faces[at].area, default=0) for faces in found]
+
+
+def persons(faces: Sequence[np.ndarray | None], areas: Sequence[Sequence[float]]) -> list[int]:
+    """Which face of each photo is the person's: of several that which is most like the faces of the other photos.
+
+    Args:
+        faces: Embeddings [faces, width] of each photo's faces; None where there is none.
+        areas: Areas of the same faces, which decide where there are no other photos.
+
+    Returns:
+        A place for each photo; 0 where there is no face.
+    """
+    places = []
+    for at, own in enumerate(faces):
+        others = [other for place, other in enumerate(faces) if place != at and other is not None]
+        if own is None or len(own) == 1:
+            places.append(0)
+        elif others:
+            places.append(int(sum((own @ other.T).max(1) for other in others).argmax()))  # type: ignore[union-attr]
+        else:
+            places.append(max(range(len(own)), key=lambda face: areas[at][face]))
+    return places
 
 
 def _mask(photo: Photo, face: Face | None, detector: Detector | None) -> np.ndarray | None:

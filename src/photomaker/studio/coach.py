@@ -1,0 +1,385 @@
+"""Photos looked at before anything is drawn: which will serve, which will not, why, and what to do about it.
+
+Thresholds were chosen on drawn people with planted faults, by `scripts/calibrate_coach.py`; benchmarks/photos.md has
+what they reach on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from photomaker.images import Photo
+from photomaker.studio.photos import persons
+
+if TYPE_CHECKING:
+    from photomaker.faces import Detector, Recogniser
+    from photomaker.types import Face
+
+NO_FACE, SEVERAL, SMALL, CUT, BLURRED = "no face", "several faces", "small face", "cut off", "blurred"
+DARK, BRIGHT, TURNED, GREY = "dark", "blown out", "turned away", "black and white"
+DUPLICATE, STRANGER, FEW = "near duplicate", "another person", "few photos"
+GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, DUPLICATE, STRANGER})
+"""What a photo is better left out for; the rest is only told."""
+
+POOR = frozenset({SMALL, CUT, BLURRED, DARK, BRIGHT})
+"""What keeps a face from being compared."""
+
+CHIP = 128
+"""Side in pixels at which faces are judged: about what an image encoder sees of one."""
+LEAST_FACE = 56.0
+"""Pixels of a face's longer side."""
+SHARP = 0.0032
+"""Fine detail of a face over the variance of its brightness, below which it is blurred."""
+DIM, PALE, CLIPPED = 64.0, 125.0, 0.25
+"""Brightness in 0..255: a face is too dark if its brightest parts are below the first, whatever its skin, and blown out
+if its darkest are above the second or so much of it is white."""
+TURN = 0.33
+"""Distance of the nose from the middle between the eyes, in distances between the eyes.
+
+By geometry, at about 45 degrees; not calibrated, for the noses of drawn people hardly move."""
+BORDER, SURE = 0.35, 0.5
+"""Border around a photo in which no face was found, as a share of its sides; score from which a face there counts."""
+EDGE = 0.01
+"""Room between a face's box and the edge of the photo, in longer sides of the box, below which the face is cut off."""
+COLOUR = 4.0
+"""Median difference of the colour channels in 0..255 below which a photo has no colour."""
+TWIN = 9.0
+"""Mean difference of two faces at 32 x 32 pixels, brightness and contrast set equal, that are one photo twice."""
+ODD = 0.5
+"""Likeness to the other photos over the median of all, below which a photo shows somebody else."""
+ENOUGH = 3
+"""Photos below which more would help."""
+
+_REMEDIES = {
+    NO_FACE: "leave it out, or give one in which the face is large and seen from the front",
+    SEVERAL: "the person of the other photos is taken; cut the others off if it is the wrong one",
+    SMALL: "give a closer photo, or a larger file of this one",
+    CUT: "give a photo with the whole face and some room around it",
+    BLURRED: "give a sharper one",
+    DARK: "give one with more light on the face",
+    BRIGHT: "give one with less light on the face",
+    TURNED: "give one that is seen more from the front",
+    GREY: "give one in colour, or the pictures may lose theirs",
+    DUPLICATE: "it adds nothing; give one from another side, or with another look",
+    STRANGER: "leave it out, if it is somebody else",
+    FEW: "three to five photos, from several sides and in several lights, make the likeness safer",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a photo, or about all of them.
+
+    Attributes:
+        kind: What it is, for programs.
+        text: What was seen, with the figure.
+        remedy: What to do.
+    """
+
+    kind: str
+    text: str
+    remedy: str
+
+    @property
+    def grave(self) -> bool:
+        """Whether the photo is better left out."""
+        return self.kind in GRAVE
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A photo with what was found.
+
+    Attributes:
+        photo: The photo.
+        face: The person's face; None where there is none.
+        findings: What there is to say.
+        likeness: Mean likeness to the other photos; None where nothing compares faces, or there are no others.
+        worth: Likeness that the others' mean face loses without this photo: above 0 it helps, below it harms.
+    """
+
+    photo: Photo
+    face: Face | None
+    findings: tuple[Finding, ...] = ()
+    likeness: float | None = None
+    worth: float | None = None
+
+    @property
+    def keep(self) -> bool:
+        """Whether to use it."""
+        return not any(one.grave for one in self.findings)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the coach says.
+
+    Attributes:
+        photos: One by one, in the order in which they were given.
+        findings: About all of them.
+    """
+
+    photos: tuple[Judged, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def kept(self) -> tuple[Judged, ...]:
+        """The photos to use."""
+        return tuple(one for one in self.photos if one.keep)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+
+        def told(findings: Sequence[Finding]) -> list[dict[str, str]]:
+            return [{"kind": one.kind, "text": one.text, "remedy": one.remedy} for one in findings]
+
+        return {
+            "photos": [
+                {
+                    "name": one.photo.name,
+                    "sha256": one.photo.sha256,
+                    "keep": one.keep,
+                    "face": None if one.face is None else [round(float(edge), 1) for edge in one.face.box],
+                    "likeness": None if one.likeness is None else round(one.likeness, 3),
+                    "worth": None if one.worth is None else round(one.worth, 3),
+                    "findings": told(one.findings),
+                }
+                for one in self.photos
+            ],
+            "findings": told(self.findings),
+            "kept": len(self.kept),
+        }
+
+
+@dataclass
+class _Seen:
+    photo: Photo
+    faces: list[Face]
+    embeddings: np.ndarray | None
+    place: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def face(self) -> Face | None:
+        return self.faces[self.place] if self.faces else None
+
+    def say(self, kind: str, text: str) -> None:
+        self.findings.append(Finding(kind, text, _REMEDIES[kind]))
+
+
+def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser | None = None) -> Report:
+    """Look at a person's photos.
+
+    Args:
+        photos: At least one.
+        detector: Finds faces.
+        recogniser: Compares them; None leaves out what needs comparing.
+    """
+    seen = [_look(photo, detector, recogniser) for photo in photos]
+    places = persons([one.embeddings for one in seen], [[face.area for face in one.faces] for one in seen])
+    for one, place in zip(seen, places, strict=True):
+        one.place = place
+    for one in seen:
+        _judge(one)
+    likeness, worth = _compare(seen)
+    _twins(seen)
+    judged = tuple(
+        Judged(one.photo, one.face, tuple(one.findings), like, value)
+        for one, like, value in zip(seen, likeness, worth, strict=True)
+    )
+    kept = sum(one.keep for one in judged)
+    few = (
+        ()
+        if kept >= ENOUGH
+        else (Finding(FEW, f"{kept} of {len(judged)} photos will serve well", _REMEDIES[FEW]),)
+    )
+    return Report(judged, few)
+
+
+# ---- one photo
+
+
+def _look(photo: Photo, detector: Detector, recogniser: Recogniser | None) -> _Seen:
+    faces = detector.detect(photo.image) or _hidden(photo.image, detector)
+    embeddings = None
+    if faces and recogniser is not None:
+        embeddings = recogniser.embed_batch([photo.image] * len(faces), faces)
+    return _Seen(photo, faces, embeddings)
+
+
+def _hidden(image: Image.Image, detector: Detector) -> list[Face]:
+    """Faces that are found only in better light, or with room around the photo: what is wrong can then be said."""
+    lit = ImageOps.autocontrast(image.convert("RGB"), cutoff=1)
+    faces = detector.detect(lit)
+    if faces:
+        return faces
+    wide, high = (round(side * BORDER) for side in image.size)
+    framed = np.pad(np.asarray(lit), ((high, high), (wide, wide), (0, 0)), mode="edge")
+    limits = np.array([image.width, image.height] * 2)
+    moved = []
+    for face in detector.detect(Image.fromarray(framed)):
+        box = np.clip(np.asarray(face.box) - np.array([wide, high] * 2), 0, limits)
+        moved.append(
+            replace(face, box=tuple(box.tolist()), landmarks=face.landmarks - np.array([wide, high]))
+        )
+    return [face for face in moved if face.area > 0 and face.score >= SURE]
+
+
+def _judge(one: _Seen) -> None:
+    face, image = one.face, one.photo.image
+    if face is None:
+        one.say(NO_FACE, "no face was found")
+        return
+    if len(one.faces) > 1:
+        one.say(SEVERAL, f"it shows {len(one.faces)} faces")
+    longer = max(face.box[2] - face.box[0], face.box[3] - face.box[1])
+    if longer < LEAST_FACE:
+        one.say(SMALL, f"the face is {longer:.0f} pixels large, {LEAST_FACE:.0f} are needed")
+    if room(image, face) < EDGE:
+        one.say(CUT, "the face is cut off by the edge of the photo")
+    chip = face_chip(image, face)
+    if longer >= LEAST_FACE and fineness(chip) < SHARP:
+        one.say(BLURRED, "the face is blurred")
+    lowest, highest, burnt = brightness(chip)
+    if highest < DIM:
+        one.say(DARK, f"the face is dark (its brightest parts are {highest:.0f} of 255)")
+    elif lowest > PALE or burnt > CLIPPED:
+        one.say(
+            BRIGHT,
+            f"the face is blown out (its darkest parts are {lowest:.0f} of 255, {100 * burnt:.0f} % is white)",
+        )
+    if turn(face) > TURN:
+        one.say(TURNED, "the face is turned away")
+    if colour(image) < COLOUR:
+        one.say(GREY, "the photo has no colour")
+
+
+def face_chip(image: Image.Image, face: Face) -> np.ndarray:
+    """The middle of a face at `CHIP` pixels: uint8 [128, 128, 3]."""
+    x0, y0, x1, y1 = face.box
+    inset_x, inset_y = 0.1 * (x1 - x0), 0.1 * (y1 - y0)
+    box = (x0 + inset_x, y0 + inset_y, x1 - inset_x, y1 - inset_y)
+    return np.asarray(image.convert("RGB").resize((CHIP, CHIP), Image.Resampling.BOX, box=box))
+
+
+def fineness(chip: np.ndarray) -> float:
+    """Fine detail of a face, over the variance of its brightness."""
+    grey = chip.astype(float).mean(2)
+    around = (grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]) / 4
+    return float(np.square(grey[1:-1, 1:-1] - around).mean() / max(grey.var(), 1.0))
+
+
+def brightness(chip: np.ndarray) -> tuple[float, float, float]:
+    """Brightness of a face's darkest and brightest fiftieth, and its share of burnt-out pixels."""
+    grey = chip.astype(float).mean(2)
+    lowest, highest = np.quantile(grey, [0.02, 0.98])
+    return float(lowest), float(highest), float((chip.min(2) >= 250).mean())  # noqa: PLR2004 - all but white
+
+
+def turn(face: Face) -> float:
+    """How far the nose is from the middle between the eyes, across the face, in distances between the eyes."""
+    left, right, nose = (np.asarray(point, float) for point in face.landmarks[:3])
+    across = right - left
+    length = float(np.linalg.norm(across))
+    return abs(float((nose - (left + right) / 2) @ across)) / max(length**2, 1e-6)
+
+
+def colour(image: Image.Image) -> float:
+    """Median difference of the colour channels."""
+    small = np.asarray(image.convert("RGB").resize((64, 64))).astype(float)
+    return float(np.median(small.max(2) - small.min(2)))
+
+
+def room(image: Image.Image, face: Face) -> float:
+    """Room between the face's box and the nearest edge of the photo, in longer sides of the box."""
+    x0, y0, x1, y1 = (float(edge) for edge in face.box)
+    return min(x0, y0, image.width - x1, image.height - y1) / max(x1 - x0, y1 - y0, 1e-6)
+
+
+# ---- photos beside each other
+
+
+def _compare(seen: Sequence[_Seen]) -> tuple[list[float | None], list[float | None]]:
+    """Likeness of each photo to the others and what it is worth; strangers are told."""
+    places = [at for at, one in enumerate(seen) if one.faces and one.embeddings is not None]
+    likeness: list[float | None] = [None] * len(seen)
+    worth: list[float | None] = [None] * len(seen)
+    if len(places) < 2:  # noqa: PLR2004
+        return likeness, worth
+    faces = np.stack([seen[at].embeddings[seen[at].place] for at in places])  # type: ignore[index]
+    cosines = faces @ faces.T
+    others = ~np.eye(len(faces), dtype=bool)
+    means = (cosines * others).sum(1) / others.sum(1)
+    for at, value in zip(places, means.tolist(), strict=True):
+        likeness[at] = value
+    for at, value in zip(places, worths(faces).tolist(), strict=True):
+        worth[at] = value
+    if len(places) >= ENOUGH:
+        limit = ODD * float(np.median(means))
+        odd = [at for at, value in zip(places, means, strict=True) if value < limit]
+        for at in odd:
+            if POOR & {one.kind for one in seen[at].findings}:
+                continue  # what can hardly be seen looks like nobody
+            seen[at].say(
+                STRANGER, f"the face is unlike those of the other photos (likeness {likeness[at]:.2f})"
+            )
+    return likeness, worth
+
+
+def worths(faces: np.ndarray) -> np.ndarray:
+    """What each photo is worth, by leaving it out.
+
+    The mean of some photos' faces is worth its mean cosine to all photos but those of which it is made; a photo is
+    worth what the mean of all others would lose without it, taken over the others that are left out in turn.
+
+    Args:
+        faces: [n, width] embeddings of length 1, n at least 2.
+
+    Returns:
+        [n]; 0 where there are only two.
+    """
+    count = len(faces)
+    found = np.zeros(count)
+    if count < ENOUGH:
+        return found
+    for at in range(count):
+        with_it, without = [], []
+        for target in range(count):
+            if target == at:
+                continue
+            rest = [one for one in range(count) if one != target]
+            with_it.append(_to_mean(faces, rest, target))
+            without.append(_to_mean(faces, [one for one in rest if one != at], target))
+        found[at] = np.mean(with_it) - np.mean(without)
+    return found
+
+
+def _to_mean(faces: np.ndarray, members: Sequence[int], target: int) -> float:
+    mean = faces[list(members)].mean(0)
+    return float(mean @ faces[target] / max(float(np.linalg.norm(mean)), 1e-9))
+
+
+def _twins(seen: Sequence[_Seen]) -> None:
+    """Tell photos whose face is, pixel by pixel, that of an earlier one."""
+    earlier: list[tuple[str, np.ndarray]] = []
+    for one in seen:
+        if one.face is None:
+            continue
+        points = np.asarray(one.face.landmarks, float)
+        eyes, mouth = points[:2].mean(0), points[3:5].mean(0)
+        (x, y), half = (eyes + mouth) / 2, 1.1 * float(np.linalg.norm(mouth - eyes))
+        place = (x - half, y - half, x + half, y + half)
+        grey_photo = one.photo.image.convert("L")
+        cut = grey_photo.transform((64, 64), Image.Transform.EXTENT, place, Image.Resampling.BILINEAR)
+        grey = np.asarray(cut.resize((32, 32), Image.Resampling.BOX)).astype(float)
+        grey = (grey - grey.mean()) / max(float(grey.std()), 1.0) * 50
+        twin = next((name for name, known in earlier if np.abs(grey - known).mean() < TWIN), None)
+        if twin is None:
+            earlier.append((one.photo.name, grey))
+        else:
+            one.say(DUPLICATE, f"it is nearly the same as {twin}")

@@ -1,0 +1,182 @@
+"""The coach finds planted faults and leaves good photos alone."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter
+
+from photomaker import weights
+from photomaker.images import Photo
+from photomaker.studio import coach
+from photomaker.studio.photos import persons
+from photomaker.synthetic import person, render, view
+from photomaker.synthetic.compositions import compose, composition
+
+pytestmark = pytest.mark.skipif(not (weights.SMALL / "faces").is_dir(), reason="no bundled weights")
+WHO = 3_600_001
+
+
+@pytest.fixture(scope="module")
+def backends():
+    from photomaker.faces import BundledFaces, BundledRecogniser
+
+    return BundledFaces.open(), BundledRecogniser.open()
+
+
+def drawn(index, seed):
+    seen = view(person(index), seed, style="photo", hat="none", eyewear="none", scene="studio")
+    return Image.fromarray(render(person(index), seen, 256).image)
+
+
+def photo(image, name="odd"):
+    return Photo(image.convert("RGB"), name, name)
+
+
+@pytest.fixture(scope="module")
+def good():
+    return [photo(drawn(WHO, seed), f"good {seed}") for seed in range(5)]
+
+
+def pair():
+    both = composition(
+        person(WHO), 9, person(WHO + 1), style="photo", scene="studio", hat="none", eyewear="none"
+    )
+    return Image.fromarray(compose(both, 3).image)
+
+
+ODD = {
+    coach.NO_FACE: lambda: Image.new("RGB", (200, 200), "green"),
+    coach.SEVERAL: pair,
+    coach.SMALL: lambda: drawn(WHO, 9).resize((100, 100)),
+    coach.CUT: lambda: drawn(WHO, 9).crop((0, 0, 256, 140)),
+    coach.BLURRED: lambda: drawn(WHO, 9).filter(ImageFilter.GaussianBlur(4)),
+    coach.DARK: lambda: ImageEnhance.Brightness(drawn(WHO, 9)).enhance(0.12),
+    coach.BRIGHT: lambda: drawn(WHO, 9).point(lambda level: 255 - (255 - level) * 0.3),
+    coach.GREY: lambda: drawn(WHO, 9).convert("L"),
+    coach.DUPLICATE: lambda: drawn(WHO, 1).resize((300, 300)),
+    coach.STRANGER: lambda: drawn(WHO + 1, 9),
+}  # fmt: skip
+
+
+def test_good_photos_are_left_alone(backends, good):
+    report = coach.coached(good, *backends)
+    assert [one.findings for one in report.photos] == [()] * 5
+    assert report.findings == ()
+    assert len(report.kept) == 5
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_planted_fault_is_told_of_its_photo_alone(backends, good, kind):
+    report = coach.coached([*good[:2], photo(ODD[kind]()), *good[2:]], *backends)
+    odd = report.photos[2]
+    assert kind in {one.kind for one in odd.findings}
+    assert odd.keep == (kind not in coach.GRAVE)
+    assert not any(one.findings for place, one in enumerate(report.photos) if place != 2)
+    told = next(one for one in odd.findings if one.kind == kind)
+    assert told.text and told.remedy and told.text[0].islower()
+
+
+def test_of_two_faces_the_person_of_the_other_photos_is_taken_whoever_is_larger(backends, good):
+    detector, recogniser = backends
+    report = coach.coached([*good, photo(pair())], *backends)
+    face = report.photos[-1].face
+    own = np.stack([recogniser.embed(one.photo.image, one.face) for one in report.photos[:-1]]).mean(0)
+    faces = detector.detect(report.photos[-1].photo.image)
+    assert len(faces) == 2
+    likest = max(faces, key=lambda one: float(recogniser.embed(report.photos[-1].photo.image, one) @ own))
+    assert face.box == likest.box
+
+
+def test_persons_by_hand():
+    faces = [
+        np.array([[1.0, 0.0], [0.0, 1.0]]),
+        np.array([[0.0, 1.0]]),
+        None,
+        np.array([[0.6, 0.8], [0.8, 0.6]]),
+    ]
+    assert persons(faces, [[9, 1], [1], [], [1, 1]]) == [1, 0, 0, 0]
+    assert persons([faces[0], None], [[1, 9], []]) == [1, 0]
+
+
+def test_without_a_recogniser_what_needs_none_is_told(backends, good):
+    report = coach.coached([*good, photo(ODD[coach.STRANGER]()), photo(ODD[coach.BLURRED]())], backends[0])
+    assert [one.kind for one in report.photos[5].findings] == []
+    assert [one.kind for one in report.photos[6].findings] == [coach.BLURRED]
+    assert report.photos[0].likeness is None and report.photos[0].worth is None
+
+
+def test_few_photos_are_told(backends, good):
+    report = coach.coached(good[:2], *backends)
+    (few,) = report.findings
+    assert few.kind == coach.FEW and few.text.startswith("2 of 2")
+
+
+def test_worth_is_what_the_others_lose():
+    rng = np.random.default_rng(0)
+    person_, noise = rng.normal(size=32), rng.normal(size=(5, 32))
+    faces = person_ + 0.5 * noise
+    faces[4] = rng.normal(size=32)  # somebody else
+    faces /= np.linalg.norm(faces, axis=1, keepdims=True)
+    found = coach.worths(faces)
+    assert (found[:4] > 0).all() and found[4] < 0
+    by_hand = []
+    for target in range(4):
+        rest = [at for at in range(5) if at != target]
+        means = [faces[rest].mean(0), faces[rest[:-1]].mean(0)]
+        by_hand.append(np.subtract(*(mean @ faces[target] / np.linalg.norm(mean) for mean in means)))
+    assert found[4] == pytest.approx(np.mean(by_hand))
+    assert coach.worths(faces[:2]).tolist() == [0, 0]
+
+
+def test_the_report_is_plain_data(backends, good):
+    report = coach.coached([*good, photo(ODD[coach.NO_FACE]())], *backends)
+    data = json.loads(json.dumps(report.as_json()))
+    assert data["kept"] == 5
+    assert data["photos"][5]["keep"] is False and data["photos"][5]["face"] is None
+    assert data["photos"][5]["findings"][0]["kind"] == "no face"
+    assert len(data["photos"][0]["face"]) == 4
+
+
+def test_a_turned_head_by_its_landmarks():
+    from photomaker.types import Face
+
+    def face(nose):
+        return Face((0, 0, 10, 10), 1.0, np.array([[2, 4], [8, 4], nose, [3, 9], [7, 9]], float))
+
+    assert coach.turn(face([5, 6])) == 0
+    assert coach.turn(face([7.5, 6])) == pytest.approx(2.5 / 6)
+    assert coach.turn(face([7.5, 6])) > coach.TURN > coach.turn(face([6, 6]))
+
+
+def test_the_command(backends, good, tmp_path):
+    from typer.testing import CliRunner
+
+    from photomaker.apps.cli import app
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for one in good[:3]:
+        one.image.save(folder / f"{one.name}.png")
+    ODD[coach.BLURRED]().save(folder / "soft.png")
+    words = [
+        "photos",
+        "check",
+        str(folder),
+        "--json",
+        str(tmp_path / "r.json"),
+        "--sheet",
+        str(tmp_path / "s.png"),
+    ]
+    result = CliRunner().invoke(app, words, prog_name="photomaker")
+    assert result.exit_code == 0, result.output
+    assert "3 of 4 photos to keep" in result.stdout
+    assert json.loads((tmp_path / "r.json").read_text())["kept"] == 3
+    with Image.open(tmp_path / "s.png") as sheet:
+        assert sheet.width > 300
+    refused = CliRunner().invoke(
+        app, ["photos", "check", str(folder), "--faces", "none"], prog_name="photomaker"
+    )
+    assert refused.exit_code == 2 and "--faces none finds no face" in refused.stderr
+    missing = CliRunner().invoke(app, ["photos", "check", str(tmp_path / "nobody")], prog_name="photomaker")
+    assert missing.exit_code == 2
