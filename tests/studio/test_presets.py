@@ -101,6 +101,8 @@ def test_a_users_file_that_cannot_be_meant_is_refused(tmp_path, text, message):
         ("portrait", SMALL, (112, 144)),
         ("landscape", SMALL, (144, 112)),
         ("square", SMALL, (128, 128)),
+        ("8x16384", SDXL, (8, 16384)),
+        ("16384*8", SDXL, (16384, 8)),
     ],
 )
 def test_sizes_by_name(text, base, size):
@@ -116,6 +118,10 @@ def test_sizes_by_name(text, base, size):
         ("0x64", "such as 8x64"),
         ("999999x64", "such as 16384x64"),
         ("64x", "give portrait"),
+        ("64x60", "such as 64x64"),
+        ("60x64", "such as 64x64"),
+        ("64x0", "such as 64x8"),
+        ("64x16392", "such as 64x16384"),
     ],
 )
 def test_bad_sizes_are_refused(text, message):
@@ -144,11 +150,22 @@ def test_a_size_far_from_what_the_base_knows_is_told(size, base, told):
         assert f"{size[0]} x {size[1]}" in note
 
 
+def test_the_ends_of_what_is_near_are_near():
+    base = BaseSize(1000, 8)
+    assert size_note(1350, 1000, base) is None and size_note(1360, 1000, base)
+    assert size_note(1000, 744, base) is None and size_note(1000, 736, base)
+    assert size_note(1600, 640, base) is None and size_note(1608, 640, base)
+
+
 def test_a_bases_size_is_read_from_its_settings(tmp_path):
     for part, text in (("unet", '{"sample_size": 128}'), ("vae", '{"block_out_channels": [1, 2, 3, 4]}')):
         (tmp_path / part).mkdir()
         (tmp_path / part / "config.json").write_text(text)
     assert base_size(tmp_path, bundled=False) == SDXL
+    assert base_size(tmp_path, bundled=True) == BaseSize(1024, 8, True)
+    for latent, step in ((64, 64), (63, 8), (16, 8)):
+        (tmp_path / "unet" / "config.json").write_text(f'{{"sample_size": {latent}}}')
+        assert base_size(tmp_path, bundled=False) == BaseSize(latent * 8, step, False)
     (tmp_path / "vae" / "config.json").write_text("[]")
     with pytest.raises(WeightsError, match="cannot be read"):
         base_size(tmp_path, bundled=False)
