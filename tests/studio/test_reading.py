@@ -80,5 +80,5 @@ def test_what_lacks_its_companion_is_told(files):
         SettingsError, match=r"^there is a style adapter \(x\) and no style picture; give one$"
     ):
         extras_of(style_adapter="x")
-    with pytest.raises(PhotoError, match="none.png"):
+    with pytest.raises(PhotoError, match=r"none\.png"):
         extras_of(start="none.png")
