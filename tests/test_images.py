@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,29 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, name):
     path.write_text("hello")
     with pytest.raises(PhotoError, match=name.replace(".", r"\.")):
         images.open_photo(path)
+
+
+HEIC = Path(__file__).parent / "data" / "portrait.heic"
+"""The astronaut of scikit-image, in the public domain, written by pillow-heif."""
+
+
+def test_a_photo_as_iphones_write_them_is_read(tmp_path):
+    from skimage import data
+
+    photo = images.open_photo(HEIC)
+    expected = Image.fromarray(data.astronaut()).crop((120, 30, 320, 230)).resize((160, 160))
+    assert photo.image.mode == "RGB" and photo.image.size == (160, 160)
+    assert np.abs(np.asarray(photo.image, int) - np.asarray(expected, int)).mean() < 5
+    (tmp_path / "IMG_1.HEIC").write_bytes(HEIC.read_bytes())
+    assert images.list_photos([tmp_path]) == [tmp_path / "IMG_1.HEIC"]
+    (tmp_path / "b.jpg").write_bytes(HEIC.read_bytes())  # whatever its name
+    assert images.open_photo(tmp_path / "b.jpg").image.size == (160, 160)
+
+
+@pytest.mark.parametrize("kept", [12, 40, 600, 3000])
+def test_a_cut_heic_is_refused(kept):
+    with pytest.raises(PhotoError, match=r"cut\.heic is no picture or a damaged one"):
+        images.read_photo(HEIC.read_bytes()[:kept], "cut.heic")
 
 
 def test_an_empty_file_is_named(tmp_path):

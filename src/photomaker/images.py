@@ -37,9 +37,12 @@ MAX_PIXELS = 2**27  # 134 million: above the largest camera sensors in common us
 MAX_BYTES = 2**28
 MIN_SIDE = 16
 """Pixels; the least width and height of a photo."""
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
 # A closed list: Pillow would otherwise try every reader it has, among them one that starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 BY_MODEL = _SOURCE_TYPES + "trainedAlgorithmicMedia"
 """IPTC's digital source type of what a trained model made."""
@@ -117,7 +120,7 @@ def read_photo(data: bytes, name: str) -> Photo:
     Image.init()
     with quiet_pillow():
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            with Image.open(io.BytesIO(data), formats=_formats(data)) as picture:
                 check_size(picture.size, name)
                 notes = _frame_notes(picture, name)
                 picture.load()
@@ -177,11 +180,19 @@ def quiet_pillow() -> Iterator[None]:
                         del filters[place]
 
 
+def _formats(data: bytes) -> tuple[str, ...]:
+    """The formats to try: for what begins like a HEIC picture that one, which iPhones write, alone."""
+    if data[4:8] != b"ftyp" or data[8:12] not in _HEIF_BRANDS:
+        return FORMATS
+    from pi_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False)
+    return ("HEIF",)
+
+
 def _unreadable_message(data: bytes, name: str) -> str:
     if not data:
         return f"{name} is an empty file; give another photo"
-    if Path(name).suffix.lower() in {".heic", ".heif"}:
-        return f"{name} is a HEIC picture, which cannot be read here; save it as JPEG and give that"
     return f"{name} is no picture or a damaged one; open and save it again as JPEG or PNG, or leave it out"
 
 

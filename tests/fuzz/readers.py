@@ -64,6 +64,9 @@ class Runs:
         return os.mkdir, (str(self.place),)
 
 
+ROOT = Path(__file__).parents[2]
+
+
 def readers(folder: Path, marker: Path) -> list[Reader]:
     """All of them.
 
@@ -81,6 +84,9 @@ def readers(folder: Path, marker: Path) -> list[Reader]:
     words, hyper, custom = (kind.open(base) for kind in (TextualInversion, Hypernetwork, CustomDiffusion))
     return [
         *photos,
+        Reader(
+            "photo HEIC", ".heic", ((ROOT / "tests" / "data" / "portrait.heic").read_bytes(),), open_photo
+        ),
         Reader("identity", ".safetensors", _identities(folder), _use_identity),
         Reader(
             "adapter", ".safetensors", (adapter, adapter_v2), lambda path: read_adapter(path).build_encoder()
