@@ -45,7 +45,10 @@ def order(**changes):
     return Order(**({"people": (Someone(sitting(), "ada"),), "prompts": (PROMPT,)} | changes))
 
 
-def plan(given, profile=Profile(), measures=True, styles=None):
+ANYTHING = Profile()
+
+
+def plan(given, profile=ANYTHING, measures=True, styles=None):
     return planned(given, profile, lambda _: pytest.fail("looked"), measures, styles)
 
 
