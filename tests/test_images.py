@@ -61,7 +61,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path, name):
         images.open_photo(path)
 
 
-HEIC = Path(__file__).parent / "data" / "portrait.heic"
+HEIC = Path(__file__).parent / "photos" / "portrait.heic"
 """The astronaut of scikit-image, in the public domain, written by pillow-heif."""
 
 

@@ -149,9 +149,10 @@ def test_the_doctor_names_an_altered_file_and_fails(shell):
 def test_the_doctor_says_how_to_install_what_is_missing(monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda package: None if package == "insightface" else "1")
     found = {one.what.split(":")[0]: one for one in doctor.extras()}
-    assert found["faces"].good is None
-    assert "insightface" in found["faces"].value
-    assert "[faces]" in found["faces"].remedy
+    assert found["insightface"].good is None
+    assert "insightface" in found["insightface"].value
+    assert "[insightface]" in found["insightface"].remedy
+    assert found["faces"].good
     assert found["eval"].good
 
 

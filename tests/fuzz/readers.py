@@ -85,7 +85,7 @@ def readers(folder: Path, marker: Path) -> list[Reader]:
     return [
         *photos,
         Reader(
-            "photo HEIC", ".heic", ((ROOT / "tests" / "data" / "portrait.heic").read_bytes(),), open_photo
+            "photo HEIC", ".heic", ((ROOT / "tests" / "photos" / "portrait.heic").read_bytes(),), open_photo
         ),
         Reader("identity", ".safetensors", _identities(folder), _use_identity),
         Reader(

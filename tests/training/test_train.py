@@ -572,11 +572,13 @@ def test_the_examples_are_whole():
         "train_small_fastcomposer.yaml",
         "train_small_ip_adapter.yaml",
         "train_small_photoverse.yaml",
+        "train_small_reward.yaml",
         "train_small_same_budget.yaml",
         "train_sdxl_v1.yaml",
         "train_sdxl_v2.yaml",
     }
     bundled = found["train_small.yaml"]
+    assert found["train_small_reward.yaml"].reward.steps and not bundled.reward.steps
     for method in ("fastcomposer", "ip_adapter", "photoverse"):
         other = found[f"train_small_{method}.yaml"]
         assert other.method == method and other.data == bundled.data
