@@ -53,7 +53,7 @@ def test_good_files_are_read(table, tmp_path):
 
 def test_every_format_of_photos_is_among_them(table):
     assert {one.name for one in table if one.name.startswith("photo ")} == {
-        f"photo {kind}" for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+        f"photo {kind}" for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
     }
 
 
