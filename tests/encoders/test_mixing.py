@@ -39,6 +39,16 @@ def test_proportion_takes_that_share_of_photos(share, from_first):
     assert int((features < 50).sum()) == from_first
 
 
+def test_each_photo_brings_its_weight_along():
+    one, other = person(0.0, 4), person(100.0, 4)
+    weighed = [
+        Identity(who.method, {**who.tensors, "weights": torch.arange(1.0, 5) * scale}, who.notes)
+        for who, scale in ((one, 1), (other, 0.1))
+    ]
+    mixed = mix([(weighed[0], 0.5), (weighed[1], 0.5)], how="proportion")
+    torch.testing.assert_close(mixed.tensors["weights"], torch.tensor([1.0, 2.0, 0.1, 0.2]))
+
+
 def test_photos_of_weight_nothing_do_not_take_part():
     one = person(0.0, 2)
     off = Identity(one.method, {**one.tensors, "weights": torch.tensor([0.0, 0.5])}, one.notes)
