@@ -167,7 +167,7 @@ class DlibRecogniser(Recogniser):
 
     What counts of them is their distance d, and even strangers' point the same way. So each face becomes a vector of
     length 1 whose cosine to another is exp(-d^2 / (2 SIGMA^2)), by orthogonal random features (Yu et al., arXiv
-    1610.09072; off by 0.02): near 0 for strangers as with other recognisers.
+    1610.09072; off by less than 0.08, as a test holds): near 0 for strangers as with other recognisers.
     """
 
     name, licence = "dlib", LICENCE

@@ -131,6 +131,26 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def _called(person: Person, word: str | None, trigger: str | None) -> str:
+    """What stands for a person: article, class word and trigger."""
+    return article(word or person.person_class) + (f" {trigger}" if trigger else "")
+
+
+def _looks_and_worn(
+    person: Person, a: Mapping[str, str], rng: np.random.Generator, describe: float, clothing: float
+) -> tuple[list[str], list[str]]:
+    """A phrase on looks and one on what is worn, each in a list that is empty where there is nothing to say."""
+    looks = [phrase for phrase in traits(person, rng) if rng.random() < describe] if describe else []
+    rng.shuffle(looks)
+    worn = [f"{article(a['clothing_colour'])} {a['clothing']}"] if rng.random() < clothing else []
+    if a["hat"] != "none":
+        worn.append(f"{article(a['hat_colour'])} {a['hat']}")
+    if a["eyewear"] != "none":
+        worn.append(a["eyewear"])
+    rng.shuffle(worn)
+    return ["with " + _listed(looks)] if looks else [], ["wearing " + _listed(worn)] if worn else []
+
+
 def caption(
     person: Person,
     attributes: Mapping[str, str],
@@ -154,20 +174,9 @@ def caption(
         the snow".
     """
     a = attributes
-    subject = article(word or person.person_class) + (f" {trigger}" if trigger else "")
-    looks = [phrase for phrase in traits(person, rng) if rng.random() < describe] if describe else []
-    rng.shuffle(looks)
-    worn = [f"{article(a['clothing_colour'])} {a['clothing']}"] if rng.random() < 0.7 else []
-    if a["hat"] != "none":
-        worn.append(f"{article(a['hat_colour'])} {a['hat']}")
-    if a["eyewear"] != "none":
-        worn.append(a["eyewear"])
-    rng.shuffle(worn)
-    parts = []
-    if looks:
-        parts.append("with " + _listed(looks))
-    if worn:
-        parts.append("wearing " + _listed(worn))
+    subject = _called(person, word, trigger)
+    looks, worn = _looks_and_worn(person, a, rng, describe, 0.7)
+    parts = [*looks, *worn]
     mention = 0.9 if a["style"] == "photo" else 0.75
     if rng.random() < mention:
         parts.append(_pick(rng, SCENE_PHRASES[a["scene"]]))
@@ -200,18 +209,8 @@ def caption_of_two(
     """
     found = []
     for at, (person, a, side) in enumerate(zip(people, attributes, ("left", "right"), strict=True)):
-        subject = article(words[at] or person.person_class) + (f" {triggers[at]}" if triggers[at] else "")
-        looks = [phrase for phrase in traits(person, rng) if rng.random() < describe] if describe else []
-        rng.shuffle(looks)
-        worn = [f"{article(a['clothing_colour'])} {a['clothing']}"] if rng.random() < 0.6 else []
-        if a["hat"] != "none":
-            worn.append(f"{article(a['hat_colour'])} {a['hat']}")
-        if a["eyewear"] != "none":
-            worn.append(a["eyewear"])
-        rng.shuffle(worn)
-        parts = ["with " + _listed(looks)] if looks else []
-        parts += ["wearing " + _listed(worn)] if worn else []
-        found.append(" ".join([subject, *parts, f"on the {side}"]))
+        looks, worn = _looks_and_worn(person, a, rng, describe, 0.6)
+        found.append(" ".join([_called(person, words[at], triggers[at]), *looks, *worn, f"on the {side}"]))
     if rng.random() < 0.2:
         found.reverse()
     mention = 0.9 if attributes[0]["style"] == "photo" else 0.75

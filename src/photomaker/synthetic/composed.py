@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +16,7 @@ from photomaker.outside import read_file
 from photomaker.processes import serve_parent
 from photomaker.synthetic.captions import AFAR_PHRASES, caption, caption_of_two
 from photomaker.synthetic.compositions import AFAR, FORMATS, PAIRS, compose, composition
-from photomaker.synthetic.dataset import ATTRIBUTES, GENERIC, GENERIC_WORD, open_array, shown_class
+from photomaker.synthetic.dataset import ATTRIBUTES, GENERIC, GENERIC_WORD, claim, open_array, shown_class
 from photomaker.synthetic.distributions import person, with_class
 from photomaker.synthetic.factors import STYLES, Person
 
@@ -124,11 +123,7 @@ def write_compositions(folder: Path, plan: ComposedPlan, workers: int = 1) -> Pa
     Raises:
         SettingsError: The folder holds another dataset.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    stated = folder / "plan.json"
-    if stated.exists() and read_file(stated, "choose an empty folder") != asdict(plan):
-        raise SettingsError(f"{folder} holds another dataset ({stated.read_text()}); choose an empty folder")
-    stated.write_text(json.dumps(asdict(plan)))
+    claim(folder, asdict(plan))
     lots = {name: rows for name, rows in plan.lots().items() if len(rows)}
     for name in lots:
         (folder / name).mkdir(exist_ok=True)

@@ -112,6 +112,19 @@ def _tasks(plan: WorldPlan) -> Iterator[tuple[int, tuple[int, int, int]]]:
         yield first, (plan.start + first, min(_CHUNK, plan.people - first), plan.views)
 
 
+def claim(folder: Path, described: dict[str, Any]) -> None:
+    """Make a folder for a dataset and note in it what it holds.
+
+    Raises:
+        SettingsError: The folder holds another dataset.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stated = folder / "plan.json"
+    if stated.exists() and read_file(stated, "choose an empty folder") != described:
+        raise SettingsError(f"{folder} holds another dataset ({stated.read_text()}); choose an empty folder")
+    stated.write_text(json.dumps(described))
+
+
 def write_world(folder: Path, plan: WorldPlan, workers: int = 1) -> Path:
     """Draw a dataset; an interrupted run goes on where it stopped.
 
@@ -126,12 +139,7 @@ def write_world(folder: Path, plan: WorldPlan, workers: int = 1) -> Path:
     Raises:
         SettingsError: The folder holds another dataset.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    described = {"start": plan.start, "people": plan.people, "views": plan.views, "size": SIZE}
-    stated = folder / "plan.json"
-    if stated.exists() and read_file(stated, "choose an empty folder") != described:
-        raise SettingsError(f"{folder} holds another dataset ({stated.read_text()}); choose an empty folder")
-    stated.write_text(json.dumps(described))
+    claim(folder, {"start": plan.start, "people": plan.people, "views": plan.views, "size": SIZE})
     done = folder / "done"
     done.mkdir(exist_ok=True)
     rows = plan.people * plan.views

@@ -110,7 +110,7 @@ def pictures(data: Pictured, rows: np.ndarray) -> Tensor:
 
 def clip_normalised(pixels: Tensor) -> Tensor:
     """Pictures [batch, 3, h, w] from 0..255 to the normalisation of CLIP's image processor."""
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
     return (pixels / 255 - mean) / std
 
 

@@ -34,6 +34,7 @@ from photomaker.faces.crops import SIDE, tensor_crops
 from photomaker.faces.networks import load_network
 from photomaker.registry import find
 from photomaker.synthetic.captions import SCENE_PHRASES
+from photomaker.training.data import clip_normalised
 from photomaker.training.loop import Preview, Recipe
 from photomaker.training.people import Condition, Noised, PeopleRecipe
 
@@ -173,10 +174,6 @@ class TowerLikeness(Reward):
         """See `Reward`; pictures that are no photos cost nothing."""
         encoder = drawn.recipe.id_encoder
         size = int(encoder.config.image_size)
-        mean, std = (
-            drawn.pixels.new_tensor(values).view(1, 3, 1, 1)
-            for values in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-        )
 
         def features(pixels: Sequence[Tensor]) -> Tensor:
             fitted = torch.cat(
@@ -185,7 +182,7 @@ class TowerLikeness(Reward):
                     for one in pixels
                 ]
             )
-            pooled = encoder.vision_model((fitted - mean) / std)[1]
+            pooled = encoder.vision_model(clip_normalised(fitted * 255))[1]
             return functional.normalize(pooled.float(), dim=-1)
 
         with torch.no_grad():
