@@ -14,6 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from photomaker.pipelines.autoencoder import SmallAutoencoder
+from photomaker.synthetic.composed import ComposedDataset
 from photomaker.training.autoencoder import AutoencoderRecipe, AutoencoderSettings
 from photomaker.training.data import People
 from train_small.common import run_stage, training_parser
@@ -29,12 +30,33 @@ def parser() -> argparse.ArgumentParser:
         "--init", type=Path, help="folder of an autoencoder to go on from; give another --seed"
     )
     options.add_argument(
+        "--blocks",
+        default="2,2,4,4",
+        help="residual blocks: encoder outside, inside, decoder outside, inside",
+    )
+    options.add_argument(
         "--decoder-only", action="store_true", help="leave the latents of --init as they are"
     )
     options.add_argument("--channels", type=int, default=16, help="channels of the latents")
+    options.add_argument("--realism", type=float, default=AutoencoderSettings.realism, help="discriminators")
+    options.add_argument("--perceptual", type=float, default=AutoencoderSettings.perceptual)
+    options.add_argument("--composed", type=Path, help="folder of compositions to train on as well")
     options.add_argument("--face-weight", type=float, default=AutoencoderSettings.face)
     options.add_argument("--feature-weight", type=float, default=AutoencoderSettings.features)
     return options
+
+
+def grown(old: SmallAutoencoder, new: SmallAutoencoder) -> SmallAutoencoder:
+    """`new` with the weights of an autoencoder that has no more blocks; those that it has more change nothing yet."""
+    for half in ("encoder", "decoder"):
+        known = list(getattr(old, half))
+        for layer in getattr(new, half):
+            if type(layer) is type(known[0]):
+                layer.load_state_dict(known.pop(0).state_dict())
+            else:
+                torch.nn.init.zeros_(layer.conv2.weight)
+                torch.nn.init.zeros_(layer.conv2.bias)
+    return new
 
 
 def build(args: argparse.Namespace, data: People) -> AutoencoderRecipe:
@@ -44,14 +66,20 @@ def build(args: argparse.Namespace, data: People) -> AutoencoderRecipe:
         noise=args.noise,
         scale=args.scale,
         decoder_only=args.decoder_only,
+        realism=args.realism,
+        perceptual=args.perceptual,
         face=args.face_weight,
         features=args.feature_weight,
     )
+    blocks = tuple(int(part) for part in args.blocks.split(","))
+    sizes = {"encoder_blocks": blocks[:2], "decoder_blocks": blocks[2:]}
     if args.init:
-        model = SmallAutoencoder.from_pretrained(args.init, dtype=torch.float32)
+        old = SmallAutoencoder.from_pretrained(args.init, dtype=torch.float32)
+        model = grown(old, SmallAutoencoder.from_config({**old.config, **sizes}))
     else:
-        model = SmallAutoencoder(latent_channels=args.channels)
-    return AutoencoderRecipe(data, model, settings)
+        model = SmallAutoencoder(latent_channels=args.channels, **sizes)
+    more = [] if args.composed is None else ComposedDataset.open_all(args.composed)
+    return AutoencoderRecipe(data, model, settings, more=more)
 
 
 if __name__ == "__main__":

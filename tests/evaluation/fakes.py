@@ -67,6 +67,9 @@ class FakeWorld:
         vector = unit(noise(person) + 0.5 * noise(stable_seed(person, "context", seed)))
         return draw(vector, {**states, "person_class": as_class or self.class_of(person)})
 
+    def marks_of(self, person: int) -> Mapping[str, str]:
+        return {"mole": ("none", "chin")[person % 2], "freckles": "none", "beard": "none"}
+
     def changed_classes(self, person: int) -> Mapping[str, Sequence[str]]:
         own = self.class_of(person)
         return {

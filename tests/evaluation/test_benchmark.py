@@ -15,7 +15,7 @@ from tests.evaluation.fakes import FACELESS, TOOLS, FakeMethod, FakeWorld, noise
 
 from photomaker.errors import SettingsError
 from photomaker.evaluation import plots, report
-from photomaker.evaluation.bench import Bench, Part
+from photomaker.evaluation.bench import Bench, Grid, Part
 from photomaker.evaluation.benchmark import BenchmarkSettings, Result, prompt_table, run
 from photomaker.evaluation.metrics import Interval, kernel_distance
 from photomaker.evaluation.parts import mixing, quality
@@ -154,6 +154,30 @@ def test_a_judge_that_measures_no_more_is_enough(bench: Bench) -> None:
     for name in ("generated", "real"):
         bench.__dict__[name] = replace(getattr(bench, name), more={})
     assert set(quality.measure(bench).figures) == {"worst_style"}
+
+
+def test_marks_count_where_they_belong(bench: Bench) -> None:
+    def seeing(grid: Grid, with_mole: str, without: str) -> Grid:
+        words = np.full(grid.embeddings.shape[:3], without, dtype="<U8")
+        for row, person in enumerate(bench.people):
+            if bench.workshop.world.marks_of(person)["mole"] == "chin":
+                words[row] = with_mole
+        words[:, 0] = "none"
+        return replace(grid, labels={**grid.labels, "mole": words})
+
+    bench.__dict__["real"] = seeing(bench.real, "chin", "none")
+    grids = bench.generated.photos(), bench.real.photos()
+    prompts = len(grids[0].prompts)
+    bench.__dict__["generated"] = seeing(bench.generated, "chin", "none")
+    part = quality.measure(bench)
+    assert part.figures["marks_kept"].value == pytest.approx(1)
+    assert part.detail["marks"]["mole"]["seen_real"] == pytest.approx((prompts - 1) / prompts)
+    assert part.detail["marks"]["mole"]["people"] == sum(one % 2 for one in bench.people)
+    assert part.detail["marks_made_up"] == 0
+    bench.__dict__["generated"] = seeing(bench.generated, "left cheek", "chin")
+    part = quality.measure(bench)
+    assert part.figures["marks_kept"].value == 0
+    assert part.detail["marks_made_up"] == pytest.approx((prompts - 1) / prompts)
 
 
 def test_prompt_accuracy_counts_only_what_is_stated(bench: Bench) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import spearmanr
@@ -211,21 +210,3 @@ def test_the_setting_chosen_is_the_likest_that_reaches_the_bar() -> None:
     assert metrics.choose(points, 0.999).merge == 0.5
     with pytest.raises(SettingsError, match="at least one merge step"):
         metrics.choose([], 0.9)
-
-
-def test_fine_power_is_what_blur_takes_and_noise_brings() -> None:
-    rng = np.random.default_rng(0)
-    noise = rng.normal(128, 20, (96, 96)).clip(0, 255)
-    picture = np.repeat(noise[..., None], 3, 2).astype(np.uint8)
-    box = (16, 8, 80, 88)
-    sharp = metrics.fine_power(picture, box)
-    # white noise has its variance spread over all frequencies, of which this share lies above a quarter
-    grid = np.hypot(*np.meshgrid(np.fft.fftfreq(80), np.fft.fftfreq(64), indexing="ij"))
-    assert sharp == pytest.approx(picture[..., 0].astype(float).var() * (grid > 0.25).mean(), rel=0.1)
-    blurred = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(1.5)))
-    assert metrics.fine_power(blurred, box) < 0.05 * sharp
-    ramp = np.repeat(np.tile(np.arange(96, dtype=np.uint8), (96, 1))[..., None], 3, 2)
-    assert metrics.fine_power(ramp, box) < 1e-3 * sharp
-    assert metrics.fine_power(picture, (10, 10, 16, 60)) == 0
-    assert metrics.fine_power(picture, (-50, -50, 40, 40)) > 0
-    assert metrics.fine_power(255 - picture, box) == pytest.approx(sharp)

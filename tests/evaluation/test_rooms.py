@@ -19,7 +19,9 @@ from photomaker.evaluation.workshop import Worker, model_hashes, open_method
 from photomaker.evaluation.world import SyntheticWorld
 from photomaker.faces import BundledFaces, BundledRecogniser
 from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
+from photomaker.faces.crops import face_crop
 from photomaker.faces.networks import MixerConfig, MixerRecogniser, NextConfig, NextRecogniser
+from photomaker.synthetic.marks import MARKS
 from photomaker.types import Face
 
 WORDS = {
@@ -80,6 +82,19 @@ def test_a_third_recogniser_is_measured_with_where_there_is_one() -> None:
     world = SyntheticWorld()
     measured = judge.measure(world.photos(world.people("test", 1)[0], "unseen", 2))
     assert np.allclose(measured.more["third"], measured.embeddings)
+
+
+def test_marks_are_read_off_faces_where_there_is_a_classifier_for_them() -> None:
+    network = MixerRecogniser(MixerConfig(channels=8, blocks=1, token_hidden=4, channel_hidden=8, width=16))
+    attributes = AttributeClassifier(AttributeNetwork(AttributeConfig(WORDS, channels=(4, 6, 8))))
+    marks = AttributeClassifier(AttributeNetwork(AttributeConfig(MARKS, size=96, channels=(4, 6, 8))))
+    judge = BundledJudge(MiddleFace(), BundledRecogniser(network), attributes, "random", marks=marks)
+    photo = SyntheticWorld().photos(2_000_000, "unseen", 1)[0]
+    measured = judge.measure([photo, Image.new("RGB", photo.size)])
+    face = next(iter(MiddleFace().detect(photo)[1:]))
+    seen = marks.predict([face_crop(photo, face, 96)])
+    for name, words in MARKS.items():
+        assert measured.labels[name].tolist() == [words[int(seen[name][0])], ""]
 
 
 def test_references_have_the_largest_face_and_a_mask_and_need_a_face() -> None:

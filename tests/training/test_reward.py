@@ -13,11 +13,11 @@ from test_adapter import tiny_adapter
 from photomaker.errors import SettingsError
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
 from photomaker.registry import register
+from photomaker.training.critics import Critics
 from photomaker.training.loop import TrainSettings, train
 from photomaker.training.people import Condition
 from photomaker.training.photos import PhotoSettings
 from photomaker.training.reward import (
-    Critics,
     Drawn,
     Likeness,
     Reward,
@@ -182,13 +182,13 @@ def test_opinions_teach_either_the_adapter_or_the_critics():
     assert pixels.grad.abs().max() > 0
     assert all(one.grad is None and one.requires_grad for one in critics.parameters())
     pixels.grad = None
-    drawn = Drawn(pixels, torch.rand(2, 3, 128, 128), boxes, boxes, np.arange(2), [], [], None)
-    loss, lead = critics.loss(drawn, 1.0)
+    real = (torch.rand(2, 3, 128, 128), boxes)
+    loss, lead = critics.loss((pixels, boxes), real, 1.0)
     loss.backward()
     assert pixels.grad is None
     assert all(one.grad is not None for one in critics.parameters() if one.requires_grad)
     assert isinstance(lead, float)
-    plain, _ = critics.loss(replace(drawn, real=drawn.real.detach()), 0.0)
+    plain, _ = critics.loss((pixels, boxes), real, 0.0)
     assert plain < loss
 
 
@@ -199,17 +199,8 @@ def test_critics_learn_to_tell_pictures_apart():
     boxes = torch.tensor([[32.0, 32.0, 96.0, 96.0]]).expand(4, 4)
     losses = []
     for _ in range(30):
-        drawn = Drawn(
-            torch.rand(4, 3, 128, 128) * 0.4,
-            1 - torch.rand(4, 3, 128, 128) * 0.4,
-            boxes,
-            boxes,
-            np.arange(4),
-            [],
-            [],
-            None,
-        )
-        loss, _ = critics.loss(drawn, 0.1)
+        dark, bright = torch.rand(4, 3, 128, 128) * 0.4, 1 - torch.rand(4, 3, 128, 128) * 0.4
+        loss, _ = critics.loss((dark, boxes), (bright, boxes), 0.1)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

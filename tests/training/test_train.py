@@ -33,6 +33,7 @@ from photomaker.training.frames import Frames, bucket_sides, step_for
 from photomaker.training.latents import fingerprint
 from photomaker.training.loop import checkpoints
 from photomaker.training.photos import fitted
+from photomaker.training.reward import RewardSettings
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")}
@@ -365,8 +366,10 @@ def test_settings_of_methods_that_contradict_each_other_are_refused(made):
     for changes in (
         {"method": "ip_adapter", "loop": replace(given.loop, preview_every=1)},
         {"method": "photoverse", "data": replace(given.data, keep_texts=True)},
+        {"method": "base", "data": replace(given.data, keep_texts=True)},
+        {"method": "base", "reward": RewardSettings(steps=2)},
     ):
-        with pytest.raises(SettingsError, match=r"set (loop|keep_texts)"):
+        with pytest.raises(SettingsError, match=r"set (loop|keep_texts|base.dtype|reward.likeness)"):
             replace(given, **changes)
 
 
@@ -528,6 +531,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(made, tiny_adapter
         ({"recipe__vision": 0}, "vision is 0"),
         ({"loop__accumulate": 0}, "accumulate is 0"),
         ({"recipe__ranks": 3}, "did you mean recipe.rank?"),
+        ({"data__composed": Path("pairs")}, "composed is pairs; that goes with data.kind world"),
         ({"preview__prompts": ["a man"]}, "needs the place of the class word"),
         ({"preview__likeness": "magic"}, "likeness is 'magic'"),
     ],

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from PIL import Image
 
-from photomaker.evaluation.metrics import fine_power
-
 if TYPE_CHECKING:
     from photomaker.faces import Detector, Recogniser
     from photomaker.faces.attributes import AttributeClassifier
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
 
 THIRD = "evaluation/recogniser_third.safetensors"
 """The recogniser that no other network was trained with, chosen by or ranked by."""
+MARKS = "evaluation/marks.safetensors"
+"""The classifier of moles, freckles and beards; it sees faces."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ class Measured:
 
     Attributes:
         embeddings: [n, width] float32 of length 1; zeros where no face was found.
-        labels: Attribute name to [n] words the classifier saw.
+        labels: Attribute name to [n] words the classifier saw; kinds of marks are among them where the judge has a
+            classifier for those, with an empty word where no face was found.
         seconds: Wall-clock seconds that making the pictures took; 0 for real ones.
         more: Further numbers by name, each [n, ...], zeros where no face was found: `sharpness` [n], see
-            `metrics.fine_power`; `face_features` [n, width] of the face crops, for distances between sets; `third`
+            `faces.crops.fine_power`; `face_features` [n, width] of the face crops, for distances between sets; `third`
             [n, width] embeddings of the recogniser that is for the last table alone, where there is one.
     """
 
@@ -66,8 +67,10 @@ class BundledJudge:
         classifier: AttributeClassifier,
         fingerprint: str,
         third: Recogniser | None = None,
+        marks: AttributeClassifier | None = None,
     ) -> None:
         """Join them; `open` does it for the bundled ones."""
+        self._marks = marks
         self._third = third
         self._detector = detector
         self._recogniser = recogniser
@@ -92,9 +95,9 @@ class BundledJudge:
             "evaluation/attributes.safetensors",
         )
         analyser, recogniser, attributes = (bundled(file) for file in files)
-        third = bundled(THIRD) if (SMALL / THIRD).is_file() else None
-        digest = hashlib.sha256(b"2")  # of what is measured
-        for path in (analyser, recogniser, attributes, *([third] if third else [])):
+        third, marks = (bundled(name) if (SMALL / name).is_file() else None for name in (THIRD, MARKS))
+        digest = hashlib.sha256(b"3")  # of what is measured
+        for path in (analyser, recogniser, attributes, *(one for one in (third, marks) if one)):
             digest.update(path.read_bytes())
         return cls(
             BundledFaces.open(analyser),
@@ -102,6 +105,7 @@ class BundledJudge:
             AttributeClassifier.open(attributes),
             digest.hexdigest()[:16],
             None if third is None else BundledRecogniser.open(third),
+            None if marks is None else AttributeClassifier.open(marks),
         )
 
     def measure(self, pictures: Sequence[Image.Image]) -> Measured:
@@ -113,17 +117,17 @@ class BundledJudge:
         more = {"sharpness": sharpness(pictures, faces), "face_features": self._features(pictures, faces)}
         if self._third is not None:
             more["third"] = embed(self._third, pictures, faces, width_of(self._third))
-        return Measured(embeddings, classify(self._classifier, pictures), more=more)
+        labels = classify(self._classifier, pictures)
+        if self._marks is not None:
+            found, crops = _crops(pictures, faces, self._marks.size)
+            for name, words in classify(self._marks, crops).items():
+                labels[name] = np.full(len(pictures), "", dtype=np.asarray(self._marks.words[name]).dtype)
+                labels[name][found] = words
+        return Measured(embeddings, labels, more=more)
 
     def _features(self, pictures: Sequence[Image.Image], faces: Sequence[Face | None]) -> np.ndarray:
         """What the classifier's trunk sees in the face crops, [n, width]."""
-        from photomaker.faces.crops import face_crop
-
-        size = self._classifier.size
-        found = [index for index, face in enumerate(faces) if face is not None]
-        crops = [
-            face_crop(pictures[index], face, size) for index in found if (face := faces[index]) is not None
-        ]
+        found, crops = _crops(pictures, faces, self._classifier.size)
         seen = self._classifier.features(crops)
         rows = np.zeros((len(pictures), seen.shape[1]), np.float32)
         rows[found] = seen
@@ -134,8 +138,20 @@ class BundledJudge:
         return self._fingerprint
 
 
+def _crops(
+    pictures: Sequence[Image.Image], faces: Sequence[Face | None], size: int
+) -> tuple[list[int], list[Image.Image]]:
+    """Numbers of the pictures in which a face was found, and the faces, cut out at `size` pixels."""
+    from photomaker.faces.crops import face_crop
+
+    there = [(index, face) for index, face in enumerate(faces) if face is not None]
+    return [index for index, _ in there], [face_crop(pictures[index], face, size) for index, face in there]
+
+
 def sharpness(pictures: Sequence[Image.Image], faces: Sequence[Face | None]) -> np.ndarray:
     """Fine detail of the face of each picture [n] float32; 0 where there is no face."""
+    from photomaker.faces.crops import fine_power
+
     return np.array(
         [
             0.0 if face is None else fine_power(np.asarray(picture.convert("RGB")), face.box)

@@ -81,6 +81,7 @@ BESIDE: tuple[tuple[str, str, bool], ...] = (
     ("likeness_third", "likeness by the third recogniser, which was in no loop, over two real photos", True),
     ("retrieval_third", "retrieval by the third recogniser, over real photos", True),
     ("worst_style", "prompt accuracy of the worst style but photo", True),
+    ("marks_kept", "moles, freckles and beards seen where they belong, over real photos", True),
     ("sharpness", "fine detail of faces, over real photos", False),
     ("face_kid", "distance of face crops to real ones (KID)", False),
     ("face_kid_real", "the same between two halves of the real photos, as a mean of sizes (chance)", False),

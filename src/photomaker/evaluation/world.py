@@ -28,6 +28,9 @@ class World(Protocol):
     def context(self, person: int, seed: int, states: Mapping[str, str], as_class: str = "") -> Image.Image:
         """A real picture of the person in the circumstances a prompt states, or as if of another class."""
 
+    def marks_of(self, person: int) -> Mapping[str, str]:
+        """The person's mole, freckles and beard; "none" where there is none."""
+
     def changed_classes(self, person: int) -> Mapping[str, Sequence[str]]:
         """Class words that change the person's `age` and `gender`."""
 
@@ -59,6 +62,13 @@ class SyntheticWorld:
     def context(self, person: int, seed: int, states: Mapping[str, str], as_class: str = "") -> Image.Image:
         """See `World.context`: what the prompt leaves open is random, but nothing is worn on the head."""
         return self._render(person, stable_seed(person, "context", seed), UNSTATED | dict(states), as_class)
+
+    def marks_of(self, person: int) -> Mapping[str, str]:
+        """See `World.marks_of`."""
+        from photomaker import synthetic
+        from photomaker.synthetic.marks import marks_of
+
+        return marks_of(synthetic.person(person))
 
     def changed_classes(self, person: int) -> Mapping[str, Sequence[str]]:
         """See `World.changed_classes`."""

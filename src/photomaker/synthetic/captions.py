@@ -20,6 +20,7 @@ from photomaker.synthetic.factors import (
     PERSON_CLASSES,
     Person,
 )
+from photomaker.synthetic.marks import MARKS, marks_of
 
 SCENE_PHRASES: Mapping[str, tuple[str, ...]] = {
     "studio": ("in a studio", "in front of a grey wall", "in front of a plain background"),
@@ -116,8 +117,8 @@ def traits(person: Person, rng: np.random.Generator) -> list[str]:
     for name, (low, middle, high) in _SCALES.items():
         value = getattr(person, name)
         found.append(low if value < -0.33 else high if value > 0.33 else middle)
-    if person.freckles > 0.1:
-        found.append("many freckles" if person.freckles > 0.5 else "freckles")
+    freckles = marks_of(person)["freckles"]
+    found += ["" if freckles == MARKS["freckles"][0] else freckles]
     found += [_BEARD_WORDS.get(BEARDS[person.beard], ""), _MOLES[person.mole]]
     return [phrase for phrase in found if phrase]
 

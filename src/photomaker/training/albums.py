@@ -1,9 +1,10 @@
-"""The finished dataset as training reads it: pictures, masks and captions of shards, by row."""
+"""Datasets as training reads them, by row: shards of photos, and synthetic people with their compositions."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from photomaker.errors import PhotoError, SettingsError
 from photomaker.images import read_photo
 from photomaker.prompts.expand import expand
 from photomaker.prompts.trigger import TRIGGER, ParsedPrompt
+from photomaker.synthetic.composed import ComposedDataset
+from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.base import Tokenizers
 
 _REMEDY = "build the dataset again"
@@ -131,3 +134,117 @@ class ShardAlbum:
         for caption in self.captions:
             if len(caption.before) >= tokenizers[0].model_max_length:  # a token has a character or more
                 expand(caption, tokenizers[0], 1)
+
+
+class _Joined:
+    """Arrays of several datasets, row after row."""
+
+    def __init__(self, places: list[tuple[int, int]], arrays: Sequence[Callable[[int], np.ndarray]]) -> None:
+        self.places, self.arrays = places, arrays
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        part, place = self.places[int(row)]
+        return self.arrays[part](place)
+
+
+class WorldAlbum:
+    """Portraits of synthetic people and compositions with them as one `Album`.
+
+    The first person of a composition is its person. Only portraits stand for a person: `rows_of` gives no compositions,
+    in which a face may be small.
+
+    Args:
+        portraits: The portraits.
+        composed: The compositions, a format each.
+        pairs: Whether pictures of two people are among the rows.
+
+    Attributes:
+        images: Row to uint8 [height, width, 3].
+        masks: Row to uint8 [height, width], 255 where anybody is.
+        person: int64 [rows].
+        boxes: float32 [rows, 4].
+        is_photo: bool [rows].
+        sizes: Height and width of every picture [rows, 2].
+
+        name: A name that tells these from portraits alone.
+
+    Raises:
+        SettingsError: A composition shows somebody of whom there is no portrait.
+    """
+
+    name = "synthetic people and compositions"
+
+    def __init__(
+        self, portraits: WorldDataset, composed: Sequence[ComposedDataset], pairs: bool = False
+    ) -> None:
+        """Lay the rows end to end."""
+        self.portraits, self.composed = portraits, list(composed)
+        kept = [np.flatnonzero(pairs | (one.people[:, 1] < 0)) for one in self.composed]
+        self.places = [(0, row) for row in range(len(portraits))]
+        self.places += [(part + 1, int(row)) for part, rows in enumerate(kept) for row in rows]
+        first = [
+            one.people[rows, 0] - portraits.plan.start for one, rows in zip(self.composed, kept, strict=True)
+        ]
+        self.person = np.concatenate([portraits.person, *first]).astype(np.int64)
+        if self.person.min() < 0 or self.person.max() >= portraits.plan.people:
+            start, last = portraits.plan.start, portraits.plan.start + portraits.plan.people - 1
+            shown = f"{int(self.person.min()) + start} to {int(self.person.max()) + start}"
+            raise SettingsError(
+                f"compositions show people {shown} and there are portraits of {start} to {last}; draw both with the "
+                "same --start and --people"
+            )
+        each = list(zip(self.composed, kept, strict=True))
+        self.boxes = np.concatenate([portraits.boxes, *(one.boxes[rows, 0] for one, rows in each)])
+        self.is_photo = np.concatenate([portraits.is_photo, *(one.is_photo[rows] for one, rows in each)])
+        datasets: list[WorldDataset | ComposedDataset] = [portraits, *self.composed]
+        sides = np.array([one.images.shape[1:3] for one in datasets])
+        self.sizes = sides[[part for part, _ in self.places]]
+        self.images = _Joined(self.places, [partial(_row, one.images) for one in datasets])
+        covers = [partial(_row, portraits.masks), *(partial(_covered, one.owners) for one in self.composed)]
+        self.masks = _Joined(self.places, covers)
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.places)
+
+    def rows_of(self, person_row: int) -> np.ndarray:
+        """Portraits of one person."""
+        return self.portraits.rows_of(person_row)
+
+    def words(self, row: int) -> dict[str, str]:
+        """What a picture of one person shows, attribute by attribute; nothing for a picture of two."""
+        part, place = self.places[int(row)]
+        if part == 0:
+            return self.portraits.words(place)
+        one = self.composed[part - 1]
+        return one.words(place, 0) if one.people[place, 1] < 0 else {}
+
+    def caption(self, row: int, rng: np.random.Generator, describe: float, trigger: str | None = None) -> str:
+        """See `Album.caption`."""
+        part, place = self.places[int(row)]
+        data = self.portraits if part == 0 else self.composed[part - 1]
+        return data.caption(place, rng, describe, trigger)
+
+    def latents(self, parts: Sequence[np.ndarray]) -> JoinedLatents:
+        """Latents of the rows, from those of the portraits and of each format."""
+        return JoinedLatents(self.places, parts)
+
+
+class JoinedLatents:
+    """Latents of several datasets; the rows of a batch are of one size."""
+
+    def __init__(self, places: list[tuple[int, int]], parts: Sequence[np.ndarray]) -> None:
+        """Keep what is given."""
+        self.places, self.parts = places, list(parts)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """float16 [batch, channels, h, w]."""
+        return np.stack([self.parts[part][place] for part, place in (self.places[int(row)] for row in rows)])
+
+
+def _row(array: np.ndarray, row: int) -> np.ndarray:
+    return np.asarray(array[row])
+
+
+def _covered(owners: np.ndarray, row: int) -> np.ndarray:
+    return np.where(owners[row] > 0, np.uint8(255), np.uint8(0))

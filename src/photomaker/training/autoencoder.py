@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from photomaker.faces.bundled import BundledRecogniser
+from photomaker.faces.crops import fine_power
 from photomaker.pipelines.autoencoder import SmallAutoencoder
-from photomaker.training.data import People, box_map, feature_map, pictures
+from photomaker.training.critics import CRITICS, Critics
+from photomaker.training.data import Landmarked, People, box_map, feature_map, levels, pictures
 from photomaker.training.loop import Recipe
+from photomaker.training.mixture import Laid
+
+SEEN = 64
+"""Side in pixels of the window that one of the discriminators sees in a step, to save time; at most a picture's."""
+RARELY = 8
+"""Steps, on average, between two penalties on the discriminators' slope, each of so many times its weight."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,11 @@ class AutoencoderSettings:
         size: Weight of the mean square of the latents, which keeps their scale from drifting.
         perceptual: Weight of 1 - cosine between what the bundled recogniser sees in the decoded face and in the real
             one: what tells people apart counts for more than what the eye would not miss.
+        realism: Pull of two discriminators on what is decoded, over that of the other terms; at their best, errors of
+            pixels alone leave a face with a third of its fine detail. Weighted as in VQGAN, arXiv 2012.09841, equation
+            7, with the gradients taken at the pixels.
+        realism_lr: Peak learning rate of the discriminators.
+        r1: Weight of their penalty on the slope at real pictures.
         decoder_only: Whether the encoder stays as it is, so that the latents of a trained UNet keep their meaning.
     """
 
@@ -48,6 +62,9 @@ class AutoencoderSettings:
     scale: float = 0.0
     size: float = 1e-4
     perceptual: float = 0.0
+    realism: float = 0.0
+    realism_lr: float = 3e-4
+    r1: float = 1.0
     decoder_only: bool = False
 
 
@@ -89,6 +106,7 @@ class AutoencoderRecipe(Recipe):
         model: The autoencoder; None makes the bundled size.
         settings: Weights of the loss.
         held_out: Rows kept for validation, taken from the end.
+        more: Further pictures, of any sizes; a step is of one size.
     """
 
     name = "autoencoder"
@@ -99,14 +117,15 @@ class AutoencoderRecipe(Recipe):
         model: SmallAutoencoder | None = None,
         settings: AutoencoderSettings = AutoencoderSettings(),
         held_out: int = 128,
+        more: Sequence[Landmarked] = (),
     ) -> None:
         """Keep what is given and split the rows."""
         self.data, self.settings = data, settings
+        self.parts: list[Landmarked] = [data, *more]
         self.model = model or SmallAutoencoder()
         self.model.encoder.requires_grad_(not settings.decoder_only)
-        count = len(data.images)
-        held_out = min(held_out, count // 4)
-        self._rows, self._held_out = np.arange(count - held_out), np.arange(count - held_out, count)
+        self.critics = Critics() if settings.realism else None
+        self.laid = Laid([(len(p.images), *p.images.shape[1:3]) for p in self.parts], held_out)
 
     @cached_property
     def faces(self) -> BundledRecogniser:
@@ -114,66 +133,120 @@ class AutoencoderRecipe(Recipe):
         return BundledRecogniser.open()
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return the autoencoder."""
-        return {"autoencoder": self.model}
+        """Return the autoencoder, and the discriminators."""
+        return {"autoencoder": self.model} | ({} if self.critics is None else {"critics": self.critics})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return one group without weight decay."""
+        """Return one group without weight decay, and the discriminators' at a rate of their own."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return [{"params": trained, "lr": self.settings.lr, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": trained, "lr": self.settings.lr, "weight_decay": 0.0}]
+        if self.critics is not None:
+            learnt = {"params": list(self.critics.parameters()), "lr": self.settings.realism_lr}
+            groups.append({**learnt, "weight_decay": 0.0, "betas": (0.5, 0.99)})
+        return groups
 
     @property
     def rows(self) -> np.ndarray:
         """All rows but the held-out ones."""
-        return self._rows
+        return self.laid.rows
 
-    def weight(self, rows: np.ndarray) -> Tensor:
-        """Weight of each pixel [batch, 1, 128, 128]: 1, in the face box `face`, near eyes and mouth `features`."""
-        face = 1 + (self.settings.face - 1) * box_map(self.data.boxes[rows], (128, 128), 1)
-        near = feature_map(self.data.landmarks[rows], 128, self.settings.radius)
-        return torch.maximum(face, self.settings.features * near)
+    @property
+    def groups(self) -> np.ndarray:
+        """One group a size."""
+        return self.laid.groups
+
+    def shown(self, rows: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Pictures [batch, 3, h, w] in -1..1, face boxes [batch, people, 4], landmarks [batch, people, 5, 2]."""
+        local = self.laid.local(rows)
+        pixels = torch.cat([pictures(self.parts[part], np.array([row])) for part, row in local])
+        most = max(self.parts[part].boxes[row].reshape(-1, 4).shape[0] for part, row in local)
+        boxes, landmarks = (
+            np.full((len(rows), most, *rest), -1.0, dtype=np.float32) for rest in ((4,), (5, 2))
+        )
+        for at, (part, row) in enumerate(local):
+            found = np.asarray(self.parts[part].boxes[row]).reshape(-1, 4)
+            boxes[at, : len(found)] = found
+            landmarks[at, : len(found)] = np.asarray(self.parts[part].landmarks[row]).reshape(-1, 5, 2)
+        return pixels, boxes, landmarks
+
+    def weight(self, boxes: np.ndarray, landmarks: np.ndarray, size: Sequence[int]) -> Tensor:
+        """Weight of each pixel [batch, 1, h, w]: 1, in a face box `face`, near eyes and mouth `features`."""
+        weight = torch.ones(len(boxes), 1, *size)
+        for person in range(boxes.shape[1]):
+            there = torch.from_numpy(boxes[:, person, 2] > boxes[:, person, 0])[:, None, None, None]
+            face = 1 + (self.settings.face - 1) * box_map(boxes[:, person], size, 1)
+            near = there * feature_map(landmarks[:, person], size, self.settings.radius)
+            weight = torch.maximum(weight, torch.maximum(face, self.settings.features * near))
+        return weight
 
     def loss(
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Reconstruct pictures from latents with a little noise."""
-        target = pictures(self.data, rows).to(self.device)
+        pixels, boxes, landmarks = self.shown(rows)
+        target = pixels.to(self.device)
         latents = self.model.encoder(target).float()
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
         level = torch.rand(len(rows), 1, 1, 1, generator=generator).to(self.device) * self.settings.noise
         spread = latents.detach().std((0, 2, 3), keepdim=True)
-        decoded = self.model.decoder(latents + level * spread * noise)
-        weight = self.weight(rows).to(self.device)
+        decoded = self.model.decoder(latents + level * spread * noise).float()
+        weight = self.weight(boxes, landmarks, target.shape[2:]).to(self.device)
         loss = reconstruction_loss(decoded, target, weight, self.settings.gradient)
+        figures = {"psnr": psnr(decoded.detach(), target)}
+        first = torch.from_numpy(boxes[:, 0])
+        if self.settings.perceptual:
+            seen, wanted = (self.faces.embed_tensors(one / 2 + 0.5, first) for one in (decoded, target))
+            apart = (1 - (seen * wanted).sum(-1)).mean()
+            loss, figures["faces"] = loss + self.settings.perceptual * apart, float(apart.detach())
+        if self.critics is not None:
+            drawn, real = (decoded / 2 + 0.5, first), (target / 2 + 0.5, first)
+            corner = [int(rng.integers(0, side - SEEN + 1)) for side in target.shape[2:]]
+            window = slice(corner[0], corner[0] + SEEN), slice(corner[1], corner[1] + SEEN)
+            r1 = RARELY * self.settings.r1 * (int(rng.integers(RARELY)) == 0)
+            critics, lead = self.critics.loss(drawn, real, r1, window)
+            loss = loss + self._pull(loss, self.critics.fooled(*drawn, window), decoded) + CRITICS * critics
+            figures |= {"critics": float(critics.detach()), "lead": lead}
         if self.settings.scale:
             half, wanted, counts = (functional.avg_pool2d(one, 2) for one in (latents, target, weight))
             smaller = self.model.decoder(half)
             loss = loss + self.settings.scale * reconstruction_loss(
                 smaller, wanted, counts, self.settings.gradient
             )
-        if self.settings.perceptual:
-            boxes = torch.from_numpy(self.data.boxes[rows])
-            seen, wanted = (
-                self.faces.embed_tensors(one.float() / 2 + 0.5, boxes) for one in (decoded, target)
-            )
-            loss = loss + self.settings.perceptual * (1 - (seen * wanted).sum(-1)).mean()
-        return loss + self.settings.size * latents.square().mean(), {"psnr": psnr(decoded.detach(), target)}
+        return loss + self.settings.size * latents.square().mean(), figures
+
+    def _pull(self, loss: Tensor, fooled: Tensor, decoded: Tensor) -> Tensor:
+        """The discriminators' gradient at the pixels, scaled to `realism` times that of the other terms."""
+        (wanted,) = torch.autograd.grad(fooled, decoded)
+        (ordinary,) = torch.autograd.grad(loss, decoded, retain_graph=True)
+        scale = self.settings.realism * ordinary.norm() / wanted.norm().clamp(min=1e-12)
+        return ((decoded - decoded.detach()) * (scale * wanted)).sum()
 
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
-        """Measure the signal-to-noise ratio of held-out pictures and of their faces."""
-        target = pictures(self.data, self._held_out)
+        """Measure the signal-to-noise ratio of held-out pictures and of their faces, and how sharp faces stay."""
+        rows = self.laid.held_out
+        target = pictures(self.data, rows)
         decoded = torch.cat(
             [self.model(part.to(self.device)).sample.float().cpu() for part in target.split(32)]
         )
-        inside = box_map(self.data.boxes[self._held_out], (128, 128), 1) > 0.5  # noqa: PLR2004 - half of a pixel
+        boxes = self.data.boxes[rows]
+        inside = box_map(boxes, target.shape[2:], 1) > 0.5  # noqa: PLR2004 - half of a pixel
         inside = inside.expand_as(target)
-        return {"psnr": psnr(decoded, target), "face_psnr": psnr(decoded[inside], target[inside])}
+        fine = [
+            float(np.mean([fine_power(one, box) for one, box in zip(levels(pixels), boxes, strict=True)]))
+            for pixels in (decoded, target)
+        ]
+        return {
+            "psnr": psnr(decoded, target),
+            "face_psnr": psnr(decoded[inside], target[inside]),
+            "sharpness": fine[0] / max(fine[1], 1e-9),
+        }
 
     def export(self, folder: Path) -> None:
         """Save the autoencoder in half precision, its latents normalised to mean 0 and deviation 1 unless they stay."""
         model = SmallAutoencoder.from_config(self.model.config)
         model.load_state_dict(self.model.state_dict())
-        rows = self._rows[np.linspace(0, len(self._rows) - 1, min(1024, len(self._rows))).astype(int)]
+        own = self.rows[self.rows < len(self.data.images)]
+        rows = own[np.linspace(0, len(own) - 1, min(1024, len(own))).astype(int)]
         with torch.no_grad():
             parts = np.array_split(rows, len(rows) // 32 + 1)
             latents = torch.cat([model.encoder(pictures(self.data, part)) for part in parts])

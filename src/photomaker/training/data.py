@@ -102,10 +102,28 @@ class Pictured(Protocol):
     images: np.ndarray
 
 
+class Landmarked(Pictured, Protocol):
+    """Pictures of one size with the faces in them.
+
+    Attributes:
+        boxes: float32 [rows, 4] or [rows, people, 4], face boxes in pixels; -1 where there is no such person.
+        landmarks: float32 [rows, 5, 2] or [rows, people, 5, 2].
+    """
+
+    boxes: np.ndarray
+    landmarks: np.ndarray
+
+
 def pictures(data: Pictured, rows: np.ndarray) -> Tensor:
     """Pictures of `rows` as [batch, 3, height, width] float32 in -1..1."""
     pixels = torch.from_numpy(np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2)))
     return pixels.float() / 127.5 - 1
+
+
+def levels(pixels: Tensor) -> np.ndarray:
+    """Pictures [batch, 3, height, width] in -1..1 as uint8 [batch, height, width, 3]."""
+    found = ((pixels.detach().float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+    return found.permute(0, 2, 3, 1).numpy()
 
 
 def clip_normalised(pixels: Tensor) -> Tensor:
@@ -142,20 +160,21 @@ def mask_map(masks: np.ndarray, cell: int = 8) -> Tensor:
     return torch.nn.functional.avg_pool2d(mask, cell)
 
 
-def feature_map(landmarks: np.ndarray, side: int, radius: float) -> Tensor:
+def feature_map(landmarks: np.ndarray, cells: Sequence[int], radius: float, cell: int = 1) -> Tensor:
     """Cells near an eye or the mouth.
 
     Args:
-        landmarks: [batch, 5, 2] pixels of a 128-pixel picture.
-        side: Cells along one side.
+        landmarks: [batch, 5, 2] pixels.
+        cells: Cells from top to bottom and from left to right.
         radius: Distance in pixels that counts as near.
+        cell: Side of a cell in pixels.
 
     Returns:
-        [batch, 1, side, side], 1 near an eye, a mouth corner or the middle of the mouth, elsewhere 0.
+        [batch, 1, *cells], 1 near an eye, a mouth corner or the middle of the mouth, elsewhere 0.
     """
     points = torch.from_numpy(np.asarray(landmarks, dtype=np.float32))
     points = torch.cat([points[:, [0, 1, 3, 4]], points[:, 3:5].mean(1, keepdim=True)], dim=1)
-    centres = (torch.arange(side, dtype=torch.float32) + 0.5) * (SIZE / side)
-    dx = centres[None, None, None, :] - points[:, :, 0, None, None]
-    dy = centres[None, None, :, None] - points[:, :, 1, None, None]
+    down, across = ((torch.arange(count, dtype=torch.float32) + 0.5) * cell for count in cells)
+    dx = across[None, None, None, :] - points[:, :, 0, None, None]
+    dy = down[None, None, :, None] - points[:, :, 1, None, None]
     return ((dx.square() + dy.square()) < radius**2).any(dim=1, keepdim=True).float()

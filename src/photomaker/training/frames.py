@@ -39,7 +39,8 @@ class Frames:
     Args:
         sizes: Height and width of each picture in pixels [rows, 2].
         boxes: Face boxes x0, y0, x1, y1 in pixels [rows, 4].
-        sides: Heights and widths to choose from, as `bucket_sides` gives them: the nearest ratio is taken.
+        sides: Heights and widths to choose from, as `bucket_sides` gives them: the nearest ratio is taken, and of
+            equal ones the nearest size.
 
     Attributes:
         original: As `sizes`, int64.
@@ -53,7 +54,9 @@ class Frames:
         self.original = np.asarray(sizes, dtype=np.int64)
         ratios = np.log([height / width for height, width in sides])
         own = np.log(self.original[:, 0] / self.original[:, 1])
-        self.buckets = np.abs(own[:, None] - ratios[None]).argmin(1)
+        areas = np.log([height * width for height, width in sides])
+        enlarged = np.abs(np.log(self.original.prod(1))[:, None] - areas[None])
+        self.buckets = (np.abs(own[:, None] - ratios[None]) + 1e-6 * enlarged).argmin(1)
         self.targets = np.array(sides, dtype=np.int64)[self.buckets]
         self.scales = (self.targets / self.original).max(1)
         self.resized = np.maximum(

@@ -39,11 +39,11 @@ class Sized:
     latents: np.ndarray
 
 
-class Mixture:
-    """Several datasets laid end to end.
+class Laid:
+    """Rows of several datasets laid end to end.
 
     Args:
-        parts: The datasets, one size each.
+        sizes: Rows, height and width of each; a step is of one size.
         held_out: Rows kept for validation, taken from the end of the first.
 
     Attributes:
@@ -52,26 +52,42 @@ class Mixture:
         groups: Number of the size of each of `rows`.
     """
 
-    def __init__(self, parts: Sequence[Sized], held_out: int = 256) -> None:
+    def __init__(self, sizes: Sequence[tuple[int, int, int]], held_out: int) -> None:
         """Number the rows."""
-        self.parts = list(parts)
-        self.starts = np.cumsum([0, *(len(part.latents) for part in self.parts)])
+        self.starts = np.cumsum([0, *(count for count, *_ in sizes)])
         first = int(self.starts[1])
         held_out = min(held_out, first // 4)
         self.held_out = np.arange(first - held_out, first)
         self.rows = np.concatenate([np.arange(first - held_out), np.arange(first, self.starts[-1])])
-        sizes = [part.latents.shape[2:] for part in self.parts]
-        self._groups = [sizes.index(size) for size in sizes]
-        self.groups = np.array(self._groups)[self._part(self.rows)]
+        shapes = [tuple(shape) for _, *shape in sizes]
+        self.groups = np.array([shapes.index(one) for one in shapes])[self.part(self.rows)]
 
-    def _part(self, rows: np.ndarray) -> np.ndarray:
+    def part(self, rows: np.ndarray) -> np.ndarray:
+        """Number of the dataset of each row."""
         return np.searchsorted(self.starts, rows, side="right") - 1
 
-    def _local(self, rows: np.ndarray) -> list[tuple[Sized, int]]:
+    def local(self, rows: np.ndarray) -> list[tuple[int, int]]:
+        """Number of the dataset and row in it of each row."""
         return [
-            (self.parts[part], int(row - self.starts[part]))
-            for row, part in zip(rows, self._part(rows), strict=True)
+            (int(part), int(row - self.starts[part])) for row, part in zip(rows, self.part(rows), strict=True)
         ]
+
+
+class Mixture(Laid):
+    """Several datasets with their latents laid end to end.
+
+    Args:
+        parts: The datasets, one size each.
+        held_out: Rows kept for validation, taken from the end of the first.
+    """
+
+    def __init__(self, parts: Sequence[Sized], held_out: int = 256) -> None:
+        """Number the rows."""
+        self.parts = list(parts)
+        super().__init__([(len(p.latents), *p.latents.shape[2:]) for p in self.parts], held_out)
+
+    def _local(self, rows: np.ndarray) -> list[tuple[Sized, int]]:
+        return [(self.parts[part], row) for part, row in self.local(rows)]
 
     def latents(self, rows: np.ndarray) -> Tensor:
         """Latents of rows of one size, float32 [batch, channels, h, w]."""
@@ -87,7 +103,7 @@ class Mixture:
 
     def faces(self, rows: np.ndarray) -> Tensor:
         """Share of each latent cell that faces cover [batch, 1, h, w] in 0..1, for rows of one size."""
-        cells = self.parts[int(self._part(rows[:1])[0])].latents.shape[2:]
+        cells = self.parts[int(self.part(rows[:1])[0])].latents.shape[2:]
         maps = []
         for part, row in self._local(rows):
             boxes = np.asarray(part.data.boxes[row], dtype=np.float32).reshape(-1, 4)

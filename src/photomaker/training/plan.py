@@ -21,9 +21,10 @@ from photomaker.encoders.id_encoder_v2 import (
     vision_config_v2,
 )
 from photomaker.errors import SettingsError, WeightsError
+from photomaker.synthetic.composed import ComposedDataset
 from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.adapter import AdapterRecipe
-from photomaker.training.albums import ShardAlbum
+from photomaker.training.albums import ShardAlbum, WorldAlbum
 from photomaker.training.base import BaseParts
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
 from photomaker.training.frames import Frames, bucket_sides, step_for
@@ -38,6 +39,7 @@ from photomaker.training.previews import Previewer, PreviewSettings, Score
 from photomaker.training.reward import RewardRecipe, RewardSettings
 from photomaker.training.store import Share
 from photomaker.training.texts import KeptTexts
+from photomaker.training.tuned_base import TunedBaseRecipe
 from photomaker.weights import bundled, model_hash
 
 BUNDLED = "bundled"
@@ -57,6 +59,8 @@ class DataSettings:
         keep_latents: Whether latents are computed once and kept on disk.
         keep_texts: Whether text embeddings are computed once and kept on disk, for each number of photos.
         cache: Folder for both; None is `cache` inside the training's own.
+        composed: Folder of compositions of the same synthetic people, which are trained on as well: other formats,
+            people farther away, and, where the base itself is trained, two people in a picture.
     """
 
     folder: Path
@@ -67,6 +71,7 @@ class DataSettings:
     keep_latents: bool = True
     keep_texts: bool = False
     cache: Path | None = None
+    composed: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,8 @@ class TrainConfig:
         base: The frozen base.
         encoder: The ID encoder.
         recipe: What is trained and how, for every method.
-        method: What is trained: the PhotoMaker adapter, or one of the methods that it is compared with.
+        method: What is trained: the PhotoMaker adapter, one of the methods that it is compared with, or the UNet of the
+            base itself, by captions alone.
         ip_adapter: What is IP-Adapter's own.
         fastcomposer: What is FastComposer's own.
         photoverse: What is PhotoVerse's own.
@@ -127,7 +133,7 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse"] = "photomaker"
+    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "base"] = "photomaker"
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
@@ -147,6 +153,18 @@ class TrainConfig:
         if self.data.kind == "world" and self.data.keep_texts:
             raise SettingsError(
                 "captions of kind world are written anew each time and cannot be kept; set keep_texts to false"
+            )
+        if self.data.composed is not None and (self.data.kind != "world" or not self.data.keep_latents):
+            raise SettingsError(
+                f"data.composed is {self.data.composed}; that goes with data.kind world and data.keep_latents true"
+            )
+        if self.method == "base" and (self.data.keep_texts or self.base.dtype != "fp32"):
+            raise SettingsError(
+                "method base trains the UNet itself; set base.dtype to fp32 and data.keep_texts to false"
+            )
+        if self.method == "base" and (self.reward.likeness or self.reward.tower) and self.reward.steps:
+            raise SettingsError(
+                "method base sees no photos, so nothing can be like them; set reward.likeness and reward.tower to 0"
             )
         if self.method == "photoverse" and self.data.keep_texts:
             raise SettingsError(
@@ -172,7 +190,7 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
     """
     state = PartialState(cpu=not torch.cuda.is_available())
     share = Share(state.process_index, state.num_processes)
-    album = _album(config.data)
+    album = _album(config)
     folder = bundled("base") if config.base.model == BUNDLED else hub.base_folder(config.base.model)
     parts = BaseParts.load(folder, torch.bfloat16 if config.base.dtype == "bf16" else torch.float32)
     encoder, lora = id_encoder(config, parts)
@@ -194,6 +212,14 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
             more["texts"] = KeptTexts(parts, album.captions, wanted, cache, share, config.loop.precision)
         if encoder.needs_faces:
             more["faces"] = album.faces(int(encoder.config.id_embeddings_dim))
+    elif isinstance(album, WorldAlbum):
+        more["frames"] = Frames(
+            album.sizes, album.boxes, sorted(map(tuple, np.unique(album.sizes, axis=0).tolist()))
+        )
+        known: list[WorldDataset | ComposedDataset] = [album.portraits, *album.composed]
+        latents = album.latents(
+            [cached_latents(parts.autoencoder, one, cache, share.process, share.processes) for one in known]
+        )
     elif config.data.keep_latents:
         latents = cached_latents(parts.autoencoder, album, cache, share.process, share.processes)
     else:
@@ -216,7 +242,7 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
 
 def _recipe(
     config: TrainConfig,
-    given: tuple[ShardAlbum | WorldDataset, Latents, BaseParts, PhotoMakerIDEncoder],
+    given: tuple[ShardAlbum | WorldDataset | WorldAlbum, Latents, BaseParts, PhotoMakerIDEncoder],
     lora: Any,  # noqa: ANN401 - LoRA weights or None
     more: Mapping[str, Any],
     face: FaceEmbedding | None,
@@ -231,6 +257,8 @@ def _recipe(
         return PhotoVerseRecipe(
             *given, config.recipe, held_out, own=config.photoverse, face=face, seed=seed, **more
         )
+    if config.method == "base":
+        return TunedBaseRecipe(*given, config.recipe, held_out, **more)
     return AdapterRecipe(*given, config.recipe, held_out, lora, **more)
 
 
@@ -276,9 +304,13 @@ def _settle(settings: TrainSettings) -> None:
         torch.set_flush_denormal(True)
 
 
-def _album(settings: DataSettings) -> ShardAlbum | WorldDataset:
+def _album(config: TrainConfig) -> ShardAlbum | WorldDataset | WorldAlbum:
+    settings = config.data
     if settings.kind == "world":
-        return WorldDataset.open(settings.folder)
+        people = WorldDataset.open(settings.folder)
+        if settings.composed is None:
+            return people
+        return WorldAlbum(people, ComposedDataset.open_all(settings.composed), pairs=config.method == "base")
     return ShardAlbum(Shards.open(settings.folder))
 
 

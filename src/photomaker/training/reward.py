@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +26,15 @@ from torch.nn import functional
 
 from photomaker.errors import SettingsError
 from photomaker.faces.attributes import AttributeNetwork
-from photomaker.faces.base import Detector, square_around
+from photomaker.faces.base import Detector
 from photomaker.faces.bundled import BundledFaces, BundledRecogniser
-from photomaker.faces.crops import SIDE, tensor_crops
 from photomaker.faces.networks import load_network
 from photomaker.registry import find
 from photomaker.synthetic.captions import SCENE_PHRASES
+from photomaker.training.critics import CRITICS, Critics, frozen
 from photomaker.training.data import clip_normalised
 from photomaker.training.loop import Preview, Recipe
 from photomaker.training.people import Condition, Noised, PeopleRecipe
-
-FACE_CELL = 64
-"""Side in pixels of the face crops that the second discriminator sees."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +182,7 @@ class TowerLikeness(Reward):
 
         with torch.no_grad():
             wanted = torch.stack([features(_photos(drawn, rows)).mean(0) for rows in drawn.others])
-        with _frozen(encoder):
+        with frozen(encoder):
             seen = features([drawn.pixels])
         loss = 1 - (seen * functional.normalize(wanted, dim=-1)).sum(-1)
         return loss * torch.from_numpy(drawn.recipe.data.is_photo[drawn.rows]).to(loss.device)
@@ -214,7 +209,10 @@ class Stated(Reward):
         """See `Reward`: the mean over what is stated."""
         words: Any = drawn.recipe.data
         self.network.to(drawn.pixels.device)
-        logits = self.network(drawn.pixels)
+        side = self.network.config.size
+        logits = self.network(
+            functional.interpolate(drawn.pixels, (side, side), mode="bilinear", antialias=True)
+        )
         total = drawn.pixels.new_zeros(len(drawn.rows))
         count = drawn.pixels.new_zeros(len(drawn.rows))
         for at, (row, text) in enumerate(zip(drawn.rows, drawn.captions, strict=True)):
@@ -230,9 +228,11 @@ def stated(shown: Mapping[str, str], text: str) -> dict[str, str]:
     """What a caption says of what its picture shows: attribute to word.
 
     Args:
-        shown: Attributes of the picture, see `synthetic.dataset.WorldDataset.words`.
+        shown: Attributes of the picture, see `synthetic.dataset.WorldDataset.words`; none says that nothing is known.
         text: The caption.
     """
+    if not shown:
+        return {}
     found = {"style": shown["style"]}
     if f" {shown['person_class']} " in f" {text} ":
         found["person_class"] = shown["person_class"]
@@ -245,74 +245,6 @@ def stated(shown: Mapping[str, str], text: str) -> dict[str, str]:
     if shown["hat"] != "none":
         found["hat_colour"] = shown["hat_colour"]
     return found
-
-
-class Discriminator(nn.Module):
-    """Tells drawn pictures from real ones, place by place.
-
-    Args:
-        channels: Of its layers, each at half the side of the one before.
-    """
-
-    def __init__(self, channels: Sequence[int] = (32, 64, 96, 128)) -> None:
-        """Build untrained, with spectral normalisation (arXiv 1802.05957)."""
-        super().__init__()
-        widths = [3, *channels]
-        norm = nn.utils.parametrizations.spectral_norm
-        layers: list[nn.Module] = []
-        for inside, outside in pairwise(widths):
-            layers += [norm(nn.Conv2d(inside, outside, 4, 2, 1)), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, norm(nn.Conv2d(widths[-1], 1, 1)))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map [batch, 3, h, w] in 0..1 to opinions [batch, 1, h', w'], above 0 for real."""
-        opinions: Tensor = self.layers(pixels * 2 - 1)
-        return opinions
-
-
-class Critics(nn.Module):
-    """Two discriminators: of the whole picture, and of the face."""
-
-    def __init__(self) -> None:
-        """Build untrained."""
-        super().__init__()
-        self.whole, self.face = Discriminator(), Discriminator()
-
-    def views(self, pixels: Tensor, boxes: Tensor) -> list[tuple[Discriminator, Tensor]]:
-        """What each of them sees; the face's nothing where no face was found."""
-        there = [at for at, box in enumerate(boxes.tolist()) if box[2] > box[0] and box[3] > box[1]]
-        found: list[tuple[Discriminator, Tensor]] = [(self.whole, pixels)]
-        if there:
-            squares = boxes.new_tensor(
-                [square_around(tuple(boxes[at].tolist()), SIDE * 0.85) for at in there]
-            )
-            found.append((self.face, tensor_crops(pixels[there], squares.to(pixels.device), FACE_CELL)))
-        return found
-
-    def fooled(self, pixels: Tensor, boxes: Tensor) -> Tensor:
-        """How little the discriminators take drawn pictures for real; their own weights get no gradient."""
-        with _frozen(self):
-            return torch.stack(
-                [-critic(seen).float().mean() for critic, seen in self.views(pixels, boxes)]
-            ).mean()
-
-    def loss(self, drawn: Drawn, r1: float) -> tuple[Tensor, float]:
-        """Hinge loss of the discriminators, with R1 where it is asked for, and their lead over the drawn pictures."""
-        losses, lead = [], []
-        fake = self.views(drawn.pixels.detach(), drawn.boxes)
-        real = self.views(drawn.real.requires_grad_(bool(r1)), drawn.real_boxes)
-        for critic, seen in fake:
-            losses.append(functional.relu(1 + critic(seen).float()).mean())
-            lead.append(-float(losses[-1].detach()))
-        for critic, seen in real:
-            opinion = critic(seen).float()
-            losses.append(functional.relu(1 - opinion).mean())
-            if r1:
-                (slope,) = torch.autograd.grad(opinion.sum(), seen, create_graph=True)
-                losses.append(
-                    0.5 * r1 * slope.float().square().sum((1, 2, 3)).mean() / opinion[0].numel() ** 2
-                )
-        return torch.stack(losses).sum() / 2, float(np.mean(lead))
 
 
 class RewardRecipe(Recipe):
@@ -430,9 +362,10 @@ class RewardRecipe(Recipe):
             total, figures[name] = total + weight * loss, float(loss.detach())
         if self.critics is not None:
             fooled = self.critics.fooled(drawn.pixels, drawn.boxes)
-            critics, lead = self.critics.loss(drawn, self.own.r1)
-            # Adam does not mind how large a loss is, and clipping by the norm of all gradients does
-            total = total + self.own.realism * fooled + 0.02 * critics
+            critics, lead = self.critics.loss(
+                (drawn.pixels, drawn.boxes), (drawn.real, drawn.real_boxes), self.own.r1
+            )
+            total = total + self.own.realism * fooled + CRITICS * critics
             figures |= {"realism": float(fooled.detach()), "critics": float(critics.detach()), "lead": lead}
         if self.own.diffusion:
             ordinary, _ = self.inner.loss(rows, rng, generator)
@@ -539,15 +472,3 @@ def _doubled(condition: Condition) -> Condition:
 def _pixels(picture: np.ndarray) -> Tensor:
     """A picture uint8 [h, w, 3] as [3, h, w] in 0..1."""
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float() / 255
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a module without any for its own weights."""
-    before = [one.requires_grad for one in module.parameters()]
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for one, wanted in zip(module.parameters(), before, strict=True):
-            one.requires_grad_(wanted)

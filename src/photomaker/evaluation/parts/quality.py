@@ -1,4 +1,4 @@
-"""What likeness does not see: sharpness, the distance of faces to real ones, and a recogniser that was in no loop."""
+"""What likeness does not see: sharpness, small marks, the distance of faces to real ones, a recogniser in no loop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from photomaker.evaluation import metrics
 from photomaker.evaluation.bench import Bench, Grid, Part
 from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.prompts import BenchPrompt
+from photomaker.synthetic.marks import MARKS
 
 DRAWS = 200
 """Bootstrap resamples of distances between sets, which take long."""
+NO_MARK = "none"
 HALVES = 20
 """How often the real pictures are cut in two."""
 
@@ -28,8 +30,10 @@ def measure(bench: Bench) -> Part:
             part = piece(bench)
             figures.update(part.figures)
             detail.update(part.detail)
-    part = _styles(bench)
-    return Part({**figures, **part.figures}, {**detail, **part.detail})
+    for part in (_styles(bench), _marks(bench)):
+        figures.update(part.figures)
+        detail.update(part.detail)
+    return Part(figures, detail)
 
 
 def _sharpness(bench: Bench) -> Part:
@@ -111,6 +115,41 @@ def _third(bench: Bench) -> Part:
             "retrieval_third": bench.ratio(ours.score(hits), real.score(hits)),
         }
     )
+
+
+def _marks(bench: Bench) -> Part:
+    """How often moles, freckles and beards are seen where the person has them, over how often in real photos.
+
+    A mark at another place, or more or fewer freckles, does not count. Beside it stands how often one is made up.
+    """
+    ours, real = bench.generated.photos(), bench.real.photos()
+    kept: dict[str, Any] = {}
+    seen, wanted = np.zeros((2, len(bench.people)))
+    invented = []
+    for kind in set(MARKS) & set(ours.labels) & set(real.labels):
+        own = np.array([bench.workshop.world.marks_of(one)[kind] for one in bench.people])
+        there = own != NO_MARK
+        hits, possible = (_share(grid.labels[kind] == own[:, None, None]) for grid in (ours, real))
+        if there.any():
+            seen, wanted = seen + hits * there, wanted + possible * there
+            kept[kind] = {
+                "kept": float(hits[there].mean() / max(possible[there].mean(), 1e-9)),
+                "seen": float(hits[there].mean()),
+                "seen_real": float(possible[there].mean()),
+                "people": int(there.sum()),
+            }
+        if not there.all():
+            made_up = _share(~np.isin(ours.labels[kind], [NO_MARK, ""]))[~there]
+            invented.append(made_up.mean())
+    if not wanted.any():
+        return Part()
+    figures = {"marks_kept": bench.interval(metrics.ratio_of_means, seen, wanted)}
+    return Part(figures, {"marks": kept, "marks_made_up": float(np.mean(invented)) if invented else None})
+
+
+def _share(values: np.ndarray) -> np.ndarray:
+    """Share of each person's pictures, [P]."""
+    return values.reshape(len(values), -1).mean(1)
 
 
 def _styles(bench: Bench) -> Part:

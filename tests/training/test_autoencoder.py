@@ -1,0 +1,118 @@
+"""The small autoencoder's training: discriminators beside the other terms, pictures of several sizes, more blocks."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_world import FakeWorld
+from test_base import tiny_autoencoder
+
+from photomaker.pipelines.autoencoder import SmallAutoencoder
+from photomaker.synthetic.composed import ComposedDataset, ComposedPlan, write_compositions
+from photomaker.training.autoencoder import SEEN, AutoencoderRecipe, AutoencoderSettings
+from photomaker.training.critics import Critics
+from photomaker.training.loop import TrainSettings, train
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory):
+    return ComposedDataset.open_all(
+        write_compositions(tmp_path_factory.mktemp("composed"), ComposedPlan(0, 6, 4))
+    )
+
+
+def first(recipe, rows=(0, 1, 2, 3)):
+    return recipe.loss(np.array(rows), np.random.default_rng(0), torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("realism", [0.5, 2.0])
+def test_discriminators_pull_in_proportion_to_the_other_terms(realism):
+    recipe = AutoencoderRecipe(FakeWorld(), tiny_autoencoder(), AutoencoderSettings(realism=realism))
+    decoded = torch.rand(2, 3, 8, 8, requires_grad=True)
+    others, fooled = (decoded - 0.3).abs().mean(), (decoded * torch.rand(3, 8, 8)).sum() * 37
+    (alone,) = torch.autograd.grad(others, decoded, retain_graph=True)
+    (wanted,) = torch.autograd.grad(fooled, decoded, retain_graph=True)
+    pull = recipe._pull(others, fooled, decoded)
+    assert float(pull.detach()) == 0
+    (found,) = torch.autograd.grad(pull, decoded)
+    assert float(found.norm()) == pytest.approx(realism * float(alone.norm()), rel=1e-4)
+    torch.testing.assert_close(found / found.norm(), wanted / wanted.norm())
+
+
+def test_discriminators_learn_beside_and_are_not_exported(tmp_path):
+    recipe = AutoencoderRecipe(FakeWorld(), tiny_autoencoder(), AutoencoderSettings(realism=0.5))
+    before = {name: one.detach().clone() for name, one in recipe.critics.named_parameters()}
+    figures = train(
+        recipe, TrainSettings(steps=3, batch_size=4, ema_decay=0.9, save_every=0, log_every=1), tmp_path
+    )
+    assert {"critics", "lead", "validation_sharpness"} <= set(figures)
+    # both sides pull the last bias alike
+    moved = {name for name, one in recipe.critics.named_parameters() if not torch.equal(before[name], one)}
+    assert moved >= {name for name in before if "weight" in name}
+    assert {one.name for one in (tmp_path / "export").iterdir()} == {
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+    }
+    loss, figures = first(AutoencoderRecipe(FakeWorld(), tiny_autoencoder()))
+    assert "critics" not in figures and loss > 0
+
+
+def test_a_window_is_all_that_the_first_discriminator_sees():
+    critics = Critics()
+    pixels = torch.rand(1, 3, 128, 128, requires_grad=True)
+    nobody = torch.zeros(1, 4)
+    critics.fooled(pixels, nobody, (slice(32, 32 + SEEN), slice(0, SEEN))).backward()
+    inside = torch.zeros(128, 128, dtype=torch.bool)
+    inside[32 : 32 + SEEN, :SEEN] = True
+    moved = pixels.grad[0].abs().sum(0) > 0
+    assert moved[inside].all() and not moved[~inside].any()
+
+
+def test_what_keeps_a_face_likeness_counts():
+    recipe = AutoencoderRecipe(FakeWorld(), tiny_autoencoder(), AutoencoderSettings(noise=0, perceptual=1.0))
+    plain = AutoencoderRecipe(FakeWorld(), tiny_autoencoder(), AutoencoderSettings(noise=0))
+    with torch.no_grad():
+        (more, figures), (less, _) = first(recipe), first(plain)
+    assert 0 < figures["faces"] < 2
+    assert float(more - less) == pytest.approx(figures["faces"], rel=1e-4)
+
+
+def test_compositions_of_every_size_are_seen_and_every_face_counts(tmp_path, composed):
+    recipe = AutoencoderRecipe(
+        FakeWorld(), tiny_autoencoder(), AutoencoderSettings(realism=0.5), more=composed
+    )
+    start = len(FakeWorld().images)
+    for one in composed:
+        pixels, boxes, landmarks = recipe.shown(np.array([start, start + len(one) - 1]))
+        assert pixels.shape == (2, 3, *one.images.shape[1:3])
+        np.testing.assert_array_equal(boxes[0], one.boxes[0])
+        np.testing.assert_array_equal(landmarks[1], one.landmarks[-1])
+        start += len(one)
+    assert start == recipe.rows.max() + 1 and len(np.unique(recipe.groups)) == len(
+        {o.images.shape[1:3] for o in composed} | {(128, 128)}
+    )
+    boxes = np.array([[[8, 8, 24, 24], [40, 8, 56, 24]], [[8, 8, 24, 24], [-1, -1, -1, -1]]], np.float32)
+    weight = recipe.weight(boxes, np.full((2, 2, 5, 2), -99, np.float32), (32, 64))[:, 0]
+    face = recipe.settings.face
+    assert weight[0, 10, 10] == weight[0, 10, 50] == weight[1, 10, 10] == face
+    assert weight[0, 10, 30] == weight[1, 10, 50] == 1 and weight[1].max() == face
+    landmarks = np.full((2, 2, 5, 2), -99, np.float32)
+    landmarks[:, 1, 0] = (50, 10)
+    near = recipe.weight(boxes, landmarks, (32, 64))[:, 0]
+    assert near[0, 10, 50] == recipe.settings.features and near[1, 10, 50] == 1
+    train(recipe, TrainSettings(steps=8, batch_size=2, ema_decay=0, save_every=0), tmp_path)
+
+
+def test_more_blocks_change_nothing_at_first():
+    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+    from train_small.autoencoder import grown
+
+    old = tiny_autoencoder()
+    new = grown(
+        old, SmallAutoencoder.from_config({**old.config, "encoder_blocks": (2, 3), "decoder_blocks": (1, 4)})
+    )
+    picture = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(new(picture).sample, old(picture).sample)
+    assert sum(one.numel() for one in new.parameters()) > sum(one.numel() for one in old.parameters())
