@@ -29,10 +29,14 @@ from train_small.common import process_place, run_stage, training_parser
 def parser() -> argparse.ArgumentParser:
     """The options."""
     options = training_parser("Train the bundled base.", steps=30_000, batch=24)
-    options.add_argument("--autoencoder", type=Path, help="export folder of the autoencoder")
+    options.add_argument(
+        "--autoencoder",
+        type=Path,
+        help="export folder of the autoencoder; with --init in the place of its own",
+    )
     options.add_argument("--tokenizers", type=Path, help="export folder of the tokenizers")
     options.add_argument(
-        "--init", type=Path, help="diffusers folder to go on from, instead of these two; give another --seed"
+        "--init", type=Path, help="diffusers folder to go on from, in the place of both; give another --seed"
     )
     options.add_argument("--composed", type=Path, help="folder of compositions to train on as well")
     options.add_argument("--latents", type=Path, help="where latents are kept; default: out/latents")
@@ -58,12 +62,16 @@ def build(args: argparse.Namespace, data: People) -> BaseRecipe:
     settings = BaseSettings(
         lr=args.lr, text_lr=args.text_lr, plain_captions=args.plain_captions, diffusion=diffusion
     )
+    if not (args.init or (args.autoencoder and args.tokenizers)):
+        raise SettingsError("give --autoencoder and --tokenizers, or --init with a base to go on from")
+    autoencoder = (
+        SmallAutoencoder.from_pretrained(args.autoencoder, dtype=torch.float32) if args.autoencoder else None
+    )
     if args.init:
         parts = BaseParts.load(args.init)
-    elif not (args.autoencoder and args.tokenizers):
-        raise SettingsError("give --autoencoder and --tokenizers, or --init with a base to go on from")
+        parts.autoencoder = autoencoder or parts.autoencoder
     else:
-        autoencoder = SmallAutoencoder.from_pretrained(args.autoencoder, dtype=torch.float32)
+        assert autoencoder is not None
         first, second = _numbers(args.text)
         sizes = BaseSizes(blocks=_numbers(args.blocks), layers=args.layers, text=(first, second))
         parts = BaseParts.new(autoencoder, load_tokenizers(args.tokenizers), sizes, args.seed)

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from small_shards import photo, settings, write_clip, write_shards
 from tests.profiles import P3, display
 
@@ -359,6 +360,34 @@ def test_a_compared_method_is_trained_from_settings(method, made, clip):
     figures = plan.run(given, face=lambda images, boxes: images.mean((2, 3)))
     assert figures["finished"] and (given.out / "export" / f"{method}.safetensors").is_file()
     assert {path.name for path in (given.out / "export").iterdir()} == {f"{method}.safetensors"}
+
+
+@pytest.mark.parametrize("method", ["photomaker", "ip_adapter", "fastcomposer", "photoverse"])
+def test_what_was_trained_is_gone_on_from_in_another_folder(method, made, tmp_path):
+    given = made(loop__steps=2, loop__save_every=0, data__keep_latents=False)
+    given = replace(given, method=method, photoverse=replace(given.photoverse, layers=(-1, -2)))
+    plan.run(given)
+    still = replace(given.recipe, lr=0.0, fusion_lr=0.0, vision="none")
+    after = replace(given, out=tmp_path / "after", start=given.out, recipe=still)
+    plan.run(after)
+    assert exported(after.out) == exported(given.out)
+    plan.run(replace(after, out=tmp_path / "anew", start=None))
+    assert exported(tmp_path / "anew") != exported(given.out)
+
+
+def exported(out: Path) -> bytes:
+    (path,) = (out / "export").iterdir()
+    return b"".join(one.float().numpy().tobytes() for _, one in sorted(load_file(path).items()))
+
+
+def test_an_earlier_training_must_be_there_and_of_the_same_method(made, tmp_path):
+    given = made(loop__steps=1, loop__save_every=0, data__keep_latents=False)
+    with pytest.raises(WeightsError, match="holds no checkpoint"):
+        plan.run(replace(given, start=tmp_path / "nothing"))
+    plan.run(given)
+    other = replace(given, out=tmp_path / "other", method="ip_adapter", start=given.out)
+    with pytest.raises(WeightsError, match="was trained for adapter and not for ip_adapter"):
+        plan.run(other)
 
 
 def test_settings_of_methods_that_contradict_each_other_are_refused(made):

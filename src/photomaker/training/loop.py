@@ -366,6 +366,42 @@ def _restore(target: Mapping[str, Tensor], source: Mapping[str, Tensor], path: P
     _copy(source, target)
 
 
+def take_over(recipe: Recipe, folder: Path) -> Path:
+    """Start from what an earlier training ended with: its averaged weights, where it has any.
+
+    The newest checkpoint is taken. What the recipe trains besides, such as discriminators, stays as it is, and what was
+    trained then need not be trained now.
+
+    Args:
+        recipe: What will be trained.
+        folder: Of the earlier training, of the same recipe and sizes.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        WeightsError: There is no checkpoint, or it is damaged or of something else.
+    """
+    found = checkpoints(folder)
+    if not found:
+        raise WeightsError(
+            f"{folder} holds no checkpoint of a training; give the folder of one that was started"
+        )
+    state = _load(found[-1])
+    weights = state["average"] or state["weights"]
+    own = {
+        f"{prefix}.{name}": one
+        for prefix, module in recipe.modules().items()
+        for name, one in module.named_parameters()
+    }
+    if not weights.keys() <= own.keys():
+        raise WeightsError(
+            f"{found[-1]} was trained for {state['recipe']} and not for {recipe.name}; give one of the same method"
+        )
+    _restore({name: own[name] for name in weights}, weights, found[-1])
+    return found[-1]
+
+
 class Run:
     """State of one training: what a checkpoint holds, how it is put back, and how a step is taken.
 

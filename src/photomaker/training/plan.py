@@ -32,7 +32,7 @@ from photomaker.training.id_tower import FILE as TOWER_FILE
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
 from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
-from photomaker.training.loop import Recipe, TrainSettings, export_checkpoint, train
+from photomaker.training.loop import Recipe, TrainSettings, export_checkpoint, take_over, train
 from photomaker.training.people import AdapterSettings, PeopleRecipe
 from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe, PhotoVerseSettings
 from photomaker.training.previews import Previewer, PreviewSettings, Score
@@ -119,7 +119,8 @@ class TrainConfig:
         ip_adapter: What is IP-Adapter's own.
         fastcomposer: What is FastComposer's own.
         photoverse: What is PhotoVerse's own.
-        reward: Finishing by reward of what was trained before, which `encoder.start` names; off by default.
+        start: Folder of an earlier training of the same method, whose averaged weights are gone on from.
+        reward: Finishing by reward of what was trained before, which `start` or `encoder.start` names; off by default.
         loop: How long.
         preview: Pictures drawn every `loop.preview_every` steps.
 
@@ -137,6 +138,7 @@ class TrainConfig:
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
+    start: Path | None = None
     reward: RewardSettings = field(default_factory=RewardSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
 
@@ -283,6 +285,10 @@ def run(
     recipe = build(config, score, face)
     if PartialState().is_main_process:
         log.info("%s", describe(recipe))
+    if config.start is not None:
+        taken = take_over(recipe, config.start)
+        if PartialState().is_main_process:
+            log.info("going on from %s", taken)
     return train(_finished(config, recipe), config.loop, config.out, resume=not fresh)
 
 
