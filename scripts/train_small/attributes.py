@@ -137,6 +137,8 @@ def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
     seed: int = 0,
     save_every: int = 1000,
+    channels: Annotated[str, typer.Option(help="At strides 4, 8, 16, with commas.")] = "32,64,96",
+    looks: Annotated[int, typer.Option(help="Places that each attribute may look at.")] = 2,
 ) -> None:
     """Train, write `export/attributes.safetensors` and print what it reaches on held-out people."""
     from photomaker.synthetic.dataset import WorldDataset
@@ -144,9 +146,9 @@ def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
     torch.manual_seed(seed)
     world = WorldDataset.open(data)
     held_out = world if val_data is None else WorldDataset.open(val_data)
-    network = AttributeNetwork(
-        AttributeConfig(words={name: tuple(words) for name, words in world.attribute_names.items()})
-    )
+    words = {name: tuple(words) for name, words in world.attribute_names.items()}
+    widths = tuple(int(part) for part in channels.split(","))
+    network = AttributeNetwork(AttributeConfig(words, channels=widths, looks=looks))
     recipe = AttributesRecipe(world, network, span(people), rate, validation=(held_out, span(val_people)))
     settings = TrainSettings(
         steps, batch_size, seed, warmup=min(300, steps // 10), ema_decay=0.998, clip=5.0, precision=precision,  # type: ignore[arg-type]
