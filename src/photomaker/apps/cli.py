@@ -287,6 +287,12 @@ def generate(
     style_adapter: Annotated[
         str | None, typer.Option(help="That IP-Adapter's file or hub id. (default: the bundled one)")
     ] = None,
+    redraw: Annotated[
+        str,
+        typer.Option(
+            help="Draw small faces again, larger: off, auto (below a quarter of the model's side), or pixels."
+        ),
+    ] = "off",
     sheet: Annotated[bool, typer.Option("--sheet", help="A labelled sheet of all pictures as well.")] = False,
     preview: Annotated[
         Path | None, typer.Option(help="PNG that shows, step by step, what is being drawn; it is replaced.")
@@ -334,7 +340,7 @@ def generate(
     asked = Asked(
         tuple(prompt or ()), (*(photos or ()), *(more or ())), tuple(identity or ()), tuple(person or ()), pairs, n,
         tuple(seed or ()), best_of, sampling, size, style, negative, tuple(lora or ()), start, strength, mask,
-        tuple(control or ()), t2i, style_picture, style_adapter,
+        tuple(control or ()), t2i, style_picture, style_adapter, redraw,
     )  # fmt: skip
     run(asked, output, method, **engine)
 

@@ -58,6 +58,7 @@ class Asked:
     t2i: str | None
     style_picture: str | None
     style_adapter: str | None
+    redraw: str
 
     def order(self) -> Order:
         """The order, its people as places yet to be opened.
@@ -73,6 +74,7 @@ class Asked:
                 self.loras, self.start, self.strength, self.mask, self.controls, self.t2i, self.style_picture,
                 self.style_adapter,
             ),
+            self.redraw,
         )  # fmt: skip
 
     def _everyone(self) -> tuple[Someone, ...]:

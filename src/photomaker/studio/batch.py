@@ -61,6 +61,7 @@ class Block:
         t2i: The same for a T2I-Adapter.
         style_picture: `PICTURE` or `PICTURE:SCALE`.
         style_adapter: The IP-Adapter that reads it.
+        redraw: Whether small faces are drawn again, larger: `off`, `auto`, or a number of pixels.
     """
 
     prompts: Names
@@ -87,6 +88,7 @@ class Block:
     t2i: str | None = None
     style_picture: str | None = None
     style_adapter: str | None = None
+    redraw: str | int = "off"
 
 
 VARIED = ("style", "size", "scheduler", "steps", "guidance", "merge")
@@ -181,6 +183,7 @@ def _rows(block: Block, number: int, told: OrdersFile, where: str) -> Iterator[R
                 style=setting.style,
                 negative=block.negative,
                 extras=extras,
+                redraw=block.redraw,
             )
             label = ", ".join([f"{name}: {order.prompts[0]}", *setting.told])
             yield Row(label, name, order, f"{number:02d}-{_slug(name)}-{what + 1:02d}-{place:02d}")
@@ -311,12 +314,15 @@ def _samples(
     requests = plan.groups[0].requests
     if plan.order.best_of > 1:
         # which picture is the second best is known only once all are drawn
-        best = rank(engine.draw(identity, requests, cancel=cancel, on_event=on_event))
+        best = rank(
+            engine.draw(identity, requests, cancel=cancel, on_event=on_event, redraw=plan.order.redraw)
+        )
         yield from ((place, best[place]) for place in missing)
         return
     for start in range(0, len(missing), BATCH):
         places = missing[start : start + BATCH]
-        drawn = engine.draw(identity, [requests[place] for place in places], cancel=cancel, on_event=on_event)
+        wanted = [requests[place] for place in places]
+        drawn = engine.draw(identity, wanted, cancel=cancel, on_event=on_event, redraw=plan.order.redraw)
         yield from zip(places, drawn, strict=True)
 
 
@@ -336,6 +342,7 @@ def _paths(engine: Engine, row: Row, plan: Plan, folder: Path) -> list[Path]:
         "model": engine.about,
         "person": _fingerprint(plan.order.people[0].who),
         "best_of": plan.order.best_of,
+        **({} if plan.order.redraw == "off" else {"redraw": plan.order.redraw}),
     }
     return [
         folder

@@ -26,6 +26,7 @@ from photomaker.studio.opening import PHOTOMAKER, Profile, prepared
 from photomaker.studio.orders import Order, Who, as_people, as_prompts
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
 from photomaker.studio.planning import Group, Plan, planned
+from photomaker.studio.redraw import SmallFace, checked, faces_of, request_for, small_face, threshold
 from photomaker.studio.turns import Turns
 from photomaker.studio.verdict import Verdict
 from photomaker.types import PLAIN, Extras, Identity, Reference, Request, Sample, Sampling
@@ -265,6 +266,7 @@ class Engine:
         style: str = "none",
         extras: Extras = PLAIN,
         pairs: bool = False,
+        redraw: str | int = "off",
         cancel: Cancel | None = None,
         on_event: Listener | None = None,
     ) -> list[Sample]:
@@ -285,6 +287,7 @@ class Engine:
             style: Name of a style preset.
             extras: LoRA, start picture, ControlNets and more.
             pairs: Whether the first person goes with the first prompt alone, and so on.
+            redraw: Whether small faces are drawn again, larger: `off`, `auto`, or a number of pixels; see `Order`.
             cancel: Stops the call within one denoising step, from another thread or a callback.
             on_event: Told of everything that happens, see `photomaker.studio.events`; without one, notes come as
                 warnings.
@@ -305,7 +308,7 @@ class Engine:
         else:
             order = Order(
                 as_people(who), as_prompts(prompt), pairs, n, tuple(_listed("seeds", seeds)), best_of,
-                Sampling() if sampling is None else sampling, size, style, negative, extras,
+                Sampling() if sampling is None else sampling, size, style, negative, extras, redraw,
             )  # fmt: skip
         return list(self.stream(order, batch, progress, cancel, on_event))
 
@@ -316,7 +319,8 @@ class Engine:
             PhotoMakerError: Something in it cannot be done.
         """
         instance("the order", order, Order, "give an Order")
-        return planned(order, self.profile, self.look, self.recogniser is not None, self._styles)
+        measures, finds = self.recogniser is not None, self.detector is not None
+        return planned(order, self.profile, self.look, measures, self._styles, finds)
 
     def stream(
         self,
@@ -360,7 +364,7 @@ class Engine:
                 word = self.class_word(groups[0].requests[0].prompt)
                 who = self.identity(who, word, None, cancel, on_event)
             requests = [request for group in groups for request in group.requests]
-            drawn = self._drawn(who, requests, batch, cancel, on_event, (done, total))
+            drawn = self._drawn(who, requests, batch, cancel, on_event, (done, total), order.redraw)
             for sample in _kept(_counted(drawn, progress, (done, total)), groups, order):
                 yield replace(sample, notes={**sample.notes, **_told(plan), "person": person.name})
             done += len(requests)
@@ -377,6 +381,7 @@ class Engine:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
         on_event: Listener | None = None,
+        redraw: str | int = "off",
     ) -> list[Sample]:
         """Draw one picture for each request, prompts and seeds as they are given.
 
@@ -387,6 +392,7 @@ class Engine:
             progress: Told of the pictures done.
             cancel: Stops it within one denoising step.
             on_event: Told of everything that happens.
+            redraw: Whether small faces are drawn again, larger; see `Order`.
 
         Raises:
             SettingsError: A value is of another type.
@@ -402,7 +408,7 @@ class Engine:
         total = len(requests)
         if progress:
             progress(0, total)
-        batches = self._drawn(identity, requests, batch, cancel, on_event, (0, total))
+        batches = self._drawn(identity, requests, batch, cancel, on_event, (0, total), checked(redraw))
         return list(_counted(batches, progress, (0, total)))
 
     def _drawn(
@@ -413,6 +419,7 @@ class Engine:
         cancel: Cancel | None,
         on_event: Listener | None,
         count: tuple[int, int],
+        redraw: str | int = "off",
     ) -> Iterator[list[Sample]]:
         """Samples batch by batch, a turn for each; `count` is pictures done before and in all."""
         # a method gets back what it made: to some every tensor is a weight
@@ -421,19 +428,52 @@ class Engine:
         done, total = count
         for start in range(0, len(requests), batch):
             watch = _watching(cancel, on_event, (done, total))
+            watched = {} if watch is None else {"watch": watch}
             with self._turns.turn(cancel, _waiting(on_event)):
                 part = [self._settled(request) for request in requests[start : start + batch]]
-                pictures = self._method.generate(plain, part, **({} if watch is None else {"watch": watch}))
+                pictures = self._method.generate(plain, part, **watched)
+                small = self._small_faces(pictures, identity, redraw)
+                if small and self.profile.size is not None:
+                    side = self.profile.size.side
+                    again = [
+                        request_for(one, pictures[one.picture], part[one.picture], side) for one in small
+                    ]
+                    for one, drawn in zip(small, self._method.generate(plain, again, **watched), strict=True):
+                        pictures[one.picture] = one.put_back(pictures[one.picture], drawn)
             scores = self.likeness(pictures, identity)
+            notes = {one.picture: {"redrawn": f"a face of {one.size:.0f} pixels"} for one in small}
             samples = [
-                Sample(picture, request, score, self._verdict(score, identity))
-                for picture, request, score in zip(pictures, part, scores, strict=True)
+                Sample(picture, request, score, {**self._verdict(score, identity), **notes.get(number_, {})})
+                for number_, (picture, request, score) in enumerate(zip(pictures, part, scores, strict=True))
             ]
             done += len(samples)
             if on_event is not None:
                 for place, sample in enumerate(samples, done - len(samples) + 1):
                     on_event(Drawn(sample, place, total))
             yield samples
+
+    def _small_faces(
+        self, pictures: Sequence[Image.Image], identity: Identity, redraw: str | int
+    ) -> list[SmallFace]:
+        """The person's face in each picture where it is small enough to be drawn again."""
+        size = self.profile.size
+        if redraw == "off" or size is None or self.detector is None:
+            return []
+        known = self._known(identity)
+        with self._looking:
+            found = [self.detector.detect(picture) for picture in pictures]
+            scores = [
+                None
+                if known is None or self.recogniser is None or len(faces) < 2  # noqa: PLR2004 - no choice
+                else (self.recogniser.embed_batch([picture] * len(faces), faces) @ known.T).mean(1).tolist()
+                for picture, faces in zip(pictures, found, strict=True)
+            ]
+        below = threshold(redraw, size.side)
+        small = [
+            small_face(number_, picture, face, below, size.side)
+            for number_, (picture, face) in enumerate(zip(pictures, faces_of(found, scores), strict=True))
+        ]
+        return [one for one in small if one is not None]
 
     def likeness(self, pictures: Sequence[Image.Image], identity: Identity) -> list[float | None]:
         """How like the person each picture is: mean cosine of its largest face to the reference faces, in -1..1.

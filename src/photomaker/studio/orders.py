@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from photomaker.checks import instance, shown, text, whole
 from photomaker.errors import PhotoError, PromptError, SettingsError
+from photomaker.studio.redraw import checked
 from photomaker.types import MOST_SEED, PLAIN, Extras, Identity, Request, Sampling
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Order:
         style: Name of a style preset, see `photomaker.studio.styles`; `none` leaves prompts as they are.
         negative: What the pictures shall not show.
         extras: LoRA, start picture, ControlNets and more.
+        redraw: Whether small faces are drawn again, larger, and put back: `off`, `auto` for those below a quarter of
+            the base's own side, or a number of pixels.
 
     Raises:
         PromptError: There is no prompt, or one is no text.
@@ -72,6 +75,7 @@ class Order:
     style: str = "none"
     negative: str | None = None
     extras: Extras = PLAIN
+    redraw: str | int = "off"
 
     def __post_init__(self) -> None:
         """Check what can be told from the order alone."""
@@ -86,6 +90,7 @@ class Order:
         instance("sampling", self.sampling, Sampling, "give a Sampling")
         instance("extras", self.extras, Extras, "give an Extras")
         text("style", self.style, "give the name of a style, or none")
+        object.__setattr__(self, "redraw", checked(self.redraw))
         self._check_numbers()
         if self.size is not None:
             text("size", self.size, "give portrait, landscape, square or 640x480")

@@ -57,6 +57,7 @@ def planned(
     look: Callable[[Who], Sitting],
     measures: bool,
     more_styles: Path | None = None,
+    finds: bool = True,
 ) -> Plan:
     """Look at an order.
 
@@ -66,6 +67,7 @@ def planned(
         look: Reads photos and finds the person in them.
         measures: Whether likeness can be measured.
         more_styles: A file with styles of the user's.
+        finds: Whether faces can be found in pictures.
 
     Raises:
         PhotoMakerError: Something in the order cannot be done; before photos are read where the order alone tells.
@@ -83,6 +85,7 @@ def planned(
         Group(person, prompt, order.requests(*drawn[prompt])) for person, prompt in order.couples()
     )
     _check_extras(order, profile, groups[0].requests)
+    order = _redrawn(order, profile, finds)
     order = replace(order, people=tuple(_read(person, look) for person in order.people))
     notes += _prompt_notes(complete, profile) + _people_notes(order, profile, measures)
     return Plan(order, tuple(prompt for prompt, _ in drawn), groups, tuple(dict.fromkeys(notes)))
@@ -128,6 +131,24 @@ def _check_extras(order: Order, profile: Profile, requests: tuple[Request, ...])
         from photomaker.pipelines.extra_checks import check_extras
 
         check_extras(profile.base, order.extras, order.sampling)
+
+
+def _redrawn(order: Order, profile: Profile, finds: bool) -> Order:
+    """The order, with small faces left alone where nothing can draw them again and nobody insists."""
+    if order.redraw == "off":
+        return order
+    lacking = ""
+    if not finds:
+        lacking = "nothing here finds faces; install photomaker[faces], or leave it off"
+    elif profile.size is None:
+        lacking = "the base is not known; leave it off"
+    elif profile.kind is not None and "start picture" not in profile.kind.takes:
+        lacking = f"{profile.kind.name} draws from no start picture; leave it off"
+    if not lacking:
+        return order
+    if order.redraw != "auto":
+        raise SettingsError(f"redraw is {order.redraw}, but {lacking}")
+    return replace(order, redraw="off")
 
 
 def _read(person: Someone, look: Callable[[Who], Sitting]) -> Someone:
