@@ -230,6 +230,8 @@ class Extras:
         controls: ControlNets with their pictures.
         t2i: A T2I-Adapter with its picture.
         style_picture: A picture whose look is taken over.
+        layout: Where each person is in a picture of several: `left`, `middle`, `right`, a box (left, top, right, bottom
+            in 0..1) or a mask picture, in the order of their triggers; see `photomaker.pipelines.regions`.
     """
 
     start: Start | None = None
@@ -237,9 +239,12 @@ class Extras:
     controls: tuple[Structure, ...] = ()
     t2i: Structure | None = None
     style_picture: StylePicture | None = None
+    layout: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn together."""
+        places = [tuple(one) if isinstance(one, list) else one for one in self.layout]
+        object.__setattr__(self, "layout", tuple(places))
         if self.t2i is not None and (self.controls or self.start is not None):
             raise SettingsError(
                 "a T2I-Adapter cannot be drawn with together with a ControlNet or a start picture; leave one out"
@@ -255,11 +260,12 @@ class Extras:
             "ControlNet": bool(self.controls),
             "T2I-Adapter": self.t2i is not None,
             "style picture": self.style_picture is not None,
+            "layout": bool(self.layout),
         }
         return frozenset(name for name, there in given.items() if there)
 
 
-EXTRAS = frozenset({"start picture", "mask", "LoRA", "ControlNet", "T2I-Adapter", "style picture"})
+EXTRAS = frozenset({"start picture", "mask", "LoRA", "ControlNet", "T2I-Adapter", "style picture", "layout"})
 """What a request may carry beside prompt and sampling, by the names that messages use."""
 PLAIN = Extras()
 """Nothing beside prompt and sampling."""

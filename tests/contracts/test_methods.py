@@ -244,6 +244,7 @@ EXTRA_OF = {
     "start picture": Extras(start=Start(PICTURE)),
     "mask": Extras(start=Start(PICTURE, mask=PICTURE)),
     "style picture": Extras(style_picture=StylePicture(PICTURE)),
+    "layout": Extras(layout=("left", "right")),
 }
 
 

@@ -59,7 +59,7 @@ def test_the_number_of_triggers_is_that_of_the_people(method, people):
         method.generate(people[0], [TWO])
     with pytest.raises(PromptError, match="no class word before each trigger"):
         method.generate(both, [replace(TWO, prompt="a man img and, img on the beach")])
-    with pytest.raises(IdentityError, match="fewer than two"):
+    with pytest.raises(IdentityError, match="to put together is 1"):
         method.together(people[:1])
     with pytest.raises(IdentityError, match="another FastComposer checkpoint"):
         method.together([people[0], replace(people[1], notes={"encoder_sha256": "other"})])
@@ -67,13 +67,13 @@ def test_the_number_of_triggers_is_that_of_the_people(method, people):
 
 def test_class_tokens_of_several_people_are_marked_once_each(method):
     tokenizer = method.pipeline.tokenizer
-    row = expand_subjects("a man img and an (old woman img:1.3) on the beach", tokenizer, 2)
+    row = expand_subjects("a man img and an (old woman img:1.3) on the beach", tokenizer, [1, 1])
     words = [
         tokenizer.decode([token]) for token, marked in zip(row.ids, row.class_tokens, strict=True) if marked
     ]
     assert [word.strip() for word in words] == ["man", "woman"]
     assert row.is_weighted and row.text_only == "a man and an old woman on the beach"
-    one = expand_subjects("a photo of a man img in the snow", tokenizer, 1)
+    one = expand_subjects("a photo of a man img in the snow", tokenizer, [1])
     other = expand("a photo of a man img in the snow", tokenizer, 1)
     assert (one.ids, one.class_tokens) == (other.ids, other.class_tokens)
 

@@ -111,7 +111,7 @@ def test_a_text_without_a_person(words):
 
 
 def test_several_people_are_marked_once_each(words):
-    made = expand_subjects("a man img and a woman img", words, 2)
+    made = expand_subjects("a man img and a woman img", words, [1, 1])
     assert words.said(made) == "< a man and a woman > . . . . ."
     assert marked(made) == [2, 5]
     assert made.text_only == "a man and a woman"

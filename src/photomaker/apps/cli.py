@@ -287,6 +287,18 @@ def generate(
     style_adapter: Annotated[
         str | None, typer.Option(help="That IP-Adapter's file or hub id. (default: the bundled one)")
     ] = None,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together", help="All the people in each picture; the prompt has 'img' behind each class word."
+        ),
+    ] = False,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where each of them is: left, middle, right, a box 0,0,0.5,1 or a mask; one for each, in their order."
+        ),
+    ] = None,
     redraw: Annotated[
         str,
         typer.Option(
@@ -340,7 +352,8 @@ def generate(
     asked = Asked(
         tuple(prompt or ()), (*(photos or ()), *(more or ())), tuple(identity or ()), tuple(person or ()), pairs, n,
         tuple(seed or ()), best_of, sampling, size, style, negative, tuple(lora or ()), start, strength, mask,
-        tuple(control or ()), t2i, style_picture, style_adapter, redraw,
+        tuple(control or ()), t2i, style_picture, style_adapter, redraw, together,
+        tuple(layout or ()),
     )  # fmt: skip
     run(asked, output, method, **engine)
 

@@ -17,7 +17,7 @@ from photomaker.errors import SettingsError
 from photomaker.images import grid, save_png
 from photomaker.registry import names
 from photomaker.studio.batch import Finished, draw_rows, planned_rows, read_orders
-from photomaker.studio.engine import Engine
+from photomaker.studio.engine import Engine, names_of
 from photomaker.studio.events import Denoised, Event, Note, Queued
 from photomaker.studio.gallery import Cell
 from photomaker.studio.opening import PHOTOMAKER
@@ -59,6 +59,8 @@ class Asked:
     style_picture: str | None
     style_adapter: str | None
     redraw: str
+    together: bool
+    layout: tuple[str, ...]
 
     def order(self) -> Order:
         """The order, its people as places yet to be opened.
@@ -72,9 +74,9 @@ class Asked:
             self.sampling, self.size, self.style, self.negative,
             extras_of(
                 self.loras, self.start, self.strength, self.mask, self.controls, self.t2i, self.style_picture,
-                self.style_adapter,
+                self.style_adapter, layout=self.layout,
             ),
-            self.redraw,
+            self.redraw, self.together,
         )  # fmt: skip
 
     def _everyone(self) -> tuple[Someone, ...]:
@@ -118,8 +120,9 @@ def run(asked: Asked, output: Output, method: str | None = None, **engine_option
     Raises:
         PhotoMakerError: Something in the order cannot be done.
     """
+    people = max(len(asked.people), len(asked.identities)) if asked.together else 1
     for prompt in asked.prompts:
-        _tell_trigger(prompt, asked.negative)
+        _tell_trigger(prompt, asked.negative, people)
     order = asked.order()
     place = target(output.out, len(list(order.couples())) * order.n)
     _check_preview(output.preview)
@@ -163,7 +166,7 @@ def run_orders(
     rows = read_orders(file, changes)
     check_folder(output.out)
     _check_preview(output.preview)
-    engine = _opened([row.order.people[0].who for row in rows], method, engine_options)
+    engine = _opened([one.who for row in rows for one in row.order.people], method, engine_options)
     plans = planned_rows(engine, rows)
     terminal.notes(dict.fromkeys(note for plan in plans for note in plan.notes))
     started = time.perf_counter()
@@ -177,8 +180,8 @@ def run_orders(
 # ---- before
 
 
-def _tell_trigger(prompt: str, negative: str | None) -> None:
-    complete = check_prompt(prompt, negative)
+def _tell_trigger(prompt: str, negative: str | None, people: int) -> None:
+    complete = check_prompt(prompt, negative, people)
     if complete != prompt.strip():
         terminal.note(f"the trigger word was put in: {complete}")
 
@@ -263,7 +266,7 @@ def _report(done: Sequence[tuple[Path, Sample]], plan: Plan, engine: Engine, sec
     rows = []
     for path, sample in done:
         name, score = sample.notes["person"], sample.likeness
-        who = people[name]
+        who = people.get(name)
         found = engine.verdict(score, who) if score is not None and isinstance(who, Identity) else None
         cells = (
             str(sample.request.sampling.seed),
@@ -282,7 +285,7 @@ def _sheet(plan: Plan, done: Sequence[tuple[Path, Sample]]) -> Image.Image:
     rows = []
     for place, group in enumerate(plan.groups):
         own = done[place * plan.order.n : (place + 1) * plan.order.n]
-        name = plan.order.people[group.person].name
+        name = names_of(plan.order, group.person)
         cells = [_cell(sample.image, sample.request.sampling.seed, sample.likeness) for _, sample in own]
         rows.append(SheetRow(f"{name}: {plan.prompts[group.prompt]}", cells))
     return sheet("photomaker generate", rows)

@@ -17,6 +17,7 @@ from photomaker.encoders.id_encoder_v2 import (
 from photomaker.encoders.mixing import active_features, mix
 from photomaker.encoders.preprocess import as_picture, cut_out, face_square, image_processor, preprocess
 from photomaker.encoders.resampler import FacePerceiverResampler
+from photomaker.encoders.together import photos_of_each, together
 
 __all__ = [
     "FULL_SIZE",
@@ -36,8 +37,10 @@ __all__ = [
     "infer_sizes",
     "mix",
     "official_lora",
+    "photos_of_each",
     "preprocess",
     "read_adapter",
+    "together",
     "vision_config",
     "vision_config_v2",
 ]

@@ -15,7 +15,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL.Image import Image
 from torch import Tensor
 
-from photomaker.encoders import preprocess
+from photomaker.encoders import preprocess, together
 from photomaker.encoders.fastcomposer import FastComposerFile, check_fit, read_fastcomposer
 from photomaker.errors import IdentityError
 from photomaker.hub import adapter_file
@@ -127,30 +127,17 @@ class FastComposer(PretrainedMethod):
         """Several people as one identity, for prompts such as "a man img and a woman img".
 
         Args:
-            identities: Two or more, in the order of their triggers.
+            identities: 2 to 4, in the order of their triggers.
 
         Returns:
             Identity with `id_features` and `weights` of all photos and `subjects` int64 [refs], the person of each.
 
         Raises:
-            IdentityError: There are fewer than two, or one was not made by this method and checkpoint.
+            IdentityError: There are not 2 to 4, or one was not made by this method and checkpoint.
         """
-        if len(identities) < 2:  # noqa: PLR2004 - one person is an identity already
-            raise IdentityError(
-                "there are fewer than two identities to put together; give one for each person"
-            )
         for identity in identities:
             self._check_identity(identity)
-        tensors = {
-            name: torch.cat([one.tensors[name] for one in identities]) for name in ("id_features", "weights")
-        }
-        numbers = [torch.full((len(one.tensors["weights"]),), k) for k, one in enumerate(identities)]
-        notes = {"encoder": self.name, "encoder_sha256": self.sha256}
-        return Identity(
-            self.name,
-            {**tensors, "subjects": torch.cat(numbers)},
-            {**notes, "together": [dict(one.notes) for one in identities]},
-        )
+        return together(identities)
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
         """See `PretrainedMethod`; every person of the identity wants one trigger in the prompt."""
@@ -174,7 +161,7 @@ class FastComposer(PretrainedMethod):
     def _rows(self, requests: Sequence[Request], people: int) -> Rows:
         tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
         first, second = (
-            [expand_subjects(request.prompt, tokenizer, people) for request in requests]
+            [expand_subjects(request.prompt, tokenizer, [1] * people) for request in requests]
             for tokenizer in tokenizers
         )
         return lengthened((first, second), tokenizers)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from photomaker.encoders import photos_of_each, together
 from photomaker.hub import adapter_file
 from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
@@ -114,10 +115,22 @@ class PhotoMaker(PretrainedMethod):
         del references
         return self.pipeline.encode_identity(pictures, weights.tolist(), notes)
 
+    def together(self, identities: Sequence[Identity]) -> Identity:
+        """Several people as one identity, for prompts such as "a man img on the left and a woman img on the right".
+
+        Args:
+            identities: 2 to 4, in the order of their triggers.
+
+        Raises:
+            IdentityError: See `photomaker.encoders.together`.
+        """
+        return together(identities)
+
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
         """See `PretrainedMethod`; the pipeline looks at the identity."""
-        del identity
-        self.pipeline.expand_prompts([request.prompt for request in requests], long_prompt=True)
+        people = len(photos_of_each(identity)) if "subjects" in identity.tensors else 1
+        copies = None if people == 1 else [(1,) * people] * len(requests)
+        self.pipeline.expand_prompts([request.prompt for request in requests], copies, long_prompt=True)
 
     def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image.Image]:
         """See `PretrainedMethod`."""
@@ -135,6 +148,7 @@ class PhotoMaker(PretrainedMethod):
                 guidance_scale=sampling.guidance,
                 start_merge_step=_merge_step(sampling, ready.start is not None),
                 generator=generators_of(requests),
+                layout=requests[0].extras.layout or None,
                 **size,
                 **ready.arguments,
             )

@@ -26,16 +26,38 @@ class Conditioning:
         embeds: Stacked ID embeddings [rows, length, D].
         pooled: Pooled embeddings of the expanded prompts [rows, P].
         active: Bool [rows]; rows without an identity keep the text-only prompt bit for bit.
+        subjects: Whose token is where, where a picture shows several people.
     """
 
     embeds: Tensor
     pooled: Tensor
     active: Tensor
+    subjects: Subjects | None = None
 
     def repeated(self, count: int) -> Conditioning:
         """Each row `count` times in place, the order in which diffusers draws several pictures of a prompt."""
-        parts = (self.embeds, self.pooled, self.active)
-        return Conditioning(*(part.repeat_interleave(count, dim=0) for part in parts))
+        embeds, pooled, active = (
+            part.repeat_interleave(count, dim=0) for part in (self.embeds, self.pooled, self.active)
+        )
+        subjects = None if self.subjects is None else self.subjects.repeated(count)
+        return Conditioning(embeds, pooled, active, subjects)
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Whose token is where, for pictures of several people.
+
+    Attributes:
+        merged: Bool [rows, people, length], in the sequence after merging.
+        plain: The same in the text-only prompt, where each class word stands once.
+    """
+
+    merged: Tensor
+    plain: Tensor
+
+    def repeated(self, count: int) -> Subjects:
+        """Each row `count` times in place."""
+        return Subjects(*(part.repeat_interleave(count, dim=0) for part in (self.merged, self.plain)))
 
 
 def steps_of(pipeline: Any) -> int:  # noqa: ANN401 - any stock pipeline

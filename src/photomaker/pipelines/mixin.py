@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +13,16 @@ import torch
 from torch import Tensor
 
 from photomaker import checks
-from photomaker.encoders import PhotoMakerIDEncoder, active_features
-from photomaker.errors import PromptError, SettingsError
+from photomaker.encoders import PhotoMakerIDEncoder, active_features, photos_of_each
+from photomaker.errors import IdentityError, PromptError, SettingsError
 from photomaker.pipelines.adapters import execution_of
 from photomaker.pipelines.arguments import stock_arguments
 from photomaker.pipelines.identities import FaceEmbeds, IdentityMixin, Photos
-from photomaker.pipelines.merging import Conditioning, DelayedMerging
+from photomaker.pipelines.merging import Conditioning, DelayedMerging, Subjects
 from photomaker.pipelines.projections import kept_projections
-from photomaker.prompts import EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
+from photomaker.pipelines.regions import Place, RegionalAttention
+from photomaker.prompts import Copies, EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
+from photomaker.prompts.places import places_said
 from photomaker.types import Identity
 
 DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
@@ -35,7 +38,7 @@ class PhotoMakerMixin(IdentityMixin):
     def expand_prompts(
         self,
         prompts: Sequence[str],
-        copies: Sequence[int] | None = None,
+        copies: Sequence[Copies] | None = None,
         prompts_2: Sequence[str] | None = None,
         long_prompt: bool = False,
     ) -> Rows:
@@ -43,7 +46,7 @@ class PhotoMakerMixin(IdentityMixin):
 
         Args:
             prompts: One per row, with or without trigger.
-            copies: Class tokens that each row's photos take; None is 1.
+            copies: Class tokens that each row's photos take, for several people a number each; None is 1.
             prompts_2: Other texts for the second text encoder.
             long_prompt: Whether texts longer than the encoders can read go on in further chunks.
 
@@ -51,7 +54,7 @@ class PhotoMakerMixin(IdentityMixin):
             PromptError: See `photomaker.prompts`; or the photos do not fit into a prompt.
         """
         # a row without an identity needs one class token, whose encoding is then not used
-        wanted = [max(1, count) for count in copies or [1] * len(prompts)]
+        wanted = [max(1, one) if isinstance(one, int) else one for one in copies or [1] * len(prompts)]
         rows = self._expanded(prompts, wanted, prompts_2, long_prompt)
         _check_slots(rows, wanted, self._loaded_encoder())
         return rows
@@ -59,7 +62,7 @@ class PhotoMakerMixin(IdentityMixin):
     def _expanded(
         self,
         prompts: Sequence[str],
-        copies: Sequence[int],
+        copies: Sequence[Copies],
         prompts_2: Sequence[str] | None,
         long_prompt: bool,
     ) -> Rows:
@@ -84,7 +87,10 @@ class PhotoMakerMixin(IdentityMixin):
             identity: Whose photos take a token or two each.
             negatives: Negative prompts.
         """
-        copies = max(1, self._copies(identity))
+        copies = self._copies(identity)
+        if not isinstance(copies, int):
+            return False  # prompts of several people are read whole in any case
+        copies = max(1, copies)
         try:
             rows = self._expanded(prompts, [copies] * len(prompts), None, False)
         except PromptError:  # the class word would be left out
@@ -207,6 +213,7 @@ class PhotoMakerMixin(IdentityMixin):
         id_embeds: FaceEmbeds | None = None,
         exact_merge_step: bool = False,
         long_prompt: bool = False,
+        layout: Sequence[Place] | None = None,
         **kwargs: Any,
     ) -> Any:  # noqa: ANN401 - what the stock pipeline returns
         """Draw pictures; arguments other than these are the stock pipeline's.
@@ -229,6 +236,10 @@ class PhotoMakerMixin(IdentityMixin):
                 start. The official count, one later, is the default.
             long_prompt: Read prompts of any length, in chunks of 75 tokens. Without it words past the 77th token are
                 left out with a warning, as in the official code.
+            layout: Where each person is in a picture of several (`photomaker.encoders.together`), in the order of
+                their triggers: `left`, `middle`, `right`, a box (left, top, right, bottom in 0..1) or a mask picture.
+                None takes the places that the prompt gives them ("a man img on the left and a woman img on the right"),
+                or else what the text-only steps look at.
             kwargs: The stock pipeline's further arguments. For the steps before merging there may be
                 `prompt_embeds_text_only` [rows, length, D] and `pooled_prompt_embeds_text_only` [rows, P]. In place of
                 `prompt` there may be `prompt_embeds`, `pooled_prompt_embeds`, `class_tokens_mask` (bool [rows, length],
@@ -251,12 +262,20 @@ class PhotoMakerMixin(IdentityMixin):
             _check_texts(kwargs, embeddings)
             both = _both_rows(prompt, prompt_2)
             text, conditioning = self._from_texts(both, people, long_prompt, embeddings, kwargs)
+            layout = self._places(both[0], conditioning) if layout is None else layout
         else:
             text = None, None
             given = _given((prompt, prompt_2), kwargs, embeddings)
             conditioning = self._from_embeddings(given, people, long_prompt, kwargs)
-        merging = DelayedMerging(conditioning.repeated(copies), merge_step, self.scheduler.order)
-        with kept_projections(self.unet), merging.attached(self.unet, getattr(self, "controlnet", None)):
+        conditioning = conditioning.repeated(copies)
+        regional = _regional(conditioning, layout)
+        switch = None if regional is None else regional.switch
+        merging = DelayedMerging(conditioning, merge_step, self.scheduler.order, switch)
+        with ExitStack() as stack:
+            stack.enter_context(kept_projections(self.unet))
+            stack.enter_context(merging.attached(self.unet, getattr(self, "controlnet", None)))
+            if regional is not None:
+                stack.enter_context(regional.attached(self.unet))
             result = super().__call__(*text, **kwargs)  # type: ignore[misc]
         if merging.calls and not merging.merged_steps and bool(conditioning.active.any()):
             warnings.warn(
@@ -278,14 +297,15 @@ class PhotoMakerMixin(IdentityMixin):
         prompts, prompts_2 = both
         clip_skip = kwargs.get("clip_skip")
         # a bad prompt is told before any model runs
-        before = self.expand_prompts(prompts, None, prompts_2, long_prompt)
+        several = _several(people[1], len(prompts))
+        before = self.expand_prompts(prompts, several, prompts_2, long_prompt)
         negatives = _negatives(kwargs, len(prompts))
         negative = None if negatives is None else self._plain(*negatives, long_prompt)
         identities = self.identities_of(len(prompts), *people)
         rows = self.expand_prompts(prompts, [self._copies(one) for one in identities], prompts_2, long_prompt)
         _tell_lost(rows)
         text_only = [embeddings[name] for name in _TEXT_ONLY]
-        unlike_text = long_prompt or _are_weighted(before) or _are_weighted(negative)
+        unlike_text = bool(several) or long_prompt or _are_weighted(before) or _are_weighted(negative)
         if not unlike_text and text_only == [None, None]:
             kwargs |= _as_lists(kwargs, len(prompts))
             text, text_2 = ([row.text_only for row in own] for own in rows)
@@ -295,7 +315,19 @@ class PhotoMakerMixin(IdentityMixin):
         plain = replace(plain, embeds=self._weighed(plain.embeds, plain.weights, clip_skip))
         plain = _with_text_only(plain, *text_only)
         kwargs |= self._embedded(plain, others[0] if others else None, kwargs)
-        return (None, None), self.condition(rows, identities, clip_skip)
+        conditioning = self.condition(rows, identities, clip_skip)
+        if several:
+            own = _subjects(rows, [self._copies(one) for one in identities])
+            conditioning = replace(conditioning, subjects=Subjects(own, _subjects(before, several)))
+        return (None, None), conditioning
+
+    def _places(self, prompts: Sequence[str], conditioning: Conditioning) -> tuple[str, ...] | None:
+        """The places that the prompts give several people, where all say the same."""
+        if conditioning.subjects is None:
+            return None
+        people = conditioning.subjects.merged.shape[1]
+        said = {places_said(prompt, people, self.trigger_word) for prompt in prompts}
+        return said.pop() if len(said) == 1 else None
 
     def _from_embeddings(
         self,
@@ -307,6 +339,10 @@ class PhotoMakerMixin(IdentityMixin):
         """The conditioning of prompts that come as embeddings; `kwargs` are completed."""
         encoded, plain = given
         identities = self.identities_of(len(encoded.embeds), *people)
+        if _several(people[1], len(encoded.embeds)):
+            raise PromptError(
+                "prompts of several people cannot be given as prompt_embeds; give them as texts"
+            )
         _check_masks(encoded, [self._copies(one) for one in identities])
         negatives = _negatives(kwargs, len(identities))
         negative = None if negatives is None else self._plain(*negatives, long_prompt)
@@ -314,8 +350,16 @@ class PhotoMakerMixin(IdentityMixin):
         merged = self._merged(encoded, identities)
         return replace(merged, embeds=self._weighed(merged.embeds, encoded.weights, kwargs.get("clip_skip")))
 
-    def _copies(self, identity: Identity) -> int:
-        return len(active_features(identity)[0]) * self.num_tokens
+    def _copies(self, identity: Identity) -> Copies:
+        each = tuple(count * self.num_tokens for count in photos_of_each(identity))
+        if "subjects" not in identity.tensors:
+            return each[0]
+        if 0 in each:
+            raise IdentityError(
+                f"person {each.index(0) + 1} of {len(each)} has no photo with a weight above 0; leave the person out, "
+                "or give a photo a weight"
+            )
+        return each
 
     def _embedded(
         self, plain: EncodedPrompts, negative: Rows | None, given: Mapping[str, Any]
@@ -437,7 +481,49 @@ def _weights_apart(encoded: EncodedPrompts, cut: int) -> tuple[Tensor | None, Te
     return torch.where(classes, ones, weights), torch.where(classes, weights, ones)
 
 
-def _check_masks(encoded: EncodedPrompts, copies: Sequence[int]) -> None:
+def _several(given: object, rows: int) -> list[Copies]:
+    """One class token for each person of each row, where pictures show several people; else nothing."""
+    listed = (
+        [given] if isinstance(given, Identity) else list(given) if isinstance(given, list | tuple) else []
+    )
+    counts = {
+        len(photos_of_each(one)) if "subjects" in one.tensors else 1
+        for one in listed
+        if isinstance(one, Identity) and "id_features" in one.tensors
+    }
+    if len(counts) > 1:
+        raise SettingsError(
+            "some identities of the call are of several people and others of fewer; draw them in calls of their own"
+        )
+    people = counts.pop() if counts else 1
+    return [(1,) * people] * rows if people > 1 else []
+
+
+def _subjects(rows: Rows, copies: Sequence[Copies]) -> Tensor:
+    """Whose class tokens are where in the first encoder's sequence: bool [rows, people, length]."""
+    made = []
+    for row, counts in zip(rows[0], copies, strict=True):
+        assert isinstance(counts, tuple)
+        marked = torch.tensor(row.class_tokens)
+        order = marked.cumsum(0) - 1
+        ends = torch.tensor(counts).cumsum(0)
+        whose = torch.bucketize(order, ends, right=True)
+        made.append(torch.stack([marked & (whose == person) for person in range(len(counts))]))
+    return torch.stack(made)
+
+
+def _regional(conditioning: Conditioning, layout: Sequence[Place] | None) -> RegionalAttention | None:
+    if conditioning.subjects is None:
+        if layout is not None:
+            raise SettingsError(
+                "a layout says where each of several people is, and the pictures show one; leave it out, or put "
+                "identities together"
+            )
+        return None
+    return RegionalAttention(conditioning.subjects, layout)
+
+
+def _check_masks(encoded: EncodedPrompts, copies: Sequence[Copies]) -> None:
     marked = encoded.class_tokens.sum(1).tolist()
     for number, (wanted, given) in enumerate(zip(copies, marked, strict=True), start=1):
         if wanted not in (0, given):
@@ -531,8 +617,9 @@ def _fuse_both(
     return result
 
 
-def _check_slots(rows: Rows, copies: Sequence[int], encoder: PhotoMakerIDEncoder) -> None:
-    for number, (wanted, first, second) in enumerate(zip(copies, *rows, strict=True), start=1):
+def _check_slots(rows: Rows, copies: Sequence[Copies], encoder: PhotoMakerIDEncoder) -> None:
+    wholes = [one if isinstance(one, int) else sum(one) for one in copies]
+    for number, (wanted, first, second) in enumerate(zip(wholes, *rows, strict=True), start=1):
         room = min(first.slots, second.slots)
         if wanted == room:
             continue

@@ -2,6 +2,7 @@
 
 from photomaker.classes import CLASS_WORDS
 from photomaker.prompts.encoding import (
+    Copies,
     EncodedPrompts,
     Rows,
     encode,
@@ -17,6 +18,7 @@ from photomaker.prompts.weights import read_weights
 __all__ = [
     "CLASS_WORDS",
     "TRIGGER",
+    "Copies",
     "EncodedPrompts",
     "ExpandedPrompt",
     "ParsedPrompt",

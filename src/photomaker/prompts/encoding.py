@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from photomaker.prompts.expand import ExpandedPrompt, Tokenizer, expand, expand_plain
+from photomaker.prompts.expand import ExpandedPrompt, Tokenizer, expand, expand_plain, expand_subjects
 from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, parse
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Convert = Callable[[str, Tokenizer], str]
 Rows = tuple[list[ExpandedPrompt], list[ExpandedPrompt]]
+Copies = int | tuple[int, ...]
+"""Class tokens of a row's person, or of each of its people."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def weighed(embeds: Tensor, weights: Tensor | None, empty: Tensor) -> Tensor:
 
 def expand_rows(
     prompts: Sequence[str],
-    copies: Sequence[int] | None,
+    copies: Sequence[Copies] | None,
     tokenizers: tuple[Tokenizer, Tokenizer],
     prompts_2: Sequence[str] | None = None,
     trigger: str = TRIGGER,
@@ -131,8 +133,8 @@ def expand_rows(
 
     Args:
         prompts: One text per row, with or without trigger.
-        copies: Per row, photos times the tokens that each takes. None reads texts without a person, such as negative
-            prompts.
+        copies: Per row, photos times the tokens that each takes, for several people a number each. None reads texts
+            without a person, such as negative prompts.
         tokenizers: Both tokenizers; they are not changed.
         prompts_2: Other texts for the second encoder; None gives it the same.
         trigger: The trigger word.
@@ -152,11 +154,12 @@ def expand_rows(
         if copies is None:
             both.append([expand_plain(text, tokenizer, own, long) for text in texts])
             continue
-        parsed = [parse(text, trigger) for text in texts]
         both.append(
             [
-                expand(row, tokenizer, count, trigger, cut_first, own, long)
-                for row, count in zip(parsed, copies, strict=True)
+                expand(parse(text, trigger), tokenizer, count, trigger, cut_first, own, long)
+                if isinstance(count, int)
+                else expand_subjects(text, tokenizer, count, trigger, own)
+                for text, count in zip(texts, copies, strict=True)
             ]
         )
     return lengthened((both[0], both[1]), tokenizers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -147,28 +147,31 @@ def expand_plain(
 def expand_subjects(
     prompt: str,
     tokenizer: Tokenizer,
-    subjects: int,
+    copies: Sequence[int],
     trigger: str = TRIGGER,
+    convert: Convert | None = None,
 ) -> ExpandedPrompt:
-    """A prompt with several people, whose class tokens are marked and stand once each.
+    """A prompt with several people, whose class tokens are marked and repeated for their photos.
 
     Args:
         prompt: With a trigger behind each class word, such as "a man img and a woman img"; for one person it may be
             missing, see `parse`.
         tokenizer: A CLIP tokenizer; it is not changed.
-        subjects: Number of people.
+        copies: How often each person's class token stands, at least once: photos times the tokens that each takes.
         trigger: The trigger word.
+        convert: See `expand`.
 
     Returns:
-        The prompt in as many chunks as it takes, the k-th class token being that of the k-th person.
+        The prompt in as many chunks as it takes, the class tokens of the first person before those of the second.
 
     Raises:
         PromptError: There are not as many triggers as people, or one has no class word before it.
     """
-    parts = [_tokens(tokenizer, part, _unchanged) for part in parse_subjects(prompt, subjects, trigger)]
+    cut = parse_subjects(prompt, len(copies), trigger)
+    parts = [_tokens(tokenizer, part, convert or _unchanged) for part in cut]
     units: list[Unit] = []
-    for part in parts[:-1]:
-        units += [*_units(part[:-1]), *_group(part[-1:], tokenizer)]
+    for part, count in zip(parts[:-1], copies, strict=True):
+        units += [*_units(part[:-1]), *_group(part[-1:] * count, tokenizer)]
     units += _units(parts[-1])
     return _chunked(tokenizer, units, _decoded(tokenizer, [token for part in parts for token, _ in part]))
 

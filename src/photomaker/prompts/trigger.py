@@ -116,7 +116,7 @@ def _cut(prompt: str, trigger: str) -> ParsedPrompt:
     if len(places) > 1:
         raise PromptError(
             f"the prompt {prompt!r} has the trigger word {trigger!r} {len(places)} times; "
-            "leave one, behind the class word of the person (several persons are not possible)"
+            "leave one, behind the class word of the person, or put as many people together"
         )
     if not places:
         return _cut(insert_trigger(prompt, trigger), trigger)
@@ -158,24 +158,31 @@ def with_person(prompt: str, words: Callable[[str], str], trigger: str = TRIGGER
     return f"{before[: -len(parsed.class_word)]}{words(parsed.class_word)}{parsed.after}"
 
 
-def insert_trigger(prompt: str, trigger: str = TRIGGER) -> str:
+def insert_trigger(prompt: str, trigger: str = TRIGGER, people: int = 1) -> str:
     """Put the trigger behind the first class word of a prompt that has none; a prompt that has one stays as it is.
 
     Brackets that close right behind the class word are taken for its own: "((man)) in the snow" is "((man)) img in the
-    snow".
+    snow". For several people it is put behind as many class words, if there are just as many.
 
     Raises:
-        PromptError: The prompt has neither trigger nor class word.
+        PromptError: The prompt has neither trigger nor class word, or not one for each of several people.
     """
     if _places(prompt, trigger):
         return prompt
-    found = re.search(rf"\b({'|'.join(CLASS_WORDS)})\b[)\]]*", prompt, flags=re.IGNORECASE)
-    if found is None:
+    found = list(re.finditer(rf"\b({'|'.join(CLASS_WORDS)})\b[)\]]*", prompt, flags=re.IGNORECASE))
+    if people > 1 and len(found) != people:
+        raise PromptError(
+            f"the prompt {prompt!r} has {len(found)} class words for {people} people; put {trigger!r} behind the class "
+            f"word of each, such as 'a man {trigger} and a woman {trigger}'"
+        )
+    if not found:
         raise PromptError(
             f"the prompt {prompt!r} has no class word for the person; name one, such as {_EXAMPLES}, "
             f"or put {trigger!r} behind the word that stands for the person"
         )
-    return f"{prompt[: found.end()]} {trigger}{prompt[found.end() :]}"
+    for one in reversed(found[:people]):
+        prompt = f"{prompt[: one.end()]} {trigger}{prompt[one.end() :]}"
+    return prompt
 
 
 def _places(prompt: str, trigger: str) -> list[tuple[int, int]]:

@@ -62,6 +62,8 @@ class Block:
         style_picture: `PICTURE` or `PICTURE:SCALE`.
         style_adapter: The IP-Adapter that reads it.
         redraw: Whether small faces are drawn again, larger: `off`, `auto`, or a number of pixels.
+        together: Whether all the people are in each picture, 2 to 4 of them.
+        layout: Where each of them is: `left`, `middle`, `right`, a box "0,0,0.5,1" or a mask's file.
     """
 
     prompts: Names
@@ -89,6 +91,8 @@ class Block:
     style_picture: str | None = None
     style_adapter: str | None = None
     redraw: str | int = "off"
+    together: bool = False
+    layout: Names = ()
 
 
 VARIED = ("style", "size", "scheduler", "steps", "guidance", "merge")
@@ -112,12 +116,12 @@ class OrdersFile:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one person, prompt and setting: a row of the sheet.
+    """Pictures of one person, or of several together, prompt and setting: a row of the sheet.
 
     Attributes:
         label: What the row is.
-        person: The person's name.
-        order: With this one person and prompt.
+        person: The person's name, or those of all.
+        order: With these people and this one prompt.
         stem: What its files' names begin with.
     """
 
@@ -165,16 +169,17 @@ def _rows(block: Block, number: int, told: OrdersFile, where: str) -> Iterator[R
         )
     extras = extras_of(
         block.loras, block.start, block.strength, block.mask, block.controls, block.t2i, block.style_picture,
-        block.style_adapter,
+        block.style_adapter, layout=block.layout,
     )  # fmt: skip
+    groups = [people] if block.together else [[name] for name in people]
     for place, setting in enumerate(_settings(block), 1):
-        for (who, name), (what, prompt) in itertools.product(enumerate(people), enumerate(prompts)):
+        for (who, names), (what, prompt) in itertools.product(enumerate(groups), enumerate(prompts)):
             if block.pairs and who != what:
                 continue
-            places = told.people[name]
+            name = ", ".join(names)
             order = Order(
-                (Someone(places if isinstance(places, str) else list(places), name),),
-                (_filled(prompt, name, told, where),),
+                tuple(_someone(one, told) for one in names),
+                (prompt if block.together else _filled(prompt, name, told, where),),
                 n=block.n,
                 seeds=block.seeds,
                 best_of=block.best_of,
@@ -184,6 +189,7 @@ def _rows(block: Block, number: int, told: OrdersFile, where: str) -> Iterator[R
                 negative=block.negative,
                 extras=extras,
                 redraw=block.redraw,
+                together=block.together,
             )
             label = ", ".join([f"{name}: {order.prompts[0]}", *setting.told])
             yield Row(label, name, order, f"{number:02d}-{_slug(name)}-{what + 1:02d}-{place:02d}")
@@ -225,6 +231,11 @@ def _filled(prompt: str, name: str, told: OrdersFile, where: str) -> str:
     return prompt.replace("{word}", told.words[name])
 
 
+def _someone(name: str, told: OrdersFile) -> Someone:
+    places = told.people[name]
+    return Someone(places if isinstance(places, str) else list(places), name)
+
+
 def _slug(name: str) -> str:
     return _SLUG.sub("-", name).strip("-").lower()[:40] or "person"
 
@@ -249,9 +260,9 @@ def planned_rows(engine: Engine, rows: Sequence[Row]) -> list[Plan]:
     people: dict[str, Someone] = {}
     plans = []
     for row in rows:
-        order = replace(row.order, people=(people.get(row.person, row.order.people[0]),))
+        order = replace(row.order, people=tuple(people.get(one.name, one) for one in row.order.people))
         plan = engine.plan(order)
-        people.setdefault(row.person, plan.order.people[0])
+        people |= {one.name: one for one in plan.order.people}
         plans.append(plan)
     return plans
 
@@ -290,7 +301,7 @@ def draw_rows(
         if not missing:
             continue
         if row.person not in identities:
-            identities[row.person] = _identity(engine, plan, cancel, on_event)
+            identities[row.person] = engine.who(plan, 0, cancel, on_event)
         for place, sample in _samples(engine, identities[row.person], plan, missing, cancel, on_event):
             notes = {
                 "person": row.person,
@@ -326,21 +337,14 @@ def _samples(
         yield from zip(places, drawn, strict=True)
 
 
-def _identity(engine: Engine, plan: Plan, cancel: Cancel | None, on_event: Listener | None) -> Identity:
-    who = plan.order.people[0].who
-    if isinstance(who, Identity):
-        return who
-    assert isinstance(who, Sitting)
-    return engine.identity(who, engine.class_word(plan.prompts[0]), None, cancel, on_event)
-
-
 def _paths(engine: Engine, row: Row, plan: Plan, folder: Path) -> list[Path]:
     """The files of a row: names that hold a hash of all that makes the picture."""
     requests = plan.groups[0].requests
     places = range(plan.order.n)
+    people = [_fingerprint(one.who) for one in plan.order.people]
     made_of = {
         "model": engine.about,
-        "person": _fingerprint(plan.order.people[0].who),
+        "person": people if plan.order.together else people[0],
         "best_of": plan.order.best_of,
         **({} if plan.order.redraw == "off" else {"redraw": plan.order.redraw}),
     }

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,14 @@ import torch
 from PIL import Image
 
 from photomaker.checks import instance, number, whole
-from photomaker.errors import IdentityError
+from photomaker.errors import IdentityError, SettingsError
 from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
 from photomaker.studio.events import Cancel, Denoised, Drawn, Listener, Note, Queued, Tuned
 from photomaker.studio.face_backends import BUNDLED, Backends
 from photomaker.studio.opening import PHOTOMAKER, Profile, prepared
-from photomaker.studio.orders import Order, Who, as_people, as_prompts
+from photomaker.studio.orders import Order, Someone, Who, as_people, as_prompts
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
 from photomaker.studio.planning import Group, Plan, planned
 from photomaker.studio.redraw import SmallFace, checked, faces_of, request_for, small_face, threshold
@@ -40,6 +41,10 @@ FACE_EMBEDDINGS = "face_embeddings"
 """Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos.
 
 Those of another recogniser than the bundled one have its name behind a dot."""
+FACE_SUBJECTS = f"{FACE_EMBEDDINGS}_subjects"
+"""Tensor [photos]: whose face each of them is, in an identity of several people."""
+FACES = 8
+"""Largest faces of a picture among which several people are looked for."""
 BATCH = 8
 """Pictures drawn at once."""
 
@@ -354,20 +359,62 @@ class Engine:
         order, done, total = plan.order, 0, plan.order.total
         if progress:
             progress(0, total)
-        for number_, person in enumerate(order.people):
+        for number_ in range(len(order.people)):
             groups = [group for group in plan.groups if group.person == number_]
             if not groups:
                 continue
-            assert isinstance(person.who, Identity | Sitting)
-            who = person.who
-            if isinstance(who, Sitting):
-                word = self.class_word(groups[0].requests[0].prompt)
-                who = self.identity(who, word, None, cancel, on_event)
+            who = self.who(plan, number_, cancel, on_event)
             requests = [request for group in groups for request in group.requests]
             drawn = self._drawn(who, requests, batch, cancel, on_event, (done, total), order.redraw)
             for sample in _kept(_counted(drawn, progress, (done, total)), groups, order):
-                yield replace(sample, notes={**sample.notes, **_told(plan), "person": person.name})
+                yield replace(
+                    sample, notes={**sample.notes, **_told(plan), "person": names_of(order, number_)}
+                )
             done += len(requests)
+
+    def who(
+        self, plan: Plan, number_: int, cancel: Cancel | None = None, on_event: Listener | None = None
+    ) -> Identity:
+        """Whom the pictures of a person of a plan show: the person, or all of them where they are drawn together."""
+        word = self.class_word(plan.groups[0].requests[0].prompt)
+
+        def made(person: Someone) -> Identity:
+            assert isinstance(person.who, Identity | Sitting)
+            if isinstance(person.who, Identity):
+                return person.who
+            return self.identity(person.who, word, None, cancel, on_event)
+
+        people = plan.order.people
+        return self.together([made(one) for one in people]) if plan.order.together else made(people[number_])
+
+    def together(self, identities: Sequence[Identity]) -> Identity:
+        """Several people as one identity, for pictures that show all of them.
+
+        Args:
+            identities: 2 to 4, in the order of their triggers in the prompts.
+
+        Raises:
+            SettingsError: The method cannot draw several people.
+            IdentityError: They do not belong together.
+        """
+        for one in _listed("identities", identities):
+            instance(
+                "an identity", one, Identity, "make one by Engine.identity, or load one by Identity.load"
+            )
+        method = self.method
+        if not hasattr(method, "together"):
+            raise SettingsError(
+                f"the method {method.name} cannot draw several people in one picture; use photomaker or fastcomposer"
+            )
+        made: Identity = method.together([_plain(one) for one in identities])
+        known = [self._known(one) for one in identities]
+        if self.recogniser is None or any(one is None for one in known):
+            return made
+        faces = [torch.from_numpy(one) for one in known if one is not None]
+        whose = torch.cat([torch.full((len(one),), number_) for number_, one in enumerate(faces)])
+        return replace(
+            made, tensors={**made.tensors, face_key(self.recogniser): torch.cat(faces), FACE_SUBJECTS: whose}
+        )
 
     def class_word(self, prompt: str) -> str | None:
         """What a method that is tuned for each person would call this one; None where the method is not tuned."""
@@ -422,9 +469,7 @@ class Engine:
         redraw: str | int = "off",
     ) -> Iterator[list[Sample]]:
         """Samples batch by batch, a turn for each; `count` is pictures done before and in all."""
-        # a method gets back what it made: to some every tensor is a weight
-        own = {name: one for name, one in identity.tensors.items() if not name.startswith(FACE_EMBEDDINGS)}
-        plain = replace(identity, tensors=own)
+        plain = _plain(identity)
         done, total = count
         for start in range(0, len(requests), batch):
             watch = _watching(cancel, on_event, (done, total))
@@ -483,6 +528,14 @@ class Engine:
         known_faces = self._known(identity)
         if known_faces is None or self.detector is None or self.recogniser is None:
             return [None] * len(pictures)
+        if FACE_SUBJECTS in identity.tensors:
+            each = self.likeness_of_each(pictures, identity)
+            return [
+                None
+                if any(one is None for one in own)
+                else float(np.mean([one for one in own if one is not None]))
+                for own in each
+            ]
         with self._looking:
             faces = [
                 max(self.detector.detect(picture), key=lambda face: face.area, default=None)
@@ -504,6 +557,31 @@ class Engine:
         scores = iter((embedded @ known_faces.T).mean(axis=1).tolist())
         return [None if face is None else next(scores) for face in faces]
 
+    def likeness_of_each(
+        self, pictures: Sequence[Image.Image], identity: Identity
+    ) -> list[list[float | None]]:
+        """How like each of several people the face is that is taken for theirs, for each picture.
+
+        Faces are given to people so that the sum of likeness is largest. None stands for somebody for whom no face is
+        left, or where nothing can be measured.
+        """
+        known, subjects = self._known(identity), identity.tensors.get(FACE_SUBJECTS)
+        people = 1 if subjects is None else int(subjects.max()) + 1
+        if known is None or self.detector is None or self.recogniser is None:
+            return [[None] * people for _ in pictures]
+        whose = np.zeros(len(known), np.int64) if subjects is None else subjects.numpy()
+        found: list[list[float | None]] = []
+        for picture in pictures:
+            with self._looking:
+                faces = sorted(self.detector.detect(picture), key=lambda face: -face.area)[:FACES]
+                seen = self.recogniser.embed_batch([picture] * len(faces), faces) if faces else None
+            if seen is None:
+                found.append([None] * people)
+                continue
+            scores = np.stack([(seen @ known[whose == one].T).mean(1) for one in range(people)])
+            found.append(assigned(scores))
+        return found
+
     def _known(self, identity: Identity) -> np.ndarray | None:
         """The faces of an identity's photos as this engine's recogniser sees them [photos, width]."""
         known = None if self.recogniser is None else identity.tensors.get(face_key(self.recogniser))
@@ -517,6 +595,8 @@ class Engine:
         return Verdict.of(likeness, known, self.recogniser.calibration)
 
     def _verdict(self, likeness: float | None, identity: Identity) -> dict[str, str]:
+        if FACE_SUBJECTS in identity.tensors:
+            return {}  # a mean over people says nothing of any of them
         found = None if likeness is None else self.verdict(likeness, identity)
         return {} if found is None else {"verdict": found.text}
 
@@ -527,6 +607,30 @@ class Engine:
         guidance = getattr(defaults, "guidance", None) if guidance is None else guidance
         merge = getattr(defaults, "merge", None) if merge is None else merge
         return replace(request, sampling=replace(sampling, guidance=guidance, merge=merge))
+
+
+def assigned(scores: np.ndarray) -> list[float | None]:
+    """The score of each person's face, faces given to people so that the sum is largest.
+
+    Args:
+        scores: [people, faces].
+    """
+    people, faces = scores.shape
+    nobody = [None] * max(0, people - faces)
+    ways = set(permutations([*range(faces), *nobody], people))  # few: there are at most four people
+    best = max(ways, key=lambda way: sum(scores[at, face] for at, face in enumerate(way) if face is not None))
+    return [None if face is None else float(scores[at, face]) for at, face in enumerate(best)]
+
+
+def _plain(identity: Identity) -> Identity:
+    """The identity as its method made it: to some methods every tensor is a weight."""
+    own = {name: one for name, one in identity.tensors.items() if not name.startswith(FACE_EMBEDDINGS)}
+    return replace(identity, tensors=own)
+
+
+def names_of(order: Order, person: int) -> str:
+    """What a picture's file says of whom it shows."""
+    return ", ".join(one.name for one in order.people) if order.together else order.people[person].name
 
 
 def _tuning(

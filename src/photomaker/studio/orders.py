@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from photomaker.checks import instance, shown, text, whole
+from photomaker.encoders.together import FEWEST, MOST
 from photomaker.errors import PhotoError, PromptError, SettingsError
 from photomaker.studio.redraw import checked
 from photomaker.types import MOST_SEED, PLAIN, Extras, Identity, Request, Sampling
@@ -55,6 +56,8 @@ class Order:
         style: Name of a style preset, see `photomaker.studio.styles`; `none` leaves prompts as they are.
         negative: What the pictures shall not show.
         extras: LoRA, start picture, ControlNets and more.
+        together: Whether all the people are in each picture, 2 to 4 of them; the prompts have a trigger for each, in
+            their order.
         redraw: Whether small faces are drawn again, larger, and put back: `off`, `auto` for those below a quarter of
             the base's own side, or a number of pixels.
 
@@ -76,6 +79,7 @@ class Order:
     negative: str | None = None
     extras: Extras = PLAIN
     redraw: str | int = "off"
+    together: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be told from the order alone."""
@@ -108,6 +112,7 @@ class Order:
             )
         if self.seeds and self.best_of > 1:
             raise SettingsError(f"best_of is {self.best_of} beside seeds given one by one; leave one out")
+        self._check_together()
         if self.pairs and len(self.people) != len(self.prompts):
             raise SettingsError(
                 f"there are {len(self.people)} people and {len(self.prompts)} prompts, which make no pairs; give as "
@@ -120,10 +125,29 @@ class Order:
                 f"the order is for {self.total} pictures; give one of at most {MOST_PICTURES}"
             )
 
+    def _check_together(self) -> None:
+        if self.together and not FEWEST <= len(self.people) <= MOST:
+            raise SettingsError(
+                f"the number of people to draw together is {len(self.people)}; give {FEWEST} to {MOST}"
+            )
+        if self.together and self.pairs:
+            raise SettingsError(
+                "pairs has each person with a prompt, together has all in each; leave one out"
+            )
+        if self.extras.layout and not self.together:
+            raise SettingsError(
+                "a layout says where each of several people is; draw them together, or leave it out"
+            )
+        if self.extras.layout and len(self.extras.layout) != len(self.people):
+            raise SettingsError(
+                f"the layout has {len(self.extras.layout)} places for {len(self.people)} people; give one for each"
+            )
+
     @property
     def total(self) -> int:
         """Pictures that are drawn, those that fall out among them."""
-        groups = len(self.prompts) if self.pairs else len(self.people) * len(self.prompts)
+        each = 1 if self.pairs or self.together else len(self.people)
+        groups = len(self.prompts) * each
         return groups * self.n * self.best_of
 
     @property
@@ -133,8 +157,8 @@ class Order:
         return self.seeds or tuple(range(first, first + self.n * self.best_of))
 
     def couples(self) -> Iterator[tuple[int, int]]:
-        """Numbers of person and prompt, from 0, of what is drawn."""
-        for person in range(len(self.people)):
+        """Numbers of person and prompt, from 0, of what is drawn; people drawn together are number 0."""
+        for person in range(1 if self.together else len(self.people)):
             for prompt in range(len(self.prompts)):
                 if not self.pairs or person == prompt:
                     yield person, prompt

@@ -72,7 +72,12 @@ def planned(
     Raises:
         PhotoMakerError: Something in the order cannot be done; before photos are read where the order alone tells.
     """
-    complete = [check_prompt(prompt, order.negative) for prompt in order.prompts]
+    count = len(order.people) if order.together else 1
+    complete = [check_prompt(prompt, order.negative, count) for prompt in order.prompts]
+    if order.together and profile.kind is not None and not hasattr(profile.kind, "together"):
+        raise SettingsError(
+            f"the method {profile.kind.name} cannot draw several people in one picture; use photomaker or fastcomposer"
+        )
     style = find_style(order.style, styles(more_styles))
     drawn = [_styled(prompt, order.negative, style, profile.bundled) for prompt in complete]
     if order.best_of > 1 and not measures:
@@ -140,6 +145,8 @@ def _redrawn(order: Order, profile: Profile, finds: bool) -> Order:
     lacking = ""
     if not finds:
         lacking = "nothing here finds faces; install photomaker[faces], or leave it off"
+    elif order.together:
+        lacking = "faces of several people in a picture are not drawn again; leave it off"
     elif profile.size is None:
         lacking = "the base is not known; leave it off"
     elif profile.kind is not None and "start picture" not in profile.kind.takes:

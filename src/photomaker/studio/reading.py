@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image
 
 from photomaker.errors import SettingsError
 from photomaker.images import open_photo
+from photomaker.prompts.places import PLACES
 from photomaker.types import Extras, Lora, Start, Structure, StylePicture
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
@@ -23,6 +25,8 @@ def extras_of(
     t2i: str | None = None,
     style_picture: str | None = None,
     style_adapter: str | None = None,
+    *,
+    layout: str | Sequence[str] = (),
 ) -> Extras:
     """What a request carries beside prompt and sampling, from text.
 
@@ -35,6 +39,8 @@ def extras_of(
         t2i: The same for a T2I-Adapter.
         style_picture: `PICTURE` or `PICTURE:SCALE`.
         style_adapter: The IP-Adapter that reads it; None is the bundled one.
+        layout: Where each of several people is: `left`, `middle`, `right`, `0,0,0.5,1` (left, top, right, bottom as
+            shares of the picture) or a mask's file.
 
     Raises:
         SettingsError: A text is not of this form, a number is out of range, or a mask has no start picture.
@@ -52,7 +58,27 @@ def extras_of(
         tuple(structure(one) for one in _several(controls)),
         None if t2i is None else structure(t2i),
         None if style_picture is None else _style(style_picture, style_adapter),
+        tuple(place(one) for one in _several(layout)),
     )
+
+
+def place(text: str) -> str | tuple[float, ...] | Image.Image:
+    """A place of one of several people, from text; a box is looked at when it is used.
+
+    Raises:
+        SettingsError: It is neither a word nor a box, and there is no such file.
+        PhotoError: The mask cannot be read.
+    """
+    if text.strip().lower() in PLACES:
+        return text.strip().lower()
+    parts = [part.strip() for part in text.split(",")]
+    if all(_NUMBER.fullmatch(part) for part in parts):
+        return tuple(map(float, parts))
+    if not Path(text).is_file():
+        raise SettingsError(
+            f"the place {text!r} is neither {', '.join(PLACES)} nor a box such as 0,0,0.5,1, and there is no such mask"
+        )
+    return picture(text)
 
 
 def structure(text: str) -> Structure:

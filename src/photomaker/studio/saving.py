@@ -204,7 +204,15 @@ def _extras(extras: Extras) -> dict[str, str]:
     if extras.style_picture is not None:
         own = extras.style_picture
         facts["style_picture"] = f"{own.adapter or 'bundled'} {pixels_hash(own.image)} scale {own.scale:g}"
+    if extras.layout:
+        facts["layout"] = "; ".join(map(_place, extras.layout))
     return facts
+
+
+def _place(place: object) -> str:
+    if isinstance(place, Image.Image):
+        return f"mask {pixels_hash(place)}"
+    return place if isinstance(place, str) else ",".join(f"{edge:g}" for edge in place)  # type: ignore[attr-defined]
 
 
 def _structure(one: Structure) -> str:

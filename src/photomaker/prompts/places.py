@@ -1,0 +1,31 @@
+"""Where a prompt says that each of several people is."""
+
+from __future__ import annotations
+
+import re
+
+from photomaker.prompts.trigger import TRIGGER, parse_subjects
+
+PLACES = ("left", "middle", "right")
+_WORDS = {"left": "left", "middle": "middle", "center": "middle", "centre": "middle", "right": "right"}
+_SAID = re.compile(rf"\b(?:on|in|at|to)\s+the\s+({'|'.join(_WORDS)})\b", re.IGNORECASE)
+
+
+def places_said(prompt: str, people: int, trigger: str = TRIGGER) -> tuple[str, ...] | None:
+    """The places of the people of a prompt, such as ("left", "right").
+
+    Args:
+        prompt: For example "a man img on the left and a woman img on the right in the snow".
+        people: How many there are.
+        trigger: The trigger word.
+
+    Returns:
+        One of `PLACES` for each, or None where the prompt does not give each a place of their own.
+
+    Raises:
+        PromptError: See `parse_subjects`.
+    """
+    # what stands between a person's trigger and the next one's is said of this person
+    said = [_SAID.findall(part.text) for part in parse_subjects(prompt, people, trigger)[1:]]
+    found = tuple(_WORDS[words[0].lower()] for words in said if words)
+    return found if len(found) == people == len(set(found)) else None
