@@ -501,8 +501,7 @@ class Engine:
         self, pictures: Sequence[Image.Image], identity: Identity, redraw: str | int
     ) -> list[SmallFace]:
         """The person's face in each picture where it is small enough to be drawn again."""
-        size = self.profile.size
-        if redraw == "off" or size is None or self.detector is None:
+        if redraw == "off" or self.detector is None or (size := self.profile.size) is None:
             return []
         known = self._known(identity)
         with self._looking:
