@@ -39,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
         "--init", type=Path, help="diffusers folder to go on from, in the place of both; give another --seed"
     )
     options.add_argument("--composed", type=Path, help="folder of compositions to train on as well")
+    options.add_argument(
+        "--composed-times", type=int, default=2, help="how often each composition counts beside a portrait"
+    )
     options.add_argument("--latents", type=Path, help="where latents are kept; default: out/latents")
     options.add_argument("--blocks", default="96,128", help="UNet channels at 16 x 16, 8 x 8")
     options.add_argument("--layers", type=int, default=1, help="residual blocks a resolution")
@@ -79,7 +82,7 @@ def build(args: argparse.Namespace, data: People) -> BaseRecipe:
     latents = cached_latents(parts.autoencoder, data, folder, *process_place())
     composed = [] if args.composed is None else ComposedDataset.open_all(args.composed)
     more = [Sized(one, cached_latents(parts.autoencoder, one, folder, *process_place())) for one in composed]
-    return BaseRecipe(data, latents, parts, settings, more=more)
+    return BaseRecipe(data, latents, parts, settings, more=more * args.composed_times)
 
 
 if __name__ == "__main__":
