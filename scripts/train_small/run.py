@@ -49,13 +49,14 @@ QUICK = "--set loop.steps=4 --set loop.batch_size=4 --set loop.save_every=0"
 
 STAGES = (
     Stage("world", "world.py", "--out {data} --people {people} --views 10", "", False, ""),
+    Stage("composed", "world.py", "--out {data}-composed --people {people} --views 3 --composed", "", False, ""),
     Stage("tokenizers", "tokenizer.py", "--data {data} --out {runs}/tokenizers",
           "tokenizers/export/tokenizer_2/tokenizer_config.json", False, "--captions 2000"),
-    Stage("autoencoder", "autoencoder.py", "--data {data} --out {runs}/autoencoder --steps 6000 --batch 16 --lr 1.5e-3",
-          "autoencoder/done.json"),
-    Stage("base", "base.py", "--data {data} --out {runs}/base --autoencoder {runs}/autoencoder/export "
-          "--tokenizers {runs}/tokenizers/export --latents {runs}/latents --steps 12000 --batch 32 --lr 8e-4 "
-          "--text-lr 5e-4 --ema 0.999", "base/done.json"),
+    Stage("autoencoder", "autoencoder.py", "--data {data} --composed {data}-composed --out {runs}/autoencoder "
+          "--steps 6000 --batch 16 --lr 1.5e-3 --noise 0.15 --realism 0.5", "autoencoder/done.json"),
+    Stage("base", "base.py", "--data {data} --composed {data}-composed --out {runs}/base "
+          "--autoencoder {runs}/autoencoder/export --tokenizers {runs}/tokenizers/export --latents {runs}/latents "
+          "--steps 16000 --batch 32 --lr 8e-4 --text-lr 5e-4 --ema 0.999 --face-weight 4", "base/done.json"),
     *(
         Stage(name, program, f"--data {{data}} --out {{runs}}/{name} --people {people} --val-people 7000:7200{more}",
               f"{name}/done.json", quick="--steps 4 --batch-size 4 --people 0:16 --val-people 16:24")
@@ -63,6 +64,9 @@ STAGES = (
             ("recogniser_a", "recogniser.py", "0:3600", " --architecture conv"),
             ("recogniser_b", "recogniser.py", "3600:7000", " --architecture mixer"),
             ("attributes", "attributes.py", "0:7000", ""),
+            # of another shape, for rewards: what scores is in no loop
+            ("attributes_b", "attributes.py", "0:7000", " --channels 48,64,80 --looks 3 --seed 7"),
+            ("marks", "marks.py", "0:7000", ""),
             ("analyser", "analyser.py", "0:7000", ""),
         )
     ),
@@ -74,8 +78,13 @@ STAGES = (
     Stage("id_tower", "id_tower.py", "--data {data} --out {runs}/id_tower --steps 6000 --batch 32 "
           "--teacher {runs}/recogniser_a/export/recogniser.safetensors",
           "id_tower/done.json"),
+    Stage("base_reward", "photomaker", f"train {CONFIGS}/train_small_base_reward.yaml --set out={{runs}}/base_reward "
+          "--set data.folder={data} --set data.composed={data}-composed --set data.cache={runs}/latents "
+          "--set base.model={runs}/base/export --set encoder.start={runs}/id_tower/export --set reward.prompt=0.05 "
+          "--set reward.classifier={runs}/attributes_b/export/attributes.safetensors", "base_reward/done.json",
+          quick=QUICK),
     Stage("adapter", "photomaker", f"train {CONFIGS}/train_small.yaml --set out={{runs}}/adapter "
-          "--set data.folder={data} --set data.cache={runs}/latents --set base.model={runs}/base/export "
+          "--set data.folder={data} --set data.cache={runs}/latents --set base.model={runs}/base_reward/export "
           "--set encoder.start={runs}/id_tower/export --set loop.batch_size=24 --set loop.warmup=200 "
           "--set loop.seed=0 --set loop.preview_every=0 --set recipe.lr=1.0e-3 --set recipe.fusion_lr=1.0e-3 "
           "--set recipe.diffusion.face=2.0", "adapter/done.json",
@@ -83,7 +92,7 @@ STAGES = (
     # the methods that it is compared with, and the adapter once more, all for as long and from the same image tower
     *(
         Stage(name, "photomaker", f"train {CONFIGS}/{config}.yaml --set out={{runs}}/{name} --set data.folder={{data}} "
-              "--set data.cache={runs}/latents --set base.model={runs}/base/export "
+              "--set data.cache={runs}/latents --set base.model={runs}/base_reward/export "
               f"--set encoder.start={{runs}}/adapter/export/photomaker.safetensors", f"{name}/done.json",
               quick=QUICK)
         for name, config in (

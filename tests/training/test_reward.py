@@ -103,6 +103,19 @@ def test_only_the_last_steps_keep_gradients(tmp_path):
     )
 
 
+def test_steps_are_drawn_anew_where_that_is_asked_for(tmp_path):
+    recipe = finishing(tmp_path, replace(PLAIN, fewest=2, through=1, rewards={"red": 1.0}))
+    calls = []
+    hook = recipe.inner.parts.unet.register_forward_hook(lambda *_: calls.append(1))
+    counts = set()
+    for seed in range(12):
+        calls.clear()
+        recipe.loss(np.array([0, 1]), np.random.default_rng(seed), torch.Generator().manual_seed(seed))
+        counts.add(len(calls))
+    hook.remove()
+    assert counts == {2, 3, 4}
+
+
 def test_a_reward_is_earned_and_the_base_stays(tmp_path):
     recipe = finishing(tmp_path, replace(PLAIN, rewards={"red": 1.0}), lr=3e-2)
     base = {
@@ -253,6 +266,8 @@ def test_what_a_caption_states():
         ({"steps": -1}, "reward.steps is -1"),
         ({"steps": 4, "through": 5}, "reward.steps is 4 and reward.through 5"),
         ({"steps": 4, "through": 0}, "reward.through 0"),
+        ({"steps": 4, "through": 2, "fewest": 1}, "reward.fewest is 1; give a number from through"),
+        ({"steps": 4, "fewest": 5}, "reward.fewest is 5"),
         ({"merge": 1.0}, "reward.merge is 1.0"),
         ({"towards": 0}, "reward.towards is 0"),
         ({"realism": -0.1}, "reward.realism is -0.1"),

@@ -602,6 +602,7 @@ def test_the_examples_are_whole():
     assert set(found) == {
         "train_folders.yaml",
         "train_small.yaml",
+        "train_small_base_reward.yaml",
         "train_small_fastcomposer.yaml",
         "train_small_ip_adapter.yaml",
         "train_small_photoverse.yaml",

@@ -43,6 +43,8 @@ class RewardSettings:
 
     Attributes:
         steps: Denoising steps; 0 is no finishing but an ordinary training.
+        fewest: Where above 0, the steps are drawn anew each time, from this number to `steps`: few steps and many then
+            draw alike.
         through: Last steps whose gradients are kept, 1 or more.
         guidance: Guidance scale while drawing.
         merge: Share of text-only steps while drawing.
@@ -63,6 +65,7 @@ class RewardSettings:
     """
 
     steps: int = 0
+    fewest: int = 0
     through: int = 2
     guidance: float = 2.0
     merge: float = 0.1
@@ -84,6 +87,11 @@ class RewardSettings:
             raise SettingsError(
                 f"reward.steps is {self.steps} and reward.through {self.through}; give steps from 1 up, or 0 for no "
                 "finishing, and through from 1 to that"
+            )
+        if self.fewest and not self.through <= self.fewest <= self.steps:
+            raise SettingsError(
+                f"reward.fewest is {self.fewest}; give a number from through ({self.through}) to steps ({self.steps}), "
+                "or 0"
             )
         if not 0 <= self.merge < 1:
             raise SettingsError(f"reward.merge is {self.merge}; give a share from 0 to below 1")
@@ -381,7 +389,8 @@ class RewardRecipe(Recipe):
         with_photos = np.zeros(len(rows), dtype=bool)
         condition = inner.condition(captions, references, with_photos, rng)
         plain = inner.condition(captions, references, ~with_photos, rng) if own.merge else condition
-        latents = self._sampled(rows, condition, plain, generator)
+        steps = int(rng.integers(own.fewest, own.steps + 1)) if own.fewest else own.steps
+        latents = self._sampled(rows, condition, plain, steps, generator)
         scale = inner.parts.autoencoder.config.scaling_factor
         weights = next(inner.parts.autoencoder.parameters())
         decoded = inner.parts.autoencoder.decode((latents / scale).to(weights.dtype), return_dict=False)[0]
@@ -416,12 +425,17 @@ class RewardRecipe(Recipe):
         return references, others
 
     def _sampled(
-        self, rows: np.ndarray, condition: Condition, plain: Condition, generator: torch.Generator
+        self,
+        rows: np.ndarray,
+        condition: Condition,
+        plain: Condition,
+        count: int,
+        generator: torch.Generator,
     ) -> Tensor:
         """Latents [batch, channels, h, w] at the UNet's scale; the last steps with gradients."""
         inner, own = self.inner, self.own
         scheduler = type(inner.parts.scheduler).from_config(inner.parts.scheduler.config)
-        scheduler.set_timesteps(own.steps, device=inner.device)
+        scheduler.set_timesteps(count, device=inner.device)
         high, wide = (int(side) // 8 for side in inner.frames.targets[rows[0]])
         channels = int(inner.parts.unet.config.in_channels)
         shape = (len(rows), channels, high, wide)
@@ -430,8 +444,8 @@ class RewardRecipe(Recipe):
         conditions = [_doubled(one) if guided else one for one in (plain, condition)]
         doubled = np.concatenate([rows, rows]) if guided else rows
         for number, step in enumerate(scheduler.timesteps):
-            used = conditions[int(number >= round(own.merge * own.steps))]
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= own.steps - own.through):
+            used = conditions[int(number >= round(own.merge * count))]
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= count - own.through):
                 given = torch.cat([latents] * 2) if guided else latents
                 noisy = scheduler.scale_model_input(given, step)
                 steps = step.expand(len(noisy))
