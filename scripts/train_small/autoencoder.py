@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--channels", type=int, default=16, help="channels of the latents")
     options.add_argument("--realism", type=float, default=AutoencoderSettings.realism, help="discriminators")
     options.add_argument("--perceptual", type=float, default=AutoencoderSettings.perceptual)
+    options.add_argument("--window", type=int, default=AutoencoderSettings.window, help="side around a face")
     options.add_argument("--composed", type=Path, help="folder of compositions to train on as well")
     options.add_argument("--face-weight", type=float, default=AutoencoderSettings.face)
     options.add_argument("--feature-weight", type=float, default=AutoencoderSettings.features)
@@ -68,6 +69,7 @@ def build(args: argparse.Namespace, data: People) -> AutoencoderRecipe:
         decoder_only=args.decoder_only,
         realism=args.realism,
         perceptual=args.perceptual,
+        window=args.window,
         face=args.face_weight,
         features=args.feature_weight,
     )

@@ -64,7 +64,7 @@ CANDIDATES = {
     "c8": Candidate(8, PLAIN),
     "c8 smooth": Candidate(8, SMOOTH),
     "c16 smooth": Candidate(16, SMOOTH),
-    "c8 perceptual": Candidate(8, replace(PLAIN, perceptual=0.3)),
+    "c8 perceptual": Candidate(8, replace(PLAIN, perceptual=0.5)),
     "c12 smooth": Candidate(12, SMOOTH),
 }
 

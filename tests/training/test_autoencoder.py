@@ -9,6 +9,9 @@ import torch
 from fake_world import FakeWorld
 from test_base import tiny_autoencoder
 
+from photomaker.errors import WeightsError
+from photomaker.faces.bundled import BundledRecogniser
+from photomaker.faces.networks import MixerConfig, MixerRecogniser
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.synthetic.composed import ComposedDataset, ComposedPlan, write_compositions
 from photomaker.training.autoencoder import SEEN, AutoencoderRecipe, AutoencoderSettings
@@ -27,17 +30,16 @@ def first(recipe, rows=(0, 1, 2, 3)):
     return recipe.loss(np.array(rows), np.random.default_rng(0), torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("realism", [0.5, 2.0])
-def test_discriminators_pull_in_proportion_to_the_other_terms(realism):
-    recipe = AutoencoderRecipe(FakeWorld(), tiny_autoencoder(), AutoencoderSettings(realism=realism))
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_pull_is_in_proportion_to_the_errors_of_pixels(share):
     decoded = torch.rand(2, 3, 8, 8, requires_grad=True)
     others, fooled = (decoded - 0.3).abs().mean(), (decoded * torch.rand(3, 8, 8)).sum() * 37
     (alone,) = torch.autograd.grad(others, decoded, retain_graph=True)
     (wanted,) = torch.autograd.grad(fooled, decoded, retain_graph=True)
-    pull = recipe._pull(others, fooled, decoded)
+    pull = AutoencoderRecipe._pull(others, fooled, decoded, share)
     assert float(pull.detach()) == 0
     (found,) = torch.autograd.grad(pull, decoded)
-    assert float(found.norm()) == pytest.approx(realism * float(alone.norm()), rel=1e-4)
+    assert float(found.norm()) == pytest.approx(share * float(alone.norm()), rel=1e-4)
     torch.testing.assert_close(found / found.norm(), wanted / wanted.norm())
 
 
@@ -70,13 +72,53 @@ def test_a_window_is_all_that_the_first_discriminator_sees():
     assert moved[inside].all() and not moved[~inside].any()
 
 
-def test_what_keeps_a_face_likeness_counts():
-    recipe = AutoencoderRecipe(FakeWorld(), tiny_autoencoder(), AutoencoderSettings(noise=0, perceptual=1.0))
-    plain = AutoencoderRecipe(FakeWorld(), tiny_autoencoder(), AutoencoderSettings(noise=0))
+def test_what_a_recogniser_sees_pulls_at_the_face_alone():
+    world = FakeWorld()
+    recipe = AutoencoderRecipe(world, tiny_autoencoder(), AutoencoderSettings(noise=0, perceptual=0.5))
+    pixels, boxes, _ = recipe.shown(np.array([0]))
+    box = torch.from_numpy(boxes[:, 0])
+    target = pixels / 2 + 0.5
+    assert float(recipe.faces.apart(target, target, box)) == pytest.approx(0, abs=1e-6)
+    other = (target + 0.2 * torch.rand_like(target)).requires_grad_()
+    apart = recipe.faces.apart(other, target, box)
+    apart.backward()
+    assert 0 < float(apart.detach()) < 4
+    left, top, right, bottom = (int(edge) for edge in box[0])
+    reach = 24  # the crop is half as large again as the longer side
+    outside = other.grad.abs().sum((0, 1))
+    assert outside[top:bottom, left:right].max() > 0
+    outside[max(0, top - reach) : bottom + reach, max(0, left - reach) : right + reach] = 0
+    assert outside.max() == 0
     with torch.no_grad():
-        (more, figures), (less, _) = first(recipe), first(plain)
-    assert 0 < figures["faces"] < 2
-    assert float(more - less) == pytest.approx(figures["faces"], rel=1e-4)
+        plain = first(AutoencoderRecipe(world, tiny_autoencoder(), AutoencoderSettings(noise=0)))[0]
+    loss, figures = first(recipe)
+    # a pull moves gradients and not the figure
+    assert float(loss.detach()) == pytest.approx(float(plain)) and figures["faces"] > 0
+    with pytest.raises(WeightsError, match="mixer-recogniser has no layers to compare by"):
+        BundledRecogniser(MixerRecogniser(MixerConfig())).apart(target, target, box)
+
+
+def test_windows_show_a_face_and_know_where_it_is(composed):
+    world = FakeWorld()
+    recipe = AutoencoderRecipe(world, tiny_autoencoder(), AutoencoderSettings(window=64), more=composed)
+    assert set(recipe.groups) == {0}
+    rows = recipe.rows[:: max(1, len(recipe.rows) // 40)]
+    pixels, boxes, landmarks = recipe.windows(rows, np.random.default_rng(0))
+    assert pixels.shape == (len(rows), 3, 64, 64) and landmarks.shape == (len(rows), boxes.shape[1], 5, 2)
+    whole = [recipe.shown(rows[at : at + 1]) for at in range(len(rows))]
+    for at, (picture, places, _) in enumerate(whole):
+        known = places[0][places[0][:, 2] > places[0][:, 0]]
+        shift = [known[k, :2] - boxes[at, 0, :2] for k in range(len(known))]
+        corner = next(
+            one for one, box in zip(shift, known, strict=True) if np.allclose(box[2:] - boxes[at, 0, 2:], one)
+        )
+        left, top = (round(float(edge)) for edge in corner)
+        torch.testing.assert_close(pixels[at], picture[0, :, top : top + 64, left : left + 64])
+        centre = (boxes[at, 0, :2] + boxes[at, 0, 2:]) / 2
+        assert (centre > 0).all() and (centre < 64).all()
+    assert len({tuple(recipe.windows(rows[:1], np.random.default_rng(k))[1][0, 0]) for k in range(9)}) > 3
+    loss, _ = recipe.loss(rows[:4], np.random.default_rng(0), torch.Generator())
+    assert loss > 0
 
 
 def test_compositions_of_every_size_are_seen_and_every_face_counts(tmp_path, composed):

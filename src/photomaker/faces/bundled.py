@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from photomaker.errors import WeightsError
 from photomaker.faces.base import (
     Calibration,
     Detector,
@@ -31,6 +32,7 @@ from photomaker.faces.networks import (
     FaceEmbedder,
     MixerRecogniser,
     NextRecogniser,
+    centred,
     load_network,
 )
 from photomaker.types import Face
@@ -219,6 +221,38 @@ class BundledRecogniser(Recogniser):
         batches = [to_tensor(crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)]
         parts = [self._network(batch.to(self._network.device)).cpu().numpy() for batch in batches]
         return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
+
+    def apart(self, images: Tensor, others: Tensor, boxes: Tensor) -> Tensor:
+        """How differently the layers of the network see the faces of pictures and of others, with gradients.
+
+        Args:
+            images: [batch, 3, height, width] in 0..1.
+            others: The same shape; what they are compared with.
+            boxes: Face boxes [batch, 4], x0, y0, x1, y1 in pixels, the same in both.
+
+        Returns:
+            Mean square of the difference of features of length 1, the mean over layers and places; 0 for equal
+            pictures. Source: LPIPS, arXiv 1801.03924, equation 1, without its learned weights.
+
+        Raises:
+            WeightsError: The network has no layers to look at.
+        """
+        trunk = getattr(self._network, "trunk", None)
+        if trunk is None:
+            raise WeightsError(
+                f"a {self._network.architecture} has no layers to compare by; give another recogniser"
+            )
+        self._network.requires_grad_(False).to(images.device)
+        squares = boxes.new_tensor([square_around(tuple(box), SIDE) for box in boxes.tolist()])
+        size, maps = self._network.config.size, []
+        for pixels in (images, others):
+            maps.append(centred(tensor_crops(pixels, squares, size)))
+        losses = []
+        for layer in trunk:
+            maps = [layer(one) for one in maps]
+            ours, theirs = (functional.normalize(one.float(), dim=1) for one in maps)
+            losses.append((ours - theirs).square().sum(1).mean())
+        return torch.stack(losses).mean()
 
     def embed_tensors(self, images: Tensor, boxes: Tensor) -> Tensor:
         """The same for equally large pictures as tensors, with gradients.

@@ -43,13 +43,15 @@ class AutoencoderSettings:
             (scale equivariance, arXiv 2502.09509 and 2502.14831). Without it the latents of neighbouring cells have
             little to do with each other, which makes them slow to learn for a UNet.
         size: Weight of the mean square of the latents, which keeps their scale from drifting.
-        perceptual: Weight of 1 - cosine between what the bundled recogniser sees in the decoded face and in the real
-            one: what tells people apart counts for more than what the eye would not miss.
-        realism: Pull of two discriminators on what is decoded, over that of the other terms; at their best, errors of
-            pixels alone leave a face with a third of its fine detail. Weighted as in VQGAN, arXiv 2012.09841, equation
-            7, with the gradients taken at the pixels.
+        perceptual: Pull of what the layers of the bundled recogniser see in the decoded face and in the real one, over
+            that of the errors of pixels: what tells people apart counts for more than what the eye would not miss.
+        realism: Pull of two discriminators on what is decoded, over the same; at their best, errors of pixels alone
+            leave a face with a third of its fine detail. Both are weighted as in VQGAN, arXiv 2012.09841, equation 7,
+            with the gradients taken at the pixels.
         realism_lr: Peak learning rate of the discriminators.
         r1: Weight of their penalty on the slope at real pictures.
+        window: Side in pixels of the square around a face that is trained on, a multiple of 8, to save time; 0 is the
+            whole picture.
         decoder_only: Whether the encoder stays as it is, so that the latents of a trained UNet keep their meaning.
     """
 
@@ -65,6 +67,7 @@ class AutoencoderSettings:
     realism: float = 0.0
     realism_lr: float = 3e-4
     r1: float = 1.0
+    window: int = 0
     decoder_only: bool = False
 
 
@@ -124,7 +127,8 @@ class AutoencoderRecipe(Recipe):
         self.parts: list[Landmarked] = [data, *more]
         self.model = model or SmallAutoencoder()
         self.model.encoder.requires_grad_(not settings.decoder_only)
-        self.critics = Critics() if settings.realism else None
+        # grain and edges are told at a glance: three layers see 22 pixels
+        self.critics = Critics((48, 96, 128), spectral=False) if settings.realism else None
         self.laid = Laid([(len(p.images), *p.images.shape[1:3]) for p in self.parts], held_out)
 
     @cached_property
@@ -153,7 +157,7 @@ class AutoencoderRecipe(Recipe):
     @property
     def groups(self) -> np.ndarray:
         """One group a size."""
-        return self.laid.groups
+        return self.laid.groups * (not self.settings.window)
 
     def shown(self, rows: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Pictures [batch, 3, h, w] in -1..1, face boxes [batch, people, 4], landmarks [batch, people, 5, 2]."""
@@ -169,6 +173,31 @@ class AutoencoderRecipe(Recipe):
             landmarks[at, : len(found)] = np.asarray(self.parts[part].landmarks[row]).reshape(-1, 5, 2)
         return pixels, boxes, landmarks
 
+    def windows(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Squares of `window` pixels with a face in them, and what `shown` tells of them."""
+        side, found = self.settings.window, [self.shown(rows[at : at + 1]) for at in range(len(rows))]
+        most = max(boxes.shape[1] for _, boxes, _ in found)
+        made, places, points = [], np.full((len(rows), most, 4), -1.0, np.float32), []
+        for at, (pixels, boxes, landmarks) in enumerate(found):
+            there = np.flatnonzero(boxes[0, :, 2] > boxes[0, :, 0])
+            # the first is the one that the discriminators and the recogniser look at
+            order = rng.permutation(there)
+            box = boxes[0, order[0]]
+            corner = [
+                int(np.clip(round((low + high - side) / 2 + rng.uniform(-1, 1) * side / 6), 0, whole - side))
+                for low, high, whole in (
+                    (box[1], box[3], pixels.shape[2]),
+                    (box[0], box[2], pixels.shape[3]),
+                )
+            ]
+            top, left = corner
+            made.append(pixels[:, :, top : top + side, left : left + side])
+            places[at, : len(order)] = boxes[0, order] - np.array([left, top, left, top], np.float32)
+            own = np.full((most, 5, 2), -1.0, np.float32)
+            own[: len(order)] = landmarks[0, order] - np.array([left, top], np.float32)
+            points.append(own)
+        return torch.cat(made), places, np.stack(points)
+
     def weight(self, boxes: np.ndarray, landmarks: np.ndarray, size: Sequence[int]) -> Tensor:
         """Weight of each pixel [batch, 1, h, w]: 1, in a face box `face`, near eyes and mouth `features`."""
         weight = torch.ones(len(boxes), 1, *size)
@@ -183,7 +212,7 @@ class AutoencoderRecipe(Recipe):
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """Reconstruct pictures from latents with a little noise."""
-        pixels, boxes, landmarks = self.shown(rows)
+        pixels, boxes, landmarks = self.windows(rows, rng) if self.settings.window else self.shown(rows)
         target = pixels.to(self.device)
         latents = self.model.encoder(target).float()
         noise = torch.randn(latents.shape, generator=generator).to(self.device)
@@ -194,17 +223,19 @@ class AutoencoderRecipe(Recipe):
         loss = reconstruction_loss(decoded, target, weight, self.settings.gradient)
         figures = {"psnr": psnr(decoded.detach(), target)}
         first = torch.from_numpy(boxes[:, 0])
+        pulls = torch.zeros((), device=self.device)
         if self.settings.perceptual:
-            seen, wanted = (self.faces.embed_tensors(one / 2 + 0.5, first) for one in (decoded, target))
-            apart = (1 - (seen * wanted).sum(-1)).mean()
-            loss, figures["faces"] = loss + self.settings.perceptual * apart, float(apart.detach())
+            apart = self.faces.apart(decoded / 2 + 0.5, target / 2 + 0.5, first)
+            pulls = pulls + self._pull(loss, apart, decoded, self.settings.perceptual)
+            figures["faces"] = float(apart.detach())
         if self.critics is not None:
             drawn, real = (decoded / 2 + 0.5, first), (target / 2 + 0.5, first)
             corner = [int(rng.integers(0, side - SEEN + 1)) for side in target.shape[2:]]
             window = slice(corner[0], corner[0] + SEEN), slice(corner[1], corner[1] + SEEN)
             r1 = RARELY * self.settings.r1 * (int(rng.integers(RARELY)) == 0)
             critics, lead = self.critics.loss(drawn, real, r1, window)
-            loss = loss + self._pull(loss, self.critics.fooled(*drawn, window), decoded) + CRITICS * critics
+            fooled = self.critics.fooled(*drawn, window)
+            pulls = pulls + self._pull(loss, fooled, decoded, self.settings.realism) + CRITICS * critics
             figures |= {"critics": float(critics.detach()), "lead": lead}
         if self.settings.scale:
             half, wanted, counts = (functional.avg_pool2d(one, 2) for one in (latents, target, weight))
@@ -212,13 +243,15 @@ class AutoencoderRecipe(Recipe):
             loss = loss + self.settings.scale * reconstruction_loss(
                 smaller, wanted, counts, self.settings.gradient
             )
+        loss = loss + pulls
         return loss + self.settings.size * latents.square().mean(), figures
 
-    def _pull(self, loss: Tensor, fooled: Tensor, decoded: Tensor) -> Tensor:
-        """The discriminators' gradient at the pixels, scaled to `realism` times that of the other terms."""
-        (wanted,) = torch.autograd.grad(fooled, decoded)
+    @staticmethod
+    def _pull(loss: Tensor, other: Tensor, decoded: Tensor, share: float) -> Tensor:
+        """The gradient of another loss at the pixels, scaled to `share` times that of the errors of pixels."""
+        (wanted,) = torch.autograd.grad(other, decoded)
         (ordinary,) = torch.autograd.grad(loss, decoded, retain_graph=True)
-        scale = self.settings.realism * ordinary.norm() / wanted.norm().clamp(min=1e-12)
+        scale = share * ordinary.norm() / wanted.norm().clamp(min=1e-12)
         return ((decoded - decoded.detach()) * (scale * wanted)).sum()
 
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:

@@ -24,6 +24,9 @@ CRITICS = 0.02
 """Weight of the critics' own loss: Adam does not mind how large a loss is, and clipping by the norm of all gradients
 does."""
 
+CHANNELS = (32, 64, 96, 128)
+"""Of a discriminator that sees what things are, and not their grain alone."""
+
 Seen: TypeAlias = tuple[Tensor, Tensor]
 """Pictures [batch, 3, h, w] in 0..1, and a face box of each [batch, 4] in pixels; zeros where there is none."""
 
@@ -36,13 +39,15 @@ class Discriminator(nn.Module):
 
     Args:
         channels: Of its layers, each at half the side of the one before.
+        spectral: Whether its weights are normalised by their largest singular value. It then learns slowly what is
+            small, which steadies a training; where pictures differ in nothing but fine detail it learns nothing.
     """
 
-    def __init__(self, channels: Sequence[int] = (32, 64, 96, 128)) -> None:
-        """Build untrained, with spectral normalisation."""
+    def __init__(self, channels: Sequence[int] = CHANNELS, spectral: bool = True) -> None:
+        """Build untrained."""
         super().__init__()
         widths = [3, *channels]
-        norm = nn.utils.parametrizations.spectral_norm
+        norm = nn.utils.parametrizations.spectral_norm if spectral else nn.Identity()
         layers: list[nn.Module] = []
         for inside, outside in pairwise(widths):
             layers += [norm(nn.Conv2d(inside, outside, 4, 2, 1)), nn.LeakyReLU(0.2)]
@@ -55,12 +60,12 @@ class Discriminator(nn.Module):
 
 
 class Critics(nn.Module):
-    """Two discriminators: of the whole picture, and of the face."""
+    """Two discriminators: of the whole picture, and of the face; see `Discriminator` for the arguments."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: Sequence[int] = CHANNELS, spectral: bool = True) -> None:
         """Build untrained."""
         super().__init__()
-        self.whole, self.face = Discriminator(), Discriminator()
+        self.whole, self.face = Discriminator(channels, spectral), Discriminator(channels, spectral)
 
     def views(
         self, pixels: Tensor, boxes: Tensor, window: Window | None = None
