@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,24 @@ def model_folder(place: str | os.PathLike[str]) -> Path:
             lambda: snapshot_download(path.as_posix(), allow_patterns=patterns),
         )
     )
+
+
+def onnx_folder(place: str, files: Sequence[str]) -> Path:
+    """The folder of ONNX models of a hub id, fetched where they are not here.
+
+    Args:
+        place: `organisation/name`.
+        files: The models that are needed.
+
+    Raises:
+        WeightsError: It is no hub id, or cannot be fetched.
+    """
+    if not _BASE.fullmatch(place):
+        raise WeightsError(f"there is no folder of face models {place}; check the path, or give a hub id")
+    from huggingface_hub import snapshot_download
+
+    fetched = _fetched(place, "a local folder", lambda: snapshot_download(place, allow_patterns=list(files)))
+    return Path(fetched)
 
 
 def hub_options_known() -> set[str]:

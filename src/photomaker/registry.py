@@ -25,11 +25,13 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "bundled": ("photomaker.faces:BundledFaces", None),
         "dlib": ("photomaker.faces.dlib_faces:DlibDetector", "faces"),
         "insightface": ("photomaker.faces.insightface_faces:InsightFaceDetector", "insightface"),
+        "auraface": ("photomaker.faces.insightface_faces:AuraFaceDetector", "insightface"),
     },
     "recogniser": {
         "bundled": ("photomaker.faces:BundledRecogniser", None),
         "dlib": ("photomaker.faces.dlib_faces:DlibRecogniser", "faces"),
         "insightface": ("photomaker.faces.insightface_faces:InsightFaceRecogniser", "insightface"),
+        "auraface": ("photomaker.faces.insightface_faces:AuraFaceRecogniser", "insightface"),
     },
     "segmenter": {
         "bundled": ("photomaker.faces:BundledFaces", None),

@@ -132,3 +132,42 @@ def test_a_detector_needs_no_recogniser(module, tmp_path):
     assert isinstance(module.InsightFaceDetector.open(tmp_path), module.InsightFaceDetector)
     with pytest.raises(WeightsError, match="hold no recogniser"):
         module.InsightFaceRecogniser.open(tmp_path)
+
+
+class TightCrop:
+    """Finds a face only where there is something around it."""
+
+    def detect(self, img, input_size=None):
+        if img.shape[1] <= 40:
+            return np.zeros((0, 5)), np.zeros((0, 5, 2))
+        return np.array([[12.0, 11.0, 48.0, 49.0, 0.8]]), np.full((1, 5, 2), 20.0)
+
+
+def test_a_tight_crop_is_looked_at_with_a_border(module):
+    analysis = module.FaceAnalysis2()
+    analysis.det_model = TightCrop()
+    (face,) = module.InsightFaceDetector(analysis).detect(Image.new("RGB", (40, 40)))
+    assert face.box == (2, 1, 38, 39) and (face.landmarks == 10).all()
+
+
+def test_auraface_is_a_folder_or_fetched_with_its_licence_told(module, tmp_path, monkeypatch, caplog):
+    asked = []
+    monkeypatch.setattr(module, "onnx_folder", lambda place, files: asked.append((place, files)) or tmp_path)
+    detector = module.AuraFaceDetector.open()
+    assert (detector.name, detector.licence) == ("auraface", "Apache-2.0")
+    assert asked == [("fal/AuraFace-v1", ("scrfd_10g_bnkps.onnx", "glintr100.onnx"))]
+    assert "fal/AuraFace-v1" in caplog.text and "MB; Apache-2.0" in caplog.text
+    caplog.clear()
+    assert isinstance(module.AuraFaceDetector.open(tmp_path), module.AuraFaceDetector)
+    assert len(asked) == 1 and not caplog.text
+    with pytest.raises(WeightsError, match="hold no recogniser"):
+        module.AuraFaceRecogniser.open(tmp_path)
+
+
+def test_what_is_no_folder_and_no_hub_id_is_told():
+    from photomaker.hub import onnx_folder
+
+    with pytest.raises(WeightsError, match="no folder of face models my models; check the path"):
+        onnx_folder("my models", ("a.onnx",))
+    with pytest.raises(WeightsError, match="nobody/nothing cannot be fetched from the hub"):
+        onnx_folder("nobody/nothing", ("a.onnx",))

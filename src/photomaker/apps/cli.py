@@ -50,6 +50,7 @@ class FaceBackend(StrEnum):
 
     AUTO = "auto"
     DLIB = "dlib"
+    AURAFACE = "auraface"
     INSIGHTFACE = "insightface"
     BUNDLED = "bundled"
     NONE = "none"

@@ -6,6 +6,7 @@ other ONNX models of the same kind may be named instead; V2 adapters were traine
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +18,19 @@ from PIL.Image import Image
 
 from photomaker.errors import WeightsError
 from photomaker.faces.base import Detector, Recogniser
+from photomaker.hub import onnx_folder
 from photomaker.types import Face
 
 PACK = "buffalo_l"
 PACK_LICENCE = "non-commercial research only"
+AURAFACE = "fal/AuraFace-v1"
+AURAFACE_LICENCE = "Apache-2.0"
+AURAFACE_FILES = ("scrfd_10g_bnkps.onnx", "glintr100.onnx")
+"""Detector and recogniser; the pack's other models are not looked at."""
+log = logging.getLogger("photomaker.faces")
 _BATCH = 64
+BORDER = 0.25
+"""Width of the border around a photo in which nothing was found, over its longer side."""
 SIZES = (*range(640, 256, -64), 256)
 """Sides at which the detector looks, tried in this order: a face that fills the photo needs a small one."""
 
@@ -177,17 +186,28 @@ class InsightFaceDetector(Detector):
 
     def detect(self, image: Image) -> list[Face]:
         """See `Detector.detect`; looks at smaller and smaller sizes until there is a face."""
-        pixels, detector = _pixels(image), self._analysis.det_model
-        for side in SIZES:
-            boxes, points = detector.detect(pixels, input_size=(side, side))
-            if len(boxes):
-                break
+        pixels = _pixels(image)
+        boxes, points = self._found(pixels)
+        if not len(boxes):
+            # a crop that the face fills has nothing around it by which a face is known
+            border = round(BORDER * max(pixels.shape[:2]))
+            boxes, points = self._found(np.pad(pixels, ((border, border), (border, border), (0, 0)), "edge"))
+            boxes[:, :4] -= border
+            points = points - border
         limits = np.array([image.width, image.height] * 2)
         faces = [
             Face(tuple(np.clip(box[:4], 0, limits).tolist()), float(box[4]), np.asarray(five, np.float32))
             for box, five in zip(boxes, points, strict=True)
         ]
         return sorted((face for face in faces if face.area > 0), key=lambda face: -face.score)
+
+    def _found(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes with scores [faces, 5] and landmarks [faces, 5, 2] at the first size that shows any."""
+        for side in SIZES:
+            boxes, points = self._analysis.det_model.detect(pixels, input_size=(side, side))
+            if len(boxes):
+                return np.array(boxes), np.array(points)
+        return np.zeros((0, 5)), np.zeros((0, 5, 2))
 
 
 class InsightFaceRecogniser(Recogniser):
@@ -226,3 +246,45 @@ class InsightFaceRecogniser(Recogniser):
 def _pixels(image: Image) -> np.ndarray:
     """uint8 [height, width, 3], blue first."""
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+
+
+class AuraFaceDetector(InsightFaceDetector):
+    """Finds faces by the detector that comes with AuraFace."""
+
+    name, licence = "auraface", AURAFACE_LICENCE
+
+    @classmethod
+    def open(cls, place: str | os.PathLike[str] = AURAFACE) -> InsightFaceDetector:
+        """Open the models of a folder or hub id, fetched at the first use.
+
+        Raises:
+            WeightsError: They are neither here nor to be had.
+        """
+        return cls(_open(_auraface(place), recogniser=False))
+
+
+class AuraFaceRecogniser(InsightFaceRecogniser):
+    """Tells people apart by AuraFace-v1, which was trained on data that may be used commercially."""
+
+    name, licence = "auraface", AURAFACE_LICENCE
+
+    @classmethod
+    def open(cls, place: str | os.PathLike[str] = AURAFACE) -> InsightFaceRecogniser:
+        """Open the models of a folder or hub id, fetched at the first use.
+
+        Raises:
+            WeightsError: They are neither here nor to be had, or hold no recogniser.
+        """
+        return cls(_open(_auraface(place), recogniser=True))
+
+
+def _auraface(place: str | os.PathLike[str]) -> Path:
+    """The folder with the ONNX models.
+
+    Raises:
+        WeightsError: It is neither here nor to be had.
+    """
+    if Path(place).is_dir():
+        return Path(place)
+    log.warning("taking %s (fetched at the first use, about 280 MB; %s)", place, AURAFACE_LICENCE)
+    return onnx_folder(str(place), AURAFACE_FILES)

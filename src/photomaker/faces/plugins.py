@@ -9,6 +9,7 @@ from photomaker.registry import find
 
 DEFAULTS = {
     "insightface": "buffalo_l",
+    "auraface": "fal/AuraFace-v1",
     "mask2former": "facebook/mask2former-swin-large-coco-panoptic",
     "eomt": "tue-mps/coco_panoptic_eomt_large_640",
     "blip2": "Salesforce/blip2-opt-2.7b",
@@ -22,6 +23,7 @@ DEFAULTS = {
 OWN = "Apache-2.0"
 LICENCES = {
     "buffalo_l": "non-commercial research only",
+    "fal/AuraFace-v1": "Apache-2.0",
     "antelopev2": "non-commercial research only",
     "facebook/mask2former-swin-large-coco-panoptic": "other; see its model card",
     "tue-mps/coco_panoptic_eomt_large_640": "MIT",

@@ -115,8 +115,9 @@ class Engine:
                 but for a method that is tuned for each person, which has none.
             device: `auto` or a torch device.
             dtype: `auto`, `fp32`, `bf16` or `fp16`.
-            faces: `dlib` finds and compares faces in photographs (extra `faces`); `insightface` too, by models for
-                non-commercial research (extra `insightface`); `bundled` does so by the bundled networks, which know
+            faces: `dlib` finds and compares faces in photographs (extra `faces`); `auraface` too, by models under
+                Apache-2.0 that are fetched at the first use, and `insightface` by models for non-commercial research
+                (extra `insightface`); `bundled` does so by the bundled networks, which know
                 drawn people only; `none` uses photos as they are and gives no likeness; `auto` is `bundled` with the
                 bundled model, else `dlib` where it is installed, else `none`.
             memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest that fits; see

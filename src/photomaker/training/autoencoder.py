@@ -23,8 +23,9 @@ from photomaker.training.mixture import Laid
 
 SEEN = 64
 """Side in pixels of the window that one of the discriminators sees in a step, to save time; at most a picture's."""
-RARELY = 8
-"""Steps, on average, between two penalties on the discriminators' slope, each of so many times its weight."""
+
+CHANCE = 2.0
+"""Hinge loss of discriminators that know nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,9 @@ class AutoencoderSettings:
         perceptual: Pull of what the layers of the bundled recogniser see in the decoded face and in the real one, over
             that of the errors of pixels: what tells people apart counts for more than what the eye would not miss.
         realism: Pull of two discriminators on what is decoded, over the same; at their best, errors of pixels alone
-            leave a face with a third of its fine detail. Both are weighted as in VQGAN, arXiv 2012.09841, equation 7,
-            with the gradients taken at the pixels.
+            leave a face with a third of its fine detail. It grows with how sure they are. Both are weighted as in
+            VQGAN, arXiv 2012.09841, equation 7, with the gradients taken at the pixels.
         realism_lr: Peak learning rate of the discriminators.
-        r1: Weight of their penalty on the slope at real pictures.
         window: Side in pixels of the square around a face that is trained on, a multiple of 8, to save time; 0 is the
             whole picture.
         decoder_only: Whether the encoder stays as it is, so that the latents of a trained UNet keep their meaning.
@@ -65,8 +65,7 @@ class AutoencoderSettings:
     size: float = 1e-4
     perceptual: float = 0.0
     realism: float = 0.0
-    realism_lr: float = 3e-4
-    r1: float = 1.0
+    realism_lr: float = 1e-3
     window: int = 0
     decoder_only: bool = False
 
@@ -232,10 +231,13 @@ class AutoencoderRecipe(Recipe):
             drawn, real = (decoded / 2 + 0.5, first), (target / 2 + 0.5, first)
             corner = [int(rng.integers(0, side - SEEN + 1)) for side in target.shape[2:]]
             window = slice(corner[0], corner[0] + SEEN), slice(corner[1], corner[1] + SEEN)
-            r1 = RARELY * self.settings.r1 * (int(rng.integers(RARELY)) == 0)
-            critics, lead = self.critics.loss(drawn, real, r1, window)
+            critics, lead = self.critics.loss(drawn, real, 0.0, window)
             fooled = self.critics.fooled(*drawn, window)
-            pulls = pulls + self._pull(loss, fooled, decoded, self.settings.realism) + CRITICS * critics
+            # discriminators that cannot tell the two apart know no direction to pull in
+            sure = max(0.0, 1 - float(critics.detach()) / CHANCE)
+            pulls = (
+                pulls + self._pull(loss, fooled, decoded, self.settings.realism * sure) + CRITICS * critics
+            )
             figures |= {"critics": float(critics.detach()), "lead": lead}
         if self.settings.scale:
             half, wanted, counts = (functional.avg_pool2d(one, 2) for one in (latents, target, weight))
