@@ -1,11 +1,16 @@
 """The photos of a sitting."""
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.studio.fakes import FakeDetector, save
 
 from photomaker.errors import PhotoError
-from photomaker.faces import Segmenter
+from photomaker.faces import Detector, Segmenter
+from photomaker.images import Photo
+from photomaker.studio.coach import LYING, coached
 from photomaker.studio.photos import choose_faces, read_photos
+from photomaker.types import Face
 
 
 def sitting(tmp_path, *counts, detector=None):
@@ -54,3 +59,43 @@ def test_a_damaged_photo_is_named(tmp_path):
     (tmp_path / "b.png").write_bytes(b"no picture")
     with pytest.raises(PhotoError, match=r"b\.png"):
         read_photos([tmp_path])
+
+
+class OnlyUpright(Detector):
+    """Finds a face where the picture's first pixel is red; a bright one is a surer face."""
+
+    def detect(self, image):
+        red, green, _ = image.getpixel((0, 0))
+        return [Face((0, 0, 20, 20), green / 255, np.zeros((5, 2), np.float32))] if red else []
+
+
+def lying(degrees, green=200):
+    picture = Image.new("RGB", (64, 40))
+    picture.putpixel((0, 0), (255, green, 0))
+    return Photo(picture.rotate(-degrees, expand=True), "a.png", "x")
+
+
+@pytest.mark.parametrize(
+    ("degrees", "said"), [(180, "upside down"), (90, "on its side"), (270, "on its side")]
+)
+def test_a_photo_that_lies_is_turned_until_a_face_is_found(degrees, said):
+    sitting = choose_faces([lying(degrees)], OnlyUpright())
+    assert sitting.references[0].image.size == (64, 40)
+    assert sitting.notes == (f"a.png lay {said} and was turned",)
+    (judged,) = coached([lying(degrees)], OnlyUpright()).photos
+    assert judged.photo.image.size == (64, 40) and LYING in {one.kind for one in judged.findings}
+    assert LYING not in {one.kind for one in coached([lying(0)], OnlyUpright()).photos[0].findings}
+
+
+def test_an_upright_photo_and_one_without_a_face_are_not_turned():
+    sitting = choose_faces([lying(0), Photo(Image.new("RGB", (30, 20)), "b.png", "y")], OnlyUpright())
+    assert [one.image.size for one in sitting.references] == [(64, 40)]
+    assert sitting.notes == ("b.png shows no face that could be found and is left out",)
+
+
+def test_of_several_turns_the_surest_is_taken():
+    picture = Image.new("RGB", (64, 40))
+    picture.putpixel((63, 39), (255, 90, 0))
+    picture.putpixel((63, 0), (255, 200, 0))
+    (reference,) = choose_faces([Photo(picture, "a.png", "x")], OnlyUpright()).references
+    assert reference.image.size == (40, 64)

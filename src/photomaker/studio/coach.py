@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from photomaker.images import Photo
-from photomaker.studio.photos import persons
+from photomaker.studio.photos import faces_in, persons
 
 if TYPE_CHECKING:
     from photomaker.faces import Detector, Recogniser
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NO_FACE, SEVERAL, SMALL, CUT, BLURRED = "no face", "several faces", "small face", "cut off", "blurred"
 DARK, BRIGHT, TURNED, GREY = "dark", "blown out", "turned away", "black and white"
-DUPLICATE, STRANGER, FEW = "near duplicate", "another person", "few photos"
+DUPLICATE, STRANGER, FEW, LYING = "near duplicate", "another person", "few photos", "not upright"
 GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, DUPLICATE, STRANGER})
 """What a photo is better left out for; the rest is only told."""
 
@@ -63,6 +63,7 @@ _REMEDIES = {
     BLURRED: "give a sharper one",
     DARK: "give one with more light on the face",
     BRIGHT: "give one with less light on the face",
+    LYING: "it is turned where it is used; turn the file to be sure",
     TURNED: "give one that is seen more from the front",
     GREY: "give one in colour, or the pictures may lose theirs",
     DUPLICATE: "it adds nothing; give one from another side, or with another look",
@@ -205,11 +206,17 @@ def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser 
 
 
 def _look(photo: Photo, detector: Detector, recogniser: Recogniser | None) -> _Seen:
-    faces = detector.detect(photo.image) or _hidden(photo.image, detector)
+    upright, faces = faces_in(photo, detector)
+    lying = upright.image.size != photo.image.size or upright.notes != photo.notes
+    faces = faces or _hidden(photo.image, detector)
+    photo = upright
     embeddings = None
     if faces and recogniser is not None:
         embeddings = recogniser.embed_batch([photo.image] * len(faces), faces)
-    return _Seen(photo, faces, embeddings)
+    seen = _Seen(photo, faces, embeddings)
+    if lying:
+        seen.say(LYING, "it lies on its side or upside down")
+    return seen
 
 
 def _hidden(image: Image.Image, detector: Detector) -> list[Face]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from photomaker.errors import PhotoError
@@ -41,6 +41,29 @@ def read_photos(places: Sequence[str | os.PathLike[str]]) -> list[Photo]:
     return [open_photo(path) for path in list_photos(places)]
 
 
+def faces_in(photo: Photo, detector: Detector) -> tuple[Photo, list[Face]]:
+    """The faces of a photo; one in which none is found is turned until some are.
+
+    Returns:
+        The photo as it was, or turned, which its notes then say, and the faces.
+    """
+    faces = detector.detect(photo.image)
+    if faces:
+        return photo, faces
+    best: tuple[Photo, list[Face]] = photo, []
+    for degrees, lay in ((180, "upside down"), (90, "on its side"), (270, "on its side")):
+        turned = photo.image.rotate(degrees, expand=True)
+        faces = detector.detect(turned)
+        if faces and (not best[1] or _surest(faces) > _surest(best[1])):
+            note = f"{photo.name} lay {lay} and was turned"
+            best = replace(photo, image=turned, notes=(*photo.notes, note)), faces
+    return best
+
+
+def _surest(faces: Sequence[Face]) -> float:
+    return max(face.score for face in faces)
+
+
 def choose_faces(
     photos: Sequence[Photo], detector: Detector | None, recogniser: Recogniser | None = None
 ) -> Sitting:
@@ -53,13 +76,14 @@ def choose_faces(
 
     Returns:
         The photos that show a face: the only one, or that which is most like the faces of the other photos. A photo
-        without a face is left out with a note.
+        without a face is left out with a note; one that lies on its side or upside down is turned, with a note.
 
     Raises:
         PhotoError: No photo shows a face.
     """
+    looked = [(photo, []) if detector is None else faces_in(photo, detector) for photo in photos]
+    photos, found = [photo for photo, _ in looked], [faces for _, faces in looked]
     notes = [note for photo in photos for note in photo.notes]
-    found = [[] if detector is None else detector.detect(photo.image) for photo in photos]
     chosen = _persons([photo.image for photo in photos], found, recogniser)
     references: list[Reference] = []
     for photo, faces, place in zip(photos, found, chosen, strict=True):
