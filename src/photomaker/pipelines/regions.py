@@ -71,8 +71,7 @@ def _region(place: Place, names: Sequence[str], height: int, width: int) -> Tens
             raise SettingsError(f"a place is {place!r}; give {', '.join(PLACES)}, a box or a mask")
         parts = 3 if "middle" in names else 2
         start = {"left": 0, "middle": 1, "right": parts - 1}[place] / parts
-        # what lies at an edge of the picture has no border there
-        box = [start if start else -1.0, -1.0, start + 1 / parts if start + 1 / parts < 1 else 2.0, 2.0]
+        box = [start, 0.0, start + 1 / parts, 1.0]
     else:
         box = [float(edge) for edge in place]
         wanted = len(box) == 4 and all(math.isfinite(edge) and 0 <= edge <= 1 for edge in box)  # noqa: PLR2004
@@ -84,8 +83,9 @@ def _region(place: Place, names: Sequence[str], height: int, width: int) -> Tens
 
 
 def _edge(low: float, high: float, count: int) -> Tensor:
-    """1 between two shares of a side, 0 outside, with soft ends."""
+    """1 between two shares of a side, 0 outside, with soft ends but where the picture ends."""
     at = (torch.arange(count) + 0.5) / count
+    low, high = (low if low > 0 else -1.0), (high if high < 1 else 2.0)
     return torch.sigmoid((at - low) / SOFT * 4) * torch.sigmoid((high - at) / SOFT * 4)
 
 
@@ -115,6 +115,18 @@ class RegionalAttention:
         self._looked, self._looks = torch.zeros(()), 0
         self._regions: Tensor | None = None
         self._biases: dict[tuple[int, int], Tensor] = {}
+
+    @classmethod
+    def known(cls, merged: Tensor, regions: Tensor) -> RegionalAttention:
+        """For training: everybody is in the picture from the start, and it is known where.
+
+        Args:
+            merged: Whose token is where, bool [rows, people, length].
+            regions: [rows, people, h, w] in 0..1.
+        """
+        made = cls(Subjects(merged, merged))
+        made._regions, made.merging = regions, True
+        return made
 
     def switch(self, merging: bool) -> None:
         """Told before each call of the UNet whether the people take part in it."""

@@ -42,7 +42,7 @@ class EncodedPrompts:
 
 def encode(
     prompts: Sequence[str | ParsedPrompt],
-    copies: Sequence[int],
+    copies: Sequence[Copies],
     tokenizers: tuple[Tokenizer, Tokenizer],
     text_encoders: tuple[CLIPTextModel, CLIPTextModelWithProjection],
     clip_skip: int | None = None,
@@ -51,16 +51,21 @@ def encode(
     """Expand and encode prompts, both encoders reading the same text; see `expand` and `encode_rows`.
 
     A prompt may have been cut at its trigger already, as the captions of a dataset are, in which nothing else may be
-    taken for a trigger or a weight.
+    taken for a trigger or a weight. One of several people is a text, with as many numbers of copies.
 
     Raises:
         PromptError: See `parse` and `expand`; raised before any encoder runs.
     """
     first, second = (
-        [expand(prompt, tokenizer, count) for prompt, count in zip(prompts, copies, strict=True)]
+        [
+            expand(prompt, tokenizer, count)
+            if isinstance(count, int)
+            else expand_subjects(str(prompt), tokenizer, count)
+            for prompt, count in zip(prompts, copies, strict=True)
+        ]
         for tokenizer in tokenizers
     )
-    return encode_rows((first, second), text_encoders, clip_skip, device)
+    return encode_rows(lengthened((first, second), tokenizers), text_encoders, clip_skip, device)
 
 
 def encode_rows(

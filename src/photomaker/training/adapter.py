@@ -26,6 +26,9 @@ from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.pipelines.fitting import check_lora
+from photomaker.pipelines.regions import RegionalAttention, regions_of
+from photomaker.prompts.encoding import Copies
+from photomaker.prompts.places import places_said
 from photomaker.training.attention import AttentionRecorder, person_attention_loss, shrunk_mask
 from photomaker.training.base import BaseParts, decayed_groups
 from photomaker.training.data import Album
@@ -160,7 +163,8 @@ class AdapterRecipe(PeopleRecipe):
     def _match_scale(self) -> None:
         """Let the fusion's last LayerNorm start at the size of class-word features, which the frozen UNet knows."""
         rng = np.random.default_rng(0)
-        texts = [self._caption(int(row), rng) for row in self._rows[:: max(1, len(self._rows) // 64)][:64]]
+        alone = self._rows[~self.pair[self._rows]]
+        texts = [self._caption(int(row), rng) for row in alone[:: max(1, len(alone) // 64)][:64]]
         encoded = Texts(self.parts)(texts, [1] * len(texts), self.parts.text_encoders[0].device)
         class_rows = encoded.embeds[encoded.class_tokens]
         self.id_encoder.fuse_module.layer_norm.weight.fill_(float(class_rows.float().std(dim=-1).mean()))
@@ -215,21 +219,60 @@ class AdapterRecipe(PeopleRecipe):
         rng: np.random.Generator,
     ) -> Condition:
         """Prompt embeddings with the stacked ID embedding; see `PeopleRecipe.condition`."""
-        each = self.id_encoder.num_tokens
-        copies = [
-            1 if plain else each * (len(rows) if self.id_encoder.stacks else 1)
-            for rows, plain in zip(references, text_only, strict=True)
+        orders = [self._order(text, rows) for text, rows in zip(captions, references, strict=True)]
+        references = [
+            np.concatenate([self._by_person(rows)[at] for at in order])
+            for rows, order in zip(references, orders, strict=True)
         ]
+        copies = [self._copies(rows, bool(plain)) for rows, plain in zip(references, text_only, strict=True)]
         encoded = self.texts(captions, copies, self.device)
         mask = encoded.class_tokens & ~torch.from_numpy(text_only).to(self.device)[:, None]
         embeds = self.id_encoder.fuse(encoded.embeds.float(), self.id_features(references, rng), mask)
-        return Condition(embeds, encoded.pooled, {"class_tokens": mask})
+        more = {"class_tokens": mask}
+        if any(not isinstance(one, int) for one in copies):
+            more["subjects"] = _subjects(mask, copies, orders)
+        return Condition(embeds, encoded.pooled, more)
+
+    def _by_person(self, references: np.ndarray) -> list[np.ndarray]:
+        """The photos of each person of a row, from left to right."""
+        return np.split(references, np.flatnonzero(np.diff(self.data.person[references])) + 1)
+
+    def _order(self, caption: Caption, references: np.ndarray) -> tuple[int, ...]:
+        """The people of a row, counted from left to right, in the order in which the caption names them."""
+        people = len(self._by_person(references))
+        said = places_said(str(caption), people) if people > 1 else None
+        return tuple(range(people)) if said is None or said[0] == "left" else tuple(reversed(range(people)))
+
+    def _copies(self, references: np.ndarray, plain: bool) -> Copies:
+        """Class tokens of a row, of each person where its photos are of several."""
+        tokens = self.id_encoder.num_tokens
+        each = tuple(
+            1 if plain else tokens * (len(own) if self.id_encoder.stacks else 1)
+            for own in self._by_person(references)
+        )
+        return each if len(each) > 1 else each[0]
 
     def predict(self, noised: Noised, condition: Condition) -> Tensor:
-        """See `PeopleRecipe.predict`; the attention of this call is what is kept."""
+        """See `PeopleRecipe.predict`; the attention of this call is what is kept.
+
+        Where pictures show two people, each is read where they are, as at inference; see `pipelines.regions`.
+        """
         if self.recorder is not None:
             self.recorder.kept.clear()
-        return super().predict(noised, condition)
+        subjects = condition.more.get("subjects")
+        if subjects is None:
+            return super().predict(noised, condition)
+        high, wide = (int(side) for side in noised.noisy.shape[-2:])
+        regions = torch.stack([self._regions(int(row), high, wide) for row in noised.rows])
+        with RegionalAttention.known(subjects > 0, regions).attached(self.parts.unet):
+            return super().predict(noised, condition)
+
+    def _regions(self, row: int, high: int, wide: int) -> Tensor:
+        """Where the first and the second person of a picture are [2, h, w]; everywhere, where there is one."""
+        if not self.pair[row]:
+            return torch.ones(2, high, wide)
+        border = self.data.middle(row)  # type: ignore[attr-defined]
+        return regions_of([(0.0, 0.0, border, 1.0), (border, 0.0, 1.0, 1.0)], high, wide)
 
     def seen(self, rows: np.ndarray) -> list[tuple[Tensor, Tensor]]:
         """What the watched layers looked at since the last `predict`, each with the person's mask at its resolution.
@@ -273,3 +316,13 @@ class AdapterRecipe(PeopleRecipe):
             state,
             config={**self.notes, "rank": self.settings.rank, "crop": self.settings.photo.crop},
         )
+
+
+def _subjects(mask: Tensor, copies: Sequence[Copies], orders: Sequence[Sequence[int]]) -> Tensor:
+    """Whose class tokens are where, from left to right: float [batch, 2, length], nothing in rows of one person."""
+    found = torch.zeros(len(mask), 2, mask.shape[1], device=mask.device)
+    for row, (counts, order) in enumerate(zip(copies, orders, strict=True)):
+        if not isinstance(counts, int) and mask[row].any():
+            for person, own in zip(order, mask[row].nonzero().flatten().split(list(counts)), strict=True):
+                found[row, person, own] = 1
+    return found

@@ -165,7 +165,7 @@ class WorldAlbum:
         boxes: float32 [rows, 4].
         is_photo: bool [rows].
         sizes: Height and width of every picture [rows, 2].
-
+        pair: bool [rows], whether two people are shown.
         name: A name that tells these from portraits alone.
 
     Raises:
@@ -199,6 +199,8 @@ class WorldAlbum:
         datasets: list[WorldDataset | ComposedDataset] = [portraits, *self.composed]
         sides = np.array([one.images.shape[1:3] for one in datasets])
         self.sizes = sides[[part for part, _ in self.places]]
+        second = [one.people[rows, 1] >= 0 for one, rows in zip(self.composed, kept, strict=True)]
+        self.pair = np.concatenate([np.zeros(len(portraits), dtype=bool), *second])
         self.images = _Joined(self.places, [partial(_row, one.images) for one in datasets])
         covers = [partial(_row, portraits.masks), *(partial(_covered, one.owners) for one in self.composed)]
         self.masks = _Joined(self.places, covers)
@@ -210,6 +212,20 @@ class WorldAlbum:
     def rows_of(self, person_row: int) -> np.ndarray:
         """Portraits of one person."""
         return self.portraits.rows_of(person_row)
+
+    def people_of(self, row: int) -> list[int]:
+        """The people of a picture, from left to right, as in `person`."""
+        part, place = self.places[int(row)]
+        if part == 0:
+            return [int(self.person[row])]
+        shown = self.composed[part - 1].people[place]
+        return [int(one) - self.portraits.plan.start for one in shown if one >= 0]
+
+    def middle(self, row: int) -> float:
+        """Where the border between two people is, as a share of the picture's width: between their faces."""
+        part, place = self.places[int(row)]
+        boxes = self.composed[part - 1].boxes[place]
+        return float((boxes[0, 2] + boxes[1, 0]) / 2 / self.sizes[row, 1])
 
     def words(self, row: int) -> dict[str, str]:
         """What a picture of one person shows, attribute by attribute; nothing for a picture of two."""

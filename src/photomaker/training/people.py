@@ -34,7 +34,7 @@ from photomaker.training.diffusion import (
 from photomaker.training.frames import Frames
 from photomaker.training.latents import Latents
 from photomaker.training.loop import Preview, Recipe
-from photomaker.training.photos import PhotoSettings, draw_references, photo_tensor
+from photomaker.training.photos import PhotoSettings, draw_photos, draw_references, photo_tensor
 from photomaker.training.texts import Caption, Texts
 
 _CELL = 8  # pixels of a latent cell
@@ -236,6 +236,11 @@ class PeopleRecipe(Recipe):
         if self.plain:
             use_plain_attention(parts.unet, id_encoder)
 
+    @property
+    def pair(self) -> np.ndarray:
+        """Bool [rows of the data], whether a picture shows two people."""
+        return getattr(self.data, "pair", np.zeros(len(self.data.person), dtype=bool))
+
     def _split(self, held_out: int) -> None:
         """Choose the rows trained on and those held out, of people with enough pictures."""
         people = self.data.person
@@ -249,7 +254,9 @@ class PeopleRecipe(Recipe):
         everyone = int(people.max()) + 1
         kept = everyone - min(held_out, everyone // 4)
         self._rows = np.flatnonzero(enough & (people < kept))
-        self._held_out = np.flatnonzero(enough & (people >= kept))[: self.settings.validation_rows]
+        self._held_out = np.flatnonzero(enough & (people >= kept) & ~self.pair)[
+            : self.settings.validation_rows
+        ]
 
     def prepare(self, device: torch.device) -> None:
         """Move the frozen text encoders, where captions are encoded anew."""
@@ -357,8 +364,15 @@ class PeopleRecipe(Recipe):
         return mask_map(np.stack(masks))
 
     def _references(self, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        s = self.settings
-        return [draw_references(self.data, int(r), s.photos, s.photo, rng, s.target_among) for r in rows]
+        s, found = self.settings, []
+        for row in rows:
+            if self.pair[row]:
+                each = self.data.people_of(int(row))  # type: ignore[attr-defined]
+                drawn = [draw_photos(self.data, one, s.photos, s.photo, rng) for one in each]
+                found.append(np.concatenate(drawn))
+            else:
+                found.append(draw_references(self.data, int(row), s.photos, s.photo, rng, s.target_among))
+        return found
 
     def loss(
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator

@@ -181,8 +181,21 @@ def draw_references(
     others = own if target_among else own[own != target]
     if not len(others):
         raise ValueError(f"row {target} is the only picture of its person")
-    photos = others[data.is_photo[others]]
+    return _some(data, others, largest, settings, rng)
+
+
+def draw_photos(
+    data: Album, person: int, largest: int, settings: PhotoSettings, rng: np.random.Generator
+) -> np.ndarray:
+    """Rows of 1 to `largest` pictures of a person, who is shown elsewhere; see `draw_references`."""
+    return _some(data, data.rows_of(person), largest, settings, rng)
+
+
+def _some(
+    data: Album, own: np.ndarray, largest: int, settings: PhotoSettings, rng: np.random.Generator
+) -> np.ndarray:
+    photos = own[data.is_photo[own]]
     if len(photos) and rng.random() < settings.photo_style:
-        others = photos
-    count = min(int(rng.integers(1, largest + 1)), len(others))
-    return rng.choice(others, count, replace=False)
+        own = photos
+    count = min(int(rng.integers(1, largest + 1)), len(own))
+    return rng.choice(own, count, replace=False)

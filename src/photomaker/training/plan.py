@@ -60,7 +60,7 @@ class DataSettings:
         keep_texts: Whether text embeddings are computed once and kept on disk, for each number of photos.
         cache: Folder for both; None is `cache` inside the training's own.
         composed: Folder of compositions of the same synthetic people, which are trained on as well: other formats,
-            people farther away, and, where the base itself is trained, two people in a picture.
+            people farther away, and, for the adapter and the base, two people in a picture.
     """
 
     folder: Path
@@ -316,7 +316,9 @@ def _album(config: TrainConfig) -> ShardAlbum | WorldDataset | WorldAlbum:
         people = WorldDataset.open(settings.folder)
         if settings.composed is None:
             return people
-        return WorldAlbum(people, ComposedDataset.open_all(settings.composed), pairs=config.method == "base")
+        # the adapter and the base learn pictures of two people as well; the other methods have one in each
+        pairs = config.method in {"base", "photomaker"}
+        return WorldAlbum(people, ComposedDataset.open_all(settings.composed), pairs)
     return ShardAlbum(Shards.open(settings.folder))
 
 

@@ -322,13 +322,19 @@ class RewardRecipe(Recipe):
 
     @property
     def rows(self) -> np.ndarray:
-        """See `PeopleRecipe.rows`."""
-        return self.inner.rows
+        """See `PeopleRecipe.rows`; where likeness counts, pictures of one person."""
+        return self.inner.rows[self._counted]
 
     @property
     def groups(self) -> np.ndarray:
         """See `PeopleRecipe.groups`."""
-        return self.inner.groups
+        return self.inner.groups[self._counted]
+
+    @property
+    def _counted(self) -> np.ndarray:
+        rows = self.inner.rows
+        alone = ~self.inner.pair[rows]
+        return alone if self.own.likeness or self.own.tower else np.ones(len(rows), dtype=bool)
 
     def signature(self) -> dict[str, str]:
         """See `Recipe.signature`."""

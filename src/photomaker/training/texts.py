@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from photomaker.prompts.encoding import EncodedPrompts, encode
+from photomaker.prompts.encoding import Copies, EncodedPrompts, encode
 from photomaker.prompts.expand import expand
 from photomaker.prompts.trigger import ParsedPrompt
 from photomaker.training.base import BaseParts
@@ -39,9 +39,9 @@ class Texts:
 
     @torch.no_grad()
     def __call__(
-        self, captions: Sequence[Caption], copies: Sequence[int], device: torch.device
+        self, captions: Sequence[Caption], copies: Sequence[Copies], device: torch.device
     ) -> EncodedPrompts:
-        """Encode captions whose class token is repeated `copies` times each."""
+        """Encode captions whose class token, or that of each of several people, is repeated `copies` times."""
         return encode(captions, copies, self.parts.tokenizers, self.parts.text_encoders, device=device)
 
 
@@ -116,12 +116,13 @@ class KeptTexts(Texts):
         """Leave the text encoders where they are; they are not needed."""
 
     def __call__(
-        self, captions: Sequence[Caption], copies: Sequence[int], device: torch.device
+        self, captions: Sequence[Caption], copies: Sequence[Copies], device: torch.device
     ) -> EncodedPrompts:
-        """Look up."""
+        """Look up; kept captions are of one person."""
+        counts = [count if isinstance(count, int) else count[0] for count in copies]
         places = [
             (self.entries[caption], self.copies[count])
-            for caption, count in zip(captions, copies, strict=True)
+            for caption, count in zip(captions, counts, strict=True)
         ]
         embeds, pooled = (
             torch.stack([_numbers(self.arrays[name][place], self.dtype) for place in places]).to(device)
@@ -131,7 +132,7 @@ class KeptTexts(Texts):
             torch.tensor(
                 [
                     expand(caption, tokenizer, count).class_tokens
-                    for caption, count in zip(captions, copies, strict=True)
+                    for caption, count in zip(captions, counts, strict=True)
                 ],
                 device=device,
             )
