@@ -19,14 +19,16 @@ PARTS = {
     "recogniser_a/export/recogniser.safetensors": "faces/recogniser.safetensors",
     "analyser/export/analyser.safetensors": "faces/analyser.safetensors",
     "recogniser_b/export/recogniser.safetensors": "evaluation/recogniser.safetensors",
+    "recogniser_c/export/recogniser.safetensors": "evaluation/recogniser_third.safetensors",
     "attributes/export/attributes.safetensors": "evaluation/attributes.safetensors",
+    "marks/export/attributes.safetensors": "evaluation/marks.safetensors",
 }
 
 COMPARED = {
-    "same_budget/export/photomaker.safetensors": ("photomaker_same_budget", 2.0, 0.1),
-    "ip_adapter/export/ip_adapter.safetensors": ("ip_adapter", 2.0, 0.1),
-    "fastcomposer/export/fastcomposer.safetensors": ("fastcomposer", 2.0, 0.1),
-    "photoverse/export/photoverse.safetensors": ("photoverse", 2.0, 0.1),
+    "same_budget_reward/export/photomaker.safetensors": ("photomaker_same_budget", 2.0, 0.1),
+    "ip_adapter_reward/export/ip_adapter.safetensors": ("ip_adapter", 2.0, 0.1),
+    "fastcomposer_reward/export/fastcomposer.safetensors": ("fastcomposer", 2.0, 0.1),
+    "photoverse_reward/export/photoverse.safetensors": ("photoverse", 2.0, 0.1),
 }
 """Name of each method's weights, and the guidance and merge step that were best on validation people."""
 
@@ -81,13 +83,13 @@ if __name__ == "__main__":
     parser.add_argument("--background", choices=["keep", "grey"], default="grey")
     parser.add_argument("--rank", type=int, default=20, help="largest rank of the LoRA; more does not fit")
     given = parser.parse_args()
-    shutil.copytree(given.runs / "base/export", given.out / "base", dirs_exist_ok=True)
+    shutil.copytree(given.runs / "base_reward/export", given.out / "base", dirs_exist_ok=True)
     forget_origin(given.out / "base")
     for made, shipped in PARTS.items():
         (given.out / shipped).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(given.runs / made, given.out / shipped)
     write_adapter(
-        given.runs / "adapter/export/photomaker.safetensors",
+        given.runs / "adapter_reward/export/photomaker.safetensors",
         given.out / "adapter/photomaker.safetensors",
         {"guidance": given.guidance, "merge": given.merge, "background": given.background},
         given.rank,

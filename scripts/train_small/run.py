@@ -47,6 +47,26 @@ class Stage:
 
 QUICK = "--set loop.steps=4 --set loop.batch_size=4 --set loop.save_every=0"
 
+COMPARED = (
+    ("same_budget", "train_small_same_budget"),
+    ("ip_adapter", "train_small_ip_adapter"),
+    ("fastcomposer", "train_small_fastcomposer"),
+    ("photoverse", "train_small_photoverse"),
+)
+"""Stage and settings file of what PhotoMaker is compared with."""
+
+REWARD = (
+    "--set data.folder={data} --set data.composed={data}-composed --set data.cache={runs}/latents "
+    "--set base.model={runs}/base_reward/export --set encoder.start={runs}/adapter/export/photomaker.safetensors "
+    "--set recipe.lr=3.0e-4 --set recipe.fusion_lr=1.5e-4 --set recipe.vision=none --set recipe.plain_captions=1.0 "
+    "--set recipe.attention=0 --set reward.steps=10 --set reward.fewest=4 --set reward.merge=0.1 "
+    "--set reward.tower=0.3 --set reward.realism=0.03 --set reward.prompt=0.02 "
+    "--set reward.classifier={runs}/attributes_b/export/attributes.safetensors "
+    "--set loop.steps=400 --set loop.batch_size=8 --set loop.warmup=10 --set loop.ema_decay=0.95 "
+    "--set loop.save_every=100 --set loop.log_every=10 --set loop.seed=5 --set loop.preview_every=0"
+)
+"""Finishing by reward: settings over those of a method's own training."""
+
 STAGES = (
     Stage("world", "world.py", "--out {data} --people {people} --views 10", "", False, ""),
     Stage("composed", "world.py", "--out {data}-composed --people {people} --views 3 --composed", "", False, ""),
@@ -84,23 +104,25 @@ STAGES = (
           "--set reward.classifier={runs}/attributes_b/export/attributes.safetensors", "base_reward/done.json",
           quick=QUICK),
     Stage("adapter", "photomaker", f"train {CONFIGS}/train_small.yaml --set out={{runs}}/adapter "
-          "--set data.folder={data} --set data.cache={runs}/latents --set base.model={runs}/base_reward/export "
-          "--set encoder.start={runs}/id_tower/export --set loop.batch_size=24 --set loop.warmup=200 "
-          "--set loop.seed=0 --set loop.preview_every=0 --set recipe.lr=1.0e-3 --set recipe.fusion_lr=1.0e-3 "
-          "--set recipe.diffusion.face=2.0", "adapter/done.json",
+          "--set data.folder={data} --set data.composed={data}-composed --set data.cache={runs}/latents "
+          "--set base.model={runs}/base_reward/export --set encoder.start={runs}/id_tower/export "
+          "--set loop.batch_size=24 --set loop.warmup=200 --set loop.seed=0 --set loop.preview_every=0 "
+          "--set recipe.lr=1.0e-3 --set recipe.fusion_lr=1.0e-3 --set recipe.diffusion.face=2.0", "adapter/done.json",
           quick=QUICK),
     # the methods that it is compared with, and the adapter once more, all for as long and from the same image tower
     *(
         Stage(name, "photomaker", f"train {CONFIGS}/{config}.yaml --set out={{runs}}/{name} --set data.folder={{data}} "
-              "--set data.cache={runs}/latents --set base.model={runs}/base_reward/export "
-              f"--set encoder.start={{runs}}/adapter/export/photomaker.safetensors", f"{name}/done.json",
+              "--set data.composed={data}-composed --set data.cache={runs}/latents "
+              "--set base.model={runs}/base_reward/export "
+              "--set encoder.start={runs}/adapter/export/photomaker.safetensors", f"{name}/done.json",
               quick=QUICK)
-        for name, config in (
-            ("same_budget", "train_small_same_budget"),
-            ("ip_adapter", "train_small_ip_adapter"),
-            ("fastcomposer", "train_small_fastcomposer"),
-            ("photoverse", "train_small_photoverse"),
-        )
+        for name, config in COMPARED
+    ),
+    # all are finished by the same reward for as long
+    *(
+        Stage(f"{name}_reward", "photomaker", f"train {CONFIGS}/{config}.yaml --set out={{runs}}/{name}_reward "
+              f"--set start={{runs}}/{name} " + REWARD, f"{name}_reward/done.json", quick=QUICK)
+        for name, config in (("adapter", "train_small"), *COMPARED)
     ),
 )  # fmt: skip
 
