@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from photomaker import weights
 from photomaker.encoders import together
 from photomaker.errors import IdentityError, PromptError, SettingsError
 from photomaker.faces import Detector, Recogniser
@@ -199,6 +200,24 @@ def test_places_are_read_as_people_write_them(tmp_path):
     assert describe(replace(sample, request=replace(sample.request, extras=made)))["layout"].startswith(
         "right; mask "
     )
+
+
+def test_words_are_looked_at_whoever_they_stand_behind():
+    from photomaker.prompts.trigger import without_triggers
+    from photomaker.studio.words import unknown_words
+
+    assert without_triggers("a (man:1.2) img and a woman img in snow") == "a man and a woman in snow"
+    assert without_triggers("a manimg in snow") == "a man in snow"
+    assert unknown_words("a man img on a bicycle and a woman img with a zeppelin") == ("bicycle", "zeppelin")
+
+
+@pytest.mark.skipif(not weights.SMALL.is_dir(), reason="no bundled weights")
+def test_the_bundled_model_plans_pictures_of_two():
+    engine = Engine.open()
+    plan = engine.plan(
+        Order((Someone("examples/ada", "ada"), Someone("examples/ben", "ben")), (PROMPT,), together=True)
+    )
+    assert plan.order.total == 1 and len(plan.groups) == 1
 
 
 def test_files_of_orders_draw_people_together(tmp_path):

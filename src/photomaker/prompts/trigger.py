@@ -111,6 +111,17 @@ def parse_subjects(prompt: str, subjects: int, trigger: str = TRIGGER) -> list[W
     return parts
 
 
+def without_triggers(prompt: str, trigger: str = TRIGGER) -> str:
+    """The words of a prompt alone, of however many people: no trigger, no marks of weights.
+
+    Raises:
+        PromptError: See `parse`.
+    """
+    text = _read(prompt, trigger).text
+    ends = [0, *(edge for place in _places(text, trigger) for edge in place), len(text)]
+    return " ".join(text[start:end].strip() for start, end in zip(ends[::2], ends[1::2], strict=True)).strip()
+
+
 def _cut(prompt: str, trigger: str) -> ParsedPrompt:
     places = _places(prompt, trigger)
     if len(places) > 1:

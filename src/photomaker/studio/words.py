@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from photomaker.prompts import TRIGGER, parse
+from photomaker.prompts.trigger import without_triggers
 from photomaker.synthetic.captions import vocabulary
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
@@ -23,11 +23,10 @@ def unknown_words(prompt: str) -> tuple[str, ...]:
     """The words of a prompt that the bundled model has never seen, in their order, each once.
 
     Args:
-        prompt: Complete, with its trigger; prompt weights do not count as words.
+        prompt: Complete, with its triggers; prompt weights do not count as words.
     """
-    parsed = parse(prompt)
-    words = [word.lower() for word in _WORD.findall(f"{parsed.before} {parsed.after}")]
-    known = vocabulary() | _SMALL | {TRIGGER}
+    words = [word.lower() for word in _WORD.findall(without_triggers(prompt))]
+    known = vocabulary() | _SMALL
     return tuple(dict.fromkeys(word for word in words if word not in known))
 
 
