@@ -200,3 +200,34 @@ def test_prompts_and_people_must_fit(pipe, people, draw):
 )
 def test_places_are_read_off_the_prompt(prompt, people, said):
     assert places_said(prompt, people) == said
+
+
+def test_prompt_weights_and_guidance_go_with_several_people(pipe, people, draw):
+    both = together(people)
+    weighed = PLACED.replace("beach", "(beach:1.4)")
+    plain, strong = (draw(prompt, identity=both, guidance_scale=4.0) for prompt in (PLACED, weighed))
+    assert torch.isfinite(strong).all() and (strong - plain).abs().max() > 1e-4
+    negative = draw(PLACED, identity=both, guidance_scale=4.0, negative_prompt="a blurred photo")
+    assert (negative - plain).abs().max() > 1e-4
+
+
+def test_v2_takes_two_tokens_a_photo_of_each(tiny_base, tiny_adapter_v2_file, photos):
+    from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
+
+    pipe = PhotoMakerStableDiffusionXLPipeline.from_pretrained(tiny_base, add_watermarker=False)
+    pipe.load_photomaker_adapter(tiny_adapter_v2_file)
+    pipe.set_progress_bar_config(disable=True)
+    faces = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    people = [
+        pipe.encode_identity(photos[:1], id_embeds=faces[:1]),
+        pipe.encode_identity(photos[1:3], id_embeds=faces[1:]),
+    ]
+    with Masks(pipe) as masks:
+        pipe(
+            PLACED, identity=together(people), num_inference_steps=2, start_merge_step=0, output_type="latent",
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+    mask = masks.seen[-1][2][-1]
+    side = round(len(mask) ** 0.5)
+    picture = mask.unflatten(0, (side, side))
+    assert int((picture[0, 0] < -5).sum()) == 2 * 2 and int((picture[0, -1] < -5).sum()) == 2
