@@ -73,10 +73,14 @@ STAGES = (
     Stage("tokenizers", "tokenizer.py", "--data {data} --out {runs}/tokenizers",
           "tokenizers/export/tokenizer_2/tokenizer_config.json", False, "--captions 2000"),
     Stage("autoencoder", "autoencoder.py", "--data {data} --composed {data}-composed --out {runs}/autoencoder "
-          "--steps 6000 --batch 16 --lr 1.5e-3 --noise 0.15 --realism 0.5", "autoencoder/done.json"),
+          "--steps 6000 --batch 16 --lr 1.5e-3 --noise 0.1", "autoencoder/done.json"),
+    # the same, around faces: where people look
+    Stage("autoencoder_faces", "autoencoder.py", "--data {data} --composed {data}-composed --init "
+          "{runs}/autoencoder/export --out {runs}/autoencoder_faces --steps 4000 --batch 16 --lr 8e-4 --noise 0.07 "
+          "--perceptual 1.0 --window 96 --seed 1", "autoencoder_faces/done.json"),
     Stage("base", "base.py", "--data {data} --composed {data}-composed --out {runs}/base "
-          "--autoencoder {runs}/autoencoder/export --tokenizers {runs}/tokenizers/export --latents {runs}/latents "
-          "--steps 16000 --batch 32 --lr 8e-4 --text-lr 5e-4 --ema 0.999 --face-weight 4", "base/done.json"),
+          "--autoencoder {runs}/autoencoder_faces/export --tokenizers {runs}/tokenizers/export "
+          "--latents {runs}/latents --steps 16000 --batch 32 --lr 8e-4 --text-lr 5e-4 --ema 0.999 --face-weight 4", "base/done.json"),
     *(
         Stage(name, program, f"--data {{data}} --out {{runs}}/{name} --people {people} --val-people 7000:7200{more}",
               f"{name}/done.json", quick="--steps 4 --batch-size 4 --people 0:16 --val-people 16:24")

@@ -9,7 +9,7 @@ import torch
 from fake_world import FakeWorld
 from test_base import tiny_autoencoder
 
-from photomaker.errors import WeightsError
+from photomaker.errors import SettingsError, WeightsError
 from photomaker.faces.bundled import BundledRecogniser
 from photomaker.faces.networks import MixerConfig, MixerRecogniser
 from photomaker.pipelines.autoencoder import SmallAutoencoder
@@ -158,3 +158,9 @@ def test_more_blocks_change_nothing_at_first():
     picture = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(new(picture).sample, old(picture).sample)
     assert sum(one.numel() for one in new.parameters()) > sum(one.numel() for one in old.parameters())
+
+
+@pytest.mark.parametrize("window", [32, 90, 104, -96])
+def test_a_window_that_does_not_fit_is_refused(window):
+    with pytest.raises(SettingsError, match=f"window is {window}; give 0, or a multiple of 8 from 64 to 96"):
+        AutoencoderSettings(window=window)

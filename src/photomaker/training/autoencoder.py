@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photomaker.errors import SettingsError
 from photomaker.faces.bundled import BundledRecogniser
 from photomaker.faces.crops import fine_power
 from photomaker.pipelines.autoencoder import SmallAutoencoder
@@ -24,6 +25,8 @@ from photomaker.training.mixture import Laid
 SEEN = 64
 """Side in pixels of the window that one of the discriminators sees in a step, to save time; at most a picture's."""
 
+WIDEST = 96
+"""Pixels of the shortest side among the formats of the synthetic world."""
 CHANCE = 2.0
 """Hinge loss of discriminators that know nothing."""
 
@@ -53,6 +56,9 @@ class AutoencoderSettings:
         window: Side in pixels of the square around a face that is trained on, a multiple of 8, to save time; 0 is the
             whole picture.
         decoder_only: Whether the encoder stays as it is, so that the latents of a trained UNet keep their meaning.
+
+    Raises:
+        SettingsError: The window is no such square.
     """
 
     lr: float = 1e-3
@@ -68,6 +74,13 @@ class AutoencoderSettings:
     realism_lr: float = 1e-3
     window: int = 0
     decoder_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the window."""
+        if self.window and (self.window % 8 or not SEEN <= self.window <= WIDEST):
+            raise SettingsError(
+                f"window is {self.window}; give 0, or a multiple of 8 from {SEEN} to {WIDEST}, the lowest picture"
+            )
 
 
 def differences(x: Tensor) -> tuple[Tensor, Tensor]:
