@@ -80,7 +80,8 @@ STAGES = (
           "--perceptual 1.0 --window 96 --seed 1", "autoencoder_faces/done.json"),
     Stage("base", "base.py", "--data {data} --composed {data}-composed --out {runs}/base "
           "--autoencoder {runs}/autoencoder_faces/export --tokenizers {runs}/tokenizers/export "
-          "--latents {runs}/latents --steps 16000 --batch 32 --lr 8e-4 --text-lr 5e-4 --ema 0.999 --face-weight 4", "base/done.json"),
+          "--latents {runs}/latents --steps 16000 --batch 32 --lr 8e-4 --text-lr 5e-4 --ema 0.999 --face-weight 4",
+          "base/done.json"),
     *(
         Stage(name, program, f"--data {{data}} --out {{runs}}/{name} --people {people} --val-people 7000:7200{more}",
               f"{name}/done.json", quick="--steps 4 --batch-size 4 --people 0:16 --val-people 16:24")
