@@ -8,12 +8,13 @@ Thresholds were chosen on people from 3000000 on; what is written is measured on
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from tqdm import tqdm
 
 from photomaker.faces import BundledFaces, BundledRecogniser
@@ -26,6 +27,8 @@ from photomaker.synthetic.scenes import paint_scene
 
 SIDE = 256
 GOOD = 5
+COLOURS = ((156, 196, 228), (255, 255, 255), (40, 40, 44), (216, 232, 208), (70, 90, 150))
+"""Of masks."""
 Fault = Callable[[Person, int, np.random.Generator], Image.Image]
 
 
@@ -114,10 +117,39 @@ def stranger(_: Person, seed: int, rng: np.random.Generator) -> Image.Image:
     return drawn(person(4_000_000 + int(rng.integers(1000))), seed)
 
 
+def sunglasses(who: Person, seed: int, _: np.random.Generator) -> Image.Image:
+    """As the world draws them."""
+    covered = dataclasses.replace(seen(who, seed), eyewear="sunglasses")
+    return Image.fromarray(render(who, covered, SIDE).image)
+
+
+def mask(who: Person, seed: int, rng: np.random.Generator) -> Image.Image:
+    """Cloth from the nose to below the chin, in one of five colours, a little shaded."""
+    good = render(who, seen(who, seed), SIDE)
+    left, right, nose, *corners = (np.asarray(point, float) for point in good.landmarks)
+    eyes, mouth, size = (left + right) / 2, (corners[0] + corners[1]) / 2, float(np.linalg.norm(right - left))
+    across, down = (right - left) / size, (mouth - eyes) / float(np.linalg.norm(mouth - eyes))
+    places = [
+        (0, -0.15, nose),
+        (0.95, -0.1, nose),
+        (0.8, 0.2, mouth),
+        (0, 0.75, mouth),
+        (-0.8, 0.2, mouth),
+        (-0.95, -0.1, nose),
+    ]
+    points = [tuple(start + size * (x * across + y * down)) for x, y, start in places]
+    cut = Image.new("L", (SIDE, SIDE))
+    ImageDraw.Draw(cut).polygon(points, fill=255)
+    cloth = np.array(COLOURS[int(rng.integers(len(COLOURS)))]) * np.linspace(1, 0.7, SIDE)[:, None, None]
+    picture = Image.fromarray(good.image)
+    picture.paste(Image.fromarray(np.broadcast_to(cloth, (SIDE, SIDE, 3)).astype(np.uint8)), mask=cut)
+    return picture
+
+
 FAULTS: dict[str, Fault] = {
     coach.NO_FACE: scene_only, coach.SEVERAL: with_another, coach.SMALL: small, coach.CUT: cut,
     coach.BLURRED: blurred, coach.DARK: dark, coach.BRIGHT: bright, coach.GREY: grey,
-    coach.DUPLICATE: twin, coach.STRANGER: stranger,
+    coach.SUNGLASSES: sunglasses, coach.MASK: mask, coach.DUPLICATE: twin, coach.STRANGER: stranger,
 }  # fmt: skip
 
 
@@ -165,7 +197,8 @@ def table(start: int, people: int) -> str:
     lines += [
         "",
         f"Good photos with any remark: {100 * remarked / photos:.2f} %. Turned heads are not here: the noses of drawn "
-        "people hardly move when they turn, so that threshold is by geometry alone.",
+        "people hardly move when they turn, so that threshold is by geometry alone; nor hands before a face, which are "
+        "not told.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -134,7 +134,7 @@ def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
     steps: int = 8000,
     batch_size: Annotated[int, typer.Option(help="Rows a step and process.")] = 64,
     rate: float = 2e-3,
-    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     seed: int = 0,
     save_every: int = 1000,
     channels: Annotated[str, typer.Option(help="At strides 4, 8, 16, with commas.")] = "32,64,96",

@@ -25,7 +25,7 @@ def open_people(folder: str) -> People:
 
 
 def training_parser(
-    description: str, steps: int, batch: int, precision: str = "bf16"
+    description: str, steps: int, batch: int, precision: str = "auto"
 ) -> argparse.ArgumentParser:
     """The options that every stage has."""
     parser = argparse.ArgumentParser(
@@ -42,7 +42,7 @@ def training_parser(
     parser.add_argument("--schedule", default="cosine", choices=["cosine", "constant", "linear_decay"])
     parser.add_argument("--ema", type=float, default=0.999, help="decay of the averaged weights, 0 = off")
     parser.add_argument("--clip", type=float, default=1.0, help="largest gradient norm, 0 = off")
-    parser.add_argument("--precision", default=precision, choices=["bf16", "fp32"])
+    parser.add_argument("--precision", default=precision, choices=["auto", "bf16", "fp32"])
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--keep", type=int, default=2, help="checkpoints kept")

@@ -73,7 +73,7 @@ def settings(steps: int, batch: int) -> TrainSettings:
     """Of either training; constant but for the warm-up and a cosine to the end."""
     return TrainSettings(
         steps=steps, batch_size=batch, seed=0, warmup=min(200, steps // 5), schedule="cosine", ema_decay=0.995,
-        clip=1.0, precision="bf16", save_every=500, log_every=100, keep=1,
+        clip=1.0, precision="auto", save_every=500, log_every=100, keep=1,
     )  # fmt: skip
 
 

@@ -275,9 +275,7 @@ def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
     other_styles: Annotated[
         float, typer.Option(help="Share of the pictures that are no photos to train on.")
     ] = 0.15,
-    precision: Annotated[
-        str, typer.Option(help="bf16 (about twice as fast on this kind of CPU) or fp32.")
-    ] = "bf16",
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     seed: int = 0,
     save_every: int = 1000,
 ) -> None:

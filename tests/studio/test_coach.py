@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from photomaker import weights
 from photomaker.images import Photo
 from photomaker.studio import coach
-from photomaker.studio.photos import persons
+from photomaker.studio.photos import choose_faces, persons
 from photomaker.synthetic import person, render, view
 from photomaker.synthetic.compositions import compose, composition
 
@@ -24,8 +24,8 @@ def backends():
     return BundledFaces.open(), BundledRecogniser.open()
 
 
-def drawn(index, seed):
-    seen = view(person(index), seed, style="photo", hat="none", eyewear="none", scene="studio")
+def drawn(index, seed, eyewear="none"):
+    seen = view(person(index), seed, style="photo", hat="none", eyewear=eyewear, scene="studio")
     return Image.fromarray(render(person(index), seen, 256).image)
 
 
@@ -45,6 +45,17 @@ def pair():
     return Image.fromarray(compose(both, 3).image)
 
 
+def masked():
+    seen = view(person(WHO), 9, style="photo", hat="none", eyewear="none", scene="studio")
+    made = render(person(WHO), seen, 256)
+    nose, mouth = made.landmarks[2], made.landmarks[3:].mean(0)
+    size = float(np.linalg.norm(made.landmarks[1] - made.landmarks[0]))
+    picture = Image.fromarray(made.image)
+    edges = (mouth[0] - size, nose[1] - 0.1 * size, mouth[0] + size, mouth[1] + 0.7 * size)
+    ImageDraw.Draw(picture).rectangle(edges, fill="#9cc4e4")
+    return picture
+
+
 ODD = {
     coach.NO_FACE: lambda: Image.new("RGB", (200, 200), "green"),
     coach.SEVERAL: pair,
@@ -54,6 +65,8 @@ ODD = {
     coach.DARK: lambda: ImageEnhance.Brightness(drawn(WHO, 9)).enhance(0.12),
     coach.BRIGHT: lambda: drawn(WHO, 9).point(lambda level: 255 - (255 - level) * 0.3),
     coach.GREY: lambda: drawn(WHO, 9).convert("L"),
+    coach.SUNGLASSES: lambda: drawn(WHO, 9, "sunglasses"),
+    coach.MASK: masked,
     coach.DUPLICATE: lambda: drawn(WHO, 1).resize((300, 300)),
     coach.STRANGER: lambda: drawn(WHO + 1, 9),
 }  # fmt: skip
@@ -180,3 +193,51 @@ def test_the_command(backends, good, tmp_path):
     assert refused.exit_code == 2 and "--faces none finds no face" in refused.stderr
     missing = CliRunner().invoke(app, ["photos", "check", str(tmp_path / "nobody")], prog_name="photomaker")
     assert missing.exit_code == 2
+
+
+def sitting_of(photos, backends):
+    return coach.advised(choose_faces(photos, *backends), backends[1])
+
+
+def test_a_sitting_is_told_what_the_coach_sees_and_keeps_its_photos(backends, good):
+    assert sitting_of(good, backends).notes == ()
+    blurred = photo(ODD[coach.BLURRED](), "soft.png")
+    sitting = sitting_of([*good[:2], blurred], backends)
+    assert len(sitting.references) == 3
+    assert sitting.notes == ("soft.png: the face is blurred; give a sharper one",)
+
+
+def test_photos_taken_as_they_are_are_not_judged(good):
+    assert coach.advised(choose_faces(good, None)).notes == ()
+
+
+def test_of_very_many_photos_the_best_are_used_and_why_is_said(backends):
+    many = [photo(drawn(WHO, seed), f"{seed}.png") for seed in range(coach.MOST + 4)]
+    soft = [
+        photo(drawn(WHO, seed).filter(ImageFilter.GaussianBlur(4)), f"soft {seed}.png") for seed in (50, 51)
+    ]
+    sitting = sitting_of([soft[0], *many, soft[1]], backends)
+    names = [one.name for one in sitting.references]
+    assert len(names) == coach.MOST and not any(name.startswith("soft") for name in names)
+    (note,) = sitting.notes
+    assert note == (
+        "the best 16 of 22 photos are used: 2 are better left out (blurred 2) "
+        "and the faces of the other 4 add least to these"
+    )
+    used = np.mean([backends[1].embed(one.image, one.face) for one in sitting.references], axis=0)
+    seen = choose_faces(many, *backends).references
+    faces = np.stack([backends[1].embed(one.image, one.face) for one in seen])
+    first = faces[: coach.MOST].mean(0)
+    nearness = [float(one @ faces.mean(0) / np.linalg.norm(one)) for one in (used, first)]
+    assert nearness[0] >= nearness[1]
+
+
+def test_of_very_many_photos_the_largest_faces_are_used_where_nothing_compares(backends):
+    many = [
+        photo(drawn(WHO, seed).resize((side, side)), f"{side}.png")
+        for seed, side in enumerate(range(220, 420, 10))
+    ]
+    sitting = coach.advised(choose_faces(many, backends[0]))
+    used, faces = {one.name for one in sitting.references}, choose_faces(many, backends[0]).references
+    smallest = sorted(faces, key=lambda one: one.face.area)[: len(many) - coach.MOST]
+    assert used == {one.name for one in faces} - {one.name for one in smallest}

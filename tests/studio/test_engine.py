@@ -14,6 +14,8 @@ from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, Engine, mix
 from photomaker.studio.events import Note, Tuned
 from photomaker.types import Identity, Reference, Sampling
 
+pytestmark = pytest.mark.usefixtures("no_coach")
+
 PROMPT = "a photo of a woman img in the snow"
 
 

@@ -12,6 +12,8 @@ from photomaker.studio.orders import Order, Someone, as_people
 from photomaker.studio.photos import Sitting
 from photomaker.types import Extras, Identity, Lora, Reference, Request, Sample, Sampling, Start, Structure
 
+pytestmark = pytest.mark.usefixtures("no_coach")
+
 PROMPT = "a photo of a woman img in the snow"
 PROMPTS = (PROMPT, "a sketch of a woman img")
 

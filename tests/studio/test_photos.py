@@ -99,3 +99,13 @@ def test_of_several_turns_the_surest_is_taken():
     picture.putpixel((63, 0), (255, 200, 0))
     (reference,) = choose_faces([Photo(picture, "a.png", "x")], OnlyUpright()).references
     assert reference.image.size == (40, 64)
+
+
+def test_of_very_many_photos_each_is_made_smaller(tmp_path, monkeypatch):
+    monkeypatch.setattr("photomaker.studio.photos.MOST", 2)
+    monkeypatch.setattr("photomaker.studio.photos.SIDE", 50)
+    for name in "ab":
+        Image.new("RGB", (100, 80)).save(tmp_path / f"{name}.png")
+    assert [one.image.size for one in read_photos([tmp_path])] == [(100, 80)] * 2
+    Image.new("RGB", (40, 45)).save(tmp_path / "c.png")
+    assert [one.image.size for one in read_photos([tmp_path])] == [(50, 40), (50, 40), (40, 45)]

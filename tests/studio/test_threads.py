@@ -14,6 +14,8 @@ from photomaker.studio.events import Cancel, Denoised, Drawn, Queued
 from photomaker.studio.turns import Turns
 from photomaker.types import Sampling
 
+pytestmark = pytest.mark.usefixtures("no_coach")
+
 PROMPT = "a photo of a woman img in the snow"
 THREADS = 8
 

@@ -6,6 +6,7 @@ what they reach on others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -14,19 +15,20 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from photomaker.images import Photo
-from photomaker.studio.photos import faces_in, persons
+from photomaker.studio.photos import MOST, Sitting, faces_in, persons
 
 if TYPE_CHECKING:
     from photomaker.faces import Detector, Recogniser
-    from photomaker.types import Face
+    from photomaker.types import Face, Reference
 
 NO_FACE, SEVERAL, SMALL, CUT, BLURRED = "no face", "several faces", "small face", "cut off", "blurred"
 DARK, BRIGHT, TURNED, GREY = "dark", "blown out", "turned away", "black and white"
+SUNGLASSES, MASK = "sunglasses", "mask"
 DUPLICATE, STRANGER, FEW, LYING = "near duplicate", "another person", "few photos", "not upright"
-GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, DUPLICATE, STRANGER})
+GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, MASK, DUPLICATE, STRANGER})
 """What a photo is better left out for; the rest is only told."""
 
-POOR = frozenset({SMALL, CUT, BLURRED, DARK, BRIGHT})
+POOR = frozenset({SMALL, CUT, BLURRED, DARK, BRIGHT, MASK})
 """What keeps a face from being compared."""
 
 CHIP = 128
@@ -44,6 +46,9 @@ TURN = 0.33
 By geometry, at about 45 degrees; not calibrated, for the noses of drawn people hardly move."""
 BORDER, SURE = 0.35, 0.5
 """Border around a photo in which no face was found, as a share of its sides; score from which a face there counts."""
+EYES, MOUTH, WARM = 0.06, 0.25, 0.05
+"""Share of the places around the eyes that look like the cheeks, and of those around the mouth that have a skin's
+warmth, below which something covers them; warmth of skin below which a photo's colours do not tell."""
 EDGE = 0.01
 """Room between a face's box and the edge of the photo, in longer sides of the box, below which the face is cut off."""
 COLOUR = 4.0
@@ -65,6 +70,8 @@ _REMEDIES = {
     BRIGHT: "give one with less light on the face",
     LYING: "it is turned where it is used; turn the file to be sure",
     TURNED: "give one that is seen more from the front",
+    SUNGLASSES: "give one that shows the eyes",
+    MASK: "give one that shows the whole face",
     GREY: "give one in colour, or the pictures may lose theirs",
     DUPLICATE: "it adds nothing; give one from another side, or with another look",
     STRANGER: "leave it out, if it is somebody else",
@@ -169,6 +176,10 @@ class _Seen:
     def face(self) -> Face | None:
         return self.faces[self.place] if self.faces else None
 
+    @property
+    def grave(self) -> bool:
+        return any(finding.grave for finding in self.findings)
+
     def say(self, kind: str, text: str) -> None:
         self.findings.append(Finding(kind, text, _REMEDIES[kind]))
 
@@ -200,6 +211,81 @@ def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser 
         else (Finding(FEW, f"{kept} of {len(judged)} photos will serve well", _REMEDIES[FEW]),)
     )
     return Report(judged, few)
+
+
+def advised(sitting: Sitting, recogniser: Recogniser | None = None) -> Sitting:
+    """A sitting with what there is to say of its photos among its notes; of more than `MOST`, the best alone.
+
+    Args:
+        sitting: Photos whose faces were found; one that was taken as it is stays as it is.
+        recogniser: Compares faces; None leaves out what needs comparing.
+    """
+    references = sitting.references
+    if any(one.face is None for one in references):
+        return sitting
+    seen = [_known(one, recogniser) for one in references]
+    for one in seen:
+        _judge(one)
+    _compare(seen)
+    _twins(seen)
+    if len(seen) <= MOST:
+        said = [
+            f"{one.photo.name}: {finding.text}; {finding.remedy}" for one in seen for finding in one.findings
+        ]
+        return replace(sitting, notes=(*sitting.notes, *said))
+    places = best(seen)
+    chosen = tuple(references[at] for at in places)
+    return Sitting(chosen, (*_of_these(sitting.notes, references, places), _why(seen, places)))
+
+
+def _known(reference: Reference, recogniser: Recogniser | None) -> _Seen:
+    assert reference.face is not None
+    photo = Photo(reference.image, reference.name or "the photo", reference.sha256)
+    embeddings = None if recogniser is None else recogniser.embed_batch([photo.image], [reference.face])
+    return _Seen(photo, [reference.face], embeddings)
+
+
+def best(seen: Sequence[_Seen]) -> list[int]:
+    """Places of the `MOST` photos to use: none that is better left out, if that leaves enough.
+
+    Taken one by one, so that the mean of the faces that are taken stays nearest to the mean of all; by the size of the
+    face where nothing compares them.
+    """
+    good = [at for at, one in enumerate(seen) if not one.grave]
+    places = good if len(good) >= ENOUGH else list(range(len(seen)))
+    if any(one.embeddings is None for one in seen):
+        return sorted(sorted(places, key=lambda at: -seen[at].faces[0].area)[:MOST])
+    faces = np.stack([seen[at].embeddings[0] for at in places])  # type: ignore[index]
+    taken: list[int] = []
+    aim, total = faces.mean(0), np.zeros(faces.shape[1])
+    for _ in range(min(MOST, len(places))):
+        means = total + faces
+        nearness = means @ aim / np.maximum(np.linalg.norm(means, axis=1), 1e-9)
+        nearness[taken] = -np.inf
+        taken.append(int(nearness.argmax()))
+        total = total + faces[taken[-1]]
+    return sorted(places[at] for at in taken)
+
+
+def _why(seen: Sequence[_Seen], places: Sequence[int]) -> str:
+    """One sentence: how many photos are used, and why not the others."""
+    kinds = Counter(
+        next(finding.kind for finding in one.findings if finding.grave) for one in seen if one.grave
+    )
+    left = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+    rest = len(seen) - kinds.total() - len(places)
+    parts = [f"{kinds.total()} are better left out ({left})"] if kinds else []
+    if rest > 0:
+        parts.append(f"the faces of the other {rest} add least to these")
+    return f"the best {len(places)} of {len(seen)} photos are used: {' and '.join(parts)}"
+
+
+def _of_these(
+    notes: Sequence[str], references: Sequence[Reference], places: Sequence[int]
+) -> tuple[str, ...]:
+    """The notes that are not about a photo that is not used."""
+    unused = {one.name for at, one in enumerate(references) if at not in set(places)}
+    return tuple(note for note in notes if not any(note.startswith(f"{name} ") for name in unused))
 
 
 # ---- one photo
@@ -262,8 +348,20 @@ def _judge(one: _Seen) -> None:
         )
     if turn(face) > TURN:
         one.say(TURNED, "the face is turned away")
+    lit = highest >= DIM and lowest <= PALE
+    _judge_colour(one, image, face if lit and longer >= LEAST_FACE else None)
+
+
+def _judge_colour(one: _Seen, image: Image.Image, face: Face | None) -> None:
+    """What colours tell; None is a face that is seen too badly to be told from what covers it."""
     if colour(image) < COLOUR:
         one.say(GREY, "the photo has no colour")
+    elif face is not None:
+        eyes, mouth = bare(image, face)
+        if eyes < EYES:
+            one.say(SUNGLASSES, "something dark covers the eyes")
+        if mouth < MOUTH:
+            one.say(MASK, "something covers the mouth")
 
 
 def face_chip(image: Image.Image, face: Face) -> np.ndarray:
@@ -294,6 +392,55 @@ def turn(face: Face) -> float:
     across = right - left
     length = float(np.linalg.norm(across))
     return abs(float((nose - (left + right) / 2) @ across)) / max(length**2, 1e-6)
+
+
+def bare(image: Image.Image, face: Face) -> tuple[float, float]:
+    """How much of a face is skin where sunglasses and masks sit, by colour alone.
+
+    Returns:
+        Share of the places around the eyes that are like the cheeks, and of those around the mouth that are at least
+        half as warm (more red than blue) as the skin between the brows, 1 where that is hardly warm; both 0..1.
+    """
+    pixels = np.asarray(image.convert("RGB")).astype(float)
+    left, right, _, *corners = (np.asarray(point, float) for point in face.landmarks)
+    eyes, mouth = (left + right) / 2, (corners[0] + corners[1]) / 2
+    size = max(float(np.linalg.norm(right - left)), 1e-6)
+    across, down = (right - left) / size, (mouth - eyes) / max(float(np.linalg.norm(mouth - eyes)), 1e-6)
+
+    def grab(centre: np.ndarray, wide: float, high: float) -> np.ndarray:
+        x, y = np.meshgrid(np.linspace(-wide, wide, 24), np.linspace(-high, high, 24))
+        places = (centre + size * (x[..., None] * across + y[..., None] * down)).round().astype(int)
+        rows = np.clip(places[..., 1], 0, pixels.shape[0] - 1)
+        found: np.ndarray = pixels[rows, np.clip(places[..., 0], 0, pixels.shape[1] - 1)].reshape(-1, 3)
+        return found
+
+    cheeks = np.concatenate([grab(eye + 0.55 * size * down, 0.15, 0.1) for eye in (left, right)])
+    sockets = np.concatenate([grab(eye, 0.25, 0.2) for eye in (left, right)])
+    around = grab(mouth, 0.4, 0.3)
+    # a mask moves the landmarks, so skin is looked for between the eyes and above
+    skins = [np.median(grab(eyes - up * size * down, 0.12, 0.12), 0, keepdims=True) for up in (0.1, 0.35)]
+    skin = max(float(_warmth(one)[0]) for one in skins)
+    shown = float((_warmth(around) > skin / 2).mean()) if skin > WARM else 1.0
+    return float(_alike(sockets, np.median(cheeks, 0)).mean()), shown
+
+
+def _shares(pixels: np.ndarray) -> np.ndarray:
+    shares: np.ndarray = pixels / np.maximum(pixels.sum(-1, keepdims=True), 1)
+    return shares
+
+
+def _alike(pixels: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Which pixels are of a colour, in any light that a face may have."""
+    light = pixels.mean(1) / max(float(skin.mean()), 1.0)
+    apart = np.abs(_shares(pixels) - _shares(skin)).sum(1)
+    alike: np.ndarray = (apart < 0.12) & (light > 0.55) & (light < 1.6)  # noqa: PLR2004
+    return alike
+
+
+def _warmth(pixels: np.ndarray) -> np.ndarray:
+    shares = _shares(pixels)
+    warmth: np.ndarray = shares[:, 0] - shares[:, 2]
+    return warmth
 
 
 def colour(image: Image.Image) -> float:

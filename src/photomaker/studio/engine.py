@@ -21,6 +21,7 @@ from photomaker.errors import IdentityError, SettingsError
 from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
+from photomaker.studio.coach import advised
 from photomaker.studio.events import Cancel, Denoised, Drawn, Listener, Note, Queued, Tuned
 from photomaker.studio.face_backends import BUNDLED, Backends
 from photomaker.studio.opening import PHOTOMAKER, Profile, prepared
@@ -198,13 +199,13 @@ class Engine:
         return self.choose(read)
 
     def choose(self, photos: Sequence[Photo]) -> Sitting:
-        """Find the person in photos that were read already.
+        """Find the person in photos that were read already; the coach's remarks are among the notes.
 
         Raises:
             PhotoError: None of them shows a face.
         """
         with self._looking:
-            return choose_faces(photos, self.detector, self.recogniser)
+            return advised(choose_faces(photos, self.detector, self.recogniser), self.recogniser)
 
     @property
     def tunes(self) -> bool:

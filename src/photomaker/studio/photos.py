@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from photomaker.types import Face
 
 
+MOST = 16
+"""Photos of a person that are used; of more, the best."""
+SIDE = 1536
+"""Largest side in pixels that each of very many photos keeps."""
+
+
 @dataclass(frozen=True)
 class Sitting:
     """The photos that will be used, with what was noticed about them.
@@ -33,12 +39,19 @@ class Sitting:
 
 
 def read_photos(places: Sequence[str | os.PathLike[str]]) -> list[Photo]:
-    """Open every photo in files and folders.
+    """Open every photo in files and folders; of more than `MOST` each is made smaller to fit in memory.
 
     Raises:
         PhotoError: There is none, or one cannot be used; the message names the file.
     """
-    return [open_photo(path) for path in list_photos(places)]
+    paths = list_photos(places)
+    return [open_photo(path) if len(paths) <= MOST else _smaller(open_photo(path)) for path in paths]
+
+
+def _smaller(photo: Photo) -> Photo:
+    image = photo.image.copy()
+    image.thumbnail((SIDE, SIDE))
+    return replace(photo, image=image)
 
 
 def faces_in(photo: Photo, detector: Detector) -> tuple[Photo, list[Face]]:

@@ -37,6 +37,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from photomaker import bfloat16
 from photomaker.errors import OutputError, SettingsError, WeightsError
 from photomaker.images import save_png
 from photomaker.training.sharding import (
@@ -153,7 +154,7 @@ class TrainSettings:
         schedule: Shape of the learning rate after that; `cosine` ends at 2 % of the peak, `linear_decay` at 0.
         ema_decay: Decay of the averaged weights, 0..1; 0 switches averaging off.
         clip: Largest gradient norm; 0 switches clipping off.
-        precision: Autocast precision.
+        precision: Autocast precision; `auto` is bf16 where the device computes in it, else fp32.
         save_every: Steps between checkpoints; 0 saves only at the end.
         log_every: Steps between log lines.
         keep: Number of checkpoints kept, beside the one with the lowest validation loss.
@@ -174,7 +175,7 @@ class TrainSettings:
     schedule: Literal["cosine", "constant", "linear_decay"] = "cosine"
     ema_decay: float = 0.999
     clip: float = 1.0
-    precision: Literal["bf16", "fp32"] = "fp32"
+    precision: Literal["auto", "bf16", "fp32"] = "fp32"
     save_every: int = 500
     log_every: int = 20
     keep: int = 2
@@ -195,8 +196,14 @@ class TrainSettings:
             raise SettingsError(f"ema_decay is {self.ema_decay}; give a number from 0 to below 1")
         if self.schedule not in {"cosine", "constant", "linear_decay"}:
             raise SettingsError(f"schedule is {self.schedule!r}; give cosine, constant or linear_decay")
-        if self.precision not in {"bf16", "fp32"}:
-            raise SettingsError(f"precision is {self.precision!r}; give bf16 or fp32")
+        if self.precision not in {"auto", "bf16", "fp32"}:
+            raise SettingsError(f"precision is {self.precision!r}; give auto, bf16 or fp32")
+
+    def on(self, device: str | torch.device) -> Literal["bf16", "fp32"]:
+        """The precision on a device."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if bfloat16.quick(device) else "fp32"
 
 
 def rate_factor(step: int, settings: TrainSettings) -> float:
@@ -503,9 +510,8 @@ class Run:
 
     def autocast(self) -> torch.autocast:
         """The precision that is computed in."""
-        return torch.autocast(
-            self.accelerator.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"
-        )
+        device = self.accelerator.device
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.settings.on(device) == "bf16")
 
     def reduce_gradients(self) -> None:
         """Average gradients over processes, in messages of about `REDUCED` numbers; those cut up are so already."""

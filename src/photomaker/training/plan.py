@@ -146,7 +146,7 @@ class TrainConfig:
         """Check what depends on several settings."""
         if self.base.dtype == "bf16" and self.loop.precision != "bf16":
             raise SettingsError(
-                "base.dtype is bf16 and loop.precision fp32; set both to bf16, or both to fp32"
+                f"base.dtype is bf16 and loop.precision {self.loop.precision}; set both to bf16, or both to fp32"
             )
         if self.data.kind == "world" and self.encoder.version == "v2":
             raise SettingsError(
@@ -211,7 +211,8 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
             most = config.recipe.photos if config.method == "photomaker" else 1
             copies = [encoder.num_tokens * (count + 1) for count in range(most)]
             wanted = sorted({1, *copies} if config.recipe.text_only else set(copies))
-            more["texts"] = KeptTexts(parts, album.captions, wanted, cache, share, config.loop.precision)
+            precision = config.loop.on("cuda" if torch.cuda.is_available() else "cpu")
+            more["texts"] = KeptTexts(parts, album.captions, wanted, cache, share, precision)
         if encoder.needs_faces:
             more["faces"] = album.faces(int(encoder.config.id_embeddings_dim))
     elif isinstance(album, WorldAlbum):
