@@ -46,9 +46,9 @@ TURN = 0.33
 By geometry, at about 45 degrees; not calibrated, for the noses of drawn people hardly move."""
 BORDER, SURE = 0.35, 0.5
 """Border around a photo in which no face was found, as a share of its sides; score from which a face there counts."""
-EYES, MOUTH, WARM = 0.06, 0.25, 0.05
-"""Share of the places around the eyes that look like the cheeks, and of those around the mouth that have a skin's
-warmth, below which something covers them; warmth of skin below which a photo's colours do not tell."""
+EYES, MOUTH, WARM = 0.08, 0.5, 0.03
+"""Share of the places around the eyes that look like the cheeks, and of those around the mouth that are warm, below
+which something covers them; and how much redder than blue, in shares of the brightness, skin is at least."""
 EDGE = 0.01
 """Room between a face's box and the edge of the photo, in longer sides of the box, below which the face is cut off."""
 COLOUR = 4.0
@@ -398,8 +398,8 @@ def bare(image: Image.Image, face: Face) -> tuple[float, float]:
     """How much of a face is skin where sunglasses and masks sit, by colour alone.
 
     Returns:
-        Share of the places around the eyes that are like the cheeks, and of those around the mouth that are at least
-        half as warm (more red than blue) as the skin between the brows, 1 where that is hardly warm; both 0..1.
+        Share of the places around the eyes that are like the cheeks, and of those around the mouth that are as warm as
+        skin, 1 in a light in which the brow is not warm either; both 0..1.
     """
     pixels = np.asarray(image.convert("RGB")).astype(float)
     left, right, _, *corners = (np.asarray(point, float) for point in face.landmarks)
@@ -417,10 +417,9 @@ def bare(image: Image.Image, face: Face) -> tuple[float, float]:
     cheeks = np.concatenate([grab(eye + 0.55 * size * down, 0.15, 0.1) for eye in (left, right)])
     sockets = np.concatenate([grab(eye, 0.25, 0.2) for eye in (left, right)])
     around = grab(mouth, 0.4, 0.3)
-    # a mask moves the landmarks, so skin is looked for between the eyes and above
-    skins = [np.median(grab(eyes - up * size * down, 0.12, 0.12), 0, keepdims=True) for up in (0.1, 0.35)]
-    skin = max(float(_warmth(one)[0]) for one in skins)
-    shown = float((_warmth(around) > skin / 2).mean()) if skin > WARM else 1.0
+    brow = [np.median(grab(eyes - up * size * down, 0.12, 0.12), 0, keepdims=True) for up in (0.2, 0.35)]
+    warm = max(float(_warmth(one)[0]) for one in brow) > WARM
+    shown = float((_warmth(around) > WARM).mean()) if warm else 1.0
     return float(_alike(sockets, np.median(cheeks, 0)).mean()), shown
 
 
