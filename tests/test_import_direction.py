@@ -21,6 +21,7 @@ FLOOR = {
     "outside",
     "processes",
     "colours",
+    "metadata",
     "__init__",
 }
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
@@ -31,7 +32,8 @@ ALLOWED = {
     "registry": {"errors", "types"},
     "classes": set(),
     "colours": set(),
-    "images": {"errors", "types", "colours"},
+    "metadata": {"outside"},
+    "images": {"errors", "types", "colours", "metadata", "outside"},
     "outside": {"errors"},
     "processes": set(),
     "weights": {"errors", "types", "outside"},
