@@ -1,4 +1,4 @@
-"""Certificates that pictures are signed with: the user's, or one that is made at first use and stays on this machine."""
+"""Certificates that pictures are signed with: the user's, or one made at first use that stays on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from photomaker.studio.places import data_folder
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
+    from cryptography.hazmat.primitives.asymmetric.types import (
+        CertificatePublicKeyTypes,
+        PrivateKeyTypes,
+        PublicKeyTypes,
+    )
 
 OWN_NAME = "photomaker, made on this machine"
 YEARS = 20
@@ -179,7 +183,7 @@ def _checked(
     )
 
 
-def _public(key: CertificatePublicKeyTypes) -> bytes:
+def _public(key: CertificatePublicKeyTypes | PublicKeyTypes) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -195,8 +199,8 @@ def _algorithm(key: PrivateKeyTypes, path: Path) -> str:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _LEAST_RSA:
         return "ps256"
     raise ProvenanceError(
-        f"the key {path} is of a kind that C2PA does not sign with; give one of P-256, P-384, P-521, Ed25519, or RSA of "
-        f"{_LEAST_RSA} bits or more"
+        f"the key {path} is of a kind that C2PA does not sign with; give one of P-256, P-384, P-521, Ed25519, or "
+        f"RSA of {_LEAST_RSA} bits or more"
     )
 
 
@@ -250,7 +254,9 @@ def _issued(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(above), critical=False)
     )
     if not itself:
-        emails = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])  # what C2PA takes for documents
+        emails = x509.ExtendedKeyUsage(
+            [ExtendedKeyUsageOID.EMAIL_PROTECTION]
+        )  # what C2PA takes for documents
         builder = builder.add_extension(emails, critical=False)
     return builder.sign(authority, hashes.SHA256())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -75,6 +75,12 @@ def told_of(identity: Identity) -> dict[str, str]:
     if not any(found):
         return {}
     return {CONSENT: "\n".join(one or NOT_NOTED for one in found)}
+
+
+def joined(notes: Iterable[str | None]) -> dict[str, str]:
+    """The same of several pictures on one sheet, by what the text of each says; nothing where none says anything."""
+    lines = dict.fromkeys(line for note in notes for line in (note or NOT_NOTED).split("\n"))
+    return {} if set(lines) <= {NOT_NOTED} else {CONSENT: "\n".join(lines)}
 
 
 def lines_of(note: str | None) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +18,25 @@ from photomaker.metadata import mark_of, text_of
 from photomaker.outside import read_object
 from photomaker.studio.certificates import anchors, own_anchor
 from photomaker.studio.pixels import Fingerprint
-from photomaker.studio.provenance import ACTIONS, LIKENESS, MODEL, NOTE, PIXELS, PROMPT, TOOL, context, require
+from photomaker.studio.provenance import (
+    ACTIONS,
+    LIKENESS,
+    MODEL,
+    NOTE,
+    PIXELS,
+    PROMPT,
+    TOOL,
+    context,
+    require,
+)
 
 UNTRUSTED = "signingCredential.untrusted"
 _MIMES = {
     "PNG": "image/png", "JPEG": "image/jpeg", "MPO": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif",
     "TIFF": "image/tiff", "AVIF": "image/avif", "HEIF": "image/heif",
 }  # fmt: skip
-_LONGEST = 200
+_LONGEST, _MOST = 1000, 100
+"""Characters of a text, and entries of a list, of which somebody else's manifest may have more."""
 _CONTENT = ("assertion.dataHash.", "assertion.boxesHash.", "assertion.bmffHash.")
 
 
@@ -90,13 +100,23 @@ def inspect(
     """
     require()
     place = Path(path)
-    trusted = own_anchor() + (b"" if trust is None else anchors(trust))
+    others = b"" if trust is None else anchors(trust)
     seen = _Seen.of(place)
-    store = seen.store(trusted)
-    if original is not None and not store:
-        return _compared(place.name, seen, Path(original), trusted)
-    state, sentence = _judged(seen, store)
-    return Inspected(place.name, state, sentence, dict(_told(store)), seen.mark, seen.text)
+    own = seen.store(own_anchor())
+    if original is not None and not own:
+        return _compared(place.name, seen, Path(original))
+    if _trusted(own):
+        return _inspected(place.name, seen, own, True)
+    return _inspected(place.name, seen, seen.store(others) if others else own, False)
+
+
+def _inspected(name: str, seen: _Seen, store: Mapping[str, Any], own: bool) -> Inspected:
+    state, sentence = _judged(seen, store, own)
+    return Inspected(name, state, sentence, dict(_told(store)), seen.mark, seen.text)
+
+
+def _trusted(store: Mapping[str, Any]) -> bool:
+    return store.get("validation_state") == "Trusted"
 
 
 @dataclass(frozen=True)
@@ -170,8 +190,8 @@ def failures(store: Mapping[str, Any]) -> list[str]:
         return ["manifest.damaged"]
     results = store.get("validation_results") or {}
     active = results.get("activeManifest") or {}
-    deltas = [one.get("validationDeltas") or {} for one in results.get("ingredientDeltas") or ()]
-    return [str(one.get("code")) for part in (active, *deltas) for one in part.get("failure") or ()]
+    deltas = [one.get("validationDeltas") or {} for one in _objects(results.get("ingredientDeltas"))]
+    return [str(one.get("code")) for part in (active, *deltas) for one in _objects(part.get("failure"))]
 
 
 def _active(store: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -180,10 +200,16 @@ def _active(store: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _assertion(store: Mapping[str, Any], label: str) -> Mapping[str, Any]:
-    for one in _active(store).get("assertions") or ():
-        if isinstance(one, Mapping) and one.get("label") == label and isinstance(one.get("data"), Mapping):
-            return one["data"]
+    for one in _objects(_active(store).get("assertions")):
+        if one.get("label") == label and isinstance(one.get("data"), Mapping):
+            return dict(one["data"])
     return {}
+
+
+def _objects(value: object) -> Iterator[Mapping[str, Any]]:
+    """Of what should be a list of objects, those that are."""
+    listed = value if isinstance(value, list) else []
+    yield from (one for one in listed[:_MOST] if isinstance(one, Mapping))
 
 
 def _signer(store: Mapping[str, Any]) -> str:
@@ -195,30 +221,35 @@ def _signer(store: Mapping[str, Any]) -> str:
 # ---- judging
 
 
-def _judged(seen: _Seen, store: Mapping[str, Any]) -> tuple[State, str]:
-    if "remote" in store:
-        return State.UNSIGNED, "its manifest lies elsewhere and is not fetched; nothing was checked"
-    if not store:
-        return State.UNSIGNED, _unsigned(seen)
+def _judged(seen: _Seen, store: Mapping[str, Any], own: bool) -> tuple[State, str]:
+    if not store or "remote" in store:
+        return State.UNSIGNED, _unsigned(seen, "remote" in store)
     wrong = [code for code in failures(store) if code != UNTRUSTED]
     content = [code for code in wrong if code.startswith(_CONTENT)]
     if set(wrong) - set(content):
         return State.ALTERED, _broken(wrong)
     if content:
         return State.ALTERED, _changed(seen, store)
-    signer = _signer(store)
-    if store.get("validation_state") == "Trusted":
-        return State.KNOWN, f"it is unchanged since {signer} signed it, whose certificate is known here"
+    known = own or _trusted(store)
+    return State.KNOWN if known else State.UNKNOWN, _whole(_signer(store), own, known)
+
+
+def _whole(signer: str, own: bool, known: bool) -> str:
+    if own:
+        return "it is unchanged since this machine signed it, which does not prove who made it"
+    if known:
+        return f"it is unchanged since {signer} signed it, whose certificate is trusted here"
     return (
-        State.UNKNOWN,
-        f"it is unchanged since {signer} signed it, but that certificate is unknown here: anybody can make one in any "
-        "name",
+        f"it is unchanged since it was signed in the name of {signer}, by a certificate that is unknown here: anybody "
+        "can make one in any name"
     )
 
 
-def _unsigned(seen: _Seen) -> str:
+def _unsigned(seen: _Seen, elsewhere: bool) -> str:
+    if elsewhere:
+        return "its manifest lies elsewhere and is not fetched; nothing was checked"
     if NOTE in seen.text:
-        return "its text says that it was signed, and the manifest is gone: the file was written anew, or stripped of it"
+        return "its text says that it was signed, and the manifest is gone: the file was re-encoded, or stripped of it"
     if TOOL in seen.text.get("Software", ""):
         return "it has no manifest; its text says that photomaker made it, which nothing proves"
     if seen.mark is not None:
@@ -244,9 +275,9 @@ def _changed(seen: _Seen, store: Mapping[str, Any]) -> str:
     return f"it was changed after signing: {how}"
 
 
-def _compared(name: str, seen: _Seen, original: Path, trusted: bytes) -> Inspected:
+def _compared(name: str, seen: _Seen, original: Path) -> Inspected:
     """A file without a manifest beside a signed one."""
-    store = _Seen.of(original).store(trusted)
+    store = _Seen.of(original).store(b"")
     was = Fingerprint.read(_assertion(store, PIXELS))
     wrong = [code for code in failures(store) if code != UNTRUSTED and not code.startswith(_CONTENT)]
     if was is None or wrong:
@@ -270,11 +301,11 @@ def _told(store: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "signed by", _signer(store)
     if when := (_active(store).get("signature_info") or {}).get("time"):
         yield "signed at", _plain(when)
-    for generator in _active(store).get("claim_generator_info") or ():
+    for generator in _objects(_active(store).get("claim_generator_info")):
         yield "tool", _plain(f"{generator.get('name', '')} {generator.get('version', '')}")
         break
     actions = _assertion(store, ACTIONS) or _assertion(store, "c2pa.actions")
-    for action in (actions.get("actions") or ())[:10]:
+    for action in _objects(actions.get("actions")):
         source = str(action.get("digitalSourceType", "")).rpartition("/")[2]
         yield _plain(action.get("action", "action")), _plain(source or "-")
     yield from ((name, _plain(value)) for name, value in _assertion(store, MODEL).items())
@@ -282,8 +313,9 @@ def _told(store: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if likeness:
         yield "likeness of a person", "used" if likeness.get("likeness_of_a_person") else "not used"
         yield "consent", _plain(likeness.get("consent", "not noted"))
-        for note in (likeness.get("consent_notes") or ())[:10]:
-            yield "consent note", _plain(note)
+        notes = likeness.get("consent_notes")
+        if isinstance(notes, list) and notes:
+            yield "consent notes", _plain("; ".join(map(str, notes[:_MOST])))
     yield from ((name, _plain(value)) for name, value in _assertion(store, PROMPT).items())
 
 

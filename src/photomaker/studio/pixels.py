@@ -7,6 +7,7 @@ import binascii
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,8 @@ class Fingerprint:
         rows, columns = (np.linspace(0, side, FIELDS + 1).astype(int) for side in rgb.shape[:2])
         fields = [
             hashlib.sha256(rgb[top:bottom, left:right].tobytes()).digest()[:_HASH]
-            for top, bottom in zip(rows, rows[1:], strict=False)
-            for left, right in zip(columns, columns[1:], strict=False)
+            for top, bottom in pairwise(rows)
+            for left, right in pairwise(columns)
         ]
         grey = picture.convert("L").resize((LOOK, LOOK), Image.Resampling.BOX)
         return cls(picture.size, hashlib.sha256(rgb.tobytes()).hexdigest(), b"".join(fields), grey.tobytes())
@@ -84,11 +85,9 @@ class Fingerprint:
             return f"it was {how}: from {was} to {is_} pixels"
         changed = [place for place in range(FIELDS * FIELDS) if self._field(place) != now._field(place)]
         if len(changed) <= _MANY:
-            return (
-                f"pixels were changed, in {len(changed)} of {FIELDS * FIELDS} fields of it ({_where(changed)})"
-            )
+            return f"pixels were changed, in {len(changed)} of {FIELDS * FIELDS} fields of it ({_where(changed)})"
         if difference < _ALIKE:
-            return "it was encoded anew with loss, or changed slightly all over: it looks the same and its pixels differ"
+            return "it was re-encoded with loss, or changed slightly all over: it looks the same, its pixels differ"
         return "another picture is in its place, or most of it was changed"
 
     def _field(self, place: int) -> bytes:

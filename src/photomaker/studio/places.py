@@ -11,11 +11,11 @@ HOME = "PHOTOMAKER_HOME"
 
 
 def data_folder() -> Path:
-    """The user's data folder for this package; it may not exist yet.
+    r"""The user's data folder for this package; it may not exist yet.
 
     `$PHOTOMAKER_HOME`, else what the system has for such data: `$XDG_DATA_HOME/photomaker`, on Linux
     `~/.local/share/photomaker`, on macOS `~/Library/Application Support/photomaker`, on Windows
-    `%LOCALAPPDATA%\\photomaker`.
+    `%LOCALAPPDATA%\photomaker`.
     """
     if told := os.environ.get(HOME):
         return Path(told)

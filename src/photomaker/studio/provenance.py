@@ -14,7 +14,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from PIL import Image
 
@@ -120,7 +120,7 @@ class Seal:
         Raises:
             ProvenanceError: It cannot be signed.
         """
-        import c2pa
+        import c2pa  # type: ignore[import-untyped]
 
         assert kind in KINDS
         manifest = {
@@ -141,7 +141,7 @@ class Seal:
         return out.getvalue()
 
 
-Sealing = Union[Seal, bool]
+Sealing = Seal | bool
 """What signs: a seal, True for the user's own where the extra is installed, or False for nothing."""
 
 
@@ -158,7 +158,7 @@ def require() -> None:
     """
     if not installed():
         raise ProvenanceError(
-            f"signing and checking pictures needs c2pa-python and cryptography; install them with: pip install '{EXTRA}'"
+            f"signing and checking pictures needs c2pa-python and cryptography; install them by pip install '{EXTRA}'"
         )
 
 
