@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         PublicKeyTypes,
     )
 
-OWN_NAME = "photomaker, made on this machine"
+OWN_NAME = "self-made certificate"
 YEARS = 20
 """That the certificate made at first use is valid."""
 LARGEST = 1 << 20
@@ -237,7 +237,7 @@ def _issued(
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
     now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    issuer = f"{OWN_NAME} (authority)"
+    issuer = f"{OWN_NAME}: authority"
     usage = {name: False for name in _USAGES} | {"key_cert_sign" if itself else "digital_signature": True}
     public, above = key.public_key(), authority.public_key()
     builder = (

@@ -134,7 +134,9 @@ class _Seen:
         with quiet_pillow(), Image.open(io.BytesIO(data)) as picture:
             picture.load()
             mime = _MIMES.get(str(picture.format), "")
-            text = {_plain(name): _plain(value) for name, value in text_of(picture).items()}
+            text = {
+                _plain(name): _plain(value.replace("\n", "; ")) for name, value in text_of(picture).items()
+            }
             mark = mark_of(picture)
             return cls(data, mime, Fingerprint.of(picture), mark and _plain(mark), text)
 
@@ -167,7 +169,7 @@ def manifest_store(data: bytes, mime: str, trusted: bytes = b"") -> Mapping[str,
     Returns:
         C2PA's report, or for a manifest that cannot be read `{"damaged": reason}`.
     """
-    import c2pa
+    import c2pa  # type: ignore[import-untyped]
 
     try:
         with (
@@ -179,7 +181,7 @@ def manifest_store(data: bytes, mime: str, trusted: bytes = b"") -> Mapping[str,
         return {}
     except (c2pa.C2paError, ValueError) as error:
         reason = _plain(str(error))
-        if "RemoteManifest" in reason:
+        if reason.startswith("Remote"):
             return {"remote": reason}
         return {"damaged": reason}
 
@@ -214,8 +216,8 @@ def _objects(value: object) -> Iterator[Mapping[str, Any]]:
 
 def _signer(store: Mapping[str, Any]) -> str:
     info = _active(store).get("signature_info") or {}
-    named = [str(info[name]) for name in ("common_name", "issuer") if info.get(name)]
-    return _plain(", ".join(dict.fromkeys(named))) or "somebody without a name"
+    common, issuer = (_plain(info.get(name) or "") for name in ("common_name", "issuer"))
+    return f"{common} ({issuer})" if common and issuer else common or issuer or "somebody without a name"
 
 
 # ---- judging

@@ -8,7 +8,6 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -100,14 +99,20 @@ class Seal:
         Raises:
             ProvenanceError: It cannot be signed, or C2PA does not take the certificate.
         """
-        from photomaker.studio.inspecting import failures, manifest_store
+        import c2pa  # type: ignore[import-untyped]
 
-        kind = f"C2PA cannot sign with the certificate {path}"
-        remedy = "give one for signing documents (key usage digital signature), with its chain and its key"
-        signed = self.signed(encoded(Image.new("RGB", (16, 16))), "png", Facts({}))
-        found = failures(manifest_store(signed, "image/png")) if signed else ["it fails"]
-        if wrong := sorted(set(found) - {"signingCredential.untrusted"}):
-            raise ProvenanceError(f"{kind} ({wrong[0]}); {remedy}")
+        from photomaker.studio.inspecting import UNTRUSTED, failures, manifest_store
+
+        try:
+            signed = self._signed(encoded(Image.new("RGB", (16, 16))), "png", Facts({}))
+            wrong = [code for code in failures(manifest_store(signed, "image/png")) if code != UNTRUSTED]
+        except c2pa.C2paError as error:
+            wrong = [_reason(error)]
+        if wrong:
+            raise ProvenanceError(
+                f"C2PA does not take the certificate {path} ({wrong[0]}); give one for signing documents, with those "
+                "that vouch for it"
+            )
 
     def signed(self, data: bytes, kind: str, facts: Facts) -> bytes:
         """A picture's file with a signed manifest in it.
@@ -120,25 +125,37 @@ class Seal:
         Raises:
             ProvenanceError: It cannot be signed.
         """
-        import c2pa  # type: ignore[import-untyped]
+        import c2pa
+
+        try:
+            return self._signed(data, kind, facts)
+        except c2pa.C2paError as error:
+            raise ProvenanceError(
+                f"the picture cannot be signed ({_reason(error)}); try another certificate"
+            ) from error
+
+    def _signed(self, data: bytes, kind: str, facts: Facts) -> bytes:
+        import c2pa
 
         assert kind in KINDS
         manifest = {
             "claim_generator_info": [{"name": TOOL, "version": version(TOOL)}],
             "assertions": list(_assertions(data, facts)),
         }
-        out = io.BytesIO()
-        with _told_by_c2pa():
-            info = c2pa.C2paSignerInfo(
-                self.certificate.algorithm.encode(), self.certificate.chain, self.certificate.key, None
-            )
-            with (
-                c2pa.Signer.from_info(info) as signer,
-                context() as surroundings,
-                c2pa.Builder(json.dumps(manifest), surroundings) as builder,
-            ):
-                builder.sign(signer, f"image/{kind}", io.BytesIO(data), out)
+        own, out = self.certificate, io.BytesIO()
+        # no address of a time stamp service: nothing leaves this machine
+        info = c2pa.C2paSignerInfo(own.algorithm.encode(), own.chain, own.key, None)
+        with (
+            c2pa.Signer.from_info(info) as signer,
+            context() as surroundings,
+            c2pa.Builder(json.dumps(manifest), surroundings) as builder,
+        ):
+            builder.sign(signer, f"image/{kind}", io.BytesIO(data), out)
         return out.getvalue()
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 Sealing = Seal | bool
@@ -187,17 +204,6 @@ def _own_seal(path: Path) -> Seal | None:
     except ProvenanceError as error:
         warnings.warn(f"pictures are saved without a manifest: {error}", stacklevel=2)
         return None
-
-
-@contextmanager
-def _told_by_c2pa() -> Iterator[None]:
-    import c2pa
-
-    try:
-        yield
-    except c2pa.C2paError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ProvenanceError(f"the picture cannot be signed ({reason}); give another certificate") from error
 
 
 def context(trusted: bytes = b"") -> Any:  # noqa: ANN401 - c2pa's own class
