@@ -97,7 +97,7 @@ def test_what_is_no_encrypted_identity(tmp_path):
         encryption.decrypt(tmp_path / "a.age", PASSPHRASE)
     with pytest.raises(IdentityError, match="there is no identity file"):
         encryption.decrypt(tmp_path / "none.age", PASSPHRASE)
-    with pytest.raises(SettingsError, match="does not end in .age; say by --out"):
+    with pytest.raises(SettingsError, match=r"does not end in .age; say by --out"):
         encryption.decrypt(tmp_path / "a.txt", PASSPHRASE)
 
 
@@ -132,7 +132,7 @@ def test_passphrase_files(tmp_path):
     with pytest.raises(SettingsError, match="it is no text"):
         encryption.passphrase_from(path)
     path.write_text("\n")
-    with pytest.raises(SettingsError, match="first line .* is empty"):
+    with pytest.raises(SettingsError, match=r"first line .* is empty"):
         encryption.passphrase_from(path)
     with pytest.raises(SettingsError, match="No such file"):
         encryption.passphrase_from(tmp_path / "none")

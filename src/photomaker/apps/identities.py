@@ -126,12 +126,16 @@ def _passphrase(file: Path | None, twice: bool) -> str:
     """The passphrase out of a file, or as it is typed, which nobody sees."""
     if file is not None:
         return encryption.passphrase_from(file)
-    if not sys.stdin.isatty():
+    if not _typed_at():
         raise SettingsError("there is no terminal to type a passphrase at; give --passphrase-file")
     told = getpass("passphrase: ")
     if twice and getpass("the same again: ") != told:
         raise SettingsError("the two passphrases differ; try again")
     return told
+
+
+def _typed_at() -> bool:
+    return sys.stdin.isatty()
 
 
 def _save(identity: Identity, out: Path) -> None:
