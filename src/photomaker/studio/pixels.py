@@ -43,7 +43,7 @@ class Fingerprint:
     @classmethod
     def of(cls, picture: Image.Image) -> Fingerprint:
         """That of a picture."""
-        rgb = np.asarray(picture.convert("RGB"))
+        rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
         rows, columns = (np.linspace(0, side, FIELDS + 1).astype(int) for side in rgb.shape[:2])
         fields = [
             hashlib.sha256(rgb[top:bottom, left:right].tobytes()).digest()[:_HASH]

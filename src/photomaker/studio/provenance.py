@@ -114,13 +114,14 @@ class Seal:
                 "that vouch for it"
             )
 
-    def signed(self, data: bytes, kind: str, facts: Facts) -> bytes:
+    def signed(self, data: bytes, kind: str, facts: Facts, pixels: Image.Image | None = None) -> bytes:
         """A picture's file with a signed manifest in it.
 
         Args:
             data: The file.
             kind: Of `KINDS`.
             facts: What the manifest says.
+            pixels: What the file decodes to, where that is known; it is decoded otherwise.
 
         Raises:
             ProvenanceError: It cannot be signed.
@@ -128,19 +129,21 @@ class Seal:
         import c2pa
 
         try:
-            return self._signed(data, kind, facts)
+            return self._signed(data, kind, facts, pixels)
         except c2pa.C2paError as error:
             raise ProvenanceError(
                 f"the picture cannot be signed ({_reason(error)}); try another certificate"
             ) from error
 
-    def _signed(self, data: bytes, kind: str, facts: Facts) -> bytes:
+    def _signed(self, data: bytes, kind: str, facts: Facts, pixels: Image.Image | None = None) -> bytes:
         import c2pa
 
         assert kind in KINDS
         manifest = {
             "claim_generator_info": [{"name": TOOL, "version": version(TOOL)}],
-            "assertions": list(_assertions(data, facts)),
+            "assertions": list(
+                _assertions(facts, _fingerprint(data) if pixels is None else Fingerprint.of(pixels))
+            ),
         }
         own, out = self.certificate, io.BytesIO()
         # no address of a time stamp service: nothing leaves this machine
@@ -227,7 +230,7 @@ def context(trusted: bytes = b"") -> Any:  # noqa: ANN401 - c2pa's own class
 # ---- what is said
 
 
-def _assertions(data: bytes, facts: Facts) -> Iterator[dict[str, Any]]:
+def _assertions(facts: Facts, pixels: Fingerprint) -> Iterator[dict[str, Any]]:
     agent = {"name": TOOL, "version": version(TOOL)}
     created = {"action": "c2pa.created", "softwareAgent": agent, "digitalSourceType": facts.source}
     told = {name: facts.about[name] for name in ("model", "model_hash", "method") if name in facts.about}
@@ -238,7 +241,7 @@ def _assertions(data: bytes, facts: Facts) -> Iterator[dict[str, Any]]:
     if told:
         yield {"label": MODEL, "data": told}
     yield {"label": LIKENESS, "data": likeness}
-    yield {"label": PIXELS, "data": _fingerprint(data).as_json()}
+    yield {"label": PIXELS, "data": pixels.as_json()}
     if facts.prompts:
         yield {"label": PROMPT, "data": dict(facts.prompts)}
 

@@ -251,7 +251,9 @@ def _sealed(
     if seal is not None:
         try:
             signed = encoded(picture, kind, {**text, NOTE: NOTED}, source)
-            return seal.signed(signed, kind, facts_of(about, text, source, seal.prompt))
+            lossless = kind == "png" and picture.mode == "RGB"
+            facts = facts_of(about, text, source, seal.prompt)
+            return seal.signed(signed, kind, facts, picture if lossless else None)
         except ProvenanceError as error:
             warnings.warn(f"a picture is saved without a manifest: {error}", stacklevel=2)
     return encoded(picture, kind, text, source)
