@@ -4,6 +4,7 @@ import json
 
 import pytest
 from PIL import Image
+from tests.studio import fakes
 from tests.studio import signed as made
 
 from photomaker.images import open_photo
@@ -114,6 +115,31 @@ def test_an_own_certificate_that_cannot_be_used_is_a_note(shell, ada):
     assert "note: pictures will have no manifest" in result.stderr
     assert "delete that file" in result.stderr
     assert "provenance" not in text(shell.folder / "out" / "0001.png")
+
+
+def test_a_data_folder_that_cannot_be_written_is_a_note(shell, ada, monkeypatch):
+    (shell.folder / "file").touch()
+    monkeypatch.setenv(places.HOME, str(shell.folder / "file" / "below"))
+    result = shell.run(*shell.generate("-n", 1, photos=[ada]))
+    assert result.exit_code == 0, result.output
+    assert "the certificate that signs pictures cannot be kept as" in result.stderr
+    assert "set PHOTOMAKER_HOME" in result.stderr
+    assert (shell.folder / "out" / "0001.png").is_file()
+
+
+@pytest.mark.parametrize(("words", "status"), [((), 0), (("--no-provenance",), 3)])
+def test_the_gallery_of_the_demo(shell, monkeypatch, words, status):
+    from photomaker.apps import demo
+
+    folder = shell.folder / "ada"
+    folder.mkdir()
+    for name in ("1.png", "2.png"):
+        fakes.save(folder / name)
+    monkeypatch.setattr(demo, "person_folder", lambda name: folder)
+    result = shell.run("demo", "--out", "gallery.png", *words)
+    assert result.exit_code == 0, result.output
+    assert shown(shell, "gallery.png")[0] == status
+    assert text("gallery.png")["model"] == "photomaker small"
 
 
 def test_a_file_that_cannot_be_read_is_refused(shell):
