@@ -148,6 +148,18 @@ def test_a_file_that_cannot_be_read_is_refused(shell):
     assert "there is no picture none.png" in shell.refused("provenance", "show", "none.png")
 
 
+def test_a_sheet_of_somebodys_photos_is_not_marked_as_generated(shell, ada, monkeypatch):
+    from photomaker.apps import photos
+    from photomaker.studio.face_backends import Backends
+
+    found = Backends(fakes.FakeDetector(), fakes.FakeRecogniser())
+    monkeypatch.setattr(photos, "_backends", lambda *_: found)
+    result = shell.run("photos", "check", ada, "--sheet", "sheet.png")
+    assert result.exit_code == 0, result.output
+    status, said = shown(shell, "sheet.png")
+    assert (status, "IPTC" in said) == (3, False)
+
+
 # ---- kinds of files
 
 
