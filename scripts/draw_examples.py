@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from photomaker import synthetic
-from photomaker.images import BY_CODE, save_png
+from photomaker.images import save_png
+from photomaker.metadata import BY_CODE
 from photomaker.weights import ASSETS
 
 VIEWS = (

@@ -11,6 +11,14 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def data_home(tmp_path_factory):
+    """The user's data folder, in which the certificate that signs pictures is made, is not the tests'."""
+    folder = tmp_path_factory.mktemp("data_home")
+    os.environ["PHOTOMAKER_HOME"] = str(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("tiny")

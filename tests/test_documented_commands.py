@@ -108,7 +108,7 @@ def test_every_option_in_the_documents_exists(document):
 
     for line in photomaker_lines(document):
         words = shlex.split(line, comments=True)
-        name = words[1:3] if words[1] in ("identity", "dataset", "photos") else words[1:2]
+        name = words[1:3] if words[1] in ("identity", "dataset", "photos", "provenance") else words[1:2]
         shown = (
             CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": "300"}, prog_name="photomaker").output
         )

@@ -22,6 +22,7 @@ FLOOR = {
     "processes",
     "colours",
     "bfloat16",
+    "metadata",
     "__init__",
 }
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
@@ -32,7 +33,8 @@ ALLOWED = {
     "registry": {"errors", "types"},
     "classes": set(),
     "colours": set(),
-    "images": {"errors", "types", "colours"},
+    "metadata": {"outside"},
+    "images": {"errors", "types", "colours", "metadata", "outside"},
     "outside": {"errors"},
     "processes": set(),
     "bfloat16": set(),

@@ -33,5 +33,9 @@ class OutputError(PhotoMakerError):
     """A result cannot be written where it was asked for."""
 
 
+class ProvenanceError(PhotoMakerError):
+    """A picture cannot be signed, or what signs it cannot be read."""
+
+
 class Cancelled(PhotoMakerError):
     """The caller asked to stop; what was finished before stays."""

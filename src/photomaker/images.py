@@ -21,14 +21,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from photomaker.colours import in_srgb
 from photomaker.errors import OutputError, PhotoError, SettingsError
+from photomaker.metadata import BY_MODEL, encoded
+from photomaker.outside import ENCRYPTED
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +43,6 @@ SUFFIXES = frozenset(
 # A closed list: Pillow would otherwise try every reader it has, among them one that starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-_SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-BY_MODEL = _SOURCE_TYPES + "trainedAlgorithmicMedia"
-"""IPTC's digital source type of what a trained model made."""
-BY_CODE = _SOURCE_TYPES + "algorithmicMedia"
-"""IPTC's digital source type of what an algorithm drew without any training."""
-
 _ORIENTATION_TAG = 0x0112
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -193,6 +187,8 @@ def _formats(data: bytes) -> tuple[str, ...]:
 def _unreadable_message(data: bytes, name: str) -> str:
     if not data:
         return f"{name} is an empty file; give another photo"
+    if data.startswith(ENCRYPTED):
+        return f"{name} is encrypted; run `photomaker identity decrypt` on it first, and give what it writes"
     return f"{name} is no picture or a damaged one; open and save it again as JPEG or PNG, or leave it out"
 
 
@@ -411,12 +407,13 @@ def shortened(line: str, width: float, face: ImageFont.FreeTypeFont | ImageFont.
 
 
 @contextmanager
-def atomic(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
+def atomic(path: Path, overwrite: bool = True, private: bool = False) -> Iterator[IO[bytes]]:
     """Write a file under a temporary name in the same folder and give it its own name only when it is whole.
 
     Args:
         path: Where the file shall be.
         overwrite: Whether a file of that name may be replaced.
+        private: Whether nobody but the user may read it, from its first byte on.
 
     Yields:
         The open file.
@@ -427,7 +424,7 @@ def atomic(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("xb") as file:
+        with open(part, "xb", opener=_private if private else None) as file:
             yield file
         if overwrite:
             part.replace(path)
@@ -435,6 +432,10 @@ def atomic(path: Path, overwrite: bool = True) -> Iterator[IO[bytes]]:
             _rename_new(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _rename_new(part: Path, path: Path) -> None:
@@ -469,35 +470,22 @@ def save_png(
         FileExistsError: `overwrite` is false and there is a file of that name.
         OutputError: The file cannot be written.
     """
+    return write_whole(path, encoded(image, "png", metadata, source), overwrite)
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes, overwrite: bool = True) -> Path:
+    """Write the bytes of a picture's file atomically.
+
+    Raises:
+        FileExistsError: `overwrite` is false and there is a file of that name.
+        OutputError: The file cannot be written.
+    """
     path = Path(path)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=_text_chunks(metadata or {}, source))
     try:
         with atomic(path, overwrite) as file:
-            file.write(buffer.getvalue())
+            file.write(data)
     except FileExistsError:
         raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     return path
-
-
-def _text_chunks(metadata: Mapping[str, str], source: str | None) -> PngInfo:
-    info = PngInfo()
-    for key, value in metadata.items():
-        info.add_itxt(key, value)
-    if source is not None:
-        info.add_text("DigitalSourceType", source)
-        info.add_itxt("XML:com.adobe.xmp", _xmp(source))
-    return info
-
-
-def _xmp(source: str) -> str:
-    """The packet by which software knows a generated picture (IPTC Photo Metadata, Digital Source Type)."""
-    return (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        f"Iptc4xmpExt:DigitalSourceType={quoteattr(source)}/>"
-        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-    )

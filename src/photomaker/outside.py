@@ -9,6 +9,8 @@ from typing import Any
 
 from photomaker.errors import PhotoMakerError, SettingsError
 
+ENCRYPTED = b"age-encryption.org/"
+"""What an encrypted identity begins with."""
 LARGEST_JSON = 64 << 20
 """Bytes of JSON that are read; beyond it is no settings, notes or index of ours."""
 DEEPEST = 200

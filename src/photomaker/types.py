@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker.checks import instance, number, text, whole
 from photomaker.errors import IdentityError, PromptError, SettingsError
-from photomaker.outside import read_object
+from photomaker.outside import ENCRYPTED, read_object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -368,6 +368,7 @@ class Identity:
         path = Path(path)
         if not path.is_file():
             raise IdentityError(f"there is no identity file {path}; make one with `photomaker identity make`")
+        _refuse_encrypted(path)
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -386,6 +387,23 @@ class Identity:
             raise IdentityError(f"the notes in {path} are damaged; make it again from the photos") from error
         _check_tensors(tensors, path)
         return cls(method, tensors, notes)
+
+
+def _refuse_encrypted(path: Path) -> None:
+    """Say what an encrypted identity is.
+
+    Raises:
+        IdentityError: It is one, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            encrypted = file.read(len(ENCRYPTED)) == ENCRYPTED
+    except OSError as error:
+        raise IdentityError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    if encrypted:
+        raise IdentityError(
+            f"{path} is an encrypted identity; run `photomaker identity decrypt {path}` first, and give what it writes"
+        )
 
 
 def _check_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

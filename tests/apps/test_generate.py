@@ -92,8 +92,8 @@ def test_one_picture_may_have_a_name(shell, ada):
     assert "there is a file" in shell.refused(*shell.generate("-n", 1, photos=[ada], out=out))
     several = shell.refused(*shell.generate("-n", 2, photos=[ada], out=shell.folder / "b.png"))
     assert "is the name of one file and there will be 2 pictures" in several
-    assert "end it in .png" in shell.refused(
-        *shell.generate("-n", 1, photos=[ada], out=shell.folder / "b.jpg")
+    assert "end it in .png, .jpg or .webp" in shell.refused(
+        *shell.generate("-n", 1, photos=[ada], out=shell.folder / "b.bmp")
     )
     # a folder that is there and has such a name is still a folder
     (shell.folder / "odd.png").mkdir()

@@ -26,14 +26,19 @@ from photomaker.encoders.ip_adapter import read_ip_adapter
 from photomaker.encoders.mixing import mix
 from photomaker.encoders.photoverse import read_photoverse
 from photomaker.images import FORMATS, open_photo
+from photomaker.metadata import KINDS
 from photomaker.methods.custom_diffusion import CustomDiffusion
 from photomaker.methods.hypernetwork import Hypernetwork
 from photomaker.methods.textual_inversion import TextualInversion
 from photomaker.outside import read_file
 from photomaker.pipelines.extra_checks import check_lora_file
+from photomaker.studio import certificates
 from photomaker.studio.batch import read_orders
+from photomaker.studio.inspecting import inspect
+from photomaker.studio.provenance import Seal, installed
+from photomaker.studio.saving import file_of
 from photomaker.studio.styles import styles
-from photomaker.types import Identity
+from photomaker.types import Identity, Request, Sample
 from photomaker.weights import read_config, read_pickle, read_tensors
 
 
@@ -134,6 +139,7 @@ def readers(folder: Path, marker: Path) -> list[Reader]:
         ),
         Reader("URL list .parquet", ".parquet", (_parquet(),), _listed),
         Reader("tar", ".tar", (_tar(),), _tarred),
+        *([Reader("signed picture", ".png", _signed(folder), inspect)] if installed() else []),
     ]
 
 
@@ -151,6 +157,16 @@ def _photos(kind: str) -> tuple[bytes, ...]:
             continue
         found.append(data.getvalue())
     return tuple(found)
+
+
+def _signed(folder: Path) -> tuple[bytes, ...]:
+    """A PNG, a JPEG and a WebP with manifests; the reader looks at what they are, not at the name."""
+    pem = folder / "certificate.pem"
+    pem.write_bytes(certificates._made())
+    seal = Seal.open(pem, pem)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8))
+    sample = Sample(picture, Request("a man img"), notes={"consent": "Ada, today, for tests"})
+    return tuple(file_of(sample, kind, {"model": "small"}, seal=seal) for kind in KINDS)
 
 
 def _identities(folder: Path) -> tuple[bytes, ...]:

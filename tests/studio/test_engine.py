@@ -209,3 +209,16 @@ def test_a_tiny_model_goes_all_the_way(tmp_path, photos, monkeypatch):
     )
     difference = np.abs(np.asarray(again[0].image, int) - np.asarray(samples[1].image, int))
     assert difference.max() <= 1
+
+
+def test_a_consent_note_is_kept_and_told_by_every_picture(engine, photos):
+    identity = engine.identity(photos, consent=" Ada, today, for tests ")
+    assert identity.notes["consent"] == "Ada, today, for tests"
+    samples = engine.generate(identity, PROMPT, n=2)
+    assert [sample.notes["consent"] for sample in samples] == ["Ada, today, for tests"] * 2
+    assert "consent" not in engine.generate(photos, PROMPT)[0].notes
+
+
+def test_a_consent_note_that_is_none_is_refused_before_photos_are_read(engine):
+    with pytest.raises(SettingsError, match="the consent note is ''"):
+        engine.identity("no such folder", consent="")

@@ -25,14 +25,14 @@ def test_files_are_numbered_on_and_never_replaced(tmp_path):
 def test_a_number_taken_meanwhile_is_passed_over(tmp_path, monkeypatch):
     from photomaker.studio import saving
 
-    real = saving.save_png
+    real = saving.write_whole
 
-    def late(image, path, *rest, **more):
+    def late(path, data, **more):
         if path.name == "0001.png" and not path.exists():
             path.write_text("somebody was faster")
-        return real(image, path, *rest, **more)
+        return real(path, data, **more)
 
-    monkeypatch.setattr(saving, "save_png", late)
+    monkeypatch.setattr(saving, "write_whole", late)
     assert [path.name for path in save_samples([sample()], tmp_path)] == ["0002.png"]
     assert (tmp_path / "0001.png").read_text() == "somebody was faster"
 

@@ -65,6 +65,14 @@ class Memory(StrEnum):
     LOWEST = "lowest"
 
 
+class Format(StrEnum):
+    """Kinds of files that pictures are written as."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+
 class Mixing(StrEnum):
     """How two people are mixed."""
 
@@ -94,6 +102,8 @@ identity_app = typer.Typer(
 app.add_typer(identity_app, name="identity")
 photos_app = typer.Typer(no_args_is_help=True, help="Look at a person's photos before anything is drawn.")
 app.add_typer(photos_app, name="photos")
+provenance_app = typer.Typer(no_args_is_help=True, help="Read and check what pictures say of their making.")
+app.add_typer(provenance_app, name="provenance")
 dataset_app = typer.Typer(
     no_args_is_help=True, help="Build datasets to train with: people, photos, masks, captions."
 )
@@ -148,6 +158,17 @@ MethodName = Annotated[
     ),
 ]
 
+NoProvenance = Annotated[
+    bool,
+    typer.Option(
+        "--no-provenance", help="Put no signed manifest into pictures, only IPTC's mark and the text."
+    ),
+]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(help="Text file with the passphrase in its first line. (default: it is asked for)"),
+]
+
 Config = Annotated[Path, typer.Argument(help="Settings file, YAML; see examples/configs.")]
 Changes = Annotated[
     list[str] | None,
@@ -175,7 +196,8 @@ def root(
 _WITH_ORDERS = frozenset(
     {
         "orders", "changes", "out", "sheet", "preview", "styles", "method", "base", "adapter", "device", "dtype",
-        "faces", "memory", "face_models", "variant",
+        "faces", "memory", "face_models", "variant", "kind", "no_provenance", "certificate", "key",
+        "provenance_prompt",
     }
 )  # fmt: skip
 """Parameters of `generate` that go with a file of orders; all others stand in it."""
@@ -223,9 +245,14 @@ def generate(
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for the pictures, or for one picture a name ending in .png; no file is ever replaced."
+            help="Folder for the pictures, or for one picture a name ending in .png, .jpg or .webp; no file is ever "
+            "replaced."
         ),
     ] = Path("out"),
+    kind: Annotated[
+        Format | None,
+        typer.Option("--format", help="What pictures are written as. (default: png, or what --out says)"),
+    ] = None,
     negative: Annotated[str | None, typer.Option(help="What the pictures shall not show.")] = None,
     seed: Annotated[
         list[int] | None,
@@ -315,6 +342,15 @@ def generate(
         typer.Option(help="YAML file of many orders, in the place of prompt and people; see docs/using.md."),
     ] = None,
     changes: Changes = None,
+    no_provenance: NoProvenance = False,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the certificate to sign by. (default: one that is made at first use)"),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+    provenance_prompt: Annotated[
+        bool, typer.Option("--provenance-prompt", help="Tell the prompt in the signed manifest too.")
+    ] = False,
     method: MethodName = None,
     base: Base = None,
     adapter: Adapter = None,
@@ -330,13 +366,16 @@ def generate(
     Example: photomaker generate --photos examples/ada --prompt "a photo of a woman img in the snow" -n 4 --out out/
     """
     from photomaker.apps.generate import Asked, Output, run, run_orders
+    from photomaker.apps.signing import Signing
     from photomaker.types import Sampling
 
     engine = {
         "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
         "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
     }  # fmt: skip
-    output, stated = Output(out, sheet, preview), _stated(ctx)
+    signing = Signing(not no_provenance, certificate, key, provenance_prompt)
+    output = Output(out, sheet, preview, None if kind is None else kind.value, signing)
+    stated = _stated(ctx)
     if orders is not None:
         beside = [option for name, option in stated.items() if name not in _WITH_ORDERS]
         run_orders(orders, changes or (), output, beside, method, **engine)
@@ -384,6 +423,10 @@ def identity_make(
         str | None,
         typer.Option(help="What a method that is tuned for each person calls this one, such as woman."),
     ] = None,
+    consent: Annotated[
+        str | None,
+        typer.Option(help="Who agreed, when, and to what; kept with the person and told by every picture."),
+    ] = None,
     base: Base = None,
     adapter: Adapter = None,
     device: Device = "auto",
@@ -397,7 +440,7 @@ def identity_make(
 
     engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
     given = [*(photos or ()), *(more or ())]
-    make(given, out, method, class_word, **engine, face_models=face_models, variant=variant)
+    make(given, out, method, class_word, consent, **engine, face_models=face_models, variant=variant)
 
 
 @identity_app.command("show")
@@ -424,6 +467,51 @@ def identity_mix(
     mix(first, second, out, share, how.value)
 
 
+@identity_app.command("encrypt")
+def identity_encrypt(
+    file: Annotated[Path, typer.Argument(help="An identity file.")],
+    out: Annotated[Path | None, typer.Option(help="File to write. (default: FILE.age)")] = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write an identity as an encrypted file (age), to be opened by a passphrase."""
+    from photomaker.apps.identities import encrypt
+
+    encrypt(file, out, passphrase_file)
+
+
+@identity_app.command("decrypt")
+def identity_decrypt(
+    file: Annotated[Path, typer.Argument(help="An encrypted identity file.")],
+    out: Annotated[Path | None, typer.Option(help="File to write. (default: FILE without .age)")] = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write an encrypted identity as a plain file."""
+    from photomaker.apps.identities import decrypt
+
+    decrypt(file, out, passphrase_file)
+
+
+@provenance_app.command("show")
+def provenance_show(
+    file: Annotated[Path, typer.Argument(help="A picture.")],
+    json: Annotated[bool, typer.Option("--json", help="Say it as JSON.")] = False,
+    trust: Annotated[
+        Path | None, typer.Option(help="PEM file of certificates that you trust beside this machine's own.")
+    ] = None,
+    original: Annotated[
+        Path | None, typer.Option(help="A signed picture, to compare a copy with that lost its manifest.")
+    ] = None,
+) -> None:
+    """Read and check what a picture says of its making, and what was done to it since.
+
+    Status 0: unchanged, signed by a known certificate; 4: unchanged, signed by an unknown one; 1: altered;
+    3: no manifest; 2: it cannot be read.
+    """
+    from photomaker.apps.provenance import show
+
+    raise typer.Exit(show(file, json, trust, original))
+
+
 @app.command("styles")
 def list_styles(
     more: Annotated[Path | None, typer.Option("--styles", help="YAML file with styles of your own.")] = None,
@@ -443,12 +531,13 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the pictures.")] = 0,
     device: Device = "auto",
     dtype: Dtype = Precision.AUTO,
+    no_provenance: NoProvenance = False,
 ) -> None:
     """Make a gallery of two bundled people from their photos."""
     from photomaker.apps.demo import run
     from photomaker.types import Sampling
 
-    run(out, Sampling(steps=steps, seed=seed), device=device, dtype=dtype.value)
+    run(out, Sampling(steps=steps, seed=seed), device, dtype.value, not no_provenance)
 
 
 @app.command()

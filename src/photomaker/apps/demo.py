@@ -9,12 +9,13 @@ from pathlib import Path
 
 from photomaker import weights
 from photomaker.apps import terminal
+from photomaker.apps.signing import Signing
 from photomaker.errors import OutputError, WeightsError
-from photomaker.images import save_png
 from photomaker.studio.engine import Engine, Progress, mix
 from photomaker.studio.gallery import Cell, Section, draw
 from photomaker.studio.photos import Sitting
-from photomaker.studio.saving import check_file
+from photomaker.studio.provenance import Sealing
+from photomaker.studio.saving import check_file, save_sheet
 from photomaker.types import Identity, Request, Sample, Sampling
 
 PHOTOS = 3
@@ -69,13 +70,16 @@ class Made:
     seconds: float
 
 
-def run(out: Path, sampling: Sampling, device: str = "auto", dtype: str = "auto") -> None:
+def run(
+    out: Path, sampling: Sampling, device: str = "auto", dtype: str = "auto", provenance: bool = True
+) -> None:
     """Make the gallery and print what took how long.
 
     Raises:
         PhotoMakerError: The file cannot be written, or the bundled model or people are missing or altered.
     """
     check_file(out)
+    seal = Signing(provenance).sealing()
     folders = [person_folder(somebody.name) for somebody in PEOPLE]
     started = time.perf_counter()
     with terminal.waiting("loading the model"):
@@ -92,7 +96,7 @@ def run(out: Path, sampling: Sampling, device: str = "auto", dtype: str = "auto"
             )
         cells, mixing = mix_cells(engine, made[0], made[1], sampling)
         progress(total, total)
-    _save(out, [section(one) for one in made] + [_mix_section(made, cells)], engine)
+    _save(out, [section(one) for one in made] + [_mix_section(made, cells)], engine, seal)
     _report(out, made, loading, mixing)
 
 
@@ -167,7 +171,7 @@ def _shifted(progress: Progress, done: int, total: int) -> Progress:
     return lambda part, _: progress(done + part, total)
 
 
-def _save(out: Path, sections: Sequence[Section], engine: Engine) -> None:
+def _save(out: Path, sections: Sequence[Section], engine: Engine, seal: Sealing) -> None:
     sheet = draw(
         "photomaker",
         "A few photos of a person in, new pictures of that person out. The people are drawn by code.",
@@ -178,7 +182,7 @@ def _save(out: Path, sections: Sequence[Section], engine: Engine) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write to {out.parent}: {error.strerror}; choose another folder") from error
-    save_png(sheet, out, engine.about)
+    save_sheet(sheet, out, engine.about, overwrite=True, seal=seal)
 
 
 def _report(out: Path, made: Sequence[Made], loading: float, mixing: float) -> None:

@@ -25,6 +25,7 @@ PURPOSES = {
     "train": "training the small model and adapters",
     "eval": "`photomaker evaluate`: intervals, plots, peak memory",
     "faces": "faces and likeness on real photographs (dlib)",
+    "provenance": "signed statements in pictures of how they were made",
     "insightface": "the face embeddings that V2 and FaceID adapters read (InsightFace)",
     "dev": "the tests, ruff and mypy",
 }

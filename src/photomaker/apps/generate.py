@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,13 @@ from PIL import Image
 
 from photomaker.apps import terminal
 from photomaker.apps.identities import fitted
+from photomaker.apps.signing import Signing
 from photomaker.errors import SettingsError
 from photomaker.images import grid, save_png
+from photomaker.metadata import text_of
 from photomaker.registry import names
 from photomaker.studio.batch import Finished, draw_rows, planned_rows, read_orders
+from photomaker.studio.consent import CONSENT, joined
 from photomaker.studio.engine import Engine, names_of
 from photomaker.studio.events import Denoised, Event, Note, Queued
 from photomaker.studio.gallery import Cell
@@ -25,8 +28,9 @@ from photomaker.studio.orders import IDENTITY_FILE, Order, Someone
 from photomaker.studio.photos import Sitting
 from photomaker.studio.planning import Plan
 from photomaker.studio.prompts import check_prompt
+from photomaker.studio.provenance import Sealing
 from photomaker.studio.reading import extras_of
-from photomaker.studio.saving import Target, check_file, check_folder, saved, target
+from photomaker.studio.saving import Target, check_file, check_folder, save_sheet, saved, target
 from photomaker.studio.sheet import SheetRow, sheet
 from photomaker.types import Identity, Sample, Sampling
 
@@ -101,11 +105,15 @@ class Output:
         out: Folder or file.
         sheet: Whether a sheet of all pictures is made too.
         preview: A picture of what is being drawn, replaced at every step.
+        kind: What pictures are written as; None is what the name says, in a folder PNG.
+        signing: What signs them.
     """
 
     out: Path
     sheet: bool = False
     preview: Path | None = None
+    kind: str | None = None
+    signing: Signing = Signing()  # noqa: RUF009 - frozen
 
 
 def run(asked: Asked, output: Output, method: str | None = None, **engine_options: Any) -> None:
@@ -124,8 +132,9 @@ def run(asked: Asked, output: Output, method: str | None = None, **engine_option
     for prompt in asked.prompts:
         _tell_trigger(prompt, asked.negative, people)
     order = asked.order()
-    place = target(output.out, len(list(order.couples())) * order.n)
+    place = target(output.out, len(list(order.couples())) * order.n, output.kind)
     _check_preview(output.preview)
+    seal = output.signing.sealing()
     engine = _opened([person.who for person in order.people], method, engine_options)
     plan = engine.plan(order)
     terminal.notes(plan.notes)
@@ -134,10 +143,11 @@ def run(asked: Asked, output: Output, method: str | None = None, **engine_option
     done: list[tuple[Path, Sample]] = []
     with terminal.progress("generating") as progress:
         pictures = engine.stream(plan, progress=progress, on_event=_listener(output.preview))
-        done += saved(pictures, place, engine.about)
+        done += saved(pictures, place, engine.about, seal=seal)
     _report(done, plan, engine, time.perf_counter() - started)
     if output.sheet:
-        _save_sheet(_sheet(plan, done), _sheet_name(place, [path for path, _ in done]), engine)
+        about = {**engine.about, **joined(sample.notes.get(CONSENT) for _, sample in done)}
+        _save_sheet(_sheet(plan, done), _sheet_name(place, [path for path, _ in done]), about, seal)
 
 
 def run_orders(
@@ -166,15 +176,20 @@ def run_orders(
     rows = read_orders(file, changes)
     check_folder(output.out)
     _check_preview(output.preview)
+    seal = output.signing.sealing()
     engine = _opened([one.who for row in rows for one in row.order.people], method, engine_options)
     plans = planned_rows(engine, rows)
     terminal.notes(dict.fromkeys(note for plan in plans for note in plan.notes))
     started = time.perf_counter()
     with terminal.progress("pictures there") as progress:
-        finished = draw_rows(engine, rows, plans, output.out, progress, on_event=_listener(output.preview))
+        finished = draw_rows(
+            engine, rows, plans, output.out, progress, on_event=_listener(output.preview), kind=output.kind or "png",
+            seal=seal,
+        )  # fmt: skip
     count = sum(len(one.paths) for one in finished)
     terminal.say(f"{count} pictures are in {output.out}; this run took {time.perf_counter() - started:.1f} s")
-    _save_sheet(_sheet_of_files(file.name, finished), output.out / f"sheet-{_digest(finished)}.png", engine)
+    sheet_file = output.out / f"sheet-{_digest(finished)}.png"
+    _save_sheet(_sheet_of_files(file.name, finished), sheet_file, engine.about, seal)
 
 
 # ---- before
@@ -302,7 +317,7 @@ def _sheet_of_files(title: str, finished: Sequence[Finished]) -> Image.Image:
         for path in one.paths:
             with Image.open(path) as image:
                 image.load()
-                text = getattr(image, "text", {})
+                text = text_of(image)
             score = text.get("likeness")
             cells.append(_cell(image, text.get("seed", "?"), None if score is None else float(score)))
         rows.append(SheetRow(one.row.label, cells))
@@ -322,7 +337,7 @@ def _sheet_name(place: Target, paths: Sequence[Path]) -> Path:
     return place.folder / f"{stem}-sheet.png"
 
 
-def _save_sheet(picture: Image.Image, path: Path, engine: Engine) -> None:
+def _save_sheet(picture: Image.Image, path: Path, about: Mapping[str, str], seal: Sealing) -> None:
     with suppress(FileExistsError):  # the same pictures as in an earlier run: it is this sheet
-        save_png(picture, path, engine.about, overwrite=False)
+        save_sheet(picture, path, about, seal=seal)
     terminal.say(f"the sheet is {path}")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from getpass import getpass
 from pathlib import Path
 from typing import Any, Literal
 
 from photomaker.apps import terminal
+from photomaker.errors import IdentityError, SettingsError
+from photomaker.studio import encryption
+from photomaker.studio.consent import CONSENT, NOT_NOTED, consents_of, with_consent
+from photomaker.studio.consent import checked as checked_consent
 from photomaker.studio.engine import Engine
 from photomaker.studio.engine import mix as mix_identities
 from photomaker.studio.opening import PHOTOMAKER
@@ -21,6 +27,7 @@ def make(
     out: Path,
     method: str | None = None,
     class_word: str | None = None,
+    consent: str | None = None,
     **engine_options: Any,
 ) -> None:
     """Make an identity of photos and save it.
@@ -30,17 +37,21 @@ def make(
         out: The file.
         method: Name of the method; None is PhotoMaker.
         class_word: See `Engine.identity`.
+        consent: See `Engine.identity`.
         **engine_options: Passed to `Engine.open`.
 
     Raises:
         PhotoMakerError: The photos cannot be used, the file cannot be written, or the model cannot be opened.
     """
     check_file(out)
+    if consent is not None:
+        checked_consent(consent)
     read = read_photos(photos)
     engine = Engine.open(**engine_options, method=method or PHOTOMAKER)
     sitting = engine.choose(read)
     terminal.notes(sitting.notes)
-    _save(fitted(engine, sitting, class_word), out)
+    identity = fitted(engine, sitting, class_word)
+    _save(identity if consent is None else with_consent(identity, consent), out)
 
 
 def fitted(engine: Engine, sitting: Sitting, class_word: str | None) -> Identity:
@@ -65,7 +76,10 @@ def show(file: Path) -> None:
         (name, f"{' x '.join(map(str, tensor.shape))} {str(tensor.dtype).removeprefix('torch.')}")
         for name, tensor in identity.tensors.items()
     ]
-    rows += [(name, _text(value)) for name, value in identity.notes.items()]
+    consents = consents_of(identity.notes)
+    for place, note in enumerate(consents, 1):
+        rows.append(("consent" if len(consents) == 1 else f"consent of {place}", note or NOT_NOTED))
+    rows += [(name, _text(value)) for name, value in identity.notes.items() if name != CONSENT]
     terminal.table(str(file), ("what", "value"), rows)
 
 
@@ -77,6 +91,51 @@ def mix(first: Path, second: Path, out: Path, share: float, how: Literal["blend"
     """
     check_file(out)
     _save(mix_identities(Identity.load(first), Identity.load(second), share, how), out)
+
+
+def encrypt(file: Path, out: Path | None, passphrase_file: Path | None) -> None:
+    """Write an identity as an encrypted file.
+
+    Raises:
+        PhotoMakerError: It is no identity, the passphrase is too short, or the file cannot be written.
+    """
+    Identity.load(file)
+    passphrase = _passphrase(passphrase_file, twice=True)
+    with terminal.waiting("encrypting"):
+        written = encryption.encrypt(file, passphrase, out)
+    terminal.say(
+        f"{written} is encrypted; {file} is still there: delete it once you have tried the passphrase"
+    )
+
+
+def decrypt(file: Path, out: Path | None, passphrase_file: Path | None) -> None:
+    """Write an encrypted identity as a plain file.
+
+    Raises:
+        PhotoMakerError: It cannot be opened, or the file cannot be written.
+    """
+    if not file.is_file():
+        raise IdentityError(f"there is no identity file {file}; check the path")
+    passphrase = _passphrase(passphrase_file, twice=False)
+    with terminal.waiting("decrypting"):
+        written = encryption.decrypt(file, passphrase, out)
+    terminal.say(f"{written} is open to everybody who can read it")
+
+
+def _passphrase(file: Path | None, twice: bool) -> str:
+    """The passphrase out of a file, or as it is typed, which nobody sees."""
+    if file is not None:
+        return encryption.passphrase_from(file)
+    if not _typed_at():
+        raise SettingsError("there is no terminal to type a passphrase at; give --passphrase-file")
+    told = getpass("passphrase: ")
+    if twice and getpass("the same again: ") != told:
+        raise SettingsError("the two passphrases differ; try again")
+    return told
+
+
+def _typed_at() -> bool:
+    return sys.stdin.isatty()
 
 
 def _save(identity: Identity, out: Path) -> None:

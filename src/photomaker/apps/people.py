@@ -10,7 +10,8 @@ from PIL import Image
 
 from photomaker.apps import terminal
 from photomaker.errors import OutputError
-from photomaker.images import BY_CODE, grid, labelled, save_png
+from photomaker.images import grid, labelled, save_png
+from photomaker.metadata import BY_CODE
 from photomaker.studio.saving import check_folder
 
 

@@ -49,7 +49,7 @@ def check(places: Sequence[Path], faces: str, report_file: Path | None, sheet_fi
         _write(report_file, json.dumps(report.as_json(), indent=2) + "\n")
     if sheet_file is not None:
         sheet_file.parent.mkdir(parents=True, exist_ok=True)
-        terminal.say(f"the sheet is {save_png(_sheet(report), sheet_file)}")
+        terminal.say(f"the sheet is {save_png(_sheet(report), sheet_file, source=None)}")
 
 
 def _backends(photos: Sequence[Photo], faces: str) -> Backends:

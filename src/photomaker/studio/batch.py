@@ -19,11 +19,13 @@ from typing import Any
 from photomaker import config
 from photomaker.checks import shown
 from photomaker.errors import PhotoError, PromptError, SettingsError
+from photomaker.metadata import KINDS
 from photomaker.studio.engine import BATCH, Engine, Progress, rank
 from photomaker.studio.events import Cancel, Listener
 from photomaker.studio.orders import Order, Someone
 from photomaker.studio.photos import Sitting
 from photomaker.studio.planning import Plan
+from photomaker.studio.provenance import Sealing
 from photomaker.studio.reading import extras_of
 from photomaker.studio.saving import describe, save_named
 from photomaker.types import Identity, Request, Sample, Sampling
@@ -275,6 +277,9 @@ def draw_rows(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     on_event: Listener | None = None,
+    *,
+    kind: str = "png",
+    seal: Sealing = True,
 ) -> list[Finished]:
     """Draw what is not there yet.
 
@@ -286,12 +291,14 @@ def draw_rows(
         progress: Told of the pictures there and in all.
         cancel: Stops it within one denoising step.
         on_event: Told of what happens.
+        kind: What files are written as: `png`, `jpeg` or `webp`.
+        seal: What signs them; see `photomaker.studio.saving.save_samples`.
 
     Returns:
         Every row with its files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [_paths(engine, row, plan, folder) for row, plan in zip(rows, plans, strict=True)]
+    paths = [_paths(engine, row, plan, folder, kind) for row, plan in zip(rows, plans, strict=True)]
     total = sum(map(len, paths))
     identities: dict[str, Identity] = {}
     for row, plan, own in zip(rows, plans, paths, strict=True):
@@ -304,10 +311,11 @@ def draw_rows(
             identities[row.person] = engine.who(plan, 0, cancel, on_event)
         for place, sample in _samples(engine, identities[row.person], plan, missing, cancel, on_event):
             notes = {
+                **sample.notes,
                 "person": row.person,
                 **({} if plan.order.style == "none" else {"style": plan.order.style}),
             }
-            save_named(replace(sample, notes=notes), own[place], engine.about)
+            save_named(replace(sample, notes=notes), own[place], engine.about, seal=seal)
     if progress is not None:
         progress(total, total)
     return [Finished(row, tuple(own)) for row, own in zip(rows, paths, strict=True)]
@@ -337,7 +345,7 @@ def _samples(
         yield from zip(places, drawn, strict=True)
 
 
-def _paths(engine: Engine, row: Row, plan: Plan, folder: Path) -> list[Path]:
+def _paths(engine: Engine, row: Row, plan: Plan, folder: Path, kind: str) -> list[Path]:
     """The files of a row: names that hold a hash of all that makes the picture."""
     requests = plan.groups[0].requests
     places = range(plan.order.n)
@@ -348,10 +356,10 @@ def _paths(engine: Engine, row: Row, plan: Plan, folder: Path) -> list[Path]:
         "best_of": plan.order.best_of,
         **({} if plan.order.redraw == "off" else {"redraw": plan.order.redraw}),
     }
+    hashes = [_hash(made_of | {"place": place, "request": _request(requests, place)}) for place in places]
     return [
-        folder
-        / f"{row.stem}-{place + 1}-{_hash(made_of | {'place': place, 'request': _request(requests, place)})}.png"
-        for place in places
+        folder / f"{row.stem}-{place + 1}-{made}{KINDS[kind]}"
+        for place, made in zip(places, hashes, strict=True)
     ]
 
 

@@ -22,6 +22,8 @@ from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
 from photomaker.studio.coach import advised
+from photomaker.studio.consent import checked as checked_consent
+from photomaker.studio.consent import told_of, with_consent
 from photomaker.studio.events import Cancel, Denoised, Drawn, Listener, Note, Queued, Tuned
 from photomaker.studio.face_backends import BUNDLED, Backends
 from photomaker.studio.opening import PHOTOMAKER, Profile, prepared
@@ -219,6 +221,8 @@ class Engine:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
         on_event: Listener | None = None,
+        *,
+        consent: str | None = None,
     ) -> Identity:
         """Make an identity of photos.
 
@@ -228,18 +232,24 @@ class Engine:
             progress: Told of the steps of such a method.
             cancel: Stops it, within one step.
             on_event: Told of what happens: `Queued`, `Tuned`.
+            consent: Who agreed to it, when, and to what: a note that stays with the identity, with what is mixed of it,
+                and with every picture of it.
 
         Raises:
             PhotoError: See `look`.
-            SettingsError: The class word is no word, or the base cannot be tuned.
+            SettingsError: The class word is no word, the consent note is empty or long, or the base cannot be tuned.
             Cancelled: It was stopped.
         """
+        if consent is not None:
+            checked_consent(consent)
         sitting = photos if isinstance(photos, Sitting) else self.look(photos)
         told: dict[str, Any] = {} if class_word is None else {"notes": {"class_word": class_word}}
         if self.tunes and not (progress is None and cancel is None and on_event is None):
             told["progress"] = _tuning(progress, cancel, on_event)
         with self._turns.turn(cancel, _waiting(on_event)):
             identity = self._method.fit(sitting.references, **told)
+        if consent is not None:
+            identity = with_consent(identity, consent)
         embeddings = self._embed_references(sitting.references)
         if embeddings is None:
             return identity
@@ -489,8 +499,14 @@ class Engine:
                         pictures[one.picture] = one.put_back(pictures[one.picture], drawn)
             scores = self.likeness(pictures, identity)
             notes = {one.picture: {"redrawn": f"a face of {one.size:.0f} pixels"} for one in small}
+            consent = told_of(identity)
             samples = [
-                Sample(picture, request, score, {**self._verdict(score, identity), **notes.get(number_, {})})
+                Sample(
+                    picture,
+                    request,
+                    score,
+                    {**self._verdict(score, identity), **consent, **notes.get(number_, {})},
+                )
                 for number_, (picture, request, score) in enumerate(zip(pictures, part, scores, strict=True))
             ]
             done += len(samples)

@@ -6,18 +6,22 @@ import hashlib
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from photomaker.errors import OutputError
-from photomaker.images import save_png
+from photomaker.checks import one_of
+from photomaker.errors import OutputError, ProvenanceError
+from photomaker.images import write_whole
+from photomaker.metadata import BY_MODEL, EDITED_BY_MODEL, KINDS, encoded, kind_of
+from photomaker.studio.provenance import NOTE, NOTED, Sealing, facts_of, seal_of
 from photomaker.types import Extras, Sample, Structure
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
-_NUMBERED = re.compile(r"(\d+)\.png")
+_NUMBERED = re.compile(r"(\d+)\.(?:png|jpg|jpeg|webp)")
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
@@ -64,41 +68,56 @@ class Target:
     Attributes:
         folder: The folder.
         file: The file's name in it; None numbers.
+        kind: What numbered files are written as, of `photomaker.metadata.KINDS`.
     """
 
     folder: Path
     file: str | None = None
+    kind: str = "png"
 
 
-def target(out: str | os.PathLike[str], pictures: int) -> Target:
+def target(out: str | os.PathLike[str], pictures: int, kind: str | None = None) -> Target:
     """What a place for pictures means, and whether they can be written there; nothing is left behind.
 
     Args:
-        out: A folder, or for one picture a name that ends in `.png`, unless there is a folder of that name.
+        out: A folder, or for one picture a name that ends in `.png`, `.jpg` or `.webp`, unless there is a folder of
+            that name.
         pictures: How many there will be.
+        kind: `png`, `jpeg` or `webp`; None is what the name says, in a folder PNG.
 
     Raises:
+        SettingsError: The kind is unknown.
         OutputError: Several pictures have one file's name, the file is there already or has another ending, or nothing
             can be written there.
     """
     path = Path(out)
+    if kind is not None:
+        one_of("the format", kind, tuple(KINDS))
     if path.is_dir() or path.suffix.lower() not in _PICTURES:
-        return Target(check_folder(path))
-    if path.suffix.lower() != ".png":
-        raise OutputError(f"pictures are written as PNG, and {path} ends in {path.suffix}; end it in .png")
+        return Target(check_folder(path), kind=kind or "png")
+    named = kind_of(path)
+    if named is None:
+        raise OutputError(
+            f"pictures are written as PNG, JPEG or WebP, and {path} ends in {path.suffix}; end it in .png, "
+            ".jpg or .webp"
+        )
+    if kind not in (None, named):
+        raise OutputError(f"the format is {kind}, and {path} ends in {path.suffix}; leave the format out")
     if pictures != 1:
         raise OutputError(
             f"{path} is the name of one file and there will be {pictures} pictures; give a folder, or ask for one"
         )
     if path.exists():
         raise OutputError(f"there is a file {path} already, and none is ever replaced; give another name")
-    return Target(check_folder(path.parent), path.name)
+    return Target(check_folder(path.parent), path.name, named)
 
 
 def save_samples(
     samples: Iterable[Sample],
     folder: str | os.PathLike[str] | Target,
     about: Mapping[str, str] | None = None,
+    *,
+    seal: Sealing = True,
 ) -> list[Path]:
     """Save pictures as `0001.png` and on, after the highest number in the folder; no file is ever replaced.
 
@@ -106,6 +125,8 @@ def save_samples(
         samples: What was generated; each is saved as soon as it comes.
         folder: It is made where it does not exist; or a `Target`.
         about: Text to put into every file, for example the hash of the model.
+        seal: What signs the pictures: a `Seal`, True for the user's own where `photomaker[provenance]` is installed, or
+            False for nothing.
 
     Returns:
         The files, in the order of the samples.
@@ -113,13 +134,15 @@ def save_samples(
     Raises:
         OutputError: They cannot be written.
     """
-    return [path for path, _ in saved(samples, folder, about)]
+    return [path for path, _ in saved(samples, folder, about, seal=seal)]
 
 
 def saved(
     samples: Iterable[Sample],
     folder: str | os.PathLike[str] | Target,
     about: Mapping[str, str] | None = None,
+    *,
+    seal: Sealing = True,
 ) -> Iterator[tuple[Path, Sample]]:
     """Save pictures as they come, and hand them on with their files; see `save_samples`."""
     place = folder if isinstance(folder, Target) else Target(Path(folder))
@@ -127,9 +150,10 @@ def saved(
     for sample in samples:
         number = _last_number(place.folder) if number is None else number
         if place.file is not None:
-            path = save_named(sample, place.folder / place.file, about)
+            path = save_named(sample, place.folder / place.file, about, seal=seal)
         else:
-            path, number = _save_next(sample, place.folder, number + 1, about or {})
+            data = file_of(sample, place.kind, about, seal=seal)
+            path, number = _save_next(data, place, number + 1)
         yield path, sample
 
 
@@ -143,27 +167,96 @@ def _last_number(folder: Path) -> int:
     return max((int(one[1]) for one in found if one), default=0)
 
 
-def save_named(sample: Sample, path: Path, about: Mapping[str, str] | None = None) -> Path:
-    """Save a picture under a name of its own.
+def save_named(
+    sample: Sample, path: Path, about: Mapping[str, str] | None = None, *, seal: Sealing = True
+) -> Path:
+    """Save a picture under a name of its own, whose ending names the kind of file; PNG where it names none.
+
+    Args:
+        sample: The picture.
+        path: Where.
+        about: Text to put into the file.
+        seal: What signs it; see `save_samples`.
 
     Raises:
         OutputError: There is a file of that name, or it cannot be written.
     """
     try:
-        return save_png(sample.image, path, {**(about or {}), **describe(sample)}, overwrite=False)
+        return write_whole(path, file_of(sample, kind_of(path) or "png", about, seal=seal), overwrite=False)
     except FileExistsError as error:
         raise OutputError(
             f"there is a file {path} already, and none is ever replaced; give another name"
         ) from error
 
 
-def _save_next(sample: Sample, folder: Path, number: int, about: Mapping[str, str]) -> tuple[Path, int]:
-    metadata = {**about, **describe(sample)}
+def _save_next(data: bytes, place: Target, number: int) -> tuple[Path, int]:
     while True:
+        path = place.folder / f"{number:04d}{KINDS[place.kind]}"
         try:
-            return save_png(sample.image, folder / f"{number:04d}.png", metadata, overwrite=False), number
+            return write_whole(path, data, overwrite=False), number
         except FileExistsError:  # another process took this number meanwhile
             number += 1
+
+
+def file_of(
+    sample: Sample, kind: str = "png", about: Mapping[str, str] | None = None, *, seal: Sealing = True
+) -> bytes:
+    """A picture as the bytes of a file: with its text, the mark of generated pictures, and a manifest.
+
+    Args:
+        sample: The picture.
+        kind: Of `photomaker.metadata.KINDS`.
+        about: Text to put into the file.
+        seal: What signs it; see `save_samples`.
+    """
+    drawn_into = sample.request.extras.start is not None
+    text = {**(about or {}), **describe(sample)}
+    return _sealed(sample.image, kind, text, about or {}, EDITED_BY_MODEL if drawn_into else BY_MODEL, seal)
+
+
+def save_sheet(
+    picture: Image.Image,
+    path: str | os.PathLike[str],
+    about: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    *,
+    seal: Sealing = True,
+) -> Path:
+    """Save a sheet of generated pictures as PNG.
+
+    Args:
+        picture: The sheet.
+        path: Where.
+        about: Text to put into the file.
+        overwrite: Whether a file of that name may be replaced.
+        seal: What signs it; see `save_samples`.
+
+    Raises:
+        FileExistsError: `overwrite` is false and there is a file of that name.
+        OutputError: It cannot be written.
+    """
+    return write_whole(path, _sealed(picture, "png", about or {}, about or {}, BY_MODEL, seal), overwrite)
+
+
+def _sealed(
+    picture: Image.Image,
+    kind: str,
+    text: Mapping[str, str],
+    about: Mapping[str, str],
+    source: str,
+    sealing: Sealing,
+) -> bytes:
+    """The file, signed if anything signs; a picture is never lost because it cannot be signed."""
+    seal = seal_of(sealing)
+    if seal is not None:
+        try:
+            signed = encoded(picture, kind, {**text, NOTE: NOTED}, source)
+            lossless = kind == "png" and picture.mode == "RGB"
+            facts = facts_of(about, text, source, seal.prompt)
+            return seal.signed(signed, kind, facts, picture if lossless else None)
+        except ProvenanceError as error:
+            warnings.warn(f"a picture is saved without a manifest: {error}", stacklevel=2)
+    return encoded(picture, kind, text, source)
 
 
 def describe(sample: Sample) -> dict[str, str]:

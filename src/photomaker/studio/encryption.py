@@ -1,0 +1,136 @@
+"""Identities under a passphrase, as age files (age-encryption.org), which other programs open too."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from photomaker.errors import IdentityError, SettingsError
+from photomaker.images import atomic
+from photomaker.outside import ENCRYPTED
+from photomaker.types import Identity
+
+SUFFIX = ".age"
+LARGEST = 2**32
+"""Bytes of an identity; above a tuned full-size model in half precision."""
+LEAST = 8
+"""Characters of a passphrase."""
+
+
+def passphrase_from(path: str | os.PathLike[str]) -> str:
+    """The passphrase that is the first line of a file.
+
+    Raises:
+        SettingsError: The file cannot be read or its first line is empty.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            line = file.readline(4096).rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SettingsError(
+            f"cannot read the passphrase file {path}: {reason}; give a text file with it in the first line"
+        ) from error
+    if not line:
+        raise SettingsError(
+            f"the first line of the passphrase file {path} is empty; write the passphrase into it"
+        )
+    return line
+
+
+def encrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLike[str] | None = None) -> Path:
+    """Write an identity as an encrypted file; the plain one stays where it is.
+
+    Args:
+        path: An identity file.
+        passphrase: Eight characters or more.
+        out: The file; None adds `.age` to the name.
+
+    Raises:
+        IdentityError: It is no identity, or is encrypted already.
+        SettingsError: The passphrase is too short, the library is not installed, or there is a file of that name.
+    """
+    place = Path(path)
+    target = _free(place.with_name(place.name + SUFFIX) if out is None else Path(out))
+    Identity.load(place)
+    if len(passphrase) < LEAST:
+        raise SettingsError(
+            f"the passphrase has {len(passphrase)} characters, which is soon guessed; give {LEAST} or more"
+        )
+    age = _library()
+    return _written(target, age.passphrase.encrypt(_read(place), passphrase))
+
+
+def decrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLike[str] | None = None) -> Path:
+    """Write an encrypted identity as a plain file; the encrypted one stays where it is.
+
+    Args:
+        path: A file that `encrypt` wrote.
+        passphrase: What it was encrypted with.
+        out: The file; None takes `.age` off the name.
+
+    Raises:
+        IdentityError: It is no encrypted identity, is damaged, or the passphrase is wrong.
+        SettingsError: The library is not installed, or there is a file of that name.
+    """
+    place = Path(path)
+    if out is None and place.suffix != SUFFIX:
+        raise SettingsError(f"{place} does not end in {SUFFIX}; say by --out what to call the plain file")
+    target = _free(place.with_suffix("") if out is None else Path(out))
+    data = _read(place)
+    if not data.startswith(ENCRYPTED):
+        raise IdentityError(f"{place} is no encrypted identity; give one that `identity encrypt` wrote")
+    age = _library()
+    try:
+        plain = age.passphrase.decrypt(data, passphrase)
+    except age.DecryptError as error:
+        # the library has one exception for all; this is what it says of a passphrase that opens nothing
+        if str(error) == "Decryption failed":
+            raise IdentityError(f"the passphrase does not open {place}; try it again") from error
+        if "keys" in str(error):
+            raise IdentityError(
+                f"{place} is encrypted for a key and not by a passphrase; open it by age"
+            ) from error
+        raise IdentityError(f"{place} is damaged and cannot be opened; take a copy of it") from error
+    return _written(target, plain)
+
+
+def _library():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
+    if find_spec("pyrage") is None:
+        raise SettingsError("encrypting identities needs pyrage; install it with: pip install pyrage")
+    import pyrage  # type: ignore[import-untyped]
+
+    return pyrage
+
+
+def _free(target: Path) -> Path:
+    if target.exists():
+        raise SettingsError(
+            f"there is a file {target} already, and none is ever replaced; give another --out"
+        )
+    return target
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise IdentityError(f"there is no identity file {path}; check the path")
+    try:
+        if path.stat().st_size > LARGEST:
+            raise IdentityError(f"{path} is larger than {LARGEST >> 30} GiB; no identity is")
+        return path.read_bytes()
+    except OSError as error:
+        raise IdentityError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+
+
+def _written(target: Path, data: bytes) -> Path:
+    try:
+        with atomic(target, overwrite=False, private=True) as file:
+            file.write(data)
+    except FileExistsError as error:
+        raise SettingsError(
+            f"there is a file {target} already, and none is ever replaced; give another --out"
+        ) from error
+    except OSError as error:
+        raise IdentityError(f"cannot write {target}: {error.strerror}; choose another place") from error
+    return target
