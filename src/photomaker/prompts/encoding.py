@@ -100,13 +100,11 @@ def encode_rows(
 
 
 class TextEncoders(Protocol):
-    """The two text encoders of an SDXL model, of whatever library.
+    """The two text encoders of an SDXL model, of whatever library."""
 
-    Attributes:
-        tokenizers: Both tokenizers.
-    """
-
-    tokenizers: tuple[Tokenizer, Tokenizer]
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
+        """Both tokenizers."""
 
     def encode(self, ids: Sequence[int], ids_2: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Features of a text.
