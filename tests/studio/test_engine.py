@@ -207,3 +207,25 @@ def test_a_tiny_model_goes_all_the_way(tmp_path, photos, monkeypatch):
     )
     difference = np.abs(np.asarray(again[0].image, int) - np.asarray(samples[1].image, int))
     assert difference.max() <= 1
+
+
+def test_the_coach_judges_photos_before_a_model_is_loaded(photos):
+    def never():
+        raise AssertionError
+
+    engine = Engine(never, Backends(FakeDetector(), FakeRecogniser()))
+    report = engine.coach(photos)
+    assert [one.photo.name for one in report.photos] == ["a.png", "b.png"]
+    assert report.text.splitlines()[0] == f"{len(report.kept)} of 2 photos to keep"
+    assert all(f"{one.photo.name} (" in report.text for one in report.photos)
+    with pytest.raises(SettingsError, match="nothing finds faces"):
+        Engine(never, Backends()).coach(photos)
+
+
+def test_an_engine_mixes_people_as_the_function_does(engine):
+    first, second = (engine.identity([picture(who=who)]) for who in (0, 200))
+    mixed, wanted = Engine.mix(first, second, 0.3), mix(first, second, 0.3)
+    assert mixed.notes == wanted.notes
+    for name, tensor in wanted.tensors.items():
+        assert torch.equal(mixed.tensors[name], tensor)
+    assert FACE_EMBEDDINGS in mixed.tensors
