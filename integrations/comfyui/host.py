@@ -28,6 +28,12 @@ def adapter_path(name: str) -> str | None:
     return None if name == BUNDLED else folder_paths.get_full_path_or_raise("photomaker", name)
 
 
+def adapter_file(name: str) -> tuple[str | None, int]:
+    """The file of an adapter, None for the bundled one, and when it was changed."""
+    path = adapter_path(name)
+    return path, 0 if path is None else Path(path).stat().st_mtime_ns
+
+
 def bases() -> list[str]:
     """SDXL models in diffusers' layout below `models/diffusers`."""
     return [BUNDLED, *sorted(_diffusers())]

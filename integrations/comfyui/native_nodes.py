@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from photomaker import PhotoMakerAdapter, SettingsError, WeightsError
@@ -49,9 +50,24 @@ class PhotoMakerModel:
         Raises:
             WeightsError: The file is no adapter, or for another kind of model.
         """
-        opened = PhotoMakerAdapter.open(host.adapter_path(adapter))
+        opened = opened_adapter(*host.adapter_file(adapter))
         check_lora(model, opened)
         return (host.patched(model, dict(opened.lora), strength) if strength else model), opened
+
+
+@lru_cache(maxsize=1)
+def opened_adapter(path: str | None, changed: int) -> PhotoMakerAdapter:
+    """An adapter, which is kept as long as no other is opened: a new strength needs no second reading.
+
+    Args:
+        path: The file; None is the bundled one.
+        changed: When the file was changed.
+
+    Raises:
+        WeightsError: It is no adapter.
+    """
+    del changed
+    return PhotoMakerAdapter.open(path)
 
 
 def check_lora(model: Any, adapter: PhotoMakerAdapter) -> None:  # noqa: ANN401 - ComfyUI's MODEL

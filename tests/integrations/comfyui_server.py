@@ -110,7 +110,7 @@ class Server:
         except urllib.error.HTTPError as error:
             return json.load(error)
 
-    def run(self, graph: dict, patience: float = 280) -> Done:
+    def run(self, graph: dict, patience: float = 600) -> Done:
         """Queue a graph and wait for its end."""
         answer = self.call("/prompt", {"prompt": graph})
         if "prompt_id" not in answer:

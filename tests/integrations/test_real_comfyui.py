@@ -11,8 +11,10 @@ import torch
 from integrations.comfyui import NODE_CLASS_MAPPINGS
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 from tests.integrations.conftest import CASES, CORE_PROMPT, GUIDANCE, MERGE, NEGATIVE, PROMPTS, SIDE, STEPS
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # gigabytes of random weights are made first
 WORKFLOWS = Path(__file__).parents[2] / "integrations/comfyui/workflows"
 LOADED = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "random.safetensors"}},
@@ -192,17 +194,39 @@ def test_comfyuis_sampler_draws_what_our_pipeline_draws(server, world):
     assert away(got, world.latents) < 1e-3 * float(world.latents.std())
 
 
-def test_person_and_merge_point_and_strength_change_the_picture(server):
-    def drawn(**changes):
-        graph = sampled(native(**{key: one for key, one in changes.items() if key != "strength"}))
-        graph["2"]["inputs"]["strength"] = changes.get("strength", 1.0)
+def test_photos_merge_point_and_strength_change_the_picture(server):
+    def drawn(strength=1.0, **changes):
+        graph = once(native(**{"merge": 0.0, **changes}))
+        graph["2"]["inputs"]["strength"] = strength
         return latents_of(server, server.run(graph))
 
     plain = drawn()
-    others = [drawn(folder="one"), drawn(merge=0.0), drawn(merge=1.0), drawn(strength=0.5)]
-    for one in others:
-        assert away(one, plain) > 1e-2 * float(plain.std())
-    assert torch.equal(drawn(), plain)
+    for changes in ({"folder": "one"}, {"merge": 1.0}, {"strength": 0.5}):
+        assert away(drawn(**changes), plain) > 1e-2 * float(plain.std())
+
+
+def once(graph):
+    """One step of ComfyUI's sampler, from the first timestep."""
+    graph = sampled(graph, steps=1)
+    graph["8"]["inputs"]["scheduler"] = "normal"
+    return graph
+
+
+def test_comfyuis_own_loras_add_up_with_the_persons(server, world):
+    """PhotoMaker's LoRA as a LoRA of ComfyUI's at half strength, beside half of the node's own, is the whole."""
+    loaded = torch.load(world.base / "models/photomaker/photomaker-v1.bin", weights_only=True)["lora_weights"]
+    place = world.base / "models/loras/half.safetensors"
+    place.parent.mkdir(exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in loaded.items()}, place)
+    graph = once(native(merge=0.0))
+    whole = latents_of(server, server.run(graph))
+    graph["lora"] = node(
+        "LoraLoaderModelOnly", model=["1", 0], lora_name="half.safetensors", strength_model=0.5
+    )
+    graph["2"]["inputs"] |= {"model": ["lora", 0], "strength": 0.5}
+    both = latents_of(server, server.run(graph))
+    print("LoRA", away(both, whole), float(whole.std()))  # noqa: T201
+    assert away(both, whole) < 1e-3 * float(whole.std())
 
 
 def test_the_sdxl_workflow_runs_as_it_is_but_for_its_size(server):
