@@ -51,18 +51,31 @@ def scratch(home):
 
 
 @dataclass
-class World:
-    """Random SDXL for ComfyUI, and what our own pipeline makes of it."""
+class Models:
+    """Random SDXL for ComfyUI and for us.
 
+    Attributes:
+        weights: The diffusers folder.
+        base: ComfyUI's base folder, with the same weights as a checkpoint.
+        photos: In its input folder.
+    """
+
+    weights: Path
     base: Path
     photos: list[Path]
+
+
+@dataclass
+class World:
+    """What our own pipeline makes of it."""
+
     embeddings: dict[tuple[str, str, int], tuple[torch.Tensor, ...]] = field(default_factory=dict)
     core: torch.Tensor | None = None
     latents: torch.Tensor | None = None
 
 
 @pytest.fixture(scope="session")
-def world(home, scratch):
+def models(home, scratch):
     base = comfyui_server.base_folder(scratch / "comfy")
     weights = random_sdxl.write_base(scratch, home / "comfy/sd1_tokenizer")
     for version in ("v1", "v2"):
@@ -71,8 +84,14 @@ def world(home, scratch):
         if not link.exists():
             link.symlink_to(made)
     _checkpoint(home, base, weights)
-    made = World(base, _photos(base / "input"))
-    _expect(made, weights)
+    return Models(weights, base, _photos(base / "input"))
+
+
+@pytest.fixture(scope="session")
+def world(models):
+    """Minutes of text encoders on a CPU; asked for before the server has loaded SDXL, so that both fit."""
+    made = World()
+    _expect(made, models)
     gc.collect()
     return made
 
@@ -112,18 +131,20 @@ def _photos(folder):
     return paths
 
 
-def _expect(world, weights):
+def _expect(world, models):
     from photomaker import PhotoMakerStableDiffusionXLPipeline
 
-    pipe = PhotoMakerStableDiffusionXLPipeline.from_pretrained(weights, torch_dtype=torch.float32, vae=None)
+    pipe = PhotoMakerStableDiffusionXLPipeline.from_pretrained(
+        models.weights, torch_dtype=torch.float32, vae=None
+    )
     pipe.set_progress_bar_config(disable=True)
     for version in ("v1", "v2"):
-        pipe.load_photomaker_adapter(world.base / "models/photomaker" / f"photomaker-{version}.bin")
+        pipe.load_photomaker_adapter(models.base / "models/photomaker" / f"photomaker-{version}.bin")
         faces = torch.randn(4, 512, generator=torch.Generator().manual_seed(5))
         for count in {number for kind, _, number in CASES if kind == version}:
             own = {} if version == "v1" else {"id_embeds": faces[:count]}
-            identity = pipe.encode_identity(world.photos[:count], **own)
-            folder = world.base / "models/photomaker_identities"
+            identity = pipe.encode_identity(models.photos[:count], **own)
+            folder = models.base / "models/photomaker_identities"
             folder.mkdir(parents=True, exist_ok=True)
             identity.save(folder / f"{version}-{count}.safetensors")
             for name in [name for kind, name, number in CASES if (kind, number) == (version, count)]:
@@ -170,7 +191,7 @@ def _latents(pipe, identity):
 
 
 @pytest.fixture(scope="session")
-def server(home, world):
-    running = comfyui_server.Server(home, world.base)
+def server(home, models):
+    running = comfyui_server.Server(home, models.base)
     yield running
     running.stop()

@@ -134,21 +134,11 @@ def test_two_people_are_mixed_kept_and_loaded(server):
     assert -1 < float(again.outputs["5"]["text"][0]) < 1
 
 
-def test_a_mistake_is_one_sentence(server):
-    graph = workflow("bundled")
-    graph["4"]["inputs"] |= {"prompt": "a house by the sea"}
-    assert "has no class word for the person" in server.run(graph).error
-    wrong = {**native(prompt="a house by the sea"), "6": node("Probe", conditioning=["5", 0], name="none")}
-    error = server.run(wrong).error
-    assert "has no class word for the person" in error
-    assert len(error.splitlines()) == 1
-
-
 # ---- native
 
 
 @pytest.mark.parametrize(("version", "name", "count"), CASES)
-def test_conditioning_is_our_pipelines(server, world, version, name, count):
+def test_conditioning_is_our_pipelines(world, server, version, name, count):
     graph = native(version, "one" if count == 1 else "random", PROMPTS[name])
     if version == "v2":  # what embeds faces is not in the package
         graph["4"] = node("PhotoMakerLoad", file=f"v2-{count}.safetensors")
@@ -170,7 +160,7 @@ def test_without_a_person_it_is_comfyuis_own_encoding(server):
     assert away(own["0.pooled"], ours["0.pooled"]) < 1e-5
 
 
-def test_cores_v1_node_with_one_photo_is_ours(server, world):
+def test_cores_v1_node_with_one_photo_is_ours(world, server):
     graph = {
         **LOADED,
         "2": node("PhotoMakerLoader", photomaker_model_name="photomaker-v1.bin"),
@@ -188,7 +178,7 @@ def test_cores_v1_node_with_one_photo_is_ours(server, world):
     assert away(world.core[0], ours["0.embeds"]) < 1e-3
 
 
-def test_comfyuis_sampler_draws_what_our_pipeline_draws(server, world):
+def test_comfyuis_sampler_draws_what_our_pipeline_draws(world, server):
     got = latents_of(server, server.run(sampled(native())))
     print("latents", away(got, world.latents), float(world.latents.std()))  # noqa: T201
     assert away(got, world.latents) < 1e-3 * float(world.latents.std())
@@ -212,10 +202,12 @@ def once(graph):
     return graph
 
 
-def test_comfyuis_own_loras_add_up_with_the_persons(server, world):
+def test_comfyuis_own_loras_add_up_with_the_persons(server, models):
     """PhotoMaker's LoRA as a LoRA of ComfyUI's at half strength, beside half of the node's own, is the whole."""
-    loaded = torch.load(world.base / "models/photomaker/photomaker-v1.bin", weights_only=True)["lora_weights"]
-    place = world.base / "models/loras/half.safetensors"
+    loaded = torch.load(models.base / "models/photomaker/photomaker-v1.bin", weights_only=True)[
+        "lora_weights"
+    ]
+    place = models.base / "models/loras/half.safetensors"
     place.parent.mkdir(exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in loaded.items()}, place)
     graph = once(native(merge=0.0))
@@ -229,6 +221,27 @@ def test_comfyuis_own_loras_add_up_with_the_persons(server, world):
     assert away(both, whole) < 1e-3 * float(whole.std())
 
 
+def test_comfyuis_controlnet_guides_both_parts_of_the_conditioning(server):
+    """Of random weights: the picture changes with the control, before the merge point and after it."""
+
+    def drawn(strength, end):
+        graph = sampled(native())
+        graph["net"] = node("RandomControl", model=["1", 0])
+        graph["hint"] = node("EmptyImage", width=SIDE, height=SIDE, batch_size=1, color=0x40C0FF)
+        graph["control"] = node(
+            "ControlNetApplyAdvanced", positive=["5", 0], negative=["6", 0], control_net=["net", 0], image=["hint", 0],
+            strength=strength, start_percent=0.0, end_percent=end,
+        )  # fmt: skip
+        graph["8"]["inputs"] |= {"positive": ["control", 0], "negative": ["control", 1]}
+        return latents_of(server, server.run(graph))
+
+    without, first, both = drawn(0.0, 1.0), drawn(1.0, 0.4995), drawn(1.0, 1.0)
+    spread = float(without.std())
+    print("control", away(first, without) / spread, away(both, first) / spread)  # noqa: T201
+    assert away(first, without) > 1e-3 * spread
+    assert away(both, first) > 1e-3 * spread
+
+
 def test_the_sdxl_workflow_runs_as_it_is_but_for_its_size(server):
     graph = workflow("sdxl")
     graph["1"]["inputs"]["ckpt_name"] = "random.safetensors"
@@ -238,3 +251,13 @@ def test_the_sdxl_workflow_runs_as_it_is_but_for_its_size(server):
     assert not done.error, done.error
     told = done.outputs["10"]["images"][0]
     assert Image.open(server.base / "output" / told["subfolder"] / told["filename"]).size == (SIDE, SIDE)
+
+
+def test_a_mistake_is_one_sentence(server):
+    graph = workflow("bundled")
+    graph["4"]["inputs"] |= {"prompt": "a house by the sea"}
+    assert "has no class word for the person" in server.run(graph).error
+    wrong = {**native(prompt="a house by the sea"), "6": node("Probe", conditioning=["5", 0], name="none")}
+    error = server.run(wrong).error
+    assert "has no class word for the person" in error
+    assert len(error.splitlines()) == 1

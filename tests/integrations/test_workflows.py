@@ -67,3 +67,17 @@ def test_choices_and_numbers_are_allowed(path, monkeypatch, tmp_path):
                     assert more[0]["min"] <= value <= more[0]["max"]
                 elif isinstance(kind, list) and name in ("dtype", "memory", "faces", "how"):
                     assert value in kind
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_the_drawn_form_says_the_same(path):
+    graph, drawn = read(path), read(path.with_name(path.name.replace("_api", "")))
+    links = {link[0]: [str(link[1]), link[2]] for link in drawn["links"]}
+    assert {str(node["id"]) for node in drawn["nodes"]} == set(graph)
+    for node in drawn["nodes"]:
+        told = graph[str(node["id"])]
+        assert node["type"] == told["class_type"]
+        wired = {one["name"]: links[one["link"]] for one in node["inputs"] if one.get("link") is not None}
+        assert wired == {name: value for name, value in told["inputs"].items() if isinstance(value, list)}
+        for value in told["inputs"].values():
+            assert isinstance(value, list) or value in node["widgets_values"]
