@@ -39,9 +39,12 @@ if TYPE_CHECKING:
         PhotoMakerStableDiffusionXLInpaintPipeline,
         PhotoMakerStableDiffusionXLPipeline,
     )
+    from photomaker.pipelines.alone import PhotoMakerAdapter, PromptEmbeddings
+    from photomaker.prompts import TextEncoders
     from photomaker.studio.engine import Engine
     from photomaker.studio.events import Cancel
     from photomaker.studio.orders import Order, Someone
+    from photomaker.studio.photos import read_photos
     from photomaker.types import (
         Extras,
         Face,
@@ -85,9 +88,12 @@ _PLACES = {
         "PhotoMakerStableDiffusionXLInpaintPipeline",
         "PhotoMakerStableDiffusionXLPipeline",
     ),
+    "photomaker.pipelines.alone": ("PhotoMakerAdapter", "PromptEmbeddings"),
+    "photomaker.prompts": ("TextEncoders",),
     "photomaker.studio.engine": ("Engine",),
     "photomaker.studio.events": ("Cancel",),
     "photomaker.studio.orders": ("Order", "Someone"),
+    "photomaker.studio.photos": ("read_photos",),
     "photomaker.types": (
         "Extras",
         "Face",

@@ -36,6 +36,14 @@ def test_the_picture_is_the_same_bit_for_bit(draw, photos, monkeypatch):
     assert torch.equal(draw(MAN, **settings), kept)
 
 
+def test_a_program_may_call_under_inference_mode(draw, photos):
+    settings = {"input_id_images": photos[:2], "num_inference_steps": 4, "start_merge_step": 1}
+    wanted = draw(MAN, **settings)
+    with torch.inference_mode():
+        got = draw(MAN, **settings)
+    assert torch.equal(got, wanted)
+
+
 def test_a_changed_strength_or_input_is_computed_again(pipe, runs):
     layer = next(module for name, module in pipe.unet.named_modules() if name.endswith("attn2.to_k"))
     tokens = torch.randn(1, 5, layer.in_features)

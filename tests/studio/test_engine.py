@@ -222,3 +222,25 @@ def test_a_consent_note_is_kept_and_told_by_every_picture(engine, photos):
 def test_a_consent_note_that_is_none_is_refused_before_photos_are_read(engine):
     with pytest.raises(SettingsError, match="the consent note is ''"):
         engine.identity("no such folder", consent="")
+
+
+def test_the_coach_judges_photos_before_a_model_is_loaded(photos):
+    def never():
+        raise AssertionError
+
+    engine = Engine(never, Backends(FakeDetector(), FakeRecogniser()))
+    report = engine.coach(photos)
+    assert [one.photo.name for one in report.photos] == ["a.png", "b.png"]
+    assert report.text.splitlines()[0] == f"{len(report.kept)} of 2 photos to keep"
+    assert all(f"{one.photo.name} (" in report.text for one in report.photos)
+    with pytest.raises(SettingsError, match="nothing finds faces"):
+        Engine(never, Backends()).coach(photos)
+
+
+def test_an_engine_mixes_people_as_the_function_does(engine):
+    first, second = (engine.identity([picture(who=who)]) for who in (0, 200))
+    mixed, wanted = Engine.mix(first, second, 0.3), mix(first, second, 0.3)
+    assert mixed.notes == wanted.notes
+    for name, tensor in wanted.tensors.items():
+        assert torch.equal(mixed.tensors[name], tensor)
+    assert FACE_EMBEDDINGS in mixed.tensors

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from photomaker.pipelines.projections import changes
+
 
 @dataclass
 class GuidanceInterval:
@@ -34,7 +36,7 @@ class GuidanceInterval:
     order: int = 1
     _calls: int = 0
     _halved: bool = False
-    _kept: tuple[Tensor, int, Tensor] | None = None
+    _kept: tuple[Tensor, object, Tensor] | None = None
 
     @contextmanager
     def attached(self, unet: nn.Module) -> Iterator[None]:
@@ -77,8 +79,9 @@ class GuidanceInterval:
 
     def _words(self, given: Tensor) -> Tensor:
         """As one and the same tensor while the given one stays, so that work on it can be kept."""
-        if self._kept is None or self._kept[0] is not given or self._kept[1] != given._version:
-            self._kept = given, given._version, given[given.shape[0] // 2 :]
+        version = changes(given)
+        if self._kept is None or self._kept[0] is not given or self._kept[1] != version:
+            self._kept = given, version, given[given.shape[0] // 2 :]
         return self._kept[2]
 
 

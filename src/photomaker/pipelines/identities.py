@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from photomaker import registry
 from photomaker.checks import shown
-from photomaker.encoders import preprocess
+from photomaker.encoders import PhotoMakerIDEncoder, preprocess
 from photomaker.encoders.preprocess import PhotoLike, as_picture, is_one_photo
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.images import list_photos
@@ -61,65 +61,11 @@ class IdentityMixin(AdapterMixin):
             SettingsError: Weights or face embeddings do not fit the photos or the adapter.
             WeightsError: The face models cannot be loaded, or the adapter was loaded without its image encoder.
         """
-        encoder = self._loaded_encoder()
-        if not encoder.sees:
-            raise WeightsError(
-                "the adapter was loaded without its image encoder, which photos need; load it again with it, or give a "
-                "saved identity"
-            )
-        pictures = _pictures(photos)
-        pixels = preprocess(pictures, encoder.config.image_size)
-        given = (
-            torch.ones(len(pictures)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
-        )
-        if given.shape != (len(pictures),) or not bool((torch.isfinite(given) & (given >= 0)).all()):
-            raise SettingsError(
-                f"the photo weights are {given.tolist()}; give one number from 0 up for each photo"
-            )
-        faces, seen, told = self._faces(pictures, id_embeds)
-        pixels, given = pixels[seen], given[seen]
-        with execution_of(encoder) as device:
-            inputs = [one[None].to(device, encoder.dtype) for one in (pixels, *faces)]
-            features, given = encoder.composed(encoder.encode_photos(*inputs), given[None].to(device))
-        return Identity(
-            METHOD + encoder.version,
-            {"id_features": features[0].float().cpu(), "weights": given[0].cpu()},
-            {"encoder": f"{METHOD}{encoder.version}", "encoder_sha256": self.encoder_sha256}
-            | told
-            | dict(notes or {}),
-        )
+        return identity_of(self._loaded_encoder(), photos, weights, notes, id_embeds, self._face_embedder)
 
-    def _faces(
-        self, pictures: list[Image], id_embeds: FaceEmbeds | None
-    ) -> tuple[list[Tensor], list[int], dict[str, Any]]:
-        """Face embeddings [seen, E] in a list, empty for V1; the photos that have one; and notes."""
-        encoder = self._loaded_encoder()
-        everyone = list(range(len(pictures)))
-        if not encoder.needs_faces:
-            if id_embeds is not None:
-                raise SettingsError(
-                    f"the loaded adapter is {encoder.version} and takes no id_embeds; leave them out or load a V2 one"
-                )
-            return [], everyone, {}
-        width = int(encoder.config.id_embeddings_dim)
-        if id_embeds is not None:
-            return [_face_tensor(id_embeds, len(pictures), width)], everyone, {}
-        if isinstance(self.face_models, str | os.PathLike):
-            self.face_models = registry.find("face embedder", "insightface").open(self.face_models)
-        found = self.face_models.embed(pictures)
-        seen = [place for place, face in enumerate(found) if face is not None]
-        missing = [str(place + 1) for place in everyone if place not in seen]
-        if not seen:
-            raise PhotoError(
-                "no face was found in any photo; give photos in which the face is large and clear"
-            )
-        if missing:
-            warnings.warn(
-                f"no face was found in photo {', '.join(missing)} of {len(pictures)}; it is left out",
-                stacklevel=4,
-            )
-        embeds = _face_tensor([found[place] for place in seen], len(seen), width)
-        return [embeds], seen, dict(getattr(self.face_models, "notes", {}))
+    def _face_embedder(self) -> Any:  # noqa: ANN401 - an object with `embed(photos)`
+        self.face_models = opened_embedder(self.face_models)
+        return self.face_models
 
     def identities_of(
         self,
@@ -150,7 +96,7 @@ class IdentityMixin(AdapterMixin):
         if identity is not None:
             given = [identity] if isinstance(identity, Identity) else list(identity)
             for one in given:
-                self._check_identity(one)
+                check_identity(one, self._loaded_encoder())
         else:
             assert photos is not None
             people = _people(photos)
@@ -166,20 +112,124 @@ class IdentityMixin(AdapterMixin):
             )
         return given
 
-    def _check_identity(self, identity: Identity) -> None:
-        encoder = self._loaded_encoder()
-        if identity.method != METHOD + encoder.version or "id_features" not in identity.tensors:
-            raise IdentityError(
-                f"the identity was made by {identity.method}, the loaded adapter is {METHOD}{encoder.version}; "
-                "make it again with this adapter"
+
+def opened_embedder(face_models: Any) -> Any:  # noqa: ANN401 - an object with `embed(photos)`
+    """What embeds faces for V2 adapters.
+
+    Args:
+        face_models: The name of an InsightFace model pack, a folder of such models, or what was opened before.
+
+    Raises:
+        SettingsError: The extra `insightface` is not installed.
+        WeightsError: The models cannot be loaded.
+    """
+    if isinstance(face_models, str | os.PathLike):
+        return registry.find("face embedder", "insightface").open(face_models)
+    return face_models
+
+
+def identity_of(
+    encoder: PhotoMakerIDEncoder,
+    photos: PhotoLike | Sequence[PhotoLike],
+    weights: Sequence[float] | None,
+    notes: Mapping[str, Any] | None,
+    id_embeds: FaceEmbeds | None,
+    embedder: Callable[[], Any],
+) -> Identity:
+    """The person in some photos; see `IdentityMixin.encode_identity`, whose arguments these are.
+
+    Args:
+        encoder: The ID encoder.
+        photos: Of one person.
+        weights: Of the photos.
+        notes: For the identity.
+        id_embeds: Face embeddings for V2.
+        embedder: Opens what makes them where they are not given.
+
+    Raises:
+        PhotoMakerError: As there.
+    """
+    if not encoder.sees:
+        raise WeightsError(
+            "the adapter was loaded without its image encoder, which photos need; load it again with it, or give a "
+            "saved identity"
+        )
+    pictures = _pictures(photos)
+    pixels = preprocess(pictures, encoder.config.image_size)
+    given = torch.ones(len(pictures)) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
+    if given.shape != (len(pictures),) or not bool((torch.isfinite(given) & (given >= 0)).all()):
+        raise SettingsError(
+            f"the photo weights are {given.tolist()}; give one number from 0 up for each photo"
+        )
+    faces, seen, told = _faces(encoder, pictures, id_embeds, embedder)
+    pixels, given = pixels[seen], given[seen]
+    with execution_of(encoder) as device:
+        inputs = [one[None].to(device, encoder.dtype) for one in (pixels, *faces)]
+        features, given = encoder.composed(encoder.encode_photos(*inputs), given[None].to(device))
+    return Identity(
+        METHOD + encoder.version,
+        {"id_features": features[0].float().cpu(), "weights": given[0].cpu()},
+        {"encoder": f"{METHOD}{encoder.version}", "encoder_sha256": _hash_of(encoder)}
+        | told
+        | dict(notes or {}),
+    )
+
+
+def _hash_of(encoder: PhotoMakerIDEncoder) -> str | None:
+    known = getattr(encoder.config, "weights_sha256", None)
+    return None if known is None else str(known)
+
+
+def _faces(
+    encoder: PhotoMakerIDEncoder,
+    pictures: list[Image],
+    id_embeds: FaceEmbeds | None,
+    embedder: Callable[[], Any],
+) -> tuple[list[Tensor], list[int], dict[str, Any]]:
+    """Face embeddings [seen, E] in a list, empty for V1; the photos that have one; and notes."""
+    everyone = list(range(len(pictures)))
+    if not encoder.needs_faces:
+        if id_embeds is not None:
+            raise SettingsError(
+                f"the loaded adapter is {encoder.version} and takes no id_embeds; leave them out or load a V2 one"
             )
-        width = identity.tensors["id_features"].shape[-1]
-        known = identity.notes.get("encoder_sha256")
-        foreign = known is not None and self.encoder_sha256 is not None and known != self.encoder_sha256
-        if width != encoder.width or foreign:
-            raise IdentityError(
-                "the identity was made with another ID encoder; make it again with the loaded adapter"
-            )
+        return [], everyone, {}
+    width = int(encoder.config.id_embeddings_dim)
+    if id_embeds is not None:
+        return [_face_tensor(id_embeds, len(pictures), width)], everyone, {}
+    models = embedder()
+    found = models.embed(pictures)
+    seen = [place for place, face in enumerate(found) if face is not None]
+    missing = [str(place + 1) for place in everyone if place not in seen]
+    if not seen:
+        raise PhotoError("no face was found in any photo; give photos in which the face is large and clear")
+    if missing:
+        warnings.warn(
+            f"no face was found in photo {', '.join(missing)} of {len(pictures)}; it is left out",
+            stacklevel=5,
+        )
+    embeds = _face_tensor([found[place] for place in seen], len(seen), width)
+    return [embeds], seen, dict(getattr(models, "notes", {}))
+
+
+def check_identity(identity: Identity, encoder: PhotoMakerIDEncoder) -> None:
+    """Look whether an identity was made by an ID encoder.
+
+    Raises:
+        IdentityError: It was made by another method, or with another encoder.
+    """
+    if identity.method != METHOD + encoder.version or "id_features" not in identity.tensors:
+        raise IdentityError(
+            f"the identity was made by {identity.method}, the loaded adapter is {METHOD}{encoder.version}; "
+            "make it again with this adapter"
+        )
+    width = identity.tensors["id_features"].shape[-1]
+    known, own = identity.notes.get("encoder_sha256"), _hash_of(encoder)
+    foreign = known is not None and own is not None and known != own
+    if width != encoder.width or foreign:
+        raise IdentityError(
+            "the identity was made with another ID encoder; make it again with the loaded adapter"
+        )
 
 
 def _one_person(photos: PhotoLike | Sequence[PhotoLike]) -> list[PhotoLike]:

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from photomaker.pipelines.projections import changes
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -92,7 +94,7 @@ class DelayedMerging:
         self.switch = switch
         self.calls = 0
         self.merged_steps = 0
-        self._swapped: tuple[Tensor, int, Tensor] | None = None
+        self._swapped: tuple[Tensor, object, Tensor] | None = None
 
     @property
     def merging(self) -> bool:
@@ -135,8 +137,9 @@ class DelayedMerging:
     def _tokens(self, given: Tensor) -> Tensor:
         """The merged tokens, as one and the same tensor while the given ones stay, so that work on them can be kept."""
         assert self.conditioning is not None
-        if self._swapped is None or self._swapped[0] is not given or self._swapped[1] != given._version:
-            self._swapped = given, given._version, self._swap(given, self.conditioning.embeds)
+        version = changes(given)
+        if self._swapped is None or self._swapped[0] is not given or self._swapped[1] != version:
+            self._swapped = given, version, self._swap(given, self.conditioning.embeds)
         return self._swapped[2]
 
     def _before_controlnet(

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from photomaker import checks
-from photomaker.encoders import PhotoMakerIDEncoder, active_features, photos_of_each
-from photomaker.errors import IdentityError, PromptError, SettingsError
-from photomaker.pipelines.adapters import execution_of
+from photomaker.encoders import PhotoMakerIDEncoder, photos_of_each
+from photomaker.errors import PromptError, SettingsError
 from photomaker.pipelines.arguments import stock_arguments
+from photomaker.pipelines.fusing import copies_of, merged
 from photomaker.pipelines.identities import FaceEmbeds, IdentityMixin, Photos
 from photomaker.pipelines.merging import Conditioning, DelayedMerging, Subjects
 from photomaker.pipelines.projections import kept_projections
@@ -132,20 +132,7 @@ class PhotoMakerMixin(IdentityMixin):
         return replace(merged, embeds=self._weighed(merged.embeds, encoded.weights, clip_skip))
 
     def _merged(self, encoded: EncodedPrompts, identities: Sequence[Identity]) -> Conditioning:
-        people = [active_features(identity) for identity in identities]
-        active = torch.tensor([len(features) > 0 for features, _ in people], device=encoded.embeds.device)
-        return Conditioning(self._fuse(encoded, people, active), encoded.pooled, active)
-
-    def _fuse(self, encoded: EncodedPrompts, people: list[tuple[Tensor, Tensor]], active: Tensor) -> Tensor:
-        encoder = self._loaded_encoder()
-        features, weights = _padded(people, encoder.num_tokens, encoder.width)
-        with execution_of(encoder) as device:
-            embeds = encoded.embeds.to(device, encoder.dtype)
-            masks = [
-                mask.to(device) & active.to(device)[:, None]
-                for mask in (encoded.class_tokens, encoded.class_tokens_2)
-            ]
-            return _fuse_both(encoder, embeds, features.to(embeds), weights.to(embeds), masks)
+        return merged(self._loaded_encoder(), encoded, identities)
 
     @torch.no_grad()
     def encode_prompts(
@@ -351,15 +338,7 @@ class PhotoMakerMixin(IdentityMixin):
         return replace(merged, embeds=self._weighed(merged.embeds, encoded.weights, kwargs.get("clip_skip")))
 
     def _copies(self, identity: Identity) -> Copies:
-        each = tuple(count * self.num_tokens for count in photos_of_each(identity))
-        if "subjects" not in identity.tensors:
-            return each[0]
-        if 0 in each:
-            raise IdentityError(
-                f"person {each.index(0) + 1} of {len(each)} has no photo with a weight above 0; leave the person out, "
-                "or give a photo a weight"
-            )
-        return each
+        return copies_of(identity, self.num_tokens)
 
     def _embedded(
         self, plain: EncodedPrompts, negative: Rows | None, given: Mapping[str, Any]
@@ -588,33 +567,6 @@ def _as_lists(kwargs: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """The text arguments beside the prompt, one for each row, because the prompt goes on as a list."""
     names = ("negative_prompt", "negative_prompt_2")
     return {name: [kwargs[name]] * rows for name in names if isinstance(kwargs.get(name), str)}
-
-
-def _padded(people: list[tuple[Tensor, Tensor]], tokens: int, width: int) -> tuple[Tensor, Tensor]:
-    """Features [rows, most * tokens, width] and weights [rows, most * tokens], short rows padded with zeros."""
-    most = max(1, *(len(features) for features, _ in people)) * tokens
-    features = torch.zeros(len(people), most, width)
-    weights = torch.ones(len(people), most)
-    for row, (own, own_weights) in enumerate(people):
-        features[row, : len(own) * tokens] = own.reshape(-1, width)
-        weights[row, : len(own) * tokens] = own_weights.repeat_interleave(tokens)
-    return features, weights
-
-
-def _fuse_both(
-    encoder: PhotoMakerIDEncoder, embeds: Tensor, features: Tensor, weights: Tensor, masks: list[Tensor]
-) -> Tensor:
-    """Fuse where the class word may stand at different places in the two text encoders' halves of the embeddings."""
-    if torch.equal(masks[0], masks[1]):
-        return encoder.fuse(embeds, features, masks[0], weights=weights)
-    cut = encoder.config.projection_dim
-    # the second half is brought to the places of the first, fused there, and taken back to its own places
-    aligned = embeds.clone()
-    aligned[..., cut:][masks[0]] = embeds[..., cut:][masks[1]]
-    fused = encoder.fuse(aligned, features, masks[0], weights=weights)
-    result = torch.cat([fused[..., :cut], embeds[..., cut:]], dim=-1)
-    result[..., cut:][masks[1]] = fused[..., cut:][masks[0]]
-    return result
 
 
 def _check_slots(rows: Rows, copies: Sequence[Copies], encoder: PhotoMakerIDEncoder) -> None:

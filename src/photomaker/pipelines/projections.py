@@ -15,6 +15,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 
+def changes(tensor: Tensor) -> object:
+    """Something that stays equal as long as nobody changes a tensor in place.
+
+    Under `torch.inference_mode`, in which some programs call us, changes are not counted: then nothing is equal to it.
+    """
+    return object() if tensor.is_inference() else tensor._version
+
+
 class _Kept:
     """A projection that remembers its last input and result."""
 
@@ -27,7 +35,7 @@ class _Kept:
     def __call__(self, given: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if torch.is_grad_enabled() or args or kwargs:
             return self.forward(given, *args, **kwargs)
-        state = (given._version, *_lora_state(self.module))
+        state = (changes(given), *_lora_state(self.module))
         if self.result is None or given is not self.given or state != self.state:
             self.given, self.state, self.result = given, state, self.forward(given)
         return self.result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -94,16 +94,61 @@ def encode_rows(
         embeds.append(hidden.reshape(*ids.shape, -1))
         pooled = output[0]
     assert pooled is not None
+    # of a long prompt, the pooled features are those of its first chunk
+    first = pooled[:: len(rows[0][0].ids) // chunk]
+    return marked(rows, torch.cat(embeds, dim=-1), embeds[0].shape[-1], first)
+
+
+class TextEncoders(Protocol):
+    """The two text encoders of an SDXL model, of whatever library."""
+
+    @property
+    def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
+        """Both tokenizers."""
+
+    def encode(self, ids: Sequence[int], ids_2: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Features of a text.
+
+        Args:
+            ids: Of the first tokenizer, in chunks of `model_max_length` behind one another.
+            ids_2: As many of the second tokenizer.
+
+        Returns:
+            Penultimate hidden states of both encoders, side by side, chunk behind chunk [1, length, D]; and the second
+            one's pooled features of the first chunk [1, P].
+        """
+
+
+def encode_by(rows: Rows, texts: TextEncoders, cut: int) -> EncodedPrompts:
+    """Run text encoders of whatever library over expanded prompts.
+
+    Args:
+        rows: From `expand_rows`.
+        texts: Both text encoders.
+        cut: Width of the first one's features, which come first.
+    """
+    each = [texts.encode(first.ids, second.ids) for first, second in zip(*rows, strict=True)]
+    return marked(rows, torch.cat([one for one, _ in each]), cut, torch.cat([pooled for _, pooled in each]))
+
+
+def marked(rows: Rows, embeds: Tensor, cut: int, pooled: Tensor) -> EncodedPrompts:
+    """Features with what is known of their tokens.
+
+    Args:
+        rows: From `expand_rows`.
+        embeds: Features of both encoders, side by side [batch, length, D].
+        cut: Width of the first one's.
+        pooled: [batch, P].
+    """
     masks = [torch.tensor([row.class_tokens for row in own], device=pooled.device) for own in rows]
     weights = None
     if any(row.is_weighted for own in rows for row in own):
         each = [torch.tensor([row.weights for row in own], device=pooled.device) for own in rows]
+        parts = (embeds[..., :cut], embeds[..., cut:])
         weights = torch.cat(
-            [one[..., None].expand_as(part) for one, part in zip(each, embeds, strict=True)], dim=-1
+            [one[..., None].expand_as(part) for one, part in zip(each, parts, strict=True)], dim=-1
         )
-    # of a long prompt, the pooled features are those of its first chunk
-    first = pooled[:: len(rows[0][0].ids) // chunk]
-    return EncodedPrompts(torch.cat(embeds, dim=-1), first, masks[0], masks[1], weights)
+    return EncodedPrompts(embeds, pooled, masks[0], masks[1], weights)
 
 
 def weighed(embeds: Tensor, weights: Tensor | None, empty: Tensor) -> Tensor:

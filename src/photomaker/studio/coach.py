@@ -140,6 +140,15 @@ class Report:
         """The photos to use."""
         return tuple(one for one in self.photos if one.keep)
 
+    @property
+    def text(self) -> str:
+        """A line for each photo, and one for each finding about all of them."""
+        lines = [f"{len(self.kept)} of {len(self.photos)} photos to keep"]
+        for one in self.photos:
+            said = "; ".join(f"{finding.text}: {finding.remedy}" for finding in one.findings) or "good"
+            lines.append(f"{one.photo.name} ({'keep' if one.keep else 'drop'}): {said}")
+        return "\n".join([*lines, *(f"{one.text}: {one.remedy}" for one in self.findings)])
+
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
 

@@ -21,7 +21,7 @@ from photomaker.errors import IdentityError, SettingsError
 from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
-from photomaker.studio.coach import advised
+from photomaker.studio.coach import Report, advised, coached
 from photomaker.studio.consent import checked as checked_consent
 from photomaker.studio.consent import told_of, with_consent
 from photomaker.studio.events import Cancel, Denoised, Drawn, Listener, Note, Queued, Tuned
@@ -184,21 +184,7 @@ class Engine:
             PhotoError: There is no photo, one cannot be read, or none shows a face.
             SettingsError: It is nothing that could be a photo.
         """
-        several = [photos] if isinstance(photos, str | os.PathLike | Image.Image) else photos
-        instance(
-            "photos",
-            several,
-            (list, tuple),
-            "give a folder, a file, a picture, or a list of files and pictures",
-        )
-        for one in several:  # type: ignore[union-attr]
-            instance("a photo", one, (str, os.PathLike, Image.Image), "give a file, a folder or a picture")
-        assert isinstance(several, list | tuple)
-        read = [_as_photo(one, place) for place, one in enumerate(several, 1) if isinstance(one, Image.Image)]
-        paths = [one for one in several if not isinstance(one, Image.Image)]
-        if paths or not read:
-            read += read_photos(paths)
-        return self.choose(read)
+        return self.choose(_read(photos))
 
     def choose(self, photos: Sequence[Photo]) -> Sitting:
         """Find the person in photos that were read already; the coach's remarks are among the notes.
@@ -208,6 +194,41 @@ class Engine:
         """
         with self._looking:
             return advised(choose_faces(photos, self.detector, self.recogniser), self.recogniser)
+
+    def coach(self, photos: Who) -> Report:
+        """Which photos will serve, which will not, why, and what to do about it; no diffusion model is loaded.
+
+        Args:
+            photos: What `look` takes.
+
+        Raises:
+            PhotoError: There is no photo, or one cannot be read.
+            SettingsError: It is nothing that could be a photo, or nothing finds faces here.
+        """
+        read = _read(photos)
+        if self.detector is None:
+            raise SettingsError(
+                f"faces is {self.profile.faces} and nothing finds faces, so photos cannot be judged; open the engine "
+                "with faces that fit them, such as dlib"
+            )
+        with self._looking:
+            return coached(read, self.detector, self.recogniser)
+
+    @staticmethod
+    def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") -> Identity:
+        """A person between two, whose likeness can be measured; see `photomaker.studio.engine.mix`.
+
+        Args:
+            first: What share 0 gives.
+            second: What share 1 gives.
+            share: 0..1.
+            how: `blend` interpolates features, `proportion` takes photos of each in that proportion.
+
+        Raises:
+            SettingsError: The share lies outside 0..1, or a person is no identity.
+            IdentityError: The identities were made by different models.
+        """
+        return mix(first, second, share, how)
 
     @property
     def tunes(self) -> bool:
@@ -755,6 +776,30 @@ def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") 
 def face_key(recogniser: Recogniser) -> str:
     """Name of the tensor in which an identity keeps what a recogniser sees."""
     return FACE_EMBEDDINGS if recogniser.name in ("", BUNDLED) else f"{FACE_EMBEDDINGS}.{recogniser.name}"
+
+
+def _read(photos: object) -> list[Photo]:
+    """Photos of one person, opened.
+
+    Raises:
+        PhotoError: There is none, or one cannot be read.
+        SettingsError: It is nothing that could be a photo.
+    """
+    several = [photos] if isinstance(photos, str | os.PathLike | Image.Image) else photos
+    instance(
+        "photos",
+        several,
+        (list, tuple),
+        "give a folder, a file, a picture, or a list of files and pictures",
+    )
+    assert isinstance(several, list | tuple)
+    for one in several:
+        instance("a photo", one, (str, os.PathLike, Image.Image), "give a file, a folder or a picture")
+    read = [_as_photo(one, place) for place, one in enumerate(several, 1) if isinstance(one, Image.Image)]
+    paths = [one for one in several if not isinstance(one, Image.Image)]
+    if paths or not read:
+        read += read_photos(paths)
+    return read
 
 
 def _as_photo(image: Image.Image, place: int) -> Photo:
