@@ -46,9 +46,10 @@ TURN = 0.33
 By geometry, at about 45 degrees; not calibrated, for the noses of drawn people hardly move."""
 BORDER, SURE = 0.35, 0.5
 """Border around a photo in which no face was found, as a share of its sides; score from which a face there counts."""
-EYES, MOUTH, WARM = 0.08, 0.5, 0.03
-"""Share of the places around the eyes that look like the cheeks, and of those around the mouth that are warm, below
-which something covers them; and how much redder than blue, in shares of the brightness, skin is at least."""
+EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.5, 0.03
+"""Share of the places around the eyes that look like the cheeks, below which something covers the eyes, and brightness
+of the brightest of them over the cheeks' that says the same; share of the places around the mouth that are warm, below
+which something covers it; and how much redder than blue, in shares of the brightness, skin is at least."""
 EDGE = 0.01
 """Room between a face's box and the edge of the photo, in longer sides of the box, below which the face is cut off."""
 COLOUR = 4.0
@@ -407,7 +408,7 @@ def bare(image: Image.Image, face: Face) -> tuple[float, float]:
     """How much of a face is skin where sunglasses and masks sit, by colour alone.
 
     Returns:
-        Share of the places around the eyes that are like the cheeks, and of those around the mouth that are as warm as
+        Share of the places around the eyes that are like the cheeks, 0 where even the brightest are darker, and of those around the mouth that are as warm as
         skin, 1 in a light in which the brow is not warm either; both 0..1.
     """
     pixels = np.asarray(image.convert("RGB")).astype(float)
@@ -429,7 +430,9 @@ def bare(image: Image.Image, face: Face) -> tuple[float, float]:
     brow = [np.median(grab(eyes - up * size * down, 0.12, 0.12), 0, keepdims=True) for up in (0.2, 0.35)]
     warm = max(float(_warmth(one)[0]) for one in brow) > WARM
     shown = float((_warmth(around) > WARM).mean()) if warm else 1.0
-    return float(_alike(sockets, np.median(cheeks, 0)).mean()), shown
+    cheek = np.median(cheeks, 0)
+    shaded = float(np.quantile(sockets.mean(1), 0.9)) < SHADE * float(cheek.mean())
+    return 0.0 if shaded else float(_alike(sockets, cheek).mean()), shown
 
 
 def _shares(pixels: np.ndarray) -> np.ndarray:

@@ -98,7 +98,9 @@ def decrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLik
 
 def _library():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
     if find_spec("pyrage") is None:
-        raise SettingsError("encrypting identities needs pyrage; install it with: pip install pyrage")
+        raise SettingsError(
+            "encrypting identities needs pyrage; install it with: pip install 'photomaker[provenance]'"
+        )
     import pyrage  # type: ignore[import-untyped]
 
     return pyrage
