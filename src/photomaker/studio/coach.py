@@ -408,8 +408,8 @@ def bare(image: Image.Image, face: Face) -> tuple[float, float]:
     """How much of a face is skin where sunglasses and masks sit, by colour alone.
 
     Returns:
-        Share of the places around the eyes that are like the cheeks, 0 where even the brightest are darker, and of those around the mouth that are as warm as
-        skin, 1 in a light in which the brow is not warm either; both 0..1.
+        Share of the places around the eyes that are like the cheeks, 0 where even the brightest are darker; and share
+        of those around the mouth that are as warm as skin, 1 in a light in which the brow is not warm either.
     """
     pixels = np.asarray(image.convert("RGB")).astype(float)
     left, right, _, *corners = (np.asarray(point, float) for point in face.landmarks)
