@@ -119,7 +119,7 @@ def decrypt(file: Path, out: Path | None, passphrase_file: Path | None) -> None:
     passphrase = _passphrase(passphrase_file, twice=False)
     with terminal.waiting("decrypting"):
         written = encryption.decrypt(file, passphrase, out)
-    terminal.say(f"{written} is open to everybody who can read it")
+    terminal.say(f"{written} is plain again: who can read it can use it; {file} is still there")
 
 
 def _passphrase(file: Path | None, twice: bool) -> str:
