@@ -71,6 +71,11 @@ def latents_of(server, done):
         return file.get_tensor("latent_tensor")
 
 
+def picture_of(server, told):
+    with Image.open(server.base / "output" / told["subfolder"] / told["filename"]) as picture:
+        return picture.convert("RGB")
+
+
 def away(got, wanted):
     return float((got - wanted).abs().max())
 
@@ -102,7 +107,7 @@ def test_the_bundled_model_from_end_to_end(server):
     report = done.outputs["7"]["text"][0].splitlines()
     assert len(report) == 2
     for told, line, wanted in zip(done.outputs["5"]["images"], report, _by_engine(server.base), strict=True):
-        picture = Image.open(server.base / "output" / told["subfolder"] / told["filename"])
+        picture = picture_of(server, told)
         assert np.abs(np.asarray(picture, int) - np.asarray(wanted.image, int)).max() <= 2
         assert f"likeness {wanted.likeness:.2f}" in line
 
@@ -250,7 +255,7 @@ def test_the_sdxl_workflow_runs_as_it_is_but_for_its_size(server):
     done = server.run(graph)
     assert not done.error, done.error
     told = done.outputs["10"]["images"][0]
-    assert Image.open(server.base / "output" / told["subfolder"] / told["filename"]).size == (SIDE, SIDE)
+    assert picture_of(server, told).size == (SIDE, SIDE)
 
 
 def test_a_mistake_is_one_sentence(server):
