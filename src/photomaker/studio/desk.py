@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter, time
 from types import TracebackType
@@ -43,14 +44,16 @@ from photomaker.studio.kept import (
 )  # fmt: skip
 from photomaker.studio.limits import Limits
 from photomaker.studio.line import Line
+from photomaker.studio.pieces import Piece, pieces_of
 from photomaker.studio.plain_orders import PlainOrder, full_order
 from photomaker.studio.planning import Plan
+from photomaker.studio.portraits import blended, portrait_of
 from photomaker.studio.saving import save_named
-from photomaker.studio.store import IDENTITY, PICTURE, PORTRAIT, Spot, Store, new_id
+from photomaker.studio.store import IDENTITY, PICTURE, PORTRAIT, Store, new_id
 from photomaker.types import Identity, Request, Sample
 
 if TYPE_CHECKING:
-    from photomaker.types import Reference
+    pass
 
 BATCH = 4
 """Pictures of a turn: what a short job of another caller waits for."""
@@ -58,7 +61,6 @@ TRIES = 3
 """How often a job may take the whole process with it."""
 LARGEST_PHOTO, LARGEST_PICTURE = 4096, 2048
 """Longer sides in pixels that given photos and pictures are kept at in memory and on disk."""
-PORTRAIT_SIDE = 256
 WAITED, IDENTIFIED, DREW, SAVED = "waiting", "identity", "drawing", "saving"
 """Phases that are timed."""
 LIKENESS = "likeness"
@@ -83,15 +85,6 @@ class Drawer(Protocol):
         """One picture for each request; see `Engine.draw`."""
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """What is drawn in one turn: pictures of one person; `keep` of them stay, the best."""
-
-    person: int
-    rows: tuple[tuple[Spot, Request], ...]
-    keep: int
-
-
 @dataclass(eq=False)
 class _Live:
     """A job that has not ended."""
@@ -105,7 +98,7 @@ class _Live:
     unwanted: str | None = None
     """Why it was cancelled; None where it was not."""
     plan: Plan | None = None
-    pieces: deque[_Piece] = field(default_factory=deque)
+    pieces: deque[Piece] = field(default_factory=deque)
     people: dict[int, Identity] = field(default_factory=dict)
     drawing: int = 0
     step: Stepped | None = None
@@ -208,7 +201,7 @@ class Desk:
     def start(self) -> Desk:
         """Begin to draw."""
         for number, drawer in enumerate(self._drawers):
-            self._thread(lambda drawer=drawer: self._work(drawer), f"photomaker-desk-{number}")
+            self._thread(partial(self._work, drawer), f"photomaker-desk-{number}")
         if self._ttl is not None:
             self._thread(self._tend, "photomaker-desk-ttl")
         return self
@@ -286,7 +279,7 @@ class Desk:
             new_id("idn"), name, time(), identity.method, len(sitting.references),
             None if report is None else report.as_json(), sitting.notes,
         )  # fmt: skip
-        return self._keep_person(owner, person, identity, _portrait(sitting.references[0]), digest)
+        return self._keep_person(owner, person, identity, portrait_of(sitting.references[0]), digest)
 
     def mix(
         self,
@@ -315,11 +308,11 @@ class Desk:
         """
         name = _checked_name(name)
         people = [self.store.person(owner, one) for one in (first, second)]
-        made = mix(*(self.identity(owner, one.id) for one in people), share, how)
+        made = mix(self.identity(owner, people[0].id), self.identity(owner, people[1].id), share, how)
         person = Person(new_id("idn"), name, time(), made.method, sum(one.photos for one in people))
         portraits = [path for one in people if (path := self.store.path(PORTRAIT, one.id)).is_file()]
-        blended = _blended(portraits, share) if len(portraits) == len(people) else None
-        return self._keep_person(owner, person, made, blended, "")
+        portrait = blended(portraits[0], portraits[1], share) if len(portraits) == len(people) else None
+        return self._keep_person(owner, person, made, portrait, "")
 
     def people(self, owner: str) -> list[Person]:
         """All saved people, the newest first."""
@@ -708,13 +701,13 @@ class Desk:
             live.cancel.cancel()
             self._line.remove(live.id)
 
-    def _begun(self, live: _Live) -> _Piece | None:
+    def _begun(self, live: _Live) -> Piece | None:
         """The next piece of a job, which is looked at again at its first turn; the rest goes on waiting."""
         if live.plan is None:
             self.measure(WAITED, perf_counter() - live.since)
             self.store.begin(live.id)
             live.plan = self.plan(live.owner, live.order)
-            live.pieces = _pieces(live.plan, self.store.spots(live.id), self._batch)
+            live.pieces = pieces_of(live.plan, self.store.spots(live.id), self._batch)
         live.cancel.check()
         with self._changed:
             piece = live.pieces.popleft() if live.pieces else None
@@ -723,7 +716,7 @@ class Desk:
                 self._changed.notify_all()
         return piece
 
-    def _draw(self, live: _Live, piece: _Piece, drawer: Drawer) -> None:
+    def _draw(self, live: _Live, piece: Piece, drawer: Drawer) -> None:
         assert live.plan is not None
         if piece.person not in live.people:
             live.people[piece.person] = self.engine.who(live.plan, piece.person, live.cancel)
@@ -753,7 +746,7 @@ class Desk:
 
         return told
 
-    def _keep(self, live: _Live, piece: _Piece, drawn: Sequence[Sample], identity: Identity) -> None:
+    def _keep(self, live: _Live, piece: Piece, drawn: Sequence[Sample], identity: Identity) -> None:
         """Save the pictures that stay, then tell of them, all at once."""
         assert live.plan is not None
         started = perf_counter()
@@ -870,23 +863,6 @@ def _waiting_for(following: Following, woken: threading.Event) -> Iterator[JobEv
         following.close()
 
 
-def _pieces(plan: Plan, done: set[Spot], batch: int) -> deque[_Piece]:
-    """What is left to draw, turn by turn: batches across a person's prompts, or whole groups of which the best stay."""
-    pieces: deque[_Piece] = deque()
-    for person in range(len(plan.order.people)):
-        rows: list[tuple[Spot, Request]] = []
-        for group in (one for one in plan.groups if one.person == person):
-            own = [(Spot(person, group.prompt, at), request) for at, request in enumerate(group.requests)]
-            if plan.order.best_of == 1:
-                rows += [row for row in own if row[0] not in done]
-            elif not any(spot in done for spot, _ in own):
-                pieces.append(_Piece(person, tuple(own), plan.order.n))
-        for start in range(0, len(rows), batch):
-            part = tuple(rows[start : start + batch])
-            pieces.append(_Piece(person, part, len(part)))
-    return pieces
-
-
 def _checked_name(name: str) -> str:
     most = 80
     name = " ".join(name.split())
@@ -901,21 +877,3 @@ def _jpeg(image: Image.Image) -> bytes:
     data = io.BytesIO()
     image.save(data, "JPEG", quality=80)
     return data.getvalue()
-
-
-def _portrait(reference: Reference) -> Image.Image:
-    """The face with some room around it."""
-    image, face = reference.image, reference.face
-    box = (0.0, 0.0, float(image.width), float(image.height)) if face is None else face.box
-    half = max(box[2] - box[0], box[3] - box[1]) * (0.5 if face is None else 0.8)
-    half = min(half, image.width / 2, image.height / 2)
-    x = min(max((box[0] + box[2]) / 2, half), image.width - half)
-    y = min(max((box[1] + box[3]) / 2, half), image.height - half)
-    return image.resize(
-        (PORTRAIT_SIDE, PORTRAIT_SIDE), Image.Resampling.LANCZOS, box=(x - half, y - half, x + half, y + half)
-    )
-
-
-def _blended(portraits: Sequence[Path], share: float) -> Image.Image:
-    first, second = (read_photo(path.read_bytes(), path.name).image for path in portraits)
-    return Image.blend(first, second, share)

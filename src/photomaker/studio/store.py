@@ -28,6 +28,7 @@ from photomaker.studio.kept import (
     read_event,
     written,
 )  # fmt: skip
+from photomaker.studio.pieces import Spot
 from photomaker.studio.plain_orders import PlainOrder
 from photomaker.studio.saving import check_folder
 
@@ -54,21 +55,6 @@ _BUSY = 10.0
 """Seconds to wait for another process that writes."""
 
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Spot:
-    """Where a picture belongs in its job.
-
-    Attributes:
-        who: Number of the person, from 0.
-        what: Number of the prompt, from 0.
-        at: Number among the pictures of both, from 0.
-    """
-
-    who: int
-    what: int
-    at: int
 
 
 @dataclass(frozen=True)
