@@ -10,6 +10,7 @@ import io
 import json
 import math
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,7 @@ class SteppingMethod(FakeMethod):
         self.drawn = []
         self.fails = None
         self.holds = None
+        self.pace = 0.0
 
     def generate(self, identity, requests, *, watch=None):
         steps = requests[0].sampling.steps
@@ -105,6 +107,7 @@ class SteppingMethod(FakeMethod):
         for number in range(1, steps + 1):
             self.begun.set()
             assert self.gate.wait(20)
+            time.sleep(self.pace)
             if self.fails is not None:
                 raise self.fails
             if watch is not None:

@@ -14,7 +14,7 @@ from tests.studio import fakes
 
 from photomaker import images
 from photomaker.errors import IdentityError, NotThere, OutputError, PhotoError, QueueFull, SettingsError
-from photomaker.studio.desk import TRIES, Desk
+from photomaker.studio.desk import TRIES, Desk, DrawerLost
 from photomaker.studio.kept import Upload
 from photomaker.studio.limits import Limits
 from photomaker.studio.orders import Order, Someone
@@ -180,7 +180,8 @@ def test_a_job_is_drawn_and_every_picture_told_and_kept(desk, method):
 def test_who_listens_is_told_of_steps_with_previews(desk, method):
     person = ada(desk).id
     method.gate.clear()
-    job = desk.submit("me", order(person, n=2, steps=3))
+    method.pace = 0.05
+    job = desk.submit("me", order(person, n=2, steps=10))
     method.begun.wait(10)
     events = desk.events("me", job.id)
     found = []
@@ -190,7 +191,7 @@ def test_who_listens_is_told_of_steps_with_previews(desk, method):
     found += list(events)
     steps = [event for event in found if event.kind == "step"]
     assert steps
-    assert steps[-1].steps == 3
+    assert steps[-1].steps == 10
     assert len(steps[-1].previews) == 2
     assert all(one.startswith(b"\xff\xd8") for one in steps[-1].previews)
     assert woken.is_set()
@@ -651,7 +652,34 @@ def test_who_listens_is_let_go_when_the_desk_stops(desk, method):
     assert not [event for event in desk.events("me", job.id) if event.kind == "ended"]
 
 
-def test_several_drawers_share_the_work_and_a_lost_one_costs_no_picture(open_desk, made):
+def test_a_drawer_that_is_lost_costs_no_picture(open_desk, made):
+    engine, method = made
+    lost = []
+
+    class Going:
+        def draw(self, *given, **more):
+            lost.append(given)
+            raise DrawerLost("killed")
+
+    desk = open_desk(drawers=[engine, Going()]).start()
+    jobs = [desk.submit("me", order(ada(desk).id, n=40)) for _ in range(2)]
+    assert {end_of(desk, job).state for job in jobs} == {"done"}
+    assert lost
+    assert sorted(seed for _, seed in method.drawn) == sorted([*range(40)] * 2)
+
+
+def test_a_job_that_every_drawer_is_lost_with_is_told_as_failed(open_desk, monkeypatch):
+    class Going:
+        def draw(self, *given, **more):
+            raise DrawerLost("killed")
+
+    desk = open_desk(drawers=[Going()])
+    monkeypatch.setattr(desk._stopping, "wait", lambda _: None)
+    end = end_of(desk.start(), desk.submit("me", order(ada(desk).id)))
+    assert (end.state, end.reason) == ("failed", "what drew it was lost 3 times; ask for less")
+
+
+def test_several_drawers_share_the_work(open_desk, made):
     engine, method = made
     seen = []
 

@@ -68,8 +68,15 @@ Measure = Callable[[str, float], None]
 _log = logging.getLogger(__name__)
 
 
+class DrawerLost(Exception):
+    """What a drawer raises that has gone: another draws what it was given."""
+
+
 class Drawer(Protocol):
-    """Whatever draws: an `Engine`, or something that stands for one elsewhere."""
+    """Whatever draws: an `Engine`, or something that stands for one elsewhere.
+
+    Where it stands for one that can go away, it raises `DrawerLost`.
+    """
 
     def draw(
         self,
@@ -99,6 +106,7 @@ class _Live:
     pieces: deque[Piece] = field(default_factory=deque)
     people: dict[int, Identity] = field(default_factory=dict)
     drawing: int = 0
+    lost: int = 0
     step: Stepped | None = None
     since: float = field(default_factory=perf_counter)
 
@@ -717,6 +725,9 @@ class Desk:
             ended = Ended("cancelled", live.unwanted or "", live.done)
         except PhotoMakerError as error:
             ended = Ended("failed", str(error), live.done)
+        except DrawerLost as error:
+            assert piece is not None
+            ended = self._given_back(live, piece, error)
         except Exception as error:  # noqa: BLE001 - one job's failure is not the desk's
             _log.exception("job %s failed", live.id)
             ended = Ended("failed", _sentence(error), live.done)
@@ -733,6 +744,20 @@ class Desk:
             self._end(live, Ended("done", "", live.done))
         else:
             self._news(live.id)
+
+    def _given_back(self, live: _Live, piece: Piece, error: DrawerLost) -> Ended | None:
+        """Leave a piece to another drawer, unless it has taken too many with it."""
+        _log.warning("what drew job %s was lost: %s", live.id, error)
+        with self._changed:
+            live.lost += 1
+            if live.lost >= TRIES:
+                return Ended("failed", f"what drew it was lost {live.lost} times; ask for less", live.done)
+            live.pieces.appendleft(piece)
+            self._line.remove(live.id)
+            self._line.add(live.owner, live.id, front=True)
+            self._changed.notify_all()
+        self._stopping.wait(1)
+        return None
 
     def _line_out(self, live: _Live) -> None:
         with self._changed:
