@@ -114,10 +114,12 @@ class _Live:
 class Following:
     """Somebody who listens to a job: what has happened since they last asked."""
 
-    def __init__(self, desk: Desk, job: str, after: int, notify: Callable[[], None]) -> None:
+    def __init__(
+        self, desk: Desk, job: str, after: int, notify: Callable[[], None], previews: bool = True
+    ) -> None:
         """Begin to listen; use `Desk.follow` instead."""
         self._desk, self._job, self._after = desk, job, after
-        self.notify = notify
+        self.notify, self.previews = notify, previews
         self.ended = False
         """Whether nothing will follow."""
         self._place: int | None = None
@@ -569,7 +571,9 @@ class Desk:
         following = self.follow(owner, id_, woken.set, after)
         return _waiting_for(following, woken)
 
-    def follow(self, owner: str, id_: str, notify: Callable[[], None], after: int = 0) -> Following:
+    def follow(
+        self, owner: str, id_: str, notify: Callable[[], None], after: int = 0, previews: bool = True
+    ) -> Following:
         """Listen to a job without waiting in a thread.
 
         Args:
@@ -577,12 +581,14 @@ class Desk:
             id_: The job.
             notify: Called from any thread when there is news; it must return at once and raise nothing.
             after: Leave out what is kept up to this number.
+            previews: Whether steps shall show what is being drawn; they cost a little, and are made only where somebody
+                wants them.
 
         Raises:
             NotThere: There is no such job.
         """
         job = self.store.job(owner, id_)
-        following = Following(self, job.id, after, notify)
+        following = Following(self, job.id, after, notify, previews)
         with self._changed:
             self._followers.setdefault(job.id, []).append(following)
         return following
@@ -803,8 +809,9 @@ class Desk:
             if isinstance(event, Note):
                 self.store.tell(live.id, Told(event.text))
                 self._news(live.id)
-            elif isinstance(event, Denoised) and live.id in self._followers:
-                pictures = tuple(_jpeg(one) for one in event.preview())
+            elif isinstance(event, Denoised) and (listening := self._followers.get(live.id)):
+                wanted = any(one.previews for one in list(listening))
+                pictures = tuple(_jpeg(one) for one in event.preview()) if wanted else ()
                 live.step = Stepped(event.step, event.steps, live.done, live.total, pictures)
                 self._news(live.id)
 
