@@ -219,8 +219,8 @@ def test_a_client_that_goes_away_leaves_no_listener_and_the_job_goes_on(made, tm
         with client(url) as other, other.stream("GET", f"/v1/jobs/{job['id']}/events") as answer:
             method.begun.wait(10)
             assert answer.status_code == 200
-            until(lambda: desk._followers)
-        until(lambda: not desk._followers)
+            until(lambda: desk.workshop._followers)
+        until(lambda: not desk.workshop._followers)
         method.gate.set()
         assert events(http, job["id"])[-1][1]["state"] == "done"
 

@@ -14,11 +14,12 @@ from tests.studio import fakes
 
 from photomaker import images
 from photomaker.errors import IdentityError, NotThere, OutputError, PhotoError, QueueFull, SettingsError
-from photomaker.studio.desk import TRIES, Desk, DrawerLost
+from photomaker.studio.desk import Desk
 from photomaker.studio.kept import Upload
 from photomaker.studio.limits import Limits
 from photomaker.studio.orders import Order, Someone
 from photomaker.studio.plain_orders import PlainLora, PlainOrder, PlainStructure
+from photomaker.studio.workshop import TRIES, DrawerLost
 from photomaker.types import Identity, Sampling
 
 PROMPT = "a photo of a woman img in the snow"
@@ -674,7 +675,7 @@ def test_a_job_that_every_drawer_is_lost_with_is_told_as_failed(open_desk, monke
             raise DrawerLost("killed")
 
     desk = open_desk(drawers=[Going()])
-    monkeypatch.setattr(desk._stopping, "wait", lambda _: None)
+    monkeypatch.setattr(desk.workshop.stopping, "wait", lambda _: None)
     end = end_of(desk.start(), desk.submit("me", order(ada(desk).id)))
     assert (end.state, end.reason) == ("failed", "what drew it was lost 3 times; ask for less")
 

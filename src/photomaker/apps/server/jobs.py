@@ -19,7 +19,7 @@ from photomaker.apps.server.identities import MISSING
 from photomaker.apps.server.schemas import JobOut, OrderIn, PictureOut, Problem
 from photomaker.errors import NotThere, PhotoMakerError
 from photomaker.outside import read_object
-from photomaker.studio.desk import Desk, Following
+from photomaker.studio.desk import Desk
 from photomaker.studio.kept import Ended, Job, JobEvent, PictureDone, Stepped
 from photomaker.studio.plain_orders import PlainOrder
 
@@ -160,7 +160,7 @@ async def news(
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(woken.set)
 
-    following: Following = desk.follow(owner, job, notify, after, previews)
+    following = desk.follow(owner, job, notify, after, previews)
     try:
         while True:
             woken.clear()
