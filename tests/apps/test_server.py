@@ -449,7 +449,7 @@ def test_500_jobs_at_once_are_taken_or_put_off(start, method):
     taken = [one.json() for one in answers if one.status_code == 202]
     refused = [one for one in answers if one.status_code == 429]
     assert len(taken) + len(refused) == 500
-    assert 30 <= len(taken) <= 31
+    assert 30 <= len(taken) <= 34  # and what was being drawn
     for one in refused[:3]:
         problem(one, 429, "of your jobs are waiting")
         assert 1 <= int(one.headers["Retry-After"]) <= 600

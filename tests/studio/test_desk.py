@@ -402,13 +402,104 @@ def test_500_jobs_at_once_fill_the_line_and_no_more(open_desk, method):
         thread.start()
     for thread in threads:
         thread.join()
-    assert 50 <= len(taken) <= 52  # and what was being drawn
+    assert 50 <= len(taken) <= 54  # and what was being drawn
     assert len(taken) + len(refused) == 500
     assert all(1 <= seconds <= 600 for seconds in refused)
     taken.append(("c", desk.submit("c", order(people["c"]))))  # who has none waiting is not shut out
     method.gate.set()
     assert {end_of(desk, job, owner).state for owner, job in taken} == {"done"}
     assert len(method.drawn) == len(taken)
+
+
+# ---- several jobs in one pass
+
+
+def small_jobs(desk, method, count, **more):
+    """Jobs of one picture that wait behind another, which is being drawn."""
+    ada(desk)
+    method.gate.clear()
+    first = desk.submit("me", order("Ada", steps=3))
+    method.begun.wait(10)
+    method.begun.clear()
+    return first, [desk.submit("me", order("Ada", seed=number, **more)) for number in range(1, count + 1)]
+
+
+def test_jobs_that_differ_in_prompt_and_seed_are_drawn_in_one_pass(desk, method):
+    _, jobs = small_jobs(desk, method, 6)
+    method.gate.set()
+    for number, job in enumerate(jobs, 1):
+        assert end_of(desk, job).state == "done"
+        assert [one.seed for one in desk.job("me", job.id).pictures] == [number]
+    assert method.batches == [1, 4, 2]
+
+
+def test_a_pass_is_filled_by_part_of_a_longer_job(desk, method):
+    small_jobs(desk, method, 0)
+    short = desk.submit("me", order("Ada", seed=1))
+    long = desk.submit("me", order("Ada", seed=10, n=6))
+    method.gate.set()
+    assert end_of(desk, long).state == end_of(desk, short).state == "done"
+    assert [one.seed for one in desk.job("me", long.id).pictures] == list(range(10, 16))
+    assert method.batches == [1, 4, 3]
+
+
+def test_jobs_that_differ_in_more_are_not(desk, method):
+    another = ada(desk, "you").id
+    _, jobs = small_jobs(desk, method, 2, steps=2)
+    jobs.append(desk.submit("me", order("Ada", steps=4)))
+    jobs.append(desk.submit("me", order("Ada", best_of=2)))
+    other = desk.submit("you", order(another, seed=9))
+    method.gate.set()
+    assert {end_of(desk, job).state for job in jobs} == {"done"}
+    assert end_of(desk, other, "you").state == "done"
+    assert sorted(method.batches) == [1, 1, 1, 2, 2]
+
+
+def test_a_cancel_of_one_leaves_the_others_to_be_drawn(desk, method):
+    method.pace = 0.02
+    _, jobs = small_jobs(desk, method, 3, steps=30)
+    method.gate.set()
+    wait_until(lambda: desk.job("me", jobs[2].id).state == "running")
+    desk.cancel("me", jobs[1].id)
+    assert [end_of(desk, job).state for job in jobs] == ["done", "cancelled", "done"]
+    assert [len(desk.job("me", job.id).pictures) for job in jobs] == [1, 0, 1]
+
+
+def test_what_fails_together_is_drawn_one_by_one(desk, method, monkeypatch):
+    _, jobs = small_jobs(desk, method, 3)
+    real = fakes.SteppingMethod.generate
+
+    def generate(self, identity, requests, *, watch=None):
+        if any(request.sampling.seed == 2 for request in requests):
+            raise RuntimeError("seed 2")
+        return real(self, identity, requests, watch=watch)
+
+    monkeypatch.setattr(fakes.SteppingMethod, "generate", generate)
+    method.gate.set()
+    assert [end_of(desk, job).state for job in jobs] == ["done", "failed", "done"]
+
+
+def test_each_listener_sees_its_own_pictures(desk, method):
+    method.pace = 0.02
+    _, jobs = small_jobs(desk, method, 3, steps=30)
+    method.gate.set()
+    steps = [event for event in desk.events("me", jobs[1].id) if event.kind == "step"]
+    assert steps
+    assert all(len(one.previews) == 1 for one in steps)
+
+
+def test_a_stop_in_the_middle_puts_all_of_them_back(open_desk, method):
+    method.pace = 0.02
+    desk = open_desk().start()
+    _, jobs = small_jobs(desk, method, 3, steps=30)
+    method.gate.set()
+    wait_until(lambda: desk.job("me", jobs[2].id).state == "running")
+    desk.close()
+    method.pace = 0
+    again = open_desk()
+    assert [again.job("me", job.id).state for job in jobs] == ["queued"] * 3
+    again.start()
+    assert {end_of(again, job).state for job in jobs} == {"done"}
 
 
 # ---- whose it is

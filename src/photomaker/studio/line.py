@@ -79,14 +79,19 @@ class Line:
         """Callers who wait, the next first."""
         return sorted(self._owners, key=lambda owner: self._served.get(owner, 0))
 
-    def remove(self, job: str) -> None:
-        """Take a job out, wherever it is."""
+    def jobs_of(self, owner: str) -> tuple[str, ...]:
+        """A caller's jobs, the next first."""
+        return tuple(self._owners.get(owner, ()))
+
+    def remove(self, job: str) -> bool:
+        """Take a job out, wherever it is; whether it was there."""
         for owner, own in self._owners.items():
             if job in own:
                 own.remove(job)
                 if not own:
                     del self._owners[owner]
-                return
+                return True
+        return False
 
     def place(self, job: str) -> int | None:
         """When a job gets its turn: 1 is next; None where it does not wait."""

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter, time
 from typing import Protocol
@@ -35,7 +35,7 @@ from photomaker.studio.kept import (
 )
 from photomaker.studio.limits import Limits
 from photomaker.studio.line import Line
-from photomaker.studio.pieces import Piece, pieces_of
+from photomaker.studio.pieces import Piece, Spot, next_piece, pieces_of
 from photomaker.studio.plain_orders import PlainOrder
 from photomaker.studio.planning import Plan
 from photomaker.studio.saving import save_named
@@ -94,8 +94,14 @@ class Live:
     people: dict[int, Identity] = field(default_factory=dict)
     drawing: int = 0
     lost: int = 0
+    alone: bool = False
+    """Whether it is drawn by itself: something went wrong with others beside it."""
     step: Stepped | None = None
     since: float = field(default_factory=perf_counter)
+
+
+Part = tuple[Live, Piece]
+"""A piece of a job that is drawn in this turn."""
 
 
 class Following:
@@ -367,61 +373,64 @@ class Workshop:
         return None
 
     def _turn(self, live: Live, drawer: Drawer) -> None:
-        """Draw a piece of a job, and put away what came of it."""
-        ended: Ended | None = None
-        piece = None
+        """Draw a piece of a job, with pieces of others that can be drawn with it, and put away what came of each."""
+        parts = self._parts(live)
+        if not parts:
+            return
         try:
-            piece = self._begun(live)
-            if piece is not None:
-                self._draw(live, piece, drawer)
-        except Cancelled:
-            if live.unwanted is None and self.stopping.is_set():
-                self.store.put_back(live.id)
-                return
-            ended = Ended("cancelled", live.unwanted or "", live.done)
-        except PhotoMakerError as error:
-            ended = Ended("failed", str(error), live.done)
-        except DrawerLost as error:
-            assert piece is not None
-            ended = self._given_back(live, piece, error)
-        except Exception as error:  # noqa: BLE001 - one job's failure is not the desk's
-            _log.exception("job %s failed", live.id)
-            ended = Ended("failed", _sentence(error), live.done)
-        finally:
-            with self._changed:
-                live.drawing -= 1
-                live.step = None
-        if ended is None and live.unwanted is not None:
-            ended = Ended("cancelled", live.unwanted, live.done)
-        if ended is not None:
-            self._line_out(live)
-            self._end(live, ended)
-        elif not live.pieces and live.drawing == 0:
-            self._end(live, Ended("done", "", live.done))
-        else:
-            self._news(live.id)
+            drawn = self._drawn(parts, drawer)
+        except Exception as error:  # noqa: BLE001 - one job's failure is not the others'
+            for one, piece in parts:
+                self._settled(one, piece, error, len(parts) > 1)
+            if isinstance(error, DrawerLost):
+                self.stopping.wait(1)
+            return
+        for one, piece in parts:
+            own = [next(drawn) for _ in piece.rows]
+            try:
+                self._keep(one, piece, own)
+                self._settled(one, piece, None)
+            except Exception as error:  # noqa: BLE001
+                self._settled(one, piece, error)
 
-    def _given_back(self, live: Live, piece: Piece, error: DrawerLost) -> Ended | None:
-        """Leave a piece to another drawer, unless it has taken too many with it."""
-        _log.warning("what drew job %s was lost: %s", live.id, error)
+    def _parts(self, live: Live) -> list[Part]:
+        """A piece of a job, and pieces of jobs of the same caller that differ in prompt and seed alone."""
+        first = self._part(live, self._batch)
+        parts = [] if first is None else [first]
+        room = self._batch - sum(len(piece.rows) for _, piece in parts)
+        while parts and room > 0 and (other := self._companion(live)) is not None:
+            part = self._part(other, room)
+            if part is not None:
+                parts.append(part)
+                room -= len(part[1].rows)
+        return parts
+
+    def _companion(self, live: Live) -> Live | None:
+        """A job that waits and can be drawn with this one, taken out of the line."""
+        if not _joins(live):
+            return None
+        wanted = _settings(live.order)
         with self._changed:
-            live.lost += 1
-            if live.lost >= TRIES:
-                return Ended("failed", f"what drew it was lost {live.lost} times; ask for less", live.done)
-            live.pieces.appendleft(piece)
-            self._line.remove(live.id)
-            self._line.add(live.owner, live.id, front=True)
-            self._changed.notify_all()
-        self.stopping.wait(1)
+            for other in (self._live[id_] for id_ in self._line.jobs_of(live.owner)):
+                if other is not live and _joins(other) and _settings(other.order) == wanted:
+                    self._line.remove(other.id)
+                    other.drawing += 1
+                    return other
         return None
 
-    def _line_out(self, live: Live) -> None:
-        with self._changed:
-            live.pieces.clear()
-            live.cancel.cancel()
-            self._line.remove(live.id)
+    def _part(self, live: Live, most: int) -> Part | None:
+        """The next piece of a job that was taken out of the line; what is wrong with the job is told at once."""
+        try:
+            piece = self._begun(live, most)
+        except Exception as error:  # noqa: BLE001 - one job's failure is not the others'
+            self._settled(live, None, error)
+            return None
+        if piece is None:
+            self._settled(live, None, None)
+            return None
+        return live, piece
 
-    def _begun(self, live: Live) -> Piece | None:
+    def _begun(self, live: Live, most: int) -> Piece | None:
         """The next piece of a job, which is looked at again at its first turn; the rest goes on waiting."""
         if live.plan is None:
             self.measure(WAITED, perf_counter() - live.since)
@@ -430,54 +439,139 @@ class Workshop:
             live.pieces = pieces_of(live.plan, self.store.spots(live.id), self._batch)
         live.cancel.check()
         with self._changed:
-            piece = live.pieces.popleft() if live.pieces else None
+            piece = next_piece(live.pieces, most)
             if live.pieces:
                 self._line.add(live.owner, live.id, front=True)
                 self._changed.notify_all()
         return piece
 
-    def _draw(self, live: Live, piece: Piece, drawer: Drawer) -> None:
+    def _settled(
+        self, live: Live, piece: Piece | None, error: Exception | None, together: bool = False
+    ) -> None:
+        """Put away what came of a piece.
+
+        Args:
+            live: The job.
+            piece: What was to be drawn; None where it did not come so far.
+            error: What went wrong; None where nothing did.
+            together: Whether others were drawn with it, one of which may have been at fault.
+        """
+        with self._changed:
+            live.drawing -= 1
+            live.step = None
+        if isinstance(error, Cancelled) and live.unwanted is None and self.stopping.is_set():
+            self.store.put_back(live.id)
+            return
+        ended = self._verdict(live, piece, error, together)
+        if ended is not None:
+            with self._changed:
+                live.pieces.clear()
+                live.cancel.cancel()
+                self._line.remove(live.id)
+            self._end(live, ended)
+        elif not live.pieces and live.drawing == 0:
+            self._end(live, Ended("done", "", live.done))
+        else:
+            self._news(live.id)
+
+    def _verdict(
+        self, live: Live, piece: Piece | None, error: Exception | None, together: bool
+    ) -> Ended | None:
+        """How a job ends, if it does; a piece that was drawn for nothing goes back."""
+        if live.unwanted is not None:
+            return Ended("cancelled", live.unwanted, live.done)
+        if error is None:
+            return None
+        lost = isinstance(error, DrawerLost)
+        if lost:
+            _log.warning("what drew job %s was lost: %s", live.id, error)
+            live.lost += 1
+            if live.lost >= TRIES:
+                return Ended("failed", f"what drew it was lost {live.lost} times; ask for less", live.done)
+        if piece is not None and (lost or together):
+            live.alone = True
+            self._given_back(live, piece)
+            return None
+        if isinstance(error, PhotoMakerError):
+            return Ended("failed", str(error), live.done)
+        _log.error("job %s failed", live.id, exc_info=error)
+        return Ended("failed", _sentence(error), live.done)
+
+    def _given_back(self, live: Live, piece: Piece) -> None:
+        with self._changed:
+            live.pieces.appendleft(piece)
+            self._line.remove(live.id)
+            self._line.add(live.owner, live.id, front=True)
+            self._changed.notify_all()
+
+    def _drawn(self, parts: Sequence[Part], drawer: Drawer) -> Iterator[Sample]:
+        """The pictures of all parts, in their order."""
+        live, piece = parts[0]
         assert live.plan is not None
-        if piece.person not in live.people:
-            live.people[piece.person] = self.engine.who(live.plan, piece.person, live.cancel)
-        identity = live.people[piece.person]
+        cancel = _AnyOf([one.cancel for one, _ in parts])
+        identity = self._who(live, piece.person, cancel)
+        requests = [request for _, own in parts for _, request in own.rows]
         started = perf_counter()
         drawn = drawer.draw(
-            identity,
-            [request for _, request in piece.rows],
-            cancel=live.cancel,
-            on_event=self._listener(live),
-            redraw=live.plan.order.redraw,
+            identity, requests, cancel=cancel, on_event=self._listener(parts), redraw=live.plan.order.redraw
         )
         seconds = perf_counter() - started
         self.measure(DREW, seconds)
-        self._pace += 0.2 * (seconds / len(piece.rows) - self._pace)
-        self._keep(live, piece, drawn, identity)
+        self._pace += 0.2 * (seconds / len(requests) - self._pace)
+        return iter(drawn)
 
-    def _listener(self, live: Live) -> Listener:
+    def _who(self, live: Live, person: int, cancel: Cancel) -> Identity:
+        if person not in live.people:
+            assert live.plan is not None
+            live.people[person] = self.engine.who(live.plan, person, cancel)
+        return live.people[person]
+
+    def _listener(self, parts: Sequence[Part]) -> Listener:
         def told(event: Event) -> None:
             if isinstance(event, Note):
-                self.store.tell(live.id, Told(event.text))
-                self._news(live.id)
-            elif isinstance(event, Denoised) and (listening := self._followers.get(live.id)):
-                wanted = any(one.previews for one in list(listening))
-                pictures = tuple(_jpeg(one) for one in event.preview()) if wanted else ()
-                live.step = Stepped(event.step, event.steps, live.done, live.total, pictures)
-                self._news(live.id)
+                for live, _ in parts:
+                    self.store.tell(live.id, Told(event.text))
+                    self._news(live.id)
+            elif isinstance(event, Denoised):
+                self._stepped(event, parts)
 
         return told
 
-    def _keep(self, live: Live, piece: Piece, drawn: Sequence[Sample], identity: Identity) -> None:
+    def _stepped(self, event: Denoised, parts: Sequence[Part]) -> None:
+        """Tell those who listen of a step, each of their own pictures."""
+        with self._changed:
+            listening = {live.id: list(self._followers.get(live.id, ())) for live, _ in parts}
+        wanted = any(one.previews for several in listening.values() for one in several)
+        pictures = [_jpeg(one) for one in event.preview()] if wanted else []
+        at = 0
+        for live, piece in parts:
+            own = pictures if len(parts) == 1 else pictures[at : at + len(piece.rows)]
+            at += len(piece.rows)
+            if listening[live.id]:
+                live.step = Stepped(event.step, event.steps, live.done, live.total, tuple(own))
+                self._news(live.id)
+
+    def _keep(self, live: Live, piece: Piece, drawn: Sequence[Sample]) -> None:
         """Save the pictures that stay, then tell of them, all at once."""
-        assert live.plan is not None
         started = perf_counter()
         spots = {id(sample): spot for sample, (spot, _) in zip(drawn, piece.rows, strict=True)}
         stay = list(drawn) if piece.keep == len(drawn) else rank(drawn)[: piece.keep]
-        about = told_of(live.plan, piece.person)
-        rows = [
-            (self._saved(live, replace(sample, notes={**sample.notes, **about}), identity), spots[id(sample)])
-            for sample in stay
-        ]
+        rows: list[tuple[Picture, Spot]] = []
+        try:
+            for sample in stay:
+                rows.append((self._saved(live, piece.person, sample), spots[id(sample)]))
+            self._told(live, rows)
+        except BaseException:
+            for picture, _ in rows:
+                self.store.path(PICTURE, picture.id).unlink(missing_ok=True)
+            raise
+        self.measure(SAVED, perf_counter() - started)
+        for sample in stay:
+            self.measure(MADE, 1.0)
+            if sample.likeness is not None:
+                self.measure(LIKENESS, sample.likeness)
+
+    def _told(self, live: Live, rows: Sequence[tuple[Picture, Spot]]) -> None:
         with self._changed:
             if live.id not in self._live:  # it was ended elsewhere, and perhaps deleted
                 raise Cancelled("the job has ended")
@@ -487,13 +581,11 @@ class Workshop:
             ]
             self.store.add_drawn(live.owner, rows, events)
             live.done += len(rows)
-        self.measure(SAVED, perf_counter() - started)
-        for sample in stay:
-            self.measure(MADE, 1.0)
-            if sample.likeness is not None:
-                self.measure(LIKENESS, sample.likeness)
 
-    def _saved(self, live: Live, sample: Sample, identity: Identity) -> Picture:
+    def _saved(self, live: Live, person: int, sample: Sample) -> Picture:
+        assert live.plan is not None
+        identity = self._who(live, person, live.cancel)
+        sample = replace(sample, notes={**sample.notes, **told_of(live.plan, person)})
         weighed = None if sample.likeness is None else self.engine.verdict(sample.likeness, identity)
         told = "verdict" in sample.notes and weighed is not None
         picture = Picture(
@@ -516,6 +608,30 @@ class Workshop:
             del self._live[live.id]
             self._changed.notify_all()
         self._news()
+
+
+class _AnyOf(Cancel):
+    """Stops when one of several says so."""
+
+    def __init__(self, several: Sequence[Cancel]) -> None:
+        super().__init__()
+        self._several = several
+
+    @property
+    def cancelled(self) -> bool:
+        return any(one.cancelled for one in self._several)
+
+
+def _joins(live: Live) -> bool:
+    """Whether a job may be drawn with others of its caller's: pictures of one person, from nothing but a prompt."""
+    order = live.order
+    apart = order.best_of > 1 or len(order.people) > 1 or order.style_picture or order.t2i
+    return not (live.alone or apart or order.start or order.controls)
+
+
+def _settings(order: PlainOrder) -> PlainOrder:
+    """An order without what may differ in a batch."""
+    return replace(order, prompts=(), n=1, seed=0, seeds=())
 
 
 _INSIDE = "something went wrong inside; the server's log says what"
