@@ -39,3 +39,20 @@ class ProvenanceError(PhotoMakerError):
 
 class Cancelled(PhotoMakerError):
     """The caller asked to stop; what was finished before stays."""
+
+
+class NotThere(PhotoMakerError):
+    """What was asked for by its id is not there, or is somebody else's, which is told the same way."""
+
+
+class QueueFull(PhotoMakerError):
+    """There are too many jobs waiting already.
+
+    Attributes:
+        retry_after: Seconds after which to ask again, an estimate.
+    """
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        """Say so, and when to come again."""
+        super().__init__(message)
+        self.retry_after = retry_after

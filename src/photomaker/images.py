@@ -101,21 +101,22 @@ def open_photo(path: str | os.PathLike[str]) -> Photo:
     return read_photo(data, path.name)
 
 
-def read_photo(data: bytes, name: str) -> Photo:
+def read_photo(data: bytes, name: str, most: int = MAX_PIXELS) -> Photo:
     """Decode the bytes of a photo; `open_photo` reads them from a file.
 
     Args:
         data: The whole file.
         name: What to call it in messages.
+        most: Pixels that it may have, at most `MAX_PIXELS`.
 
     Raises:
-        PhotoError: The bytes are no picture, a damaged one, or one of more than `MAX_PIXELS`.
+        PhotoError: The bytes are no picture, a damaged one, or one of too many pixels.
     """
     Image.init()
     with quiet_pillow():
         try:
             with Image.open(io.BytesIO(data), formats=_formats(data)) as picture:
-                check_size(picture.size, name)
+                check_size(picture.size, name, most)
                 notes = _frame_notes(picture, name)
                 picture.load()
                 rgb, more = _as_rgb(picture, name)
@@ -192,16 +193,16 @@ def _unreadable_message(data: bytes, name: str) -> str:
     return f"{name} is no picture or a damaged one; open and save it again as JPEG or PNG, or leave it out"
 
 
-def check_size(size: tuple[int, int], name: str) -> None:
+def check_size(size: tuple[int, int], name: str, most: int = MAX_PIXELS) -> None:
     """Compare a photo's width and height with what can be used.
 
     Raises:
-        PhotoError: It has more than `MAX_PIXELS`, or a side below `MIN_SIDE`.
+        PhotoError: It has more than `most` pixels, or a side below `MIN_SIDE`.
     """
     width, height = size
-    if width * height > MAX_PIXELS:
+    if width * height > most:
         raise PhotoError(
-            f"{name} is {width} x {height} pixels, more than {MAX_PIXELS // 10**6} million; "
+            f"{name} is {width} x {height} pixels, more than {most / 10**6:.3g} million; "
             "give a smaller copy of the photo"
         )
     if min(width, height) < MIN_SIDE:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from photomaker.encoders.mixing import Mixing
     from photomaker.faces import Detector, Recogniser
     from photomaker.pipelines.watching import Step
+    from photomaker.studio.coach import Report
+    from photomaker.studio.styles import Style
 
 FACE_EMBEDDINGS = "face_embeddings"
 """Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos.
@@ -172,6 +174,16 @@ class Engine:
         """What compares faces."""
         return self._backends.recogniser
 
+    def styles(self) -> Mapping[str, Style]:
+        """The style presets by name: the shipped ones, and those of the user's file.
+
+        Raises:
+            SettingsError: That file cannot be read.
+        """
+        from photomaker.studio.styles import styles
+
+        return styles(self._styles)
+
     # ---- people
 
     def look(self, photos: Who) -> Sitting:
@@ -229,6 +241,19 @@ class Engine:
             IdentityError: The identities were made by different models.
         """
         return mix(first, second, share, how)
+
+    def judge(self, photos: Sequence[Photo]) -> Report | None:
+        """What the coach says of a person's photos; None where nothing finds faces.
+
+        Args:
+            photos: At least one.
+        """
+        from photomaker.studio.coach import coached
+
+        if self.detector is None:
+            return None
+        with self._looking:
+            return coached(photos, self.detector, self.recogniser)
 
     @property
     def tunes(self) -> bool:
@@ -400,9 +425,7 @@ class Engine:
             requests = [request for group in groups for request in group.requests]
             drawn = self._drawn(who, requests, batch, cancel, on_event, (done, total), order.redraw)
             for sample in _kept(_counted(drawn, progress, (done, total)), groups, order):
-                yield replace(
-                    sample, notes={**sample.notes, **_told(plan), "person": names_of(order, number_)}
-                )
+                yield replace(sample, notes={**sample.notes, **told_of(plan, number_)})
             done += len(requests)
 
     def who(
@@ -725,9 +748,10 @@ def _kept(samples: Iterator[Sample], groups: Sequence[Group], order: Order) -> I
             yield from rank([next(samples) for _ in group.requests])[: order.n]
 
 
-def _told(plan: Plan) -> dict[str, str]:
+def told_of(plan: Plan, person: int) -> dict[str, str]:
     """What a picture's file says of the order beside the request."""
-    return {} if plan.order.style.lower() == "none" else {"style": plan.order.style}
+    style = {} if plan.order.style.lower() == "none" else {"style": plan.order.style}
+    return {**style, "person": names_of(plan.order, person)}
 
 
 def _listed(name: str, values: object) -> Sequence[Any]:

@@ -1,0 +1,103 @@
+"""A waiting line that several callers share: bounded, and fair between them."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from photomaker.errors import QueueFull
+
+
+class Line:
+    """Jobs in the order in which they get a turn: of all callers the one whose last turn is longest ago.
+
+    Each caller's jobs keep the order of asking.
+
+    Not safe from several threads; whoever owns it holds a lock.
+
+    Example:
+        >>> line = Line(most=10, each=5)
+        >>> for owner, job in (("a", "a1"), ("a", "a2"), ("b", "b1")):
+        ...     line.add(owner, job)
+        >>> line.place("b1"), line.place("a2")
+        (2, 3)
+        >>> line.take(), line.take(), line.take(), line.take()
+        ('a1', 'b1', 'a2', None)
+    """
+
+    def __init__(self, most: int, each: int) -> None:
+        """Nobody waits.
+
+        Args:
+            most: Jobs that may wait.
+            each: Jobs that one caller may have waiting.
+        """
+        self._most, self._each = most, each
+        self._owners: dict[str, deque[str]] = {}
+        self._served: dict[str, int] = {}
+        self._turns = 0
+
+    def __len__(self) -> int:
+        """Jobs that wait."""
+        return sum(map(len, self._owners.values()))
+
+    def check(self, owner: str, seconds: int) -> None:
+        """Whether a caller may add a job. One who has none waiting always may, however many others have.
+
+        Args:
+            owner: The caller.
+            seconds: When to ask again, where not.
+
+        Raises:
+            QueueFull: Too many wait.
+        """
+        own, all_ = len(self._owners.get(owner, ())), len(self)
+        if own >= self._each:
+            raise QueueFull(
+                f"{own} of your jobs are waiting, and no more may; try again in {seconds} s", seconds
+            )
+        if own and all_ >= self._most:
+            raise QueueFull(f"{all_} jobs are waiting, and no more may; try again in {seconds} s", seconds)
+
+    def add(self, owner: str, job: str, front: bool = False) -> None:
+        """Put a job at the end of its caller's, or at the front where it goes on."""
+        own = self._owners.setdefault(owner, deque())
+        (own.appendleft if front else own.append)(job)
+
+    def take(self) -> str | None:
+        """The next job; None where nobody waits."""
+        owner = next(iter(self._rotation()), None)
+        if owner is None:
+            return None
+        job = self._owners[owner].popleft()
+        if not self._owners[owner]:
+            del self._owners[owner]
+        self._turns += 1
+        self._served[owner] = self._turns
+        return job
+
+    def _rotation(self) -> list[str]:
+        """Callers who wait, the next first."""
+        return sorted(self._owners, key=lambda owner: self._served.get(owner, 0))
+
+    def jobs_of(self, owner: str) -> tuple[str, ...]:
+        """A caller's jobs, the next first."""
+        return tuple(self._owners.get(owner, ()))
+
+    def remove(self, job: str) -> bool:
+        """Take a job out, wherever it is; whether it was there."""
+        for owner, own in self._owners.items():
+            if job in own:
+                own.remove(job)
+                if not own:
+                    del self._owners[owner]
+                return True
+        return False
+
+    def place(self, job: str) -> int | None:
+        """When a job gets its turn: 1 is next; None where it does not wait."""
+        queues = [self._owners[owner] for owner in self._rotation()]
+        for number, own in enumerate(queues):
+            if job in own:
+                depth = own.index(job)
+                return sum(min(len(other), depth + (at < number)) for at, other in enumerate(queues)) + 1
+        return None
