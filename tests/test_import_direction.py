@@ -21,6 +21,7 @@ FLOOR = {
     "outside",
     "processes",
     "colours",
+    "cluster",
     "__init__",
 }
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
@@ -34,6 +35,7 @@ ALLOWED = {
     "images": {"errors", "types", "colours"},
     "outside": {"errors"},
     "processes": set(),
+    "cluster": {"errors"},
     "weights": {"errors", "types", "outside"},
     "hub": {"errors"},
     "config": {"errors", "checks", "outside"},

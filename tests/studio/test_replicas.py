@@ -101,5 +101,11 @@ def test_without_ray_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SettingsError, match=r"pip install 'photomaker\[scale\]'"):
         Replicas(2, {})
+
+
+def test_numbers_and_addresses_that_cannot_be_are_told_at_once():
+    pytest.importorskip("ray")
     with pytest.raises(SettingsError, match="replicas is 0"):
         Replicas(0, {})
+    with pytest.raises(SettingsError, match=r"no Ray cluster at '127\.0\.0\.1:9' .*; check --cluster"):
+        Replicas(1, {}, "127.0.0.1:9")

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from photomaker.checks import whole
-from photomaker.errors import OutputError, SettingsError
+from photomaker.cluster import join, ray_module
+from photomaker.errors import OutputError
 from photomaker.studio.events import Cancel, Denoised, Event, Listener
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Replicas:
         """Start them; each loads its model when it draws first."""
         count = _devices() if count is None else count
         whole("replicas", count, 1)
-        self._ray = _started(address, count)
+        self._ray = ray_module("--executor")
+        join(self._ray, address, count, "--cluster")
         self._gpus, self._options = _gpus() if gpus is None else gpus, dict(options)
         self._lock = threading.Lock()
         self._hands = [self._hand() for _ in range(count)]
@@ -248,30 +250,6 @@ class _News:
         with self._lock:
             news, self._news = self._news, []
         return news
-
-
-def _started(address: str | None, count: int) -> Any:  # noqa: ANN401 - the module
-    try:
-        import ray
-    except ImportError as error:
-        raise SettingsError(
-            "replicas need Ray, which is not installed; install it with: pip install 'photomaker[scale]'"
-        ) from error
-    # Ray puts its workers behind every other process; here they do the work
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    try:
-        ray.init(
-            address=address,
-            num_cpus=count if address is None else None,
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    except (ConnectionError, ValueError) as error:
-        raise SettingsError(
-            f"there is no Ray cluster at {address!r} ({str(error).splitlines()[0]}); check the address"
-        ) from error
-    return ray
 
 
 def _devices() -> int:
