@@ -23,6 +23,7 @@ FLOOR = {
     "colours",
     "bfloat16",
     "metadata",
+    "cluster",
     "__init__",
 }
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
@@ -38,6 +39,7 @@ ALLOWED = {
     "outside": {"errors"},
     "processes": set(),
     "bfloat16": set(),
+    "cluster": {"errors"},
     "weights": {"errors", "types", "outside"},
     "hub": {"errors"},
     "config": {"errors", "checks", "outside"},

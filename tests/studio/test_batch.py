@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, save
 
 from photomaker import weights
-from photomaker.errors import Cancelled, IdentityError, PhotoError, PromptError, SettingsError
+from photomaker.errors import Cancelled, IdentityError, OutputError, PhotoError, PromptError, SettingsError
 from photomaker.studio.batch import draw_rows, planned_rows, read_orders
 from photomaker.studio.engine import Backends, Engine
 from photomaker.studio.events import Cancel, Drawn
@@ -117,6 +118,39 @@ def test_the_best_of_several_are_kept(here, engine):
             image.load()
             seeds.append(image.text["seed"])
     assert seeds == ["5", "4"]
+
+
+class Spy:
+    """Draws as the engine does, and remembers in which thread."""
+
+    def __init__(self, engine):
+        self.engine, self.threads = engine, []
+
+    def draw(self, identity, requests, **more):
+        self.threads.append(threading.current_thread())
+        return self.engine.draw(identity, requests, **more)
+
+
+def test_several_draw_at_once_and_come_to_the_same(here, engine):
+    rows, told = rows_of(here), []
+    alone = [path.read_bytes() for one in drawn(engine, rows, here / "a") for path in one.paths]
+    spies = [Spy(engine), Spy(engine)]
+    several = drawn(engine, rows, here / "b", drawers=spies, progress=lambda *one: told.append(one))
+    assert [path.read_bytes() for one in several for path in one.paths] == alone
+    assert told[0] == (0, 12) and told[-1] == (12, 12)
+    threads = [thread for spy in spies for thread in spy.threads]
+    assert threads and threading.main_thread() not in threads
+    drawn(engine, rows, here / "b", drawers=spies)
+    assert len(threads) == sum(len(spy.threads) for spy in spies)  # nothing was left to draw
+
+
+def test_a_mistake_of_one_of_several_ends_the_run(here, engine):
+    class Broken:
+        def draw(self, *_, **__):
+            raise OutputError("the disk is full")
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        drawn(engine, rows_of(here), here / "out", drawers=[Broken(), Broken()])
 
 
 def test_a_cancelled_run_leaves_whole_files_and_goes_on(here, engine):

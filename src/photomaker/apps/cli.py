@@ -56,6 +56,13 @@ class FaceBackend(StrEnum):
     NONE = "none"
 
 
+class Where(StrEnum):
+    """What draws."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class Memory(StrEnum):
     """Memory plans."""
 
@@ -150,6 +157,19 @@ Variant = Annotated[
     ),
 ]
 
+Executor = Annotated[
+    Where, typer.Option("--executor", help="local draws in this process, ray by replicas on a Ray cluster.")
+]
+ReplicaCount = Annotated[
+    int | None, typer.Option("--replicas", min=1, help="With ray: engines. (default: one a device)")
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", help="With ray: address of a running cluster, such as auto. (default: this machine)"
+    ),
+]
+
 MethodName = Annotated[
     str | None,
     typer.Option(
@@ -197,7 +217,7 @@ _WITH_ORDERS = frozenset(
     {
         "orders", "changes", "out", "sheet", "preview", "styles", "method", "base", "adapter", "device", "dtype",
         "faces", "memory", "face_models", "variant", "kind", "no_provenance", "certificate", "key",
-        "provenance_prompt",
+        "provenance_prompt", "executor", "replicas", "cluster",
     }
 )  # fmt: skip
 """Parameters of `generate` that go with a file of orders; all others stand in it."""
@@ -342,6 +362,9 @@ def generate(
         typer.Option(help="YAML file of many orders, in the place of prompt and people; see docs/using.md."),
     ] = None,
     changes: Changes = None,
+    executor: Executor = Where.LOCAL,
+    replicas: ReplicaCount = None,
+    cluster: Cluster = None,
     no_provenance: NoProvenance = False,
     certificate: Annotated[
         Path | None,
@@ -365,6 +388,7 @@ def generate(
 
     Example: photomaker generate --photos examples/ada --prompt "a photo of a woman img in the snow" -n 4 --out out/
     """
+    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.generate import Asked, Output, run, run_orders
     from photomaker.apps.signing import Signing
     from photomaker.types import Sampling
@@ -378,9 +402,13 @@ def generate(
     stated = _stated(ctx)
     if orders is not None:
         beside = [option for name, option in stated.items() if name not in _WITH_ORDERS]
-        run_orders(orders, changes or (), output, beside, method, **engine)
+        elsewhere = Elsewhere.of(executor.value, replicas, cluster)
+        run_orders(orders, changes or (), output, beside, method, elsewhere, **engine)
         return
-    for name, needed in (("changes", "orders"), ("strength", "start")):
+    for name, needed in (
+        ("changes", "orders"), ("executor", "orders"), ("replicas", "orders"), ("cluster", "orders"),
+        ("strength", "start"),
+    ):  # fmt: skip
         if name in stated and needed not in stated:
             raise SettingsError(
                 f"{stated[name]} is given without --{needed}, to which it belongs; give that too"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -33,6 +33,10 @@ from photomaker.studio.reading import extras_of
 from photomaker.studio.saving import Target, check_file, check_folder, save_sheet, saved, target
 from photomaker.studio.sheet import SheetRow, sheet
 from photomaker.types import Identity, Sample, Sampling
+
+if TYPE_CHECKING:
+    from photomaker.apps.elsewhere import Elsewhere
+    from photomaker.studio.desk import Drawer
 
 PICTURES = 4
 """Pictures of each person and prompt where nothing else is said."""
@@ -156,6 +160,7 @@ def run_orders(
     output: Output,
     beside: Sequence[str],
     method: str | None = None,
+    elsewhere: Elsewhere | None = None,
     **engine_options: Any,
 ) -> None:
     """Draw a file of orders into a folder, or go on where a run stopped.
@@ -166,6 +171,7 @@ def run_orders(
         output: The folder.
         beside: Options that were given and stand in the file.
         method: Name of the method; None is that of the saved identities, else PhotoMaker.
+        elsewhere: Replicas that draw; None draws here.
         **engine_options: Passed to `Engine.open`.
 
     Raises:
@@ -181,15 +187,26 @@ def run_orders(
     plans = planned_rows(engine, rows)
     terminal.notes(dict.fromkeys(note for plan in plans for note in plan.notes))
     started = time.perf_counter()
-    with terminal.progress("pictures there") as progress:
+    told = _listener(output.preview)
+    options = {**engine_options, "method": engine.about["method"], "image_encoder": False}
+    with _drawers(elsewhere, options) as drawers, terminal.progress("pictures there") as progress:
         finished = draw_rows(
-            engine, rows, plans, output.out, progress, on_event=_listener(output.preview), kind=output.kind or "png",
+            engine, rows, plans, output.out, progress, on_event=told, drawers=drawers, kind=output.kind or "png",
             seal=seal,
         )  # fmt: skip
     count = sum(len(one.paths) for one in finished)
     terminal.say(f"{count} pictures are in {output.out}; this run took {time.perf_counter() - started:.1f} s")
     sheet_file = output.out / f"sheet-{_digest(finished)}.png"
     _save_sheet(_sheet_of_files(file.name, finished), sheet_file, engine.about, seal)
+
+
+@contextmanager
+def _drawers(elsewhere: Elsewhere | None, options: Mapping[str, Any]) -> Iterator[Sequence[Drawer]]:
+    if elsewhere is None:
+        yield ()
+        return
+    with elsewhere.replicas(options) as replicas:
+        yield replicas.drawers
 
 
 # ---- before

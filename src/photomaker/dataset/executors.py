@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from photomaker.cluster import join, ray_module
 from photomaker.errors import OutputError, PhotoMakerError, SettingsError
 from photomaker.processes import serve_parent
 
@@ -254,12 +255,7 @@ class RayExecutor(Executor):
         Raises:
             SettingsError: It is not installed.
         """
-        try:
-            import ray
-        except ImportError as error:
-            raise SettingsError(
-                "run.executor is ray, which is not installed; install it with: pip install 'photomaker[scale]'"
-            ) from error
+        ray = ray_module("run.executor")
         self._ray, self._run, self.workers = ray, run, run.workers or _cores()
         self._actors: list[Any] = []
         self._started = False
@@ -289,22 +285,7 @@ class RayExecutor(Executor):
         """See `Executor.ready`."""
         ray = self._ray
         if not self._started:
-            local = self._run.address is None
-            # Ray puts its workers behind every other process; a build is no lesser work than those
-            os.environ.setdefault("RAY_worker_niceness", "0")
-            try:
-                ray.init(
-                    address=self._run.address,
-                    num_cpus=self.workers if local else None,
-                    include_dashboard=False if local else None,
-                    log_to_driver=False,
-                    logging_level="ERROR",
-                )
-            except (ConnectionError, ValueError) as error:
-                raise SettingsError(
-                    f"there is no Ray cluster at {self._run.address!r} ({str(error).splitlines()[0]}); "
-                    "check run.address"
-                ) from error
+            join(ray, self._run.address, self.workers, "run.address")
             self._started = True
         actor = ray.remote(num_cpus=1, num_gpus=self._run.gpus)(Hand)
         while len(self._actors) < count:

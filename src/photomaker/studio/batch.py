@@ -10,11 +10,14 @@ import hashlib
 import itertools
 import json
 import os
+import queue
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from photomaker import config
 from photomaker.checks import shown
@@ -29,6 +32,9 @@ from photomaker.studio.provenance import Sealing
 from photomaker.studio.reading import extras_of
 from photomaker.studio.saving import describe, save_named
 from photomaker.types import Identity, Request, Sample, Sampling
+
+if TYPE_CHECKING:
+    from photomaker.studio.desk import Drawer
 
 Names = str | tuple[str, ...]
 _SLUG = re.compile(r"[^A-Za-z0-9]+")
@@ -278,6 +284,7 @@ def draw_rows(
     cancel: Cancel | None = None,
     on_event: Listener | None = None,
     *,
+    drawers: Sequence[Drawer] = (),
     kind: str = "png",
     seal: Sealing = True,
 ) -> list[Finished]:
@@ -291,6 +298,7 @@ def draw_rows(
         progress: Told of the pictures there and in all.
         cancel: Stops it within one denoising step.
         on_event: Told of what happens.
+        drawers: What draws in the engine's place, all at once, such as those of `photomaker.studio.replicas`.
         kind: What files are written as: `png`, `jpeg` or `webp`.
         seal: What signs them; see `photomaker.studio.saving.save_samples`.
 
@@ -299,30 +307,85 @@ def draw_rows(
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_paths(engine, row, plan, folder, kind) for row, plan in zip(rows, plans, strict=True)]
-    total = sum(map(len, paths))
+    left = [
+        _Left(row, plan, own, missing)
+        for row, plan, own in zip(rows, plans, paths, strict=True)
+        if (missing := [place for place, path in enumerate(own) if not path.exists()])
+    ]
     identities: dict[str, Identity] = {}
-    for row, plan, own in zip(rows, plans, paths, strict=True):
-        if progress is not None:
-            progress(sum(path.exists() for several in paths for path in several), total)
-        missing = [place for place, path in enumerate(own) if not path.exists()]
-        if not missing:
-            continue
-        if row.person not in identities:
-            identities[row.person] = engine.who(plan, 0, cancel, on_event)
-        for place, sample in _samples(engine, identities[row.person], plan, missing, cancel, on_event):
-            notes = {
-                **sample.notes,
-                "person": row.person,
-                **({} if plan.order.style == "none" else {"style": plan.order.style}),
-            }
-            save_named(replace(sample, notes=notes), own[place], engine.about, seal=seal)
-    if progress is not None:
-        progress(total, total)
+    tell = _teller(paths, progress)
+
+    def drawn(one: _Left, drawer: Drawer) -> None:
+        who = identities[one.row.person]
+        for place, sample in _samples(drawer, who, one.plan, one.missing, cancel, on_event):
+            notes = {**sample.notes, **one.notes}
+            save_named(replace(sample, notes=notes), one.paths[place], engine.about, seal=seal)
+        tell()
+
+    tell()
+    for one in left:
+        if one.row.person not in identities:
+            identities[one.row.person] = engine.who(one.plan, 0, cancel, on_event)
+        if not drawers:
+            drawn(one, engine)
+    if drawers:
+        _by_several(left, drawers, drawn)
     return [Finished(row, tuple(own)) for row, own in zip(rows, paths, strict=True)]
 
 
+@dataclass(frozen=True)
+class _Left:
+    """A row of which pictures are missing."""
+
+    row: Row
+    plan: Plan
+    paths: list[Path]
+    missing: list[int]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        style = self.plan.order.style
+        return {"person": self.row.person, **({} if style == "none" else {"style": style})}
+
+
+def _teller(paths: Sequence[Sequence[Path]], progress: Progress | None) -> Callable[[], None]:
+    everything, lock = [path for several in paths for path in several], threading.Lock()
+
+    def tell() -> None:
+        if progress is not None:
+            with lock:
+                progress(sum(path.exists() for path in everything), len(everything))
+
+    return tell
+
+
+def _by_several(
+    left: Sequence[_Left], drawers: Sequence[Drawer], drawn: Callable[[_Left, Drawer], None]
+) -> None:
+    """Have each drawer take a row as soon as it is free; the first mistake ends it after the rows that are begun."""
+    free: queue.SimpleQueue[Drawer] = queue.SimpleQueue()
+    for drawer in drawers:
+        free.put(drawer)
+
+    def work(one: _Left) -> None:
+        drawer = free.get()
+        try:
+            drawn(one, drawer)
+        finally:
+            free.put(drawer)
+
+    with ThreadPoolExecutor(len(drawers)) as pool:
+        futures = [pool.submit(work, one) for one in left]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
 def _samples(
-    engine: Engine,
+    drawer: Drawer,
     identity: Identity,
     plan: Plan,
     missing: Sequence[int],
@@ -334,14 +397,14 @@ def _samples(
     if plan.order.best_of > 1:
         # which picture is the second best is known only once all are drawn
         best = rank(
-            engine.draw(identity, requests, cancel=cancel, on_event=on_event, redraw=plan.order.redraw)
+            drawer.draw(identity, requests, cancel=cancel, on_event=on_event, redraw=plan.order.redraw)
         )
         yield from ((place, best[place]) for place in missing)
         return
     for start in range(0, len(missing), BATCH):
         places = missing[start : start + BATCH]
         wanted = [requests[place] for place in places]
-        drawn = engine.draw(identity, wanted, cancel=cancel, on_event=on_event, redraw=plan.order.redraw)
+        drawn = drawer.draw(identity, wanted, cancel=cancel, on_event=on_event, redraw=plan.order.redraw)
         yield from zip(places, drawn, strict=True)
 
 

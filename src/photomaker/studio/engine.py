@@ -217,14 +217,13 @@ class Engine:
             PhotoError: There is no photo, or one cannot be read.
             SettingsError: It is nothing that could be a photo, or nothing finds faces here.
         """
-        read = _read(photos)
-        if self.detector is None:
+        report = self.judge(_read(photos))
+        if report is None:
             raise SettingsError(
                 f"faces is {self.profile.faces} and nothing finds faces, so photos cannot be judged; open the engine "
                 "with faces that fit them, such as dlib"
             )
-        with self._looking:
-            return coached(read, self.detector, self.recogniser)
+        return report
 
     @staticmethod
     def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") -> Identity:
@@ -248,8 +247,6 @@ class Engine:
         Args:
             photos: At least one.
         """
-        from photomaker.studio.coach import coached
-
         if self.detector is None:
             return None
         with self._looking:

@@ -95,20 +95,20 @@ class Denoised:
         steps: In all.
         done: Pictures that are finished.
         total: Pictures that were asked for.
-        what: The step itself.
+        what: The step itself; or small pictures of it, where it was done in another process.
     """
 
     step: int
     steps: int
     done: int
     total: int
-    what: Step
+    what: Step | tuple[Image, ...]
 
     def preview(self) -> list[Image]:
         """Small pictures of what is being drawn, one a row of the batch; cheap, and to be asked for at once."""
         from photomaker.pipelines.previews import preview
 
-        return preview(self.what)
+        return list(self.what) if isinstance(self.what, tuple) else preview(self.what)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,54 @@
+"""Options of commands that have replicas on a Ray cluster draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from photomaker.errors import SettingsError
+
+if TYPE_CHECKING:
+    from photomaker.studio.replicas import Replicas
+
+LOCAL, RAY = "local", "ray"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Replicas that were asked for.
+
+    Attributes:
+        count: How many; None is one a device.
+        cluster: Address of a running cluster; None starts Ray on this machine.
+    """
+
+    count: int | None = None
+    cluster: str | None = None
+
+    @classmethod
+    def of(cls, executor: str, count: int | None, cluster: str | None) -> Elsewhere | None:
+        """What options mean; None is this process.
+
+        Raises:
+            SettingsError: Options of Ray are given without it.
+        """
+        if executor == RAY:
+            return cls(count, cluster)
+        for option, value in (("--replicas", count), ("--cluster", cluster)):
+            if value is not None:
+                raise SettingsError(
+                    f"{option} {value} is given without --executor ray; give that too, or leave it out"
+                )
+        return None
+
+    def replicas(self, options: Mapping[str, Any]) -> Replicas:
+        """Start them; see `Replicas`.
+
+        Args:
+            options: What `Engine.open` gets in each.
+        """
+        from photomaker.studio.replicas import Replicas
+
+        opened = {name: value for name, value in options.items() if name != "styles"}
+        return Replicas(self.count, opened, self.cluster)

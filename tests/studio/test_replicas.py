@@ -1,0 +1,111 @@
+"""Replicas on Ray draw what one engine draws, and outlive a death among them."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from photomaker import weights
+from photomaker.errors import Cancelled, OutputError, SettingsError
+from photomaker.studio import replicas as replicas_room
+from photomaker.studio.events import Cancel, Denoised
+from photomaker.studio.replicas import Replicas
+from photomaker.types import Request, Sampling
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    if not (weights.SMALL / "base").is_dir():
+        pytest.skip("no bundled weights")
+    from photomaker import Engine
+
+    return Engine.open()
+
+
+@pytest.fixture(scope="module")
+def pair():
+    pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
+        with Replicas(2, {"image_encoder": False}, gpus=0) as both:
+            yield both
+
+
+@pytest.fixture(scope="module")
+def ada(engine):
+    return engine.identity(ROOT / "examples" / "ada")
+
+
+def requests(count, steps=4):
+    return [
+        Request("a photo of a woman img in the snow", Sampling(seed=k, steps=steps)) for k in range(count)
+    ]
+
+
+def test_a_replica_draws_what_the_engine_draws_and_tells_of_steps(engine, pair, ada):
+    events = []
+    drawn = pair.drawers[1].draw(ada, requests(2, 20), on_event=events.append)
+    own = engine.draw(ada, requests(2, 20))
+    assert [one.image.tobytes() for one in drawn] == [one.image.tobytes() for one in own]
+    assert [one.likeness for one in drawn] == pytest.approx([one.likeness for one in own])
+    steps = [one for one in events if isinstance(one, Denoised)]
+    assert steps and len(steps[0].preview()) == 2
+
+
+def test_what_a_killed_replica_was_drawing_is_drawn_by_another(engine, pair, ada):
+    first, _ = pair.processes()
+    drawn = {}
+
+    def begin(event):
+        if isinstance(event, Denoised) and "killed" not in drawn:
+            drawn["killed"] = first
+            os.kill(first, signal.SIGKILL)
+
+    drawn["pictures"] = pair.drawers[0].draw(ada, requests(4, 50), on_event=begin)
+    assert drawn["killed"] == first and len(drawn["pictures"]) == 4
+    assert drawn["pictures"][0].image.tobytes() == engine.draw(ada, requests(4, 50))[0].image.tobytes()
+    assert first not in pair.processes()
+
+
+def test_a_cancel_reaches_a_replica(pair, ada):
+    cancel = Cancel()
+    threading.Timer(0.5, cancel.cancel).start()
+    with pytest.raises(Cancelled):
+        pair.drawers[1].draw(ada, requests(8, 1000), cancel=cancel)
+
+
+def test_a_mistake_comes_back_as_it_was(pair, ada):
+    with pytest.raises(SettingsError, match="a request"):
+        pair.drawers[1].draw(ada, ["no request"])
+
+
+def test_pictures_that_kill_every_replica_are_given_up(pair, ada, monkeypatch):
+    from ray.exceptions import RayActorError
+
+    def dies(*_):
+        raise RayActorError
+
+    monkeypatch.setattr(replicas_room, "_drawn", dies)
+    monkeypatch.setattr(pair, "renew", lambda number, _: number)
+    with pytest.raises(OutputError, match="died 3 times while it drew the same 2 pictures"):
+        pair.drawers[0].draw(ada, requests(2))
+
+
+def test_without_ray_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingsError, match=r"pip install 'photomaker\[scale\]'"):
+        Replicas(2, {})
+
+
+def test_numbers_and_addresses_that_cannot_be_are_told_at_once():
+    pytest.importorskip("ray")
+    with pytest.raises(SettingsError, match="replicas is 0"):
+        Replicas(0, {})
+    with pytest.raises(SettingsError, match=r"no Ray cluster at '127\.0\.0\.1:9' .*; check --cluster"):
+        Replicas(1, {}, "127.0.0.1:9")
