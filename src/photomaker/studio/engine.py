@@ -23,7 +23,8 @@ from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
 from photomaker.studio.coach import Report, advised, coached
 from photomaker.studio.consent import checked as checked_consent
-from photomaker.studio.consent import told_of, with_consent
+from photomaker.studio.consent import told_of as consent_of
+from photomaker.studio.consent import with_consent
 from photomaker.studio.events import Cancel, Denoised, Drawn, Listener, Note, Queued, Tuned
 from photomaker.studio.face_backends import BUNDLED, Backends
 from photomaker.studio.opening import PHOTOMAKER, Profile, prepared
@@ -540,7 +541,7 @@ class Engine:
                         pictures[one.picture] = one.put_back(pictures[one.picture], drawn)
             scores = self.likeness(pictures, identity)
             notes = {one.picture: {"redrawn": f"a face of {one.size:.0f} pixels"} for one in small}
-            consent = told_of(identity)
+            consent = consent_of(identity)
             samples = [
                 Sample(
                     picture,
