@@ -15,6 +15,7 @@ from photomaker.errors import Cancelled, IdentityError, OutputError, PhotoError,
 from photomaker.studio.batch import draw_rows, planned_rows, read_orders
 from photomaker.studio.engine import Backends, Engine
 from photomaker.studio.events import Cancel, Drawn
+from photomaker.studio.workshop import DrawerLost
 
 TEXT = """
 people:
@@ -133,15 +134,39 @@ class Spy:
 
 def test_several_draw_at_once_and_come_to_the_same(here, engine):
     rows, told = rows_of(here), []
-    alone = [path.read_bytes() for one in drawn(engine, rows, here / "a") for path in one.paths]
+    first = drawn(engine, rows, here / "a", seal=False)  # manifests differ from time to time
+    alone = [path.read_bytes() for one in first for path in one.paths]
     spies = [Spy(engine), Spy(engine)]
-    several = drawn(engine, rows, here / "b", drawers=spies, progress=lambda *one: told.append(one))
+    several = drawn(
+        engine, rows, here / "b", drawers=spies, seal=False, progress=lambda *one: told.append(one)
+    )
     assert [path.read_bytes() for one in several for path in one.paths] == alone
     assert told[0] == (0, 12) and told[-1] == (12, 12)
     threads = [thread for spy in spies for thread in spy.threads]
     assert threads and threading.main_thread() not in threads
     drawn(engine, rows, here / "b", drawers=spies)
     assert len(threads) == sum(len(spy.threads) for spy in spies)  # nothing was left to draw
+
+
+class Dying:
+    """Is lost at its second call, or at every one."""
+
+    def __init__(self, engine, always=False):
+        self.engine, self.always, self.calls = engine, always, 0
+
+    def draw(self, identity, requests, **more):
+        self.calls += 1
+        if self.always or self.calls == 2:
+            raise DrawerLost
+        return self.engine.draw(identity, requests, **more)
+
+
+def test_what_a_lost_drawer_left_is_drawn_by_another(here, engine):
+    rows, dying = rows_of(here), Dying(engine)
+    several = drawn(engine, rows, here / "b", drawers=[dying, Spy(engine)])
+    assert dying.calls >= 2 and all(path.is_file() for one in several for path in one.paths)
+    with pytest.raises(OutputError, match="was lost 3 times"):
+        drawn(engine, rows, here / "c", drawers=[Dying(engine, always=True)])
 
 
 def test_a_mistake_of_one_of_several_ends_the_run(here, engine):

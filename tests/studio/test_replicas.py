@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from photomaker import weights
-from photomaker.errors import Cancelled, OutputError, SettingsError
-from photomaker.studio import replicas as replicas_room
+from photomaker.errors import Cancelled, SettingsError
 from photomaker.studio.events import Cancel, Denoised
 from photomaker.studio.replicas import Replicas
+from photomaker.studio.workshop import DrawerLost
 from photomaker.types import Request, Sampling
 
 ROOT = Path(__file__).parents[2]
@@ -58,19 +58,22 @@ def test_a_replica_draws_what_the_engine_draws_and_tells_of_steps(engine, pair, 
     assert steps and len(steps[0].preview()) == 2
 
 
-def test_what_a_killed_replica_was_drawing_is_drawn_by_another(engine, pair, ada):
-    first, _ = pair.processes()
-    drawn = {}
+def test_a_replica_that_is_killed_is_told_and_another_takes_its_place(engine, pair, ada):
+    first, second = pair.processes()
+    killed = []
 
-    def begin(event):
-        if isinstance(event, Denoised) and "killed" not in drawn:
-            drawn["killed"] = first
+    def end_it(event):
+        if isinstance(event, Denoised) and not killed:
+            killed.append(first)
             os.kill(first, signal.SIGKILL)
 
-    drawn["pictures"] = pair.drawers[0].draw(ada, requests(4, 50), on_event=begin)
-    assert drawn["killed"] == first and len(drawn["pictures"]) == 4
-    assert drawn["pictures"][0].image.tobytes() == engine.draw(ada, requests(4, 50))[0].image.tobytes()
-    assert first not in pair.processes()
+    with pytest.raises(DrawerLost, match="replica 1 died"):
+        pair.drawers[0].draw(ada, requests(4, 50), on_event=end_it)
+    assert killed == [first]
+    now = pair.processes()
+    assert now[1] == second and now[0] != first
+    (drawn,) = pair.drawers[0].draw(ada, requests(1))
+    assert drawn.image.tobytes() == engine.draw(ada, requests(1))[0].image.tobytes()
 
 
 def test_a_cancel_reaches_a_replica(pair, ada):
@@ -83,18 +86,6 @@ def test_a_cancel_reaches_a_replica(pair, ada):
 def test_a_mistake_comes_back_as_it_was(pair, ada):
     with pytest.raises(SettingsError, match="a request"):
         pair.drawers[1].draw(ada, ["no request"])
-
-
-def test_pictures_that_kill_every_replica_are_given_up(pair, ada, monkeypatch):
-    from ray.exceptions import RayActorError
-
-    def dies(*_):
-        raise RayActorError
-
-    monkeypatch.setattr(replicas_room, "_drawn", dies)
-    monkeypatch.setattr(pair, "renew", lambda number, _: number)
-    with pytest.raises(OutputError, match="died 3 times while it drew the same 2 pictures"):
-        pair.drawers[0].draw(ada, requests(2))
 
 
 def test_without_ray_it_is_named(monkeypatch):

@@ -579,6 +579,10 @@ def serve(
     max_side: Annotated[int, typer.Option(min=8, help="Side of the largest square that is drawn.")] = 2048,
     max_waiting: Annotated[int, typer.Option(min=1, help="Jobs that wait, of all callers.")] = 256,
     max_waiting_each: Annotated[int, typer.Option(min=1, help="Jobs that wait, of one caller.")] = 64,
+    no_provenance: NoProvenance = False,
+    executor: Executor = Where.LOCAL,
+    replicas: ReplicaCount = None,
+    cluster: Cluster = None,
     styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
     method: MethodName = None,
     base: Base = None,
@@ -594,7 +598,9 @@ def serve(
 
     Example: photomaker serve --port 8765 --data photomaker-data
     """
+    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.serve import Served, run, seconds_of
+    from photomaker.apps.signing import Signing
     from photomaker.studio.limits import Limits
     from photomaker.studio.opening import PHOTOMAKER
 
@@ -607,9 +613,13 @@ def serve(
         "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
     }  # fmt: skip
     living = None if ttl is None else seconds_of(ttl)
+    elsewhere, signing = Elsewhere.of(executor.value, replicas, cluster), Signing(not no_provenance)
     run(
-        Served(host, port, data, token_file, limits, living, tuple(allow or ()), method or PHOTOMAKER, engine)
-    )
+        Served(
+            host, port, data, token_file, limits, living, tuple(allow or ()), method or PHOTOMAKER, engine, elsewhere,
+            signing,
+        )
+    )  # fmt: skip
 
 
 @app.command()

@@ -36,7 +36,7 @@ from photomaker.types import Identity, Sample, Sampling
 
 if TYPE_CHECKING:
     from photomaker.apps.elsewhere import Elsewhere
-    from photomaker.studio.desk import Drawer
+    from photomaker.studio.workshop import Drawer
 
 PICTURES = 4
 """Pictures of each person and prompt where nothing else is said."""

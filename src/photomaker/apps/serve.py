@@ -6,14 +6,16 @@ import ipaddress
 import re
 import socket
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from photomaker.apps import terminal
+from photomaker.apps.elsewhere import Elsewhere
+from photomaker.apps.signing import Signing
 from photomaker.errors import SettingsError
 from photomaker.studio.desk import Desk
 from photomaker.studio.engine import Engine
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from photomaker.apps.server import ServerSettings
+    from photomaker.studio.workshop import Drawer
 
 PORT = 8765
 FURTHER = 100
@@ -47,6 +50,8 @@ class Served:
         allow: NAME=PATH of each model that callers may ask for.
         method: Name of the method.
         engine: Options of `Engine.open`.
+        elsewhere: Replicas that draw; None draws in this process.
+        signing: What signs pictures.
     """
 
     host: str = "127.0.0.1"
@@ -58,6 +63,8 @@ class Served:
     allow: Sequence[str] = ()
     method: str = "photomaker"
     engine: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: Elsewhere | None = None
+    signing: Signing = Signing()  # noqa: RUF009 - frozen
 
 
 def run(asked: Served) -> None:
@@ -72,8 +79,8 @@ def run(asked: Served) -> None:
     """
     settings = settings_of(asked)
     allowed = models_of(asked.allow)
-    with closing(bound(asked.host, asked.port)) as listening:
-        desk = opened(asked, allowed)
+    with closing(bound(asked.host, asked.port)) as listening, _drawers(asked) as drawers:
+        desk = opened(asked, allowed, drawers)
         left = desk.counts()["waiting"]
         try:
             app = application(desk, settings)
@@ -90,14 +97,28 @@ def run(asked: Served) -> None:
     terminal.say(f"stopped; {waiting} jobs wait and go on at the next start" if waiting else "stopped")
 
 
-def opened(asked: Served, allowed: Mapping[str, str] | None = None) -> Desk:
+@contextmanager
+def _drawers(asked: Served) -> Iterator[Sequence[Drawer] | None]:
+    """Replicas, started and ended here; None where this process draws."""
+    if asked.elsewhere is None:
+        yield None
+        return
+    options = {**asked.engine, "method": asked.method, "image_encoder": False}
+    with asked.elsewhere.replicas(options) as replicas:
+        yield replicas.drawers
+
+
+def opened(
+    asked: Served, allowed: Mapping[str, str] | None = None, drawers: Sequence[Drawer] | None = None
+) -> Desk:
     """The desk that is served, its model not loaded yet.
 
     Raises:
         PhotoMakerError: The model cannot be opened, or the folder cannot be used.
     """
     engine = Engine.open(method=asked.method, **asked.engine)
-    return Desk(engine, asked.data, asked.limits, allowed, asked.ttl)
+    seal = asked.signing.sealing()
+    return Desk(engine, asked.data, asked.limits, allowed, asked.ttl, drawers, seal=seal)
 
 
 def application(desk: Desk, settings: ServerSettings) -> FastAPI:

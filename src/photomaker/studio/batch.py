@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker import config
 from photomaker.checks import shown
-from photomaker.errors import PhotoError, PromptError, SettingsError
+from photomaker.errors import OutputError, PhotoError, PromptError, SettingsError
 from photomaker.metadata import KINDS
 from photomaker.studio.engine import BATCH, Engine, Progress, rank
 from photomaker.studio.events import Cancel, Listener
@@ -31,10 +31,11 @@ from photomaker.studio.planning import Plan
 from photomaker.studio.provenance import Sealing
 from photomaker.studio.reading import extras_of
 from photomaker.studio.saving import describe, save_named
+from photomaker.studio.workshop import TRIES, DrawerLost
 from photomaker.types import Identity, Request, Sample, Sampling
 
 if TYPE_CHECKING:
-    from photomaker.studio.desk import Drawer
+    from photomaker.studio.workshop import Drawer
 
 Names = str | tuple[str, ...]
 _SLUG = re.compile(r"[^A-Za-z0-9]+")
@@ -307,11 +308,8 @@ def draw_rows(
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [_paths(engine, row, plan, folder, kind) for row, plan in zip(rows, plans, strict=True)]
-    left = [
-        _Left(row, plan, own, missing)
-        for row, plan, own in zip(rows, plans, paths, strict=True)
-        if (missing := [place for place, path in enumerate(own) if not path.exists()])
-    ]
+    everything = [_Left(*one) for one in zip(rows, plans, paths, strict=True)]
+    left = [one for one in everything if one.missing]
     identities: dict[str, Identity] = {}
     tell = _teller(paths, progress)
 
@@ -340,10 +338,15 @@ class _Left:
     row: Row
     plan: Plan
     paths: list[Path]
-    missing: list[int]
+
+    @property
+    def missing(self) -> list[int]:
+        """Places of the pictures that are not there."""
+        return [place for place, path in enumerate(self.paths) if not path.exists()]
 
     @property
     def notes(self) -> dict[str, str]:
+        """What the pictures' files say of the row."""
         style = self.plan.order.style
         return {"person": self.row.person, **({} if style == "none" else {"style": style})}
 
@@ -362,17 +365,28 @@ def _teller(paths: Sequence[Sequence[Path]], progress: Progress | None) -> Calla
 def _by_several(
     left: Sequence[_Left], drawers: Sequence[Drawer], drawn: Callable[[_Left, Drawer], None]
 ) -> None:
-    """Have each drawer take a row as soon as it is free; the first mistake ends it after the rows that are begun."""
+    """Have each drawer take a row as soon as it is free; the first mistake ends it after the rows that are begun.
+
+    What a drawer that was lost has not drawn is drawn by whoever is free next.
+    """
     free: queue.SimpleQueue[Drawer] = queue.SimpleQueue()
     for drawer in drawers:
         free.put(drawer)
 
     def work(one: _Left) -> None:
-        drawer = free.get()
-        try:
-            drawn(one, drawer)
-        finally:
-            free.put(drawer)
+        for left_over in reversed(range(TRIES)):
+            drawer = free.get()
+            try:
+                return drawn(one, drawer)
+            except DrawerLost as error:
+                if not left_over:
+                    raise OutputError(
+                        f"what drew '{one.row.label}' was lost {TRIES} times, perhaps for want of memory; ask for "
+                        "fewer or smaller pictures, and give the same command again, which goes on"
+                    ) from error
+            finally:
+                free.put(drawer)
+        return None
 
     with ThreadPoolExecutor(len(drawers)) as pool:
         futures = [pool.submit(work, one) for one in left]

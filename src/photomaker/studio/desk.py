@@ -28,6 +28,7 @@ from photomaker.studio.limits import Limits
 from photomaker.studio.plain_orders import PlainOrder, full_order
 from photomaker.studio.planning import Plan
 from photomaker.studio.portraits import blended, portrait_of
+from photomaker.studio.provenance import Sealing
 from photomaker.studio.store import IDENTITY, PICTURE, PORTRAIT, Store, new_id
 from photomaker.studio.workshop import BATCH, IDENTIFIED, Drawer, Following, Measure, Workshop
 from photomaker.types import Identity
@@ -60,6 +61,8 @@ class Desk:
         drawers: Sequence[Drawer] | None = None,
         measure: Measure | None = None,
         batch: int = BATCH,
+        *,
+        seal: Sealing = True,
     ) -> None:
         """Open the folder and take up what was left there; nothing is drawn until `start`.
 
@@ -72,6 +75,7 @@ class Desk:
             drawers: What draws in the engine's place, each in a thread of its own.
             measure: Told of seconds by phase, and of likeness.
             batch: Pictures of a turn.
+            seal: What signs pictures; see `photomaker.studio.saving.save_samples`.
 
         Raises:
             SettingsError: The method is tuned for each person, or another process has the folder open.
@@ -96,6 +100,7 @@ class Desk:
             [engine] if drawers is None else drawers,
             self._measured,
             batch,
+            seal,
         )
         self._tending: threading.Thread | None = None
 
@@ -150,7 +155,14 @@ class Desk:
 
     # ---- people
 
-    def add_person(self, owner: str, photos: Sequence[Upload], name: str = "", reuse: bool = False) -> Person:
+    def add_person(
+        self,
+        owner: str,
+        photos: Sequence[Upload],
+        name: str = "",
+        reuse: bool = False,
+        consent: str | None = None,
+    ) -> Person:
         """Make an identity of photos and keep it; the photos are not kept, but for a small portrait.
 
         Args:
@@ -158,10 +170,11 @@ class Desk:
             photos: Of one person; those that the coach would drop are left out, unless he would drop all.
             name: What to call the person.
             reuse: Whether one that was made of the same photos earlier will do.
+            consent: Who agreed, when, and to what; every picture of the person tells it.
 
         Raises:
             PhotoError: There are none or too many, one cannot be read, or none shows a face.
-            SettingsError: The name is too long.
+            SettingsError: The name is too long, or the consent is no text.
             OutputError: It cannot be kept.
         """
         name = _checked_name(name)
@@ -176,7 +189,7 @@ class Desk:
         report = self.engine.judge(read)
         kept = read if report is None else [one.photo for one in report.kept] or read
         sitting = self.engine.choose(kept)
-        identity = self.engine.identity(sitting)
+        identity = self.engine.identity(sitting, consent=consent)
         self.measure(IDENTIFIED, perf_counter() - started)
         person = Person(
             new_id("idn"), name, time(), identity.method, len(sitting.references),

@@ -1,7 +1,7 @@
 """Engines on a Ray cluster, one a device, that draw for a door on one machine.
 
 Each is a Ray actor with an engine of its own. One that dies is started again, and what it was drawing is drawn by
-another; pictures are the same whoever draws them.
+whoever is free; pictures are the same whoever draws them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker.checks import whole
 from photomaker.cluster import join, ray_module
-from photomaker.errors import OutputError
 from photomaker.studio.events import Cancel, Denoised, Event, Listener
+from photomaker.studio.workshop import DrawerLost
 
 if TYPE_CHECKING:
     from photomaker.studio.engine import Engine
     from photomaker.types import Identity, Request, Sample
 
-TRIES = 3
-"""How often the same pictures may take a replica with them."""
 EVERY = 0.2
 """Seconds between looks at what is being drawn."""
 PATIENCE = 0.5
@@ -74,12 +72,11 @@ class Replicas:
         with self._lock:
             return self._hands[number]
 
-    def renew(self, number: int, dead: Any) -> int:  # noqa: ANN401 - a handle of Ray's
-        """Start a dead actor again, and tell whose place is next."""
+    def renew(self, number: int, dead: Any) -> None:  # noqa: ANN401 - a handle of Ray's
+        """Start an actor in the place of a dead one."""
         with self._lock:
-            if self._hands[number] is dead:
+            if self._hands and self._hands[number] is dead:
                 self._hands[number] = self._hand()
-            return (number + 1) % len(self._hands)
 
     def processes(self) -> list[int]:
         """Numbers of their processes, on whatever machine."""
@@ -134,23 +131,18 @@ class Replica:
 
         Raises:
             PhotoMakerError: Whatever the engine raises.
-            OutputError: Replicas died of these pictures again and again.
+            DrawerLost: It died; another takes its place, and these pictures can be asked for again.
         """
         from ray.exceptions import RayActorError, RayTaskError
 
-        number = self._number
-        for _ in range(TRIES):
-            hand = self._everyone.hand(number)
-            try:
-                return _drawn(hand, (identity, tuple(requests), redraw), cancel, on_event)
-            except RayActorError:
-                number = self._everyone.renew(number, hand)
-            except RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, Exception) else error) from None
-        raise OutputError(
-            f"a replica died {TRIES} times while it drew the same {len(requests)} pictures, perhaps for want of "
-            "memory; ask for fewer or smaller ones"
-        )
+        hand = self._everyone.hand(self._number)
+        try:
+            return _drawn(hand, (identity, tuple(requests), redraw), cancel, on_event)
+        except RayActorError as error:
+            self._everyone.renew(self._number, hand)
+            raise DrawerLost(f"replica {self._number + 1} died") from error
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
 
 
 def _drawn(

@@ -38,6 +38,7 @@ from photomaker.studio.line import Line
 from photomaker.studio.pieces import Piece, Spot, next_piece, pieces_of
 from photomaker.studio.plain_orders import PlainOrder
 from photomaker.studio.planning import Plan
+from photomaker.studio.provenance import Sealing
 from photomaker.studio.saving import save_named
 from photomaker.studio.store import PICTURE, Store, new_id
 from photomaker.types import Identity, Request, Sample
@@ -148,6 +149,7 @@ class Workshop:
         drawers: Sequence[Drawer],
         measure: Measure,
         batch: int,
+        seal: Sealing = True,
     ) -> None:
         """Take up what was left last time.
 
@@ -159,12 +161,13 @@ class Workshop:
             drawers: Each draws in a thread of its own.
             measure: Told of seconds by phase, of likeness and of pictures.
             batch: Pictures of a turn.
+            seal: What signs pictures.
 
         Raises:
             OutputError: The store cannot be written to.
         """
         self.engine, self.store, self.measure = engine, store, measure
-        self._plan, self._drawers, self._batch = plan, drawers, batch
+        self._plan, self._drawers, self._batch, self._seal = plan, drawers, batch, seal
         self._changed = threading.Condition(threading.RLock())
         self._line = Line(limits.waiting, limits.waiting_each)
         self._live: dict[str, Live] = {}
@@ -593,7 +596,7 @@ class Workshop:
             sample.request.prompt, sample.request.sampling.seed, sample.likeness, sample.notes.get("verdict"),
             weighed.same if told and weighed else None, weighed.share if told and weighed else None,
         )  # fmt: skip
-        save_named(sample, self.store.path(PICTURE, picture.id), self.engine.about)
+        save_named(sample, self.store.path(PICTURE, picture.id), self.engine.about, seal=self._seal)
         return picture
 
     def _end(self, live: Live, ended: Ended) -> None:

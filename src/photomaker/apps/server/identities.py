@@ -32,6 +32,11 @@ _FORM: dict[str, Any] = {
                             "description": "What to call the person.",
                             "example": "Ada",
                         },
+                        "consent": {
+                            "type": "string",
+                            "description": "Who agreed, when, and to what; every picture of the person tells it.",
+                            "example": "Ada, 28 November 2026, pictures for her blog",
+                        },
                     },
                 }
             }
@@ -55,7 +60,9 @@ async def add(request: Request, door: TheDoor, owner: Owner) -> PersonOut:
         form = await read_form(request, door)
         photos = [*form.files.get("photos", ()), *form.files.get("photos[]", ())]
         person = await anyio.to_thread.run_sync(
-            lambda: door.desk.add_person(owner, photos, form.fields.get("name", ""))
+            lambda: door.desk.add_person(
+                owner, photos, form.fields.get("name", ""), consent=form.fields.get("consent") or None
+            )
         )
     return PersonOut.of(person)
 
