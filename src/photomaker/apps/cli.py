@@ -435,6 +435,68 @@ def list_styles(
 
 
 @app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another than this machine's own needs --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    data: Annotated[
+        Path, typer.Option(help="Folder in which people, pictures and jobs are kept; it outlives the server.")
+    ] = Path("photomaker-data"),
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with a token on each line; each is a caller of their own.")
+    ] = None,
+    ttl: Annotated[
+        str | None, typer.Option(help="Delete what is older: 30m, 24h, 7d. (default: all is kept)")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=PATH of a LoRA, ControlNet or adapter that callers may ask for; may be given several times."
+        ),
+    ] = None,
+    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 64,
+    max_photos: Annotated[int, typer.Option(min=1, help="Photos of a person.")] = 16,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=134, help="Megapixels of a photo.")] = 50,
+    max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of a job.")] = 64,
+    max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 100,
+    max_side: Annotated[int, typer.Option(min=8, help="Side of the largest square that is drawn.")] = 2048,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Jobs that wait, of all callers.")] = 256,
+    max_waiting_each: Annotated[int, typer.Option(min=1, help="Jobs that wait, of one caller.")] = 64,
+    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    method: MethodName = None,
+    base: Base = None,
+    adapter: Adapter = None,
+    device: Device = "auto",
+    dtype: Dtype = Precision.AUTO,
+    faces: Faces = FaceBackend.AUTO,
+    memory: MemoryPlan = Memory.AUTO,
+    face_models: FaceModels = None,
+    variant: Variant = None,
+) -> None:
+    """Serve people and pictures over HTTP, to this machine alone unless told otherwise; see docs/serve.md.
+
+    Example: photomaker serve --port 8765 --data photomaker-data
+    """
+    from photomaker.apps.serve import Served, run, seconds_of
+    from photomaker.studio.limits import Limits
+    from photomaker.studio.opening import PHOTOMAKER
+
+    limits = Limits(
+        upload_bytes=max_upload << 20, photos=max_photos, pixels=max_megapixels * 10**6, pictures=max_pictures,
+        steps=max_steps, drawn_pixels=max_side**2, waiting=max_waiting, waiting_each=max_waiting_each,
+    )  # fmt: skip
+    engine = {
+        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
+        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
+    }  # fmt: skip
+    living = None if ttl is None else seconds_of(ttl)
+    run(
+        Served(host, port, data, token_file, limits, living, tuple(allow or ()), method or PHOTOMAKER, engine)
+    )
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Gallery to write; an older one is replaced.")] = Path(
         "out/gallery.png"

@@ -7,6 +7,7 @@ so that neither a cancel nor a kill costs a finished picture, and a job that was
 from __future__ import annotations
 
 import hashlib
+import hmac
 import io
 import logging
 import math
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter, time
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from PIL import Image
 
@@ -41,7 +42,7 @@ from photomaker.studio.kept import (
     Told,
     Upload,
     Waiting,
-)  # fmt: skip
+)
 from photomaker.studio.limits import Limits
 from photomaker.studio.line import Line
 from photomaker.studio.pieces import Piece, pieces_of
@@ -52,9 +53,6 @@ from photomaker.studio.saving import save_named
 from photomaker.studio.store import IDENTITY, PICTURE, PORTRAIT, Store, new_id
 from photomaker.types import Identity, Request, Sample
 
-if TYPE_CHECKING:
-    pass
-
 BATCH = 4
 """Pictures of a turn: what a short job of another caller waits for."""
 TRIES = 3
@@ -63,10 +61,10 @@ LARGEST_PHOTO, LARGEST_PICTURE = 4096, 2048
 """Longer sides in pixels that given photos and pictures are kept at in memory and on disk."""
 WAITED, IDENTIFIED, DREW, SAVED = "waiting", "identity", "drawing", "saving"
 """Phases that are timed."""
-LIKENESS = "likeness"
+LIKENESS, MADE = "likeness", "picture"
 
 Measure = Callable[[str, float], None]
-"""Told of seconds by phase, and of likeness."""
+"""Told of seconds by phase, of likeness, and of 1 for each picture."""
 _log = logging.getLogger(__name__)
 
 
@@ -194,6 +192,7 @@ class Desk:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._pace = 1.0
+        self._secret = self.store.secret()
         self._recover()
 
     # ---- open and closed
@@ -244,6 +243,21 @@ class Desk:
         with self._changed:
             drawing = sum(live.drawing > 0 for live in self._live.values())
             return {"waiting": len(self._line), "drawing": drawing}
+
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs have not ended."""
+        with self._changed:
+            return len(self._live)
+
+    @property
+    def working(self) -> bool:
+        """Whether jobs are being drawn: it was started, and nothing has ended it."""
+        return (
+            not self._stopping.is_set()
+            and bool(self._threads)
+            and all(one.is_alive() for one in self._threads)
+        )
 
     # ---- people
 
@@ -418,6 +432,31 @@ class Desk:
             NotThere: There is none such.
         """
         return self.store.path(PICTURE, self.store.picture(owner, id_).id)
+
+    def ticket(self, owner: str, id_: str, seconds: float = 3600) -> str:
+        """A text by which anybody who has it may look at one picture for a while.
+
+        Raises:
+            NotThere: There is none such.
+        """
+        self.store.picture(owner, id_)
+        until = int(time() + seconds)
+        return f"{until}.{self._seal(id_, until)}"
+
+    def picture_by_ticket(self, id_: str, ticket: str) -> Path:
+        """The PNG file that a ticket is for.
+
+        Raises:
+            NotThere: The ticket is none, is for something else, or its time is over.
+        """
+        until, _, seal = ticket.partition(".")
+        good = until.isascii() and until.isdigit() and int(until) > time()
+        if not good or not hmac.compare_digest(seal.encode(), self._seal(id_, int(until)).encode()):
+            raise NotThere(f"there is no picture {id_[:60]!r}; check its id")
+        return self.store.path(PICTURE, self.store.any_picture(id_).id)
+
+    def _seal(self, id_: str, until: int) -> str:
+        return hmac.digest(self._secret, f"{id_}.{until}".encode(), "sha256").hex()
 
     def delete_picture(self, owner: str, id_: str) -> None:
         """Delete a picture.
@@ -768,6 +807,7 @@ class Desk:
             live.done += len(rows)
         self.measure(SAVED, perf_counter() - started)
         for sample in stay:
+            self.measure(MADE, 1.0)
             if sample.likeness is not None:
                 self.measure(LIKENESS, sample.likeness)
 

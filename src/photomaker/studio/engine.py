@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from photomaker.faces import Detector, Recogniser
     from photomaker.pipelines.watching import Step
     from photomaker.studio.coach import Report
+    from photomaker.studio.styles import Style
 
 FACE_EMBEDDINGS = "face_embeddings"
 """Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos.
@@ -169,6 +170,16 @@ class Engine:
     def recogniser(self) -> Recogniser | None:
         """What compares faces."""
         return self._backends.recogniser
+
+    def styles(self) -> Mapping[str, Style]:
+        """The style presets by name: the shipped ones, and those of the user's file.
+
+        Raises:
+            SettingsError: That file cannot be read.
+        """
+        from photomaker.studio.styles import styles
+
+        return styles(self._styles)
 
     # ---- people
 

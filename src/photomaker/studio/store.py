@@ -19,15 +19,7 @@ from time import time
 from typing import Any, TypeVar
 
 from photomaker.errors import NotThere, OutputError, SettingsError
-from photomaker.studio.kept import (
-    Ended,
-    Job,
-    Lasting,
-    Person,
-    Picture,
-    read_event,
-    written,
-)  # fmt: skip
+from photomaker.studio.kept import Ended, Job, Lasting, Person, Picture, read_event, written
 from photomaker.studio.pieces import Spot
 from photomaker.studio.plain_orders import PlainOrder
 from photomaker.studio.saving import check_folder
@@ -203,6 +195,15 @@ class Store:
             NotThere: The owner has none such.
         """
         rows = self._rows(f"SELECT {_PICTURE} FROM pictures WHERE owner = ? AND id = ?", owner, id_)
+        return _only([_picture(row) for row in rows], "picture", id_)
+
+    def any_picture(self, id_: str) -> Picture:
+        """A picture, whosever it is.
+
+        Raises:
+            NotThere: There is none such.
+        """
+        rows = self._rows(f"SELECT {_PICTURE} FROM pictures WHERE id = ?", id_)
         return _only([_picture(row) for row in rows], "picture", id_)
 
     def pictures(self, owner: str, most: int, before: float | None = None) -> list[Picture]:

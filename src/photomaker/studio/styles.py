@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from photomaker import config
 from photomaker.checks import text
@@ -77,8 +79,12 @@ def styles(more: Path | None = None) -> Mapping[str, Style]:
     Raises:
         SettingsError: The file cannot be read, or a style lacks its prompt or `{subject}`.
     """
-    found = _read(SHIPPED)
-    return found if more is None else {**found, **_read(more)}
+    return _shipped() if more is None else {**_shipped(), **_read(more)}
+
+
+@cache
+def _shipped() -> Mapping[str, Style]:
+    return MappingProxyType(_read(SHIPPED))
 
 
 def _read(path: Path) -> dict[str, Style]:

@@ -1,0 +1,6 @@
+"""The HTTP door: `create_app` makes the application, one file for each group of routes."""
+
+from photomaker.apps.server.app import create_app
+from photomaker.apps.server.door import ServerSettings
+
+__all__ = ["ServerSettings", "create_app"]

@@ -1,0 +1,105 @@
+"""What stands before every route: bodies that are too large, and requests that other web sites make in a browser.
+
+It is plain ASGI, so that a body is refused while it comes, before it is stored anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from photomaker.apps.server.problems import problem
+
+TAIL = 128
+"""Bytes of a body's end that are remembered: a multipart boundary has at most 70."""
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class Guard:
+    """Refuses before anything is read."""
+
+    def __init__(self, app: ASGIApp, uploads: int, plain: int, hosts: Container[str] | None) -> None:
+        """Stand before an application.
+
+        Args:
+            app: The application.
+            uploads: Bytes of a multipart body.
+            plain: Bytes of any other.
+            hosts: Names by which the server may be called; None is any.
+        """
+        self._app, self._uploads, self._plain, self._hosts = app, uploads, plain, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, or refuse."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        most = self._most(headers)
+        refused = self._foreign(headers) or _too_large(headers, most)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        await self._app(scope, _counted(scope, receive, most), _with_headers(send))
+
+    def _most(self, headers: Headers) -> int:
+        form = headers.get("content-type", "").lower().startswith("multipart/")
+        return self._uploads if form else self._plain
+
+    def _foreign(self, headers: Headers) -> ASGIApp | None:
+        """A browser on this machine can be led here by any site: by a name that points here, or by a form."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        name = urlsplit(f"//{host}").hostname or ""
+        if self._hosts is not None and name not in self._hosts:
+            return problem(403, f"this server is not called {name[:60]!r}; call it 127.0.0.1 or localhost")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return problem(403, f"requests from pages of {origin[:60]!r} are not answered")
+        return None
+
+
+def _too_large(headers: Headers, most: int) -> ASGIApp | None:
+    told = headers.get("content-length", "")
+    return _large(most) if told.isascii() and told.isdigit() and int(told) > most else None
+
+
+def _large(most: int) -> ASGIApp:
+    return problem(413, _sentence(most), "too-large", {"Connection": "close"})
+
+
+def _sentence(most: int) -> str:
+    return f"the request has more than {most / 2**20:.3g} MB; send less at a time, or smaller copies of the photos"
+
+
+def _counted(scope: Scope, receive: Receive, most: int) -> Receive:
+    """Stop a body that is longer than it said, or said nothing; its end is left in the scope."""
+    seen, tail = 0, b""
+
+    async def counting() -> Message:
+        nonlocal seen, tail
+        message = await receive()
+        if message["type"] == "http.request":
+            body = message.get("body", b"")
+            seen += len(body)
+            tail = (tail + body)[-TAIL:] if len(body) < TAIL else body[-TAIL:]
+            scope["photomaker.tail"] = tail
+            if seen > most:
+                raise HTTPException(413, _sentence(most), {"Connection": "close"})
+        return message
+
+    return counting
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+        await send(message)
+
+    return sending
