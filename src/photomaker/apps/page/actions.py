@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -14,12 +16,11 @@ from photomaker.apps.page.mistakes import Mistake
 from photomaker.apps.page.wishes import COMPARED, Wish, new_seed, order_of, with_setting
 from photomaker.classes import class_words
 from photomaker.errors import PhotoError, PhotoMakerError, PromptError, WeightsError
-from photomaker.images import Photo, read_photo
+from photomaker.images import Photo, open_photo, read_photo
 from photomaker.studio.desk import Desk
 from photomaker.studio.kept import ENDED, Job, Person, Picture, Upload
 from photomaker.studio.plain_orders import PlainOrder
 from photomaker.studio.prompts import check_prompt
-from photomaker.studio.styles import styles
 from photomaker.studio.words import unknown_words
 
 THUMB = 160
@@ -98,13 +99,14 @@ EXAMPLES = (
     Example("example_ben", ("ben",), "a photo of a man wearing a red cap in the forest"),
     Example("example_mix", ("ada", "ben"), "a watercolour of a person in a meadow"),
 )
-IDEAS = (
-    "a photo of a woman wearing sunglasses on the beach",
-    "an oil painting of a man in the mountains",
-    "a photo of a woman wearing a red hat in the city",
-    "a photo of an old man in a library",
-    "a pencil sketch of a girl in a meadow",
-)
+IDEAS = {
+    "idea_beach": "a photo of a {word} wearing sunglasses on the beach",
+    "idea_hat": "a photo of a {word} wearing a red hat in the city",
+    "idea_library": "a photo of a {word} wearing glasses in a library",
+    "idea_oil": "an oil painting of a {word} in the mountains",
+    "idea_old": "a photo of an old {word} in the forest",
+}
+"""Prompts to begin with."""
 
 
 class Actions:
@@ -127,10 +129,15 @@ class Actions:
         there = self.bundled and all((weights.ASSETS / "people" / name).is_dir() for name in ("ada", "ben"))
         return EXAMPLES if there else ()
 
+    @property
+    def example_faces(self) -> dict[str, str]:
+        """Small pictures of the examples' people, as links that hold the data."""
+        names = {name for one in self.examples for name in one.people}
+        return {name: _bundled_face(name) for name in names}
+
     def styles(self) -> list[str]:
         """Names of the styles that this model can draw."""
-        engine = self.desk.engine
-        known = styles(engine.more_styles)
+        known = self.desk.engine.styles()
         return ["none", *(name for name, one in known.items() if not self.bundled or one.preset.bundled)]
 
     @property
@@ -172,6 +179,15 @@ class Actions:
         if len(files) > limits.photos:
             raise Mistake("too_many_photos", count=len(files), most=limits.photos)
         return [self._photo(file) for file in files]
+
+    def check_photo(self, file: Path) -> None:
+        """Look whether a file is a picture.
+
+        Raises:
+            Mistake: It is none.
+            PhotoError: It is too large or damaged.
+        """
+        self._photo(file)
 
     def _photo(self, file: Path) -> Photo:
         self.desk.limits.check_bytes(file.name, file.stat().st_size)
@@ -230,12 +246,17 @@ class Actions:
         unknown = unknown_words(complete) if self.bundled else ()
         return Reading(before[:start], word, before[start + len(word) :] + after, unknown)
 
+    def idea(self, name: str, prompt: str) -> str:
+        """A prompt to begin with, about whom the old one was."""
+        read = self.read(prompt)
+        word = read.word if read is not None and read.word else "person"
+        return IDEAS[name].format(word=word)
+
     def order(self, wish: Wish) -> PlainOrder:
         """The order of a form.
 
         Raises:
-            Mistake: No person was chosen, nothing written, or nobody is in it.
-            SettingsError: The seed is below 0 or no whole number.
+            Mistake: No person was chosen, nothing written, nobody is in it, or the seed is no number.
         """
         order = order_of(wish, self.own_merge if self.delays else 0.0)
         if not class_words(wish.prompt) and "img" not in wish.prompt.lower():
@@ -265,7 +286,7 @@ class Actions:
             raise WeightsError("the bundled people are missing; install photomaker again")
         people = [self.bundled_person(owner, one) for one in found.people]
         person = people[0] if len(people) == 1 else self._between(owner, people)
-        return person, Wish(person.id, found.prompt, count=EXAMPLE_SEEDS, seed=7)
+        return person, Wish(person.id, found.prompt, count=EXAMPLE_SEEDS, seed="7")
 
     def bundled_person(self, owner: str, name: str) -> Person:
         """Ada or Ben.
@@ -356,6 +377,12 @@ class Actions:
         """The last job, if it has not ended: a page that is loaded again goes on with it."""
         jobs = self.desk.jobs(owner, 1)
         return jobs[0] if jobs and jobs[0].state not in ENDED else None
+
+
+@cache
+def _bundled_face(name: str) -> str:
+    photo = sorted((weights.ASSETS / "people" / name).glob("*.png"))[0]
+    return f"data:image/jpeg;base64,{base64.b64encode(_thumb(open_photo(photo).image)).decode()}"
 
 
 def _thumb(image: Image.Image) -> bytes:

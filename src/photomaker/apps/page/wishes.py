@@ -6,8 +6,8 @@ import secrets
 from dataclasses import dataclass, replace
 
 from photomaker.apps.page.mistakes import Mistake
-from photomaker.errors import SettingsError
 from photomaker.studio.plain_orders import PlainOrder
+from photomaker.types import MOST_SEED
 
 FAST_STEPS = 10
 MIDDLE, FULL = 50.0, 100.0
@@ -31,11 +31,11 @@ class Wish:
         negative: What they shall not show.
         likeness: 0 follows the words, 50 is the model's own, 100 the person.
         count: Pictures.
-        seed: Of the first; None is a new one.
+        seed: Of the first, as it was typed; empty is a new one.
         scheduler: Name of a scheduler; empty is the model's own.
         steps: Denoising steps.
         fast: Whether a few steps will do.
-        guidance: Guidance scale; None is the model's own.
+        guidance: Guidance scale; empty is the model's own.
         redraw: Whether small faces are drawn again.
         start: Id of the picture to begin with; empty is none.
         strength: How much of it may change, 1 to 100.
@@ -48,11 +48,11 @@ class Wish:
     negative: str = ""
     likeness: float = MIDDLE
     count: int = 4
-    seed: float | None = None
+    seed: str = ""
     scheduler: str = ""
     steps: int = 20
     fast: bool = False
-    guidance: float | None = None
+    guidance: str = ""
     redraw: bool = False
     start: str = ""
     strength: float = 60
@@ -66,8 +66,7 @@ def order_of(wish: Wish, own_merge: float) -> PlainOrder:
         own_merge: The model's own merge step.
 
     Raises:
-        Mistake: No person was chosen, or nothing written.
-        SettingsError: The seed is below 0 or no whole number.
+        Mistake: No person was chosen, nothing written, or the seed is no number.
     """
     if not wish.person:
         raise Mistake("no_person")
@@ -76,18 +75,19 @@ def order_of(wish: Wish, own_merge: float) -> PlainOrder:
     return PlainOrder(
         (wish.person,), (wish.prompt.strip(),), n=int(wish.count), seed=_seed(wish.seed), negative=wish.negative.strip() or None,
         size=None if wish.size == "square" else wish.size, style=wish.style, scheduler=wish.scheduler or None,
-        steps=FAST_STEPS if wish.fast else int(wish.steps), guidance=wish.guidance,
+        steps=FAST_STEPS if wish.fast else int(wish.steps), guidance=float(wish.guidance) if wish.guidance else None,
         merge=merge_of(wish.likeness, own_merge), redraw="auto" if wish.redraw else "off",
         start=wish.start or None, strength=max(0.01, wish.strength / 100),
     )  # fmt: skip
 
 
-def _seed(given: float | None) -> int:
-    if given is None:
+def _seed(given: str) -> int:
+    text = given.strip()
+    if not text:
         return new_seed()
-    if given != int(given) or given < 0:
-        raise SettingsError(f"the number of the picture is {given:g}; give a whole number from 0 up, or nothing")
-    return int(given)
+    if not (text.isascii() and text.isdigit()) or int(text) > MOST_SEED:
+        raise Mistake("no_number", given=text[:30])
+    return int(text)
 
 
 def new_seed() -> int:
@@ -119,7 +119,7 @@ def with_setting(order: PlainOrder, what: str, value: str, own_merge: float) -> 
     if what == "steps":
         return replace(order, steps=int(value))
     if what == "guidance":
-        return replace(order, guidance=float(value))
+        return replace(order, guidance=float(value) if value else None)
     if what == "scheduler":
         return replace(order, scheduler=value or None)
     return replace(order, style=value)
