@@ -9,7 +9,7 @@ import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from photomaker.apps import terminal
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PORT = 7860
 """Where Gradio's pages are expected."""
+VISIT = 3600.0
+"""Seconds that a visitor's people and pictures are kept, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,22 @@ def run(asked: Shown) -> None:
         PhotoMakerError: The address needs a token, no port is free, the folder cannot be used, or the model cannot be
             opened.
     """
-    settings = None if asked.visitors else settings_of(asked.served)
-    allowed = models_of(asked.served.allow)
-    with _uploads(), closing(_near(asked.served)) as listening:
-        desk = opened(asked.served, allowed)
+    served = asked.served
+    if asked.visitors:
+        if served.token_file is not None:
+            raise SettingsError("--visitors lets everybody in and --token-file does not; give one of them")
+        served = replace(served, ttl=VISIT if served.ttl is None else served.ttl)
+    settings = None if asked.visitors else settings_of(served)
+    allowed = models_of(served.allow)
+    with _uploads(), closing(_near(served)) as listening:
+        desk = opened(served, allowed)
         try:
             app = app_of(desk, settings)
             with terminal.waiting("loading the model"):
                 assert desk.engine.method
             where = f"{address(listening)}/"
             terminal.say(f"the page is at {where}; end it by Ctrl-C")
-            terminal.note(f"{desk.engine.profile.line}; what is made is kept in {asked.served.data}")
+            terminal.note(f"{desk.engine.profile.line}; what is made is kept in {served.data}")
             if asked.browser:
                 threading.Timer(1.0, webbrowser.open, (where,)).start()
             serve(app, desk, listening)
@@ -84,7 +91,9 @@ def app_of(desk: Desk, settings: ServerSettings | None) -> FastAPI:
     try:
         from photomaker.apps.page.layout import mount
     except ModuleNotFoundError as error:
-        raise SettingsError(f"the page needs {error.name}; install it with: pip install 'photomaker[ui]'") from error
+        raise SettingsError(
+            f"the page needs {error.name}; install it with: pip install 'photomaker[ui]'"
+        ) from error
     if settings is None:
         return mount(_bare(desk), desk, visitors=True)
     tokens = settings.tokens
@@ -127,5 +136,3 @@ def _uploads() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="photomaker-ui-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         yield
-
-

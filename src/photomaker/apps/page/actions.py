@@ -165,7 +165,9 @@ class Actions:
         photos = self._photos(files)
         report = self.desk.engine.judge(photos)
         if report is None:
-            return Coaching(tuple(Coached(one.name, _thumb(one.image), True, ()) for one in photos), judged=False)
+            return Coaching(
+                tuple(Coached(one.name, _thumb(one.image), True, ()) for one in photos), judged=False
+            )
         found = tuple(
             Coached(
                 one.photo.name, _thumb(one.photo.image), one.keep, tuple(what.kind for what in one.findings)
@@ -295,7 +297,9 @@ class Actions:
             PhotoMakerError: They cannot be kept.
         """
         files = sorted((weights.ASSETS / "people" / name).glob("*.png"))
-        return self.desk.add_person(owner, [Upload(file.name, file) for file in files], name.title(), reuse=True)
+        return self.desk.add_person(
+            owner, [Upload(file.name, file) for file in files], name.title(), reuse=True
+        )
 
     def _between(self, owner: str, people: Sequence[Person]) -> Person:
         name = " & ".join(one.name for one in people)
@@ -398,5 +402,3 @@ def _is_picture(file: Path) -> bool:
     starts = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*", b"MM\0*")
     head = file.read_bytes()[:12] if file.stat().st_size else b""
     return head.startswith(starts) or head[4:8] == b"ftyp"
-
-

@@ -78,9 +78,14 @@ class Handlers:
     def _whole(self, language: str, owner: str, person: str = "") -> Changes:
         w = self.w
         return {
-            w.language: language, w.kept_language: language, **w.spoken(language), **self._people(language, owner, person),
-            **self._history(language, owner), w.grid: self._empty(language), **self.compare_what(language, "style"),
-        }  # fmt: skip
+            **w.spoken(language),
+            **self._people(language, owner, person),
+            **self._history(language, owner),
+            **self.compare_what(language, "style"),
+            w.language: language,
+            w.kept_language: language,
+            w.grid: self._empty(language),
+        }
 
     def _empty(self, language: str) -> str:
         return views.empty(language, self.actions.examples, self.actions.example_faces)
@@ -232,7 +237,7 @@ class Handlers:
         self,
         language: str,
         request: gr.Request,
-        *form: Any,  # noqa: ANN401 - the widgets' values
+        *form: Any,
     ) -> AsyncIterator[Changes]:
         """The form is ordered and drawn."""
         wish, owner = Wish(*form), self._owner(request)
@@ -399,11 +404,14 @@ class Handlers:
 
     def _history(self, language: str, owner: str, before: float | None = None) -> Changes:
         found = self._desk.pictures(owner, PAGE, before)
+        more = len(found) == PAGE
         return {
             self.w.earlier: views.history(language, found, self.links),
-            self.w.older_than: found[-1].made if found else None,
-            self.w.older: gr.update(visible=len(found) == PAGE),
-        }  # fmt: skip
+            self.w.older_than: found[-1].made if more else None,
+            self.w.older: gr.update(
+                visible=more or before is not None, value=say(language, "older" if more else "newest")
+            ),
+        }
 
     def older(self, language: str, before: float | None, request: gr.Request) -> Changes:
         """Older pictures; behind the oldest the newest come again."""

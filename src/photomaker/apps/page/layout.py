@@ -16,7 +16,7 @@ from photomaker.apps.page.actions import Actions
 from photomaker.apps.page.files import Links
 from photomaker.apps.page.gate import Badge, Gate
 from photomaker.apps.page.handlers import Handlers
-from photomaker.apps.page.style import BEGIN, ICON, SPEAK, THEME, sheet, theme
+from photomaker.apps.page.style import BEGIN, ICON, SPEAK, THEME, TO_CHOSEN, TO_STATUS, sheet, theme
 from photomaker.apps.page.texts import say
 from photomaker.apps.page.widgets import Widgets
 
@@ -52,9 +52,7 @@ def _bind(blocks: gr.Blocks, w: Widgets, do: Handlers) -> None:
     everything = _outputs(w)
 
     def on(event: Any, handler: Any, *inputs: Any, **more: Any) -> None:  # noqa: ANN401 - events and widgets
-        event(
-            handler, list(inputs), everything, show_progress="hidden", api_visibility="private", **more
-        )
+        event(handler, list(inputs), everything, show_progress="hidden", api_visibility="private", **more)
 
     language = w.language
     on(blocks.load, do.load, w.kept_language)
@@ -76,6 +74,8 @@ def _bind(blocks: gr.Blocks, w: Widgets, do: Handlers) -> None:
     on(w.upload_start.upload, do.begin_with_file, language, w.upload_start)
     for event in (w.make.click, w.prompt.submit):
         on(event, do.make, language, *w.form)
+    w.make.click(None, js=TO_STATUS)
+    w.chosen.change(None, js=TO_CHOSEN)
     on(w.cancel.click, do.cancel, w.jobs)
     on(w.grid.act, do.in_grid, language, w.shown, w.labels, w.jobs)
     on(w.earlier.act, do.in_grid, language, w.shown, w.labels, w.jobs)
@@ -89,7 +89,7 @@ def _bind(blocks: gr.Blocks, w: Widgets, do: Handlers) -> None:
 
 
 def _outputs(w: Widgets) -> list[Any]:
-    told = [one for one, texts in w.translated if texts] + [one for one, *_ in w.headings]
+    told = [one for one, _ in w.translated] + [one for one, *_ in w.headings]
     named = [one for one in vars(w).values() if isinstance(one, gr.blocks.Block)]
     return list(dict.fromkeys([*told, *named]))
 

@@ -49,9 +49,7 @@ class Progress:
             case Told():
                 return replace(self, notes=(*self.notes, event.text))
             case Stepped():
-                return replace(
-                    self, place=None, step=event.step, steps=event.steps, previews=event.previews
-                )
+                return replace(self, place=None, step=event.step, steps=event.steps, previews=event.previews)
             case PictureDone():
                 left = self.previews[1:]
                 return replace(self, place=None, pictures=(*self.pictures, event.picture), previews=left)
@@ -67,7 +65,11 @@ class Progress:
     @property
     def ranked(self) -> tuple[Picture, ...]:
         """The finished pictures, the most alike first; those that nobody could compare last."""
-        return tuple(sorted(self.pictures, key=lambda one: -1.0 if one.likeness is None else one.likeness, reverse=True))
+        return tuple(
+            sorted(
+                self.pictures, key=lambda one: -1.0 if one.likeness is None else one.likeness, reverse=True
+            )
+        )
 
 
 async def progress(desk: Desk, owner: str, jobs: Sequence[str]) -> AsyncIterator[Progress]:

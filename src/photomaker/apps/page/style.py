@@ -35,6 +35,13 @@ ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='9' fill='#0f766e'/>"
     "<circle cx='16' cy='12.5' r='5.5' fill='#fff'/><path d='M5.5 27a10.5 8.5 0 0 1 21 0z' fill='#fff'/></svg>"
 )
+TO_STATUS = "() => { if (innerWidth < 700) document.querySelector('#pm-status').scrollIntoView({behavior: 'smooth'}); }"
+TO_CHOSEN = """
+() => setTimeout(() => {
+  const panel = document.querySelector('#pm-picked');
+  if (panel) panel.scrollIntoView({behavior: 'smooth', block: 'nearest'});
+}, 100)
+"""
 SPEAK = "(language) => { document.documentElement.lang = language; return language; }"
 
 LOGIN = """<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{title}</title>
@@ -46,8 +53,8 @@ p {{ margin: 0 }} label {{ font-size: .9rem }} [role=alert] {{ color: #d0432f }}
 input, button {{ font: inherit; padding: .6rem .8rem; border-radius: .6rem; border: 1px solid #8888; width: 100%;
 box-sizing: border-box }} button {{ background: #0f766e; color: #fff; border: 0; font-weight: 600; cursor: pointer }}
 </style></head><body><form method="post" action="enter"><h1>{title}</h1><p>{ask}</p>{wrong}
-<label for="token">{label}</label><input id="token" name="token" type="password" autocomplete="current-password" autofocus
-required><button>{enter}</button></form></body></html>
+<label for="token">{label}</label><input id="token" name="token" type="password" autocomplete="current-password"
+autofocus required><button>{enter}</button></form></body></html>
 """
 
 

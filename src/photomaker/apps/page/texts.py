@@ -1,5 +1,7 @@
 """Every text of the page, in each language; a further language is a further column."""
 
+# ruff: noqa: RUF001 - Chinese has its own commas and brackets
+
 from __future__ import annotations
 
 LANGUAGES = {"en": "English", "zh": "中文"}
@@ -23,13 +25,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "who": ("Who", "谁"),
     "drop": ("Drop photos of one person here, or click", "把同一个人的照片拖到这里，或点击选择"),
     "drop_hint": ("three to five, face well seen", "三到五张，脸要清楚"),
-    "photos": ("Photos of one person", "一个人的照片"),
     "name": ("Name", "名字"),
     "name_hint": ("for example Ada", "例如：小艾"),
     "save": ("Save this person", "保存这个人"),
     "clear": ("Take the photos away", "清空照片"),
     "remove_photo": ("Take {name} away", "去掉 {name}"),
-    "library": ("People", "人物"),
     "library_empty": ("Nobody is saved yet.", "还没有保存的人物。"),
     "example": ("example", "示例"),
     "unnamed": ("no name", "未命名"),
@@ -185,14 +185,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "same": ("Same person", "是同一个人"),
     "other": ("Not quite the person", "不太像本人"),
     "unmeasured": ("Likeness not measured", "未测相似度"),
-    "no_face": ("No face to compare", "没有可比的脸"),
     "best": ("Most alike", "最像"),
     "share_of": (
         "{share} % of the likeness that the photos have among themselves",
         "相当于照片之间相似度的 {share} %",
     ),
     "picture_of": ("Picture of {name}: {prompt}", "{name} 的图片：{prompt}"),
-    "chosen": ("The chosen picture", "选中的图片"),
     "number": ("Number {seed}", "编号 {seed}"),
     "again": ("The same again", "再画一次"),
     "variations": ("Variations", "变化几张"),
@@ -210,6 +208,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "history": ("Earlier pictures", "以前的图片"),
     "history_empty": ("None yet.", "还没有。"),
     "older": ("Show older ones", "显示更早的"),
+    "newest": ("Show the newest", "显示最新的"),
     "likeness_0": ("all words", "只听文字"),
     "likeness_25": ("more words", "更听文字"),
     "likeness_50": ("in between", "居中"),

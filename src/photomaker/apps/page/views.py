@@ -16,7 +16,7 @@ from photomaker.studio.kept import Person, Picture
 FEW = 4
 """Pictures up to this many stand two and two."""
 NEARLY = 75
-"""Per cent from which a share would contradict that it is not the person: photos that are unlike each other reach it."""
+"""Per cent from which a share would contradict that it is not the person; photos unlike each other reach it."""
 _TRIGGER = re.compile(r"\s+img\b")
 
 
@@ -26,11 +26,9 @@ def head(number: str, title: str) -> str:
     return f'<h2 class="pm-head">{badge}{escape(title)}</h2>'
 
 
-def brand(language: str, bundled: bool) -> str:
+def brand(language: str) -> str:
     """The head of the page."""
-    small = say(language, "small_model") if bundled else ""
-    title = f' title="{escape(small, quote=True)}"' if small else ""
-    return f"<h1{title}>{escape(say(language, 'title'))}</h1><p>{escape(say(language, 'claim'))}</p>"
+    return f"<h1>{escape(say(language, 'title'))}</h1><p>{escape(say(language, 'claim'))}</p>"
 
 
 def message(text: str, kind: str = "bad") -> str:
@@ -74,7 +72,7 @@ def _person(language: str, one: Person, chosen: bool, links: Links, portrait: bo
         f'<div class="pm-person" role="listitem"><button type="button" class="pm-face" data-act="pick" '
         f'data-id="{one.id}" aria-pressed="{str(chosen).lower()}">{face}<span>{name}</span></button>'
         f'<button type="button" class="pm-x" data-act="delete" data-id="{one.id}" data-ask="{ask}" '
-        f'aria-label="{away}" title="{away}">×</button></div>'
+        f'aria-label="{away}" title="{away}">&times;</button></div>'
     )
 
 
@@ -95,7 +93,7 @@ def coaching(language: str, found: Coaching) -> str:
         cards.append(
             f'<div class="pm-photo pm-{state}"><div class="pm-shot"><img src="{data_link(one.thumb)}" '
             f'alt="{escape(one.name, quote=True)}"><button type="button" class="pm-x" data-act="drop" '
-            f'data-id="{number}" aria-label="{away}" title="{away}">×</button></div>'
+            f'data-id="{number}" aria-label="{away}" title="{away}">&times;</button></div>'
             f"<p>{said or good}</p></div>"
         )
     return f'<div class="pm-photos">{"".join(cards)}</div>{_overall(language, found)}'
@@ -169,7 +167,8 @@ def empty(language: str, examples: Sequence[Example], faces: dict[str, str]) -> 
         )
     return (
         f'<div class="pm-empty">{line}<p class="pm-quiet">{escape(say(language, "try"))}</p>'
-        f'<div class="pm-examples">{"".join(cards)}</div></div>'
+        f'<div class="pm-examples">{"".join(cards)}</div>'
+        f'<p class="pm-quiet pm-small">{escape(say(language, "small_model"))}</p></div>'
     )
 
 
@@ -178,7 +177,9 @@ def status(language: str, told: Progress | None, compared: bool = False) -> str:
     if told is None:
         return ""
     if told.ended is not None:
-        return _ended(language, told, compared) + "".join(message(_sentence(one), "note") for one in told.notes)
+        return _ended(language, told, compared) + "".join(
+            message(_sentence(one), "note") for one in told.notes
+        )
     share = round(100 * told.share)
     if told.place is not None and told.place > 1:
         line = say(language, "waiting", place=told.place - 1)
@@ -188,7 +189,8 @@ def status(language: str, told: Progress | None, compared: bool = False) -> str:
         line = say(language, "drawing" if told.total > 1 else "drawing_one", total=told.total, share=share)
     return (
         f'<div class="pm-progress"><p role="status">{escape(line)}</p><div class="pm-bar" role="progressbar" '
-        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share}"><i style="width:{max(3, share)}%"></i></div></div>'
+        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{share}"><i style="width:{max(3, share)}%"></i>'
+        "</div></div>"
     )
 
 
@@ -224,7 +226,10 @@ def pictures(
     """Finished pictures with their verdicts."""
     best = len(shown) > 1 and not labels and shown[0].likeness is not None
     return _grid(
-        [_card(language, one, links, picked, best and not at, _at(labels, at)) for at, one in enumerate(shown)]
+        [
+            _card(language, one, links, picked, best and not at, _at(labels, at))
+            for at, one in enumerate(shown)
+        ]
     )
 
 
@@ -276,10 +281,10 @@ def chosen(language: str, one: Picture, links: Links) -> str:
     return (
         f'<div class="pm-chosen"><a href="{file}" target="_blank" class="pm-large"><img src="{file}" '
         f'alt="{escape(plain(one.prompt), quote=True)}"></a><div class="pm-facts">'
-        f'<button type="button" class="pm-x" data-act="close" aria-label="{close}" title="{close}">×</button>'
+        f'<button type="button" class="pm-x" data-act="close" aria-label="{close}" title="{close}">&times;</button>'
         f"<h3>{escape(one.person or say(language, 'unnamed'))}</h3><p>{escape(plain(one.prompt))}</p>"
         f"<p>{verdict(language, one)}</p>"
-        f'<p class="pm-quiet">{escape(say(language, "number", seed=one.seed))} · {one.width} × {one.height}</p>'
+        f'<p class="pm-quiet">{escape(say(language, "number", seed=one.seed))} · {one.width} &times; {one.height}</p>'
         f'<p class="pm-row"><a class="pm-button" href="{file}" download="{escape(name, quote=True)}.png">'
         f"{escape(say(language, 'download'))}</a>"
         f'<button type="button" class="pm-button pm-quietly" data-act="delete" data-id="{one.id}" data-ask="{ask}">'
@@ -306,5 +311,3 @@ def _about(one: Picture) -> str:
 def data_link(picture: bytes) -> str:
     """A JPEG as part of the page."""
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
-
-

@@ -69,7 +69,7 @@ class Widgets:
         with gr.Row(elem_id="pm-top"):
             self.brand = gr.HTML(elem_classes="pm-brand")
             self.speak = gr.HTML(js_on_load=CLICKS, elem_id="pm-lang")
-            self.theme = self._told(gr.Button("◐", elem_id="pm-theme", size="sm"))
+            self.theme = self._told(gr.Button(elem_id="pm-theme", size="sm"), value="theme")
 
     def _who(self) -> None:
         self._heading("1", "who")
@@ -92,9 +92,7 @@ class Widgets:
             self.share = self._told(
                 gr.Slider(0, 100, 50, step=5, buttons=[]), label="share", info="share_hint"
             )
-            self.mixed_name = self._told(
-                gr.Textbox(max_length=100), label="name"
-            )
+            self.mixed_name = self._told(gr.Textbox(max_length=100), label="name")
             self.mix = self._told(gr.Button(elem_id="pm-mix-save", size="md"), value="mix_button")
 
     def _what(self) -> None:
@@ -113,9 +111,7 @@ class Widgets:
             gr.Textbox(max_lines=2, elem_id="pm-negative"), label="negative", placeholder="negative_hint"
         )
         self.beginning = gr.HTML(js_on_load=CLICKS)
-        self.strength = self._told(
-            gr.Slider(5, 100, 60, step=5, buttons=[], visible=False), label="strength"
-        )
+        self.strength = self._told(gr.Slider(5, 100, 60, step=5, buttons=[], visible=False), label="strength")
 
     def _how(self) -> None:
         self._heading("3", "how")
@@ -130,19 +126,24 @@ class Widgets:
                 gr.Slider(1, MOST, 4, step=1, buttons=[], min_width=130, elem_id="pm-count"), label="count"
             )
             self.seed = self._told(
-                gr.Textbox(max_length=20, min_width=130, elem_id="pm-seed"), label="seed", placeholder="seed_hint"
+                gr.Textbox(max_length=20, min_width=130, elem_id="pm-seed"),
+                label="seed",
+                placeholder="seed_hint",
             )
         with self._told(gr.Accordion(open=False, elem_id="pm-more"), label="more"):
             self.fast = self._told(gr.Checkbox(False, elem_id="pm-fast"), label="fast")
             self.redraw = self._told(gr.Checkbox(False), label="redraw")
-            self.steps = self._told(gr.Slider(4, 60, 20, step=1, buttons=[]), label="steps", info="steps_hint")
+            self.steps = self._told(
+                gr.Slider(4, 60, 20, step=1, buttons=[]), label="steps", info="steps_hint"
+            )
             with gr.Row(elem_classes="pm-two"):
                 self.scheduler = self._told(gr.Dropdown([""], value="", min_width=140), label="scheduler")
                 self.guidance = self._told(
                     gr.Dropdown([""], value="", min_width=140, elem_id="pm-guidance"), label="guidance"
                 )
             self.upload_start = self._told(
-                gr.UploadButton(size="sm", file_types=["image"], elem_id="pm-upload-start"), label="upload_start"
+                gr.UploadButton(size="sm", file_types=["image"], elem_id="pm-upload-start"),
+                label="upload_start",
             )
         self.make = self._told(gr.Button(variant="primary", elem_id="pm-make"), value="make")
         self.cancel = self._told(gr.Button(visible=False, elem_id="pm-cancel"), value="cancel")
@@ -150,7 +151,7 @@ class Widgets:
 
     def _result(self) -> None:
         self._heading("", "result")
-        self.status = gr.HTML()
+        self.status = gr.HTML(elem_id="pm-status")
         self.grid = gr.HTML(js_on_load=CLICKS, elem_id="pm-grid")
         with gr.Column(visible=False, elem_id="pm-picked") as self.panel:
             self.chosen = gr.HTML(js_on_load=CLICKS, elem_id="pm-chosen")
@@ -159,12 +160,16 @@ class Widgets:
                     self._told(gr.Button(size="sm", elem_id=f"pm-{key}"), value=key)
                     for key in ("again", "variations", "use_start", "redraw_one")
                 )
-            with self._told(gr.Accordion(open=False, elem_id="pm-compare"), label="compare") as self.comparing:
+            with self._told(
+                gr.Accordion(open=False, elem_id="pm-compare"), label="compare"
+            ) as self.comparing:
                 self.what = self._told(gr.Dropdown(["style"], value="style"), label="compare_what")
                 with gr.Row(elem_classes="pm-two"):
                     self.one = gr.Dropdown([], label="A", min_width=110)
                     self.other = gr.Dropdown([], label="B", min_width=110)
-                self.compare = self._told(gr.Button(elem_id="pm-compare-draw", size="md"), value="compare_button")
+                self.compare = self._told(
+                    gr.Button(elem_id="pm-compare-draw", size="md"), value="compare_button"
+                )
         with self._told(gr.Accordion(open=True, elem_id="pm-history"), label="history"):
             self.earlier = gr.HTML(js_on_load=CLICKS)
             self.older = self._told(gr.Button(size="sm", visible=False), value="older")
@@ -181,21 +186,24 @@ class Widgets:
 
     def spoken(self, language: str) -> dict[Any, Any]:
         """All fixed texts in a language."""
-        told = {
-            widget: gr.update(**{name: say(language, key) for name, key in texts.items()})
-            for widget, texts in self.translated
-            if texts
-        }
+        told: dict[Any, Any] = {}
+        for widget, texts in self.translated:
+            values: dict[str, Any] = {name: say(language, key) for name, key in texts.items()}
+            told[widget] = gr.update(**values)
         for widget, number, key in self.headings:
             told[widget] = views.head(number, say(language, key))
         for widget, choices in (
             (self.style, self.style_choices(language)),
-            (self.size, [(say(language, "portrait_shape" if one == "portrait" else one), one) for one in SIZES]),
-            (self.scheduler, self.choices(language, "scheduler")), (self.guidance, self.choices(language, "guidance")),
+            (
+                self.size,
+                [(say(language, "portrait_shape" if one == "portrait" else one), one) for one in SIZES],
+            ),
+            (self.scheduler, self.choices(language, "scheduler")),
+            (self.guidance, self.choices(language, "guidance")),
             (self.what, [(self.setting(language, one), one) for one in self.compared]),
         ):
             told[widget] = gr.update(choices=choices, label=say(language, self._label(widget)))
-        told[self.brand] = views.brand(language, self.actions.bundled)
+        told[self.brand] = views.brand(language)
         told[self.ideas], told[self.speak] = views.ideas(language), views.switch(language)
         return told
 
@@ -225,4 +233,6 @@ class Widgets:
             return [(say(language, f"likeness_{one}"), one) for one in LIKENESS]
         if what == "steps":
             return [(one, one) for one in STEPS]
-        return [(one or say(language, "own"), one) for one in (SCHEDULERS if what == "scheduler" else GUIDANCE)]
+        return [
+            (one or say(language, "own"), one) for one in (SCHEDULERS if what == "scheduler" else GUIDANCE)
+        ]

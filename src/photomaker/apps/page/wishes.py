@@ -73,7 +73,8 @@ def order_of(wish: Wish, own_merge: float) -> PlainOrder:
     if not wish.prompt.strip():
         raise Mistake("no_prompt")
     return PlainOrder(
-        (wish.person,), (wish.prompt.strip(),), n=int(wish.count), seed=_seed(wish.seed), negative=wish.negative.strip() or None,
+        (wish.person,), (wish.prompt.strip(),), n=int(wish.count), seed=_seed(wish.seed),
+        negative=wish.negative.strip() or None,
         size=None if wish.size == "square" else wish.size, style=wish.style, scheduler=wish.scheduler or None,
         steps=FAST_STEPS if wish.fast else int(wish.steps), guidance=float(wish.guidance) if wish.guidance else None,
         merge=merge_of(wish.likeness, own_merge), redraw="auto" if wish.redraw else "off",
