@@ -409,3 +409,42 @@ def test_links_lead_to_pictures_until_they_are_deleted(actions, made, desk):
         assert client.get(forged).status_code == 404
     desk.delete_picture("me", id_)
     assert client.get(link).status_code == 404
+
+
+# ---- the command
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--host", "0.0.0.0"), "needs tokens"),
+        (("--visitors", "--token-file", "tokens"), "give one of them"),
+        (("--token-file", "none/such"), "cannot read the tokens"),
+        (("--base", "none/such", "--adapter", "x.bin"), "none/such"),
+        (("--ttl", "soon"), "time to live"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(words, told, tmp_path):
+    from typer.testing import CliRunner
+
+    from photomaker.apps.cli import app
+
+    data = ("--data", str(tmp_path / "data"), "--port", "0", "--no-browser")
+    result = CliRunner().invoke(app, ["ui", *words, *data], prog_name="photomaker")
+    assert result.exit_code == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("photomaker: ")]
+    assert len(lines) == 1
+    assert told in lines[0]
+    assert "Traceback" not in result.output
+
+
+def test_a_port_in_use_gives_way_to_the_next_free_one(capsys):
+    from photomaker.apps.serve import Served, bound
+    from photomaker.apps.ui import _near
+
+    with bound("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with _near(Served(port=port)) as found:
+            other = found.getsockname()[1]
+    assert port < other < port + 100
+    assert f"port {port} is in use; {other} is free" in " ".join(capsys.readouterr().err.split())

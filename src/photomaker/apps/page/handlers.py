@@ -292,7 +292,7 @@ class Handlers:
     def compare_what(self, language: str, what: str) -> Changes:
         """The values that can be compared."""
         choices = self.w.choices(language, what)
-        first, last = choices[0][1], choices[min(2, len(choices) - 1)][1]
+        first, last = choices[0][1], choices[-1][1]
         return {
             self.w.one: gr.update(choices=choices, value=first), self.w.other: gr.update(choices=choices, value=last),
         }  # fmt: skip

@@ -46,6 +46,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "person_deleted": ("{name} is deleted.", "{name} 已删除。"),
     "all_good": ("All {count} photos will serve well.", "{count} 张照片都很好。"),
+    "all_usable": (
+        "All {count} photos can be used; what is marked could be better.",
+        "{count} 张都可以用；有标记的可以更好。",
+    ),
     "some_good": (
         "{kept} of {count} photos will serve well; the others are left out.",
         "{count} 张照片中有 {kept} 张可用，其余不会使用。",

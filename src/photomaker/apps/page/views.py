@@ -104,7 +104,9 @@ def _overall(language: str, found: Coaching) -> str:
     if not found.judged:
         line = say(language, "not_judged")
     elif kept == count:
-        line = say(language, "all_good", count=count)
+        line = say(
+            language, "all_usable" if any(one.kinds for one in found.photos) else "all_good", count=count
+        )
     else:
         line = say(language, "some_good" if kept else "none_good", kept=kept, count=count)
     more = " ".join(say(language, f"{kind}!") for kind in found.kinds if known(kind))
