@@ -12,7 +12,7 @@ PIP_FIND_LINKS ?=
 INSTALL = UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz setup setup-dev lint format train-small evaluate benchmark ablate bench bench-train pack clean
+.PHONY: help demo test fuzz setup setup-dev lint format train-small evaluate benchmark ablate bench bench-train load pack clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -56,6 +56,9 @@ bench: $(VENV)/dev.stamp ## time full-size SDXL with random weights beside plain
 
 bench-train: $(VENV)/dev.stamp ## time training steps of full-size SDXL beside diffusers' LoRA training; writes benchmarks/
 	$(BIN)/photomaker bench-train
+
+load: $(VENV)/dev.stamp ## load the HTTP server with 32 clients for five minutes; writes benchmarks/serve.*
+	$(BIN)/python scripts/load_server.py
 
 pack: $(VENV)/dev.stamp ## write the manifest of the bundled weights and check their size
 	$(BIN)/python scripts/pack_assets.py

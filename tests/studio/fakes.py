@@ -6,8 +6,11 @@ red: how many faces the picture has; blue: who is seen, as an angle of 0 to 90 d
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from PIL import Image
 
 from photomaker.faces import Detector, Recogniser
 from photomaker.methods.base import Method
+from photomaker.pipelines.watching import Step
 from photomaker.types import Face, Identity
 
 
@@ -80,3 +84,52 @@ def bundle(root: Path) -> Path:
         listing[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     (root / "manifest.json").write_text(json.dumps({"files": listing}))
     return root
+
+
+class SteppingMethod(FakeMethod):
+    """Draws in steps that somebody watches, and waits at a gate before each; before batch `holds` it closes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+        self.drawn = []
+        self.fails = None
+        self.holds = None
+        self.pace = 0.0
+
+    def generate(self, identity, requests, *, watch=None):
+        steps = requests[0].sampling.steps
+        if len(self.batches) == self.holds:
+            self.begun.clear()
+            self.gate.clear()
+        for number in range(1, steps + 1):
+            self.begun.set()
+            assert self.gate.wait(20)
+            time.sleep(self.pace)
+            if self.fails is not None:
+                raise self.fails
+            if watch is not None:
+                watch(Step(number, steps, torch.zeros(len(requests), 4, 2, 2), None))
+        self.drawn += [(request.prompt, request.sampling.seed) for request in requests]
+        return super().generate(identity, requests, watch=watch)
+
+
+def stepping_engine(monkeypatch):
+    """An engine of fakes whose previews are grey, and its method."""
+    from photomaker.pipelines import previews
+    from photomaker.studio.engine import Engine
+    from photomaker.studio.opening import Backends, Profile
+
+    monkeypatch.setattr(previews, "preview", lambda step: [picture() for _ in step.clean])
+    method = SteppingMethod()
+    about = {"Software": "photomaker", "model": "fake", "model_hash": "0" * 16}
+    profile = Profile(kind=SteppingMethod, line="fake, cpu fp32")
+    return Engine(lambda: method, Backends(FakeDetector(), FakeRecogniser()), about, profile), method
+
+
+def png(faces: int = 1, who: int = 0, size: tuple[int, int] = (64, 64)) -> bytes:
+    data = io.BytesIO()
+    picture(faces, who, size).save(data, "PNG")
+    return data.getvalue()

@@ -125,7 +125,12 @@ def serve(app: FastAPI, desk: Desk, listening: socket.socket) -> None:
             super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GOODBYE, server_header=False
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GOODBYE,
+        server_header=False,
+        ws="none",
     )
     try:
         Server(config).run(sockets=[listening])

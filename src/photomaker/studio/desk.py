@@ -1,136 +1,40 @@
 """The desk: where orders of several callers come in, are drawn one after another, and what was made is kept.
 
-A turn is one batch of a job's pictures; after it the next caller's job has its turn. What is finished is kept at once,
-so that neither a cancel nor a kill costs a finished picture, and a job that was broken off goes on where it was.
+Whatever a door offers beyond one sitting is here: people and pictures that stay, jobs, who they belong to, and limits.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import logging
-import math
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, time
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal
 
 from PIL import Image
 
-from photomaker.errors import Cancelled, NotThere, OutputError, PhotoMakerError, SettingsError
+from photomaker.errors import NotThere, SettingsError
 from photomaker.images import Photo, read_photo, save_png
-from photomaker.studio.engine import Engine, mix, rank, told_of
-from photomaker.studio.events import Cancel, Denoised, Event, Listener, Note
-from photomaker.studio.kept import (
-    ENDED,
-    Ended,
-    Job,
-    JobEvent,
-    Lasting,
-    Person,
-    Picture,
-    PictureDone,
-    Stepped,
-    Told,
-    Upload,
-    Waiting,
-)
+from photomaker.studio.engine import Engine, mix
+from photomaker.studio.kept import Job, JobEvent, Person, Picture, Upload
 from photomaker.studio.limits import Limits
-from photomaker.studio.line import Line
-from photomaker.studio.pieces import Piece, pieces_of
 from photomaker.studio.plain_orders import PlainOrder, full_order
 from photomaker.studio.planning import Plan
 from photomaker.studio.portraits import blended, portrait_of
-from photomaker.studio.saving import save_named
 from photomaker.studio.store import IDENTITY, PICTURE, PORTRAIT, Store, new_id
-from photomaker.types import Identity, Request, Sample
+from photomaker.studio.workshop import BATCH, IDENTIFIED, Drawer, Following, Measure, Workshop
+from photomaker.types import Identity
 
-BATCH = 4
-"""Pictures of a turn: what a short job of another caller waits for."""
-TRIES = 3
-"""How often a job may take the whole process with it."""
+_log = logging.getLogger(__name__)
 LARGEST_PHOTO, LARGEST_PICTURE = 4096, 2048
 """Longer sides in pixels that given photos and pictures are kept at in memory and on disk."""
-WAITED, IDENTIFIED, DREW, SAVED = "waiting", "identity", "drawing", "saving"
-"""Phases that are timed."""
-LIKENESS, MADE = "likeness", "picture"
-
-Measure = Callable[[str, float], None]
-"""Told of seconds by phase, of likeness, and of 1 for each picture."""
-_log = logging.getLogger(__name__)
-
-
-class Drawer(Protocol):
-    """Whatever draws: an `Engine`, or something that stands for one elsewhere."""
-
-    def draw(
-        self,
-        identity: Identity,
-        requests: Sequence[Request],
-        *,
-        cancel: Cancel | None = None,
-        on_event: Listener | None = None,
-        redraw: str | int = "off",
-    ) -> list[Sample]:
-        """One picture for each request; see `Engine.draw`."""
-
-
-@dataclass(eq=False)
-class _Live:
-    """A job that has not ended."""
-
-    id: str
-    owner: str
-    order: PlainOrder
-    total: int
-    done: int = 0
-    cancel: Cancel = field(default_factory=Cancel)
-    unwanted: str | None = None
-    """Why it was cancelled; None where it was not."""
-    plan: Plan | None = None
-    pieces: deque[Piece] = field(default_factory=deque)
-    people: dict[int, Identity] = field(default_factory=dict)
-    drawing: int = 0
-    step: Stepped | None = None
-    since: float = field(default_factory=perf_counter)
-
-
-class Following:
-    """Somebody who listens to a job: what has happened since they last asked."""
-
-    def __init__(self, desk: Desk, job: str, after: int, notify: Callable[[], None]) -> None:
-        """Begin to listen; use `Desk.follow` instead."""
-        self._desk, self._job, self._after = desk, job, after
-        self.notify = notify
-        self.ended = False
-        """Whether nothing will follow."""
-        self._place: int | None = None
-        self._step: Stepped | None = None
-
-    def news(self) -> list[JobEvent]:
-        """What has happened since the last call; never waits."""
-        kept, place, step, self.ended = self._desk._state_of(self._job, self._after)
-        found: list[JobEvent] = list(kept)
-        if kept:
-            self._after = kept[-1].number
-        if place is not None and place != self._place:
-            found.append(Waiting(place))
-        if step is not None and step is not self._step:
-            found.append(step)
-        self._place, self._step = place, step
-        return found
-
-    def close(self) -> None:
-        """Listen no longer."""
-        self._desk._unfollow(self._job, self)
 
 
 class Desk:
@@ -182,50 +86,42 @@ class Desk:
         self.allowed = dict(allowed or {})
         self.measure: Measure = measure or (lambda _name, _value: None)
         self.store = Store(folder)
-        self._drawers: Sequence[Drawer] = [engine] if drawers is None else drawers
-        self._batch, self._ttl = batch, ttl
-        self._changed = threading.Condition(threading.RLock())
-        self._line = Line(self.limits.waiting, self.limits.waiting_each)
-        self._live: dict[str, _Live] = {}
-        self._unkept: dict[str, Ended] = {}
-        self._followers: dict[str, list[Following]] = {}
-        self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._pace = 1.0
+        self._ttl = ttl
         self._secret = self.store.secret()
-        self._recover()
+        self.workshop = Workshop(
+            engine,
+            self.store,
+            self.plan,
+            self.limits,
+            [engine] if drawers is None else drawers,
+            self._measured,
+            batch,
+        )
+        self._tending: threading.Thread | None = None
+
+    def _measured(self, name: str, value: float) -> None:
+        self.measure(name, value)
 
     # ---- open and closed
 
     def start(self) -> Desk:
         """Begin to draw."""
-        for number, drawer in enumerate(self._drawers):
-            self._thread(partial(self._work, drawer), f"photomaker-desk-{number}")
+        self.workshop.start()
         if self._ttl is not None:
-            self._thread(self._tend, "photomaker-desk-ttl")
+            self._tending = threading.Thread(target=self._tend, name="photomaker-ttl", daemon=True)
+            self._tending.start()
         return self
-
-    def _thread(self, work: Callable[[], None], name: str) -> None:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
 
     def stop(self) -> None:
         """Stop drawing, within one step; jobs that are being drawn go back to the line, and listeners are let go."""
-        self._stopping.set()
-        with self._changed:
-            for live in self._live.values():
-                live.cancel.cancel()
-            self._changed.notify_all()
-            everyone = [one for several in self._followers.values() for one in several]
-        for one in everyone:
-            one.notify()
+        self.workshop.stop()
 
     def close(self) -> None:
         """Stop, wait for what is being put away, and let the folder go."""
         self.stop()
-        for thread in self._threads:
-            thread.join()
+        self.workshop.join()
+        if self._tending is not None:
+            self._tending.join()
         self.store.close()
 
     def __enter__(self) -> Desk:
@@ -240,24 +136,17 @@ class Desk:
 
     def counts(self) -> dict[str, int]:
         """How many jobs wait, and how many are being drawn."""
-        with self._changed:
-            drawing = sum(live.drawing > 0 for live in self._live.values())
-            return {"waiting": len(self._line), "drawing": drawing}
+        return self.workshop.counts()
 
     @property
     def open_jobs(self) -> int:
         """How many jobs have not ended."""
-        with self._changed:
-            return len(self._live)
+        return self.workshop.open_jobs
 
     @property
     def working(self) -> bool:
         """Whether jobs are being drawn: it was started, and nothing has ended it."""
-        return (
-            not self._stopping.is_set()
-            and bool(self._threads)
-            and all(one.is_alive() for one in self._threads)
-        )
+        return self.workshop.working
 
     # ---- people
 
@@ -385,10 +274,7 @@ class Desk:
             NotThere: There is none such.
         """
         person = self.store.person(owner, id_)
-        with self._changed:
-            jobs = [live.id for live in self._live.values() if person.id in live.order.people]
-        for job in jobs:
-            self._cancel(job, "the person was deleted")
+        self.workshop.cancel_all_of(person.id, "the person was deleted")
         self.store.delete_person(owner, person.id)
 
     # ---- pictures
@@ -494,19 +380,13 @@ class Desk:
             QueueFull: Too many wait.
             PhotoMakerError: Something in the order cannot be done.
         """
-        with self._changed:
-            self._line.check(owner, self._retry_after())
+        self.workshop.check(owner)
         plan = self.plan(owner, order)
         people = [self.store.person(owner, name).id for name in order.people]
         order = replace(order, people=tuple(people))
         kept = len(list(plan.order.couples())) * plan.order.n
         job = Job(new_id("job"), "queued", order, time(), None, None, kept)
-        with self._changed:
-            self._line.check(owner, self._retry_after())
-            self.store.add_job(owner, job)
-            for note in plan.notes:
-                self.store.tell(job.id, Told(note))
-            self._add(_Live(job.id, owner, order, kept))
+        self.workshop.take(owner, job, plan.notes)
         for one in people:
             self.store.use(one)
         return self.job(owner, job.id)
@@ -517,11 +397,11 @@ class Desk:
         Raises:
             NotThere: There is none such.
         """
-        return self._placed(self.store.job(owner, id_))
+        return self.workshop.placed(self.store.job(owner, id_))
 
     def jobs(self, owner: str, most: int = 100) -> list[Job]:
         """The last jobs, the newest first."""
-        return [self._placed(job) for job in self.store.jobs(owner, most)]
+        return [self.workshop.placed(job) for job in self.store.jobs(owner, most)]
 
     def cancel(self, owner: str, id_: str) -> Job:
         """Stop a job within one step; pictures that are finished stay. One that has ended is left as it is.
@@ -530,7 +410,7 @@ class Desk:
             NotThere: There is none such.
         """
         job = self.store.job(owner, id_)
-        self._cancel(job.id, "")
+        self.workshop.cancel(job.id, "")
         return self.job(owner, job.id)
 
     def delete_job(self, owner: str, id_: str) -> None:
@@ -540,10 +420,7 @@ class Desk:
             NotThere: There is none such.
         """
         job = self.store.job(owner, id_)
-        self._cancel(job.id, "")
-        with self._changed:
-            self._changed.wait_for(lambda: job.id not in self._live or self._stopping.is_set())
-            self._unkept.pop(job.id, None)
+        self.workshop.forget(job.id)
         self.store.delete_job(owner, job.id)
 
     def events(self, owner: str, id_: str, after: int = 0) -> Iterator[JobEvent]:
@@ -561,7 +438,9 @@ class Desk:
         following = self.follow(owner, id_, woken.set, after)
         return _waiting_for(following, woken)
 
-    def follow(self, owner: str, id_: str, notify: Callable[[], None], after: int = 0) -> Following:
+    def follow(
+        self, owner: str, id_: str, notify: Callable[[], None], after: int = 0, previews: bool = True
+    ) -> Following:
         """Listen to a job without waiting in a thread.
 
         Args:
@@ -569,15 +448,13 @@ class Desk:
             id_: The job.
             notify: Called from any thread when there is news; it must return at once and raise nothing.
             after: Leave out what is kept up to this number.
+            previews: Whether steps shall show what is being drawn; they cost a little, and are made only where somebody
+                wants them.
 
         Raises:
             NotThere: There is no such job.
         """
-        job = self.store.job(owner, id_)
-        following = Following(self, job.id, after, notify)
-        with self._changed:
-            self._followers.setdefault(job.id, []).append(following)
-        return following
+        return self.workshop.follow(self.store.job(owner, id_).id, notify, after, previews)
 
     # ---- what a person or picture is to an order
 
@@ -603,243 +480,11 @@ class Desk:
         self.store.add_person(owner, person, digest)
         return person
 
-    # ---- jobs that have not ended
-
-    def _recover(self) -> None:
-        for left in self.store.left():
-            live = _Live(left.job.id, left.owner, left.job.order, left.job.total, len(left.job.pictures))
-            if left.tries >= TRIES:
-                reason = f"broken off: the server ended {left.tries} times while it was drawn; ask for less"
-                self.store.end(live.id, Ended("failed", reason, live.done))
-                continue
-            self._add(live)
-
-    def _add(self, live: _Live) -> None:
-        self._live[live.id] = live
-        with self._changed:
-            self._line.add(live.owner, live.id)
-            self._changed.notify_all()
-
-    def _retry_after(self) -> int:
-        """Seconds until a place is free: what a job of middle length takes."""
-        jobs = list(self._live.values())
-        pictures = sum(live.total - live.done for live in jobs) / max(1, len(jobs))
-        return max(1, min(600, math.ceil(pictures * self._pace)))
-
-    def _placed(self, job: Job) -> Job:
-        with self._changed:
-            ended, live = self._unkept.get(job.id), self._live.get(job.id)
-            place = self._line.place(job.id)
-        if ended is not None:
-            return replace(job, state=ended.state, reason=ended.reason, ended=job.ended or time())
-        if live is None or job.state in ENDED:
-            return job
-        begun = live.drawing > 0 or live.plan is not None
-        return replace(job, state="running" if begun else "queued", place=None if begun else place)
-
-    def _cancel(self, id_: str, reason: str) -> None:
-        with self._changed:
-            live = self._live.get(id_)
-            if live is None or live.unwanted is not None:
-                return
-            live.unwanted = reason
-            live.cancel.cancel()
-            self._line.remove(id_)
-            idle = live.drawing == 0
-        if idle:
-            self._end(live, Ended("cancelled", reason, live.done))
-
-    def _state_of(self, id_: str, after: int) -> tuple[list[Lasting], int | None, Stepped | None, bool]:
-        """Kept events, place and step of a job, and whether nothing follows."""
-        with self._changed:
-            live, unkept = self._live.get(id_), self._unkept.get(id_)
-            place = None if live is None or live.plan is not None else self._line.place(id_)
-            step = None if live is None else live.step
-        if self._stopping.is_set():
-            return [], None, None, True
-        kept: list[Lasting] = list(self.store.events(id_, after))
-        if unkept is not None:
-            kept.append(unkept)
-        over = live is None or any(isinstance(one, Ended) for one in kept)
-        return kept, place, step, over
-
-    def _unfollow(self, id_: str, following: Following) -> None:
-        with self._changed:
-            several = self._followers.get(id_, [])
-            if following in several:
-                several.remove(following)
-            if not several:
-                self._followers.pop(id_, None)
-
-    def _news(self, id_: str | None = None) -> None:
-        """Tell those who listen to a job, or everybody, that something has changed."""
-        with self._changed:
-            several = [
-                one for job, listening in self._followers.items() if id_ in (None, job) for one in listening
-            ]
-        for one in several:
-            one.notify()
-
-    # ---- drawing
-
-    def _work(self, drawer: Drawer) -> None:
-        while (live := self._next()) is not None:
-            self._news()
-            try:
-                self._turn(live, drawer)
-            except Exception:  # noqa: BLE001 - the thread draws everybody's jobs
-                _log.exception("job %s could not be put away", live.id)
-                self._end(live, Ended("failed", _INSIDE, live.done))
-
-    def _next(self) -> _Live | None:
-        with self._changed:
-            while not self._stopping.is_set():
-                job = self._line.take()
-                if job is not None:
-                    live = self._live[job]
-                    live.drawing += 1
-                    return live
-                self._changed.wait()
-        return None
-
-    def _turn(self, live: _Live, drawer: Drawer) -> None:
-        """Draw a piece of a job, and put away what came of it."""
-        ended: Ended | None = None
-        piece = None
-        try:
-            piece = self._begun(live)
-            if piece is not None:
-                self._draw(live, piece, drawer)
-        except Cancelled:
-            if live.unwanted is None and self._stopping.is_set():
-                self.store.put_back(live.id)
-                return
-            ended = Ended("cancelled", live.unwanted or "", live.done)
-        except PhotoMakerError as error:
-            ended = Ended("failed", str(error), live.done)
-        except Exception as error:  # noqa: BLE001 - one job's failure is not the desk's
-            _log.exception("job %s failed", live.id)
-            ended = Ended("failed", _sentence(error), live.done)
-        finally:
-            with self._changed:
-                live.drawing -= 1
-                live.step = None
-        if ended is None and live.unwanted is not None:
-            ended = Ended("cancelled", live.unwanted, live.done)
-        if ended is not None:
-            self._line_out(live)
-            self._end(live, ended)
-        elif not live.pieces and live.drawing == 0:
-            self._end(live, Ended("done", "", live.done))
-        else:
-            self._news(live.id)
-
-    def _line_out(self, live: _Live) -> None:
-        with self._changed:
-            live.pieces.clear()
-            live.cancel.cancel()
-            self._line.remove(live.id)
-
-    def _begun(self, live: _Live) -> Piece | None:
-        """The next piece of a job, which is looked at again at its first turn; the rest goes on waiting."""
-        if live.plan is None:
-            self.measure(WAITED, perf_counter() - live.since)
-            self.store.begin(live.id)
-            live.plan = self.plan(live.owner, live.order)
-            live.pieces = pieces_of(live.plan, self.store.spots(live.id), self._batch)
-        live.cancel.check()
-        with self._changed:
-            piece = live.pieces.popleft() if live.pieces else None
-            if live.pieces:
-                self._line.add(live.owner, live.id, front=True)
-                self._changed.notify_all()
-        return piece
-
-    def _draw(self, live: _Live, piece: Piece, drawer: Drawer) -> None:
-        assert live.plan is not None
-        if piece.person not in live.people:
-            live.people[piece.person] = self.engine.who(live.plan, piece.person, live.cancel)
-        identity = live.people[piece.person]
-        started = perf_counter()
-        drawn = drawer.draw(
-            identity,
-            [request for _, request in piece.rows],
-            cancel=live.cancel,
-            on_event=self._listener(live),
-            redraw=live.plan.order.redraw,
-        )
-        seconds = perf_counter() - started
-        self.measure(DREW, seconds)
-        self._pace += 0.2 * (seconds / len(piece.rows) - self._pace)
-        self._keep(live, piece, drawn, identity)
-
-    def _listener(self, live: _Live) -> Listener:
-        def told(event: Event) -> None:
-            if isinstance(event, Note):
-                self.store.tell(live.id, Told(event.text))
-                self._news(live.id)
-            elif isinstance(event, Denoised) and live.id in self._followers:
-                pictures = tuple(_jpeg(one) for one in event.preview())
-                live.step = Stepped(event.step, event.steps, live.done, live.total, pictures)
-                self._news(live.id)
-
-        return told
-
-    def _keep(self, live: _Live, piece: Piece, drawn: Sequence[Sample], identity: Identity) -> None:
-        """Save the pictures that stay, then tell of them, all at once."""
-        assert live.plan is not None
-        started = perf_counter()
-        spots = {id(sample): spot for sample, (spot, _) in zip(drawn, piece.rows, strict=True)}
-        stay = list(drawn) if piece.keep == len(drawn) else rank(drawn)[: piece.keep]
-        about = told_of(live.plan, piece.person)
-        rows = [
-            (self._saved(live, replace(sample, notes={**sample.notes, **about}), identity), spots[id(sample)])
-            for sample in stay
-        ]
-        with self._changed:
-            if live.id not in self._live:  # it was ended elsewhere, and perhaps deleted
-                raise Cancelled("the job has ended")
-            events = [
-                PictureDone(picture, live.done + number, live.total)
-                for number, (picture, _) in enumerate(rows, 1)
-            ]
-            self.store.add_drawn(live.owner, rows, events)
-            live.done += len(rows)
-        self.measure(SAVED, perf_counter() - started)
-        for sample in stay:
-            self.measure(MADE, 1.0)
-            if sample.likeness is not None:
-                self.measure(LIKENESS, sample.likeness)
-
-    def _saved(self, live: _Live, sample: Sample, identity: Identity) -> Picture:
-        weighed = None if sample.likeness is None else self.engine.verdict(sample.likeness, identity)
-        told = "verdict" in sample.notes and weighed is not None
-        picture = Picture(
-            new_id("pic"), time(), sample.image.width, sample.image.height, live.id, sample.notes["person"],
-            sample.request.prompt, sample.request.sampling.seed, sample.likeness, sample.notes.get("verdict"),
-            weighed.same if told and weighed else None, weighed.share if told and weighed else None,
-        )  # fmt: skip
-        save_named(sample, self.store.path(PICTURE, picture.id), self.engine.about)
-        return picture
-
-    def _end(self, live: _Live, ended: Ended) -> None:
-        with self._changed:
-            if live.id not in self._live:
-                return
-            try:
-                self.store.end(live.id, ended)
-            except OutputError as error:  # a full disk; at the next start it is drawn again
-                _log.error("the end of job %s could not be noted: %s", live.id, error)
-                self._unkept[live.id] = ended
-            del self._live[live.id]
-            self._changed.notify_all()
-        self._news()
-
     # ---- time to live
 
     def _tend(self) -> None:
         assert self._ttl is not None
-        while not self._stopping.wait(min(60.0, max(0.2, self._ttl / 10))):
+        while not self.workshop.stopping.wait(min(60.0, max(0.2, self._ttl / 10))):
             try:
                 self.expire(time() - self._ttl)
             except Exception:  # noqa: BLE001 - tried again soon
@@ -848,15 +493,14 @@ class Desk:
     def expire(self, before: float) -> None:
         """Delete jobs with their pictures, people and given pictures that were last of use before a time."""
         old = self.store.expired(before)
-        with self._changed:
-            busy = repr([live.order for live in self._live.values()])
+        needed = self.workshop.needed()
         for kind, delete in (
             ("jobs", self.store.delete_job),
             ("people", self.store.delete_person),
             ("pictures", self.store.delete_picture),
         ):
             for owner, id_ in old[kind]:
-                if id_ not in busy:
+                if id_ not in needed:
                     with suppress(NotThere):
                         delete(owner, id_)
 
@@ -882,15 +526,6 @@ class _Shelf:
         return self.desk.allowed[name]
 
 
-_INSIDE = "something went wrong inside; the server's log says what"
-
-
-def _sentence(error: Exception) -> str:
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-        return "the memory is too small for this job; ask for fewer or smaller pictures"
-    return _INSIDE
-
-
 def _waiting_for(following: Following, woken: threading.Event) -> Iterator[JobEvent]:
     try:
         while True:
@@ -911,9 +546,3 @@ def _checked_name(name: str) -> str:
             f"the name has {len(name)} characters or some that cannot be shown; give up to {most}"
         )
     return name
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
-    return data.getvalue()

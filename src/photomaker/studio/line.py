@@ -8,7 +8,9 @@ from photomaker.errors import QueueFull
 
 
 class Line:
-    """Jobs in the order in which they get a turn: callers in rotation, each caller's jobs in the order of asking.
+    """Jobs in the order in which they get a turn: of all callers the one whose last turn is longest ago.
+
+    Each caller's jobs keep the order of asking.
 
     Not safe from several threads; whoever owns it holds a lock.
 
@@ -31,6 +33,8 @@ class Line:
         """
         self._most, self._each = most, each
         self._owners: dict[str, deque[str]] = {}
+        self._served: dict[str, int] = {}
+        self._turns = 0
 
     def __len__(self) -> int:
         """Jobs that wait."""
@@ -60,32 +64,40 @@ class Line:
         (own.appendleft if front else own.append)(job)
 
     def take(self) -> str | None:
-        """The next job, whose caller goes to the end of the rotation; None where nobody waits."""
-        if not self._owners:
+        """The next job; None where nobody waits."""
+        owner = next(iter(self._rotation()), None)
+        if owner is None:
             return None
-        owner = next(iter(self._owners))
-        own = self._owners.pop(owner)
-        job = own.popleft()
-        if own:
-            self._owners[owner] = own
+        job = self._owners[owner].popleft()
+        if not self._owners[owner]:
+            del self._owners[owner]
+        self._turns += 1
+        self._served[owner] = self._turns
         return job
 
-    def remove(self, job: str) -> None:
-        """Take a job out, wherever it is."""
+    def _rotation(self) -> list[str]:
+        """Callers who wait, the next first."""
+        return sorted(self._owners, key=lambda owner: self._served.get(owner, 0))
+
+    def jobs_of(self, owner: str) -> tuple[str, ...]:
+        """A caller's jobs, the next first."""
+        return tuple(self._owners.get(owner, ()))
+
+    def remove(self, job: str) -> bool:
+        """Take a job out, wherever it is; whether it was there."""
         for owner, own in self._owners.items():
             if job in own:
                 own.remove(job)
                 if not own:
                     del self._owners[owner]
-                return
+                return True
+        return False
 
     def place(self, job: str) -> int | None:
         """When a job gets its turn: 1 is next; None where it does not wait."""
-        for number, own in enumerate(self._owners.values()):
+        queues = [self._owners[owner] for owner in self._rotation()]
+        for number, own in enumerate(queues):
             if job in own:
                 depth = own.index(job)
-                before = (
-                    min(len(other), depth + (at < number)) for at, other in enumerate(self._owners.values())
-                )
-                return sum(before) + 1
+                return sum(min(len(other), depth + (at < number)) for at, other in enumerate(queues)) + 1
         return None

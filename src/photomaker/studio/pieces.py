@@ -39,6 +39,11 @@ class Piece:
     rows: tuple[tuple[Spot, Request], ...]
     keep: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether it cannot be cut, because the best of all of it stay."""
+        return self.keep < len(self.rows)
+
 
 def pieces_of(plan: Plan, done: Container[Spot], batch: int) -> deque[Piece]:
     """What is left to draw of a job.
@@ -61,3 +66,26 @@ def pieces_of(plan: Plan, done: Container[Spot], batch: int) -> deque[Piece]:
             part = tuple(rows[start : start + batch])
             pieces.append(Piece(person, part, len(part)))
     return pieces
+
+
+def next_piece(pieces: deque[Piece], most: int) -> Piece | None:
+    """Take the next pictures of a job, some more or less than were meant for a turn.
+
+    Args:
+        pieces: What is left; what is taken is gone from it.
+        most: How many pictures; one piece that cannot be cut is taken as it is.
+
+    Returns:
+        None where nothing is left.
+    """
+    if not pieces:
+        return None
+    first = pieces.popleft()
+    rows = first.rows
+    if first.whole:
+        return first
+    while len(rows) < most and pieces and pieces[0].person == first.person and not pieces[0].whole:
+        rows += pieces.popleft().rows
+    if len(rows) > most:
+        pieces.appendleft(Piece(first.person, rows[most:], len(rows) - most))
+    return Piece(first.person, rows[:most], min(most, len(rows)))

@@ -146,6 +146,5 @@ def is_form(request: Request) -> bool:
 
 def _check_end(request: Request) -> None:
     """A body that was cut off would lose its last files without a word."""
-    tail: bytes = request.scope.get("photomaker.tail", b"")
-    if not tail.rstrip().endswith(b"--"):
+    if not request.scope["photomaker.body"].tail.rstrip().endswith(b"--"):
         raise HTTPException(400, "the form breaks off before its end; send it again")

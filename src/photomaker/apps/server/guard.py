@@ -47,7 +47,10 @@ class Guard:
         if refused is not None:
             await refused(scope, receive, send)
             return
-        await self._app(scope, _counted(scope, receive, most), _with_headers(send))
+        body = _Body(receive, most)
+        scope["photomaker.body"] = body
+        unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        await self._app(scope, body.receive, _with_headers(send, body if unread else None))
 
     def _most(self, headers: Headers) -> int:
         form = headers.get("content-type", "").lower().startswith("multipart/")
@@ -77,29 +80,34 @@ def _sentence(most: int) -> str:
     return f"the request has more than {most / 2**20:.3g} MB; send less at a time, or smaller copies of the photos"
 
 
-def _counted(scope: Scope, receive: Receive, most: int) -> Receive:
-    """Stop a body that is longer than it said, or said nothing; its end is left in the scope."""
-    seen, tail = 0, b""
+class _Body:
+    """A body as it comes: stopped where it is longer than it said, or said nothing; its end is remembered."""
 
-    async def counting() -> Message:
-        nonlocal seen, tail
-        message = await receive()
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive, self._most = receive, most
+        self._seen = 0
+        self.tail = b""
+        self.whole = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
         if message["type"] == "http.request":
-            body = message.get("body", b"")
-            seen += len(body)
-            tail = (tail + body)[-TAIL:] if len(body) < TAIL else body[-TAIL:]
-            scope["photomaker.tail"] = tail
-            if seen > most:
-                raise HTTPException(413, _sentence(most), {"Connection": "close"})
+            part = message.get("body", b"")
+            self._seen += len(part)
+            self.tail = (self.tail + part[-TAIL:])[-TAIL:]
+            self.whole = not message.get("more_body", False)
+            if self._seen > self._most:
+                raise HTTPException(413, _sentence(self._most))
         return message
 
-    return counting
 
+def _with_headers(send: Send, body: _Body | None) -> Send:
+    """Add headers; who is answered before all was read is not listened to any longer."""
 
-def _with_headers(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            closing = () if body is None or body.whole else ((b"connection", b"close"),)
+            message["headers"] = [*message.get("headers", ()), *_HEADERS, *closing]
         await send(message)
 
     return sending

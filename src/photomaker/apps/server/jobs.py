@@ -19,7 +19,7 @@ from photomaker.apps.server.identities import MISSING
 from photomaker.apps.server.schemas import JobOut, OrderIn, PictureOut, Problem
 from photomaker.errors import NotThere, PhotoMakerError
 from photomaker.outside import read_object
-from photomaker.studio.desk import Desk, Following
+from photomaker.studio.desk import Desk
 from photomaker.studio.kept import Ended, Job, JobEvent, PictureDone, Stepped
 from photomaker.studio.plain_orders import PlainOrder
 
@@ -139,14 +139,16 @@ async def _stream(
     desk: Desk, owner: str, job: str, after: int, previews: bool
 ) -> AsyncIterator[ServerSentEvent]:
     with suppress(NotThere):  # deleted since the request was looked at
-        async for event in news(desk, owner, job, after):
+        async for event in news(desk, owner, job, after, previews):
             number = getattr(event, "number", 0)
             yield ServerSentEvent(
                 json.dumps(told(event, previews)), event=event.kind, id=str(number) if number else None
             )
 
 
-async def news(desk: Desk, owner: str, job: str, after: int = 0) -> AsyncIterator[JobEvent]:
+async def news(
+    desk: Desk, owner: str, job: str, after: int = 0, previews: bool = True
+) -> AsyncIterator[JobEvent]:
     """What happens to a job, without a thread that waits.
 
     Raises:
@@ -158,7 +160,7 @@ async def news(desk: Desk, owner: str, job: str, after: int = 0) -> AsyncIterato
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(woken.set)
 
-    following: Following = desk.follow(owner, job, notify, after)
+    following = desk.follow(owner, job, notify, after, previews)
     try:
         while True:
             woken.clear()
@@ -188,7 +190,7 @@ async def finished(desk: Desk, owner: str, job: str) -> Job:
     Raises:
         HTTPException: The server is stopping.
     """
-    async for event in news(desk, owner, job):
+    async for event in news(desk, owner, job, previews=False):
         if isinstance(event, Ended):
             return desk.job(owner, job)
     raise HTTPException(503, "the server is stopping; the job goes on when it is back", {"Retry-After": "10"})

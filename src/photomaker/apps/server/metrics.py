@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from photomaker.studio.desk import LIKENESS, MADE
+from photomaker.studio.workshop import LIKENESS, MADE
 
 if TYPE_CHECKING:
     from photomaker.studio.desk import Desk

@@ -130,4 +130,6 @@ def _first(error: RequestValidationError) -> str:
         return f"{name} is missing; give it"
     if found["type"] == "json_invalid":
         return f"the body is no JSON: {found.get('ctx', {}).get('error', message)}"
+    if found["type"] == "model_attributes_type":
+        return "the body is no JSON object; send one, with Content-Type: application/json"
     return f"{name} is {shown(found['input'])}; {message}"
