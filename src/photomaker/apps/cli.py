@@ -623,6 +623,61 @@ def serve(
 
 
 @app.command()
+def ui(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another than this machine's own needs --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port; where it is in use, the next free one is taken.")
+    ] = 7860,
+    data: Annotated[
+        Path, typer.Option(help="Folder in which people and pictures are kept; the same as `serve` has.")
+    ] = Path("photomaker-data"),
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with a token on each line; visitors type one, and each has their own."),
+    ] = None,
+    visitors: Annotated[
+        bool,
+        typer.Option(
+            "--visitors",
+            help="Let everybody in without a token, each with a page of their own that is deleted after an hour.",
+        ),
+    ] = False,
+    ttl: Annotated[
+        str | None, typer.Option(help="Delete what is older: 30m, 24h, 7d. (default: all is kept)")
+    ] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    method: MethodName = None,
+    base: Base = None,
+    adapter: Adapter = None,
+    device: Device = "auto",
+    dtype: Dtype = Precision.AUTO,
+    faces: Faces = FaceBackend.AUTO,
+    memory: MemoryPlan = Memory.AUTO,
+    face_models: FaceModels = None,
+    variant: Variant = None,
+) -> None:
+    """Show a page on which pictures are made in a browser; see docs/ui.md.
+
+    Example: photomaker ui
+    """
+    from photomaker.apps.serve import Served, seconds_of
+    from photomaker.apps.ui import Shown, run
+    from photomaker.studio.limits import Limits
+    from photomaker.studio.opening import PHOTOMAKER
+
+    engine = {
+        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
+        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
+    }  # fmt: skip
+    living = None if ttl is None else seconds_of(ttl)
+    served = Served(host, port, data, token_file, Limits(), living, (), method or PHOTOMAKER, engine)
+    run(Shown(served, not no_browser, visitors))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Gallery to write; an older one is replaced.")] = Path(
         "out/gallery.png"

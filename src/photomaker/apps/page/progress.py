@@ -1,0 +1,130 @@
+"""A job as it is told to a page: events gathered into what can be shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from photomaker.errors import PromptError
+from photomaker.studio.desk import Desk
+from photomaker.studio.kept import Ended, Job, JobEvent, Picture, PictureDone, Stepped, Told, Waiting
+from photomaker.studio.prompts import check_prompt
+from photomaker.studio.words import unknown_note
+
+OFTEN = 0.12
+"""Seconds between two looks at a job."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far some pictures are.
+
+    Attributes:
+        total: Pictures in all.
+        place: In the queue; None where it does not wait.
+        step: Of the pictures that are drawn now.
+        steps: In all.
+        previews: JPEG files of the pictures that are drawn now.
+        pictures: Those that are finished, in their order.
+        notes: What the visitor should know.
+        ended: How it ended; None while it goes on.
+    """
+
+    total: int
+    place: int | None = None
+    step: int = 0
+    steps: int = 0
+    previews: tuple[bytes, ...] = field(default=(), repr=False)
+    pictures: tuple[Picture, ...] = ()
+    notes: tuple[str, ...] = ()
+    ended: Ended | None = None
+
+    def after(self, event: JobEvent) -> Progress:
+        """Further on."""
+        match event:
+            case Waiting():
+                return replace(self, place=event.place)
+            case Told():
+                return replace(self, notes=(*self.notes, event.text))
+            case Stepped():
+                return replace(self, place=None, step=event.step, steps=event.steps, previews=event.previews)
+            case PictureDone():
+                left = self.previews[1:]
+                return replace(self, place=None, pictures=(*self.pictures, event.picture), previews=left)
+            case Ended():
+                return replace(self, place=None, previews=(), ended=event)
+
+    @property
+    def share(self) -> float:
+        """Of the work that is done, 0 to 1."""
+        drawn = len(self.pictures) + len(self.previews) * self.step / max(1, self.steps)
+        return min(1.0, drawn / max(1, self.total))
+
+    @property
+    def ranked(self) -> tuple[Picture, ...]:
+        """The finished pictures, the most alike first; those that nobody could compare last."""
+        return tuple(
+            sorted(
+                self.pictures, key=lambda one: -1.0 if one.likeness is None else one.likeness, reverse=True
+            )
+        )
+
+
+async def progress(desk: Desk, owner: str, jobs: Sequence[str]) -> AsyncIterator[Progress]:
+    """Follow jobs, one after another, as one piece of work; no thread waits meanwhile.
+
+    Args:
+        desk: Where they are.
+        owner: Whose they are.
+        jobs: Their ids.
+
+    Yields:
+        What there is to show, whenever something has changed.
+
+    Raises:
+        NotThere: One is not there.
+    """
+    orders = [desk.job(owner, job) for job in jobs]
+    told, noted = Progress(sum(job.total for job in orders)), _noted(orders)
+    for number, job in enumerate(jobs, 1):
+        async for events in _news(desk, owner, job):
+            for event in events:
+                if not (isinstance(event, Told) and event.text in noted):
+                    told = told.after(event)
+            goes_on = told.ended is not None and told.ended.state == "done" and number < len(jobs)
+            yield replace(told, ended=None) if goes_on else told
+        if told.ended is None or told.ended.state != "done":
+            return
+
+
+def _noted(jobs: Sequence[Job]) -> set[str | None]:
+    """What the page tells by itself, while a prompt is written."""
+    noted: set[str | None] = set()
+    for job in jobs:
+        with suppress(PromptError):
+            noted.add(unknown_note([check_prompt(one) for one in job.order.prompts]))
+    return noted
+
+
+async def _news(desk: Desk, owner: str, job: str) -> AsyncIterator[list[JobEvent]]:
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            loop.call_soon_threadsafe(woken.set)
+
+    following = desk.follow(owner, job, wake)
+    try:
+        while True:
+            woken.clear()
+            events = await asyncio.to_thread(following.news)
+            if events or following.ended:
+                yield events
+            if following.ended:
+                return
+            await woken.wait()
+            await asyncio.sleep(OFTEN)
+    finally:
+        following.close()
