@@ -10,7 +10,6 @@ Source: arXiv 2401.07519, section 3; the IdentityNet starts as a copy of the UNe
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -122,7 +121,7 @@ class InstantIDRecipe(PeopleRecipe):
 
     name = "instantid"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - as the other recipes, and what embeds faces
         self,
         data: Album,
         latents: Latents,
@@ -187,8 +186,9 @@ class InstantIDRecipe(PeopleRecipe):
 
     def signature(self) -> dict[str, str]:
         """Base, data, sizes and recogniser; see `Recipe.signature`."""
-        sizes = json.dumps(asdict(self.own), sort_keys=True)
-        return {"sizes": sizes, "recogniser": self.own.recogniser, **self.origin}
+        own = self.own
+        sizes = str([own.queries, own.hidden, *own.hint, own.pencil.radius, own.pencil.stick])
+        return {"sizes": sizes, "recogniser": own.recogniser, **self.origin}
 
     def condition(
         self,
