@@ -367,7 +367,7 @@ def tiny_instantid(folder: Path) -> Path:
     _randomise(net, 14)
     with torch.no_grad():  # heard beside text and photo, and not instead of them
         for part in (*net.controlnet_down_blocks, net.controlnet_mid_block):
-            part.weight *= 0.3
+            part.weight *= 0.1
     net.save_pretrained(path.parent / "ControlNetModel")
     resampler = _randomise(ImageResampler(FACE, WIDTH, queries=16, hidden=64), 15)
     layers, generator = {}, torch.Generator().manual_seed(16)

@@ -132,7 +132,7 @@ def test_both_strengths_weigh_and_nothing_is_left_behind(method, made, reference
     assert 0 < by_pose[0] < by_pose[1]
     assert np.array_equal(drawn(method, identity, posed("photo", 0.8)), full)
     attention, structure = made(scale=0.0), made(structure_scale=0.0)
-    assert difference(drawn(attention, identity), full) > 0.5
+    assert difference(drawn(attention, identity), full) > 0.1
     assert np.array_equal(drawn(structure, identity), drawn(method, identity, posed("none")))
     assert np.array_equal(drawn(made(scale=0.0, structure_scale=0.0), identity), off)
     late = replace(REQUEST, sampling=replace(REQUEST.sampling, merge=0.5))
