@@ -108,6 +108,9 @@ def test_a_pack_that_was_unpacked_into_a_folder_of_its_own_is_found(module, tmp_
             super().__init__()
             self.models["recognition"] = self
 
+        def prepare(self, ctx_id):
+            assert ctx_id == -1
+
     monkeypatch.setattr(module, "FaceAnalysis2", Fetches)
     assert module.InsightFaceEmbedder.open("antelopev2").name == "antelopev2"
     assert Fetches.asked == ["antelopev2", str(models / "antelopev2")]

@@ -159,7 +159,7 @@ def test_an_engine_that_cannot_work_is_not_opened(options, error, words):
         Engine.open(**options)
 
 
-def test_instantid_is_opened_by_its_folder_and_follows_a_pose(tmp_path, photos, monkeypatch):
+def test_instantid_is_opened_by_its_folder_and_follows_a_pose(tmp_path, monkeypatch):
     from tests.tiny import FakeFaces, tiny_instantid, tiny_ip_adapter, tiny_pipeline
 
     from photomaker.methods import instantid
@@ -170,8 +170,10 @@ def test_instantid_is_opened_by_its_folder_and_follows_a_pose(tmp_path, photos, 
     with pytest.raises(WeightsError, match="an IP-Adapter of the faceid form, not InstantID's"):
         Engine.open(base, tiny_ip_adapter(tmp_path, "faceid"), method="instantid", faces="none")
     engine = Engine.open(base, file.parent, method="instantid", faces="none")
-    extras = Extras(pose=Pose(photos[0], 0.5))
-    (sample,) = engine.generate(photos[:2], "a photo of a man img", sampling=Sampling(steps=1), extras=extras)
+    pictures = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    extras = Extras(pose=Pose(pictures[0], 0.5))
+    order = {"sampling": Sampling(steps=1), "extras": extras, "on_event": lambda _: None}
+    (sample,) = engine.generate(pictures, "a photo of a man img", **order)
     assert sample.image.size == (64, 64) and engine.about["method"] == "instantid"
     described = describe(sample)
     assert described["pose"].endswith(" scale 0.5") and described["guidance"] == "5.0"
