@@ -5,9 +5,10 @@ from functools import partial
 
 import pytest
 from huggingface_hub import constants
-from tests.tiny import in_hub_cache
+from tests.tiny import in_hub_cache, tiny_instantid
 
 from photomaker import hub
+from photomaker.encoders.instantid import instantid_file
 from photomaker.errors import WeightsError
 from photomaker.studio.engine import Engine
 
@@ -19,6 +20,16 @@ def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
     return partial(in_hub_cache, tmp_path)
+
+
+def test_instantid_is_fetched_with_its_identity_net(cache, tiny_folder):
+    file = tiny_instantid(tiny_folder)
+    snapshot = cache("someone/InstantID", file, file.parent / "ControlNetModel")
+    for place in ("someone/InstantID", "someone/InstantID/ip-adapter.bin"):
+        assert instantid_file(place) == snapshot / "ip-adapter.bin"
+    cache("someone/half", file)
+    with pytest.raises(WeightsError, match=r"config\.json of someone/half cannot be fetched"):
+        instantid_file("someone/half")
 
 
 def test_hub_ids_are_found_in_the_cache(cache, tiny_base, tiny_adapter_file):

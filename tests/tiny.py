@@ -15,6 +15,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -350,6 +351,71 @@ def tiny_ip_adapter(folder: Path, form: str = "base") -> Path:
         {name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"}
     )
     return path
+
+
+def tiny_instantid(folder: Path) -> Path:
+    """Write (once) an InstantID checkpoint in the published layout for `tiny_pipeline`; return its `ip-adapter.bin`."""
+    from diffusers import ControlNetModel
+
+    from photomaker.encoders.ip_adapter import ImageResampler
+
+    path = Path(folder) / "InstantID" / "ip-adapter.bin"
+    if path.is_file():
+        return path
+    unet = tiny_unet()
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 8))
+    _randomise(net, 14)
+    with torch.no_grad():  # heard beside text and photo, and not instead of them
+        for part in (*net.controlnet_down_blocks, net.controlnet_mid_block):
+            part.weight *= 0.1
+    net.save_pretrained(path.parent / "ControlNetModel")
+    resampler = _randomise(ImageResampler(FACE, WIDTH, queries=16, hidden=64), 15)
+    layers, generator = {}, torch.Generator().manual_seed(16)
+    for number, name in enumerate(unet.attn_processors):
+        layer = unet.get_submodule(name.removesuffix(".processor"))
+        for part in ("k", "v") if "attn2" in name else ():
+            weight = torch.randn(getattr(layer, f"to_{part}").weight.shape, generator=generator)
+            layers[f"{number}.to_{part}_ip.weight"] = 1.5 * weight / math.sqrt(WIDTH)
+    torch.save({"image_proj": dict(resampler.state_dict()), "ip_adapter": layers}, path)
+    return path
+
+
+class FakeFaces:
+    """Stands for a recogniser: a face in the middle of every picture that is not black, embedded by its colours."""
+
+    def __init__(self) -> None:
+        """As InsightFace's: name and licence, and the width of an embedding."""
+        self.notes, self.width = {"face_models": "fake"}, FACE
+
+    def see(self, photos: Any, faces: Any) -> list[Any]:
+        """See `photomaker.methods.instantid.Faces`."""
+        return [self._one(photo, face) for photo, face in zip(photos, faces, strict=True)]
+
+    def _one(self, photo: Any, face: Any) -> Any:
+        import numpy as np
+
+        from photomaker.faces import Seen
+        from photomaker.types import Face
+
+        pixels = np.asarray(photo.convert("RGB"), dtype=np.float32)
+        if not pixels.any():
+            return None
+        corners = np.array([[-0.15, -0.15], [0.15, -0.15], [0, 0], [-0.1, 0.15], [0.1, 0.15]]) + 0.5
+        points = (corners * photo.size).astype(np.float32)
+        found = face or Face((0.0, 0.0, float(photo.width), float(photo.height)), 1.0, points)
+        return Seen(np.resize(pixels.mean((0, 1)) / 64 - 2, FACE).astype(np.float32), found)
+
+
+def open_tiny_instantid(base: Path, folder: Path, **settings: Any) -> Any:
+    """InstantID on the tiny base, by its own `open`, with faces seen by `FakeFaces`."""
+    import pytest
+
+    from photomaker.methods import instantid
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(instantid, "_opened", lambda _place: FakeFaces())
+        file = settings.pop("adapter", None) or tiny_instantid(folder)
+        return instantid.InstantID.open(base, file, device="cpu", **settings)
 
 
 def tiny_fastcomposer(folder: Path, width: int = WIDTH) -> Path:

@@ -20,6 +20,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "fastcomposer": ("photomaker.methods.fastcomposer:FastComposer", None),
         "ip_adapter": ("photomaker.methods.ip_adapter:IPAdapter", None),
         "photoverse": ("photomaker.methods.photoverse:PhotoVerse", None),
+        "instantid": ("photomaker.methods.instantid:InstantID", None),
     },
     "detector": {
         "bundled": ("photomaker.faces:BundledFaces", None),
@@ -56,6 +57,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "sentence-transformers": ("photomaker.faces.sentences:SentenceSimilarity", "words"),
     },
     "face embedder": {
+        "bundled": ("photomaker.faces:BundledEmbedder", None),
         "insightface": ("photomaker.faces.insightface_faces:InsightFaceEmbedder", "insightface"),
     },
 }

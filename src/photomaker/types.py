@@ -220,6 +220,38 @@ class StylePicture:
         number("the style picture's scale", self.scale, 0, 10)
 
 
+POSES = ("photo", "draft", "none")
+"""Where a pose may come from beside a picture: the person's photo, a draft that the text alone draws, or nowhere."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """Where the face shall be and how it is turned, for methods that follow five landmarks of a face.
+
+    Attributes:
+        source: A picture with a face, of the shape of the pictures that are drawn; or `photo`, the person's own photo,
+            `draft`, what the text alone draws from the same seed, `none`, no pose.
+        scale: How closely it is followed, 0 to 2; None is the method's own.
+        landmarks: [5, 2] pixels of the face in the picture, see `Face`; None lets the method find them.
+    """
+
+    source: Image | str
+    scale: float | None = None
+    landmarks: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        if isinstance(self.source, str):
+            if self.source not in POSES:
+                raise SettingsError(
+                    f"the pose is {self.source!r}; give a picture with a face, or one of {', '.join(POSES)}"
+                )
+        else:
+            _picture("the pose", self.source)
+        if self.scale is not None:
+            number("the pose's scale", self.scale, 0, 2)
+
+
 @dataclass(frozen=True, eq=False)
 class Extras:
     """What a request may carry beside prompt and sampling; a method says in `Method.takes` what it can do with.
@@ -232,6 +264,7 @@ class Extras:
         style_picture: A picture whose look is taken over.
         layout: Where each person is in a picture of several: `left`, `middle`, `right`, a box (left, top, right, bottom
             in 0..1) or a mask picture, in the order of their triggers; see `photomaker.pipelines.regions`.
+        pose: Where the face shall be, for methods that follow landmarks.
     """
 
     start: Start | None = None
@@ -240,6 +273,7 @@ class Extras:
     t2i: Structure | None = None
     style_picture: StylePicture | None = None
     layout: tuple[Any, ...] = ()
+    pose: Pose | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn together."""
@@ -261,11 +295,14 @@ class Extras:
             "T2I-Adapter": self.t2i is not None,
             "style picture": self.style_picture is not None,
             "layout": bool(self.layout),
+            "pose": self.pose is not None,
         }
         return frozenset(name for name, there in given.items() if there)
 
 
-EXTRAS = frozenset({"start picture", "mask", "LoRA", "ControlNet", "T2I-Adapter", "style picture", "layout"})
+EXTRAS = frozenset(
+    {"start picture", "mask", "LoRA", "ControlNet", "T2I-Adapter", "style picture", "layout", "pose"}
+)
 """What a request may carry beside prompt and sampling, by the names that messages use."""
 PLAIN = Extras()
 """Nothing beside prompt and sampling."""

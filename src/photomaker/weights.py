@@ -86,6 +86,16 @@ def bundled(part: str) -> Path:
     return _verified(SMALL, part.rstrip("/"))
 
 
+def is_bundled(part: str) -> bool:
+    """Whether the bundled model has a file or folder of this name; see `bundled`.
+
+    Raises:
+        WeightsError: There is no manifest, or it is damaged.
+    """
+    part = part.rstrip("/")
+    return any(name == part or name.startswith(part + "/") for name in manifest())
+
+
 @lru_cache(maxsize=64)
 def _verified(root: Path, part: str) -> Path:
     files = manifest(root)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.tiny import tiny_adapter, tiny_fastcomposer, tiny_ip_adapter, tiny_photoverse
+from tests.tiny import (
+    open_tiny_instantid,
+    tiny_adapter,
+    tiny_fastcomposer,
+    tiny_ip_adapter,
+    tiny_photoverse,
+)
 
 from photomaker.errors import PhotoError, PhotoMakerError, SettingsError
 from photomaker.methods.base import Method, Need
@@ -17,6 +23,7 @@ from photomaker.types import (
     Extras,
     Identity,
     Lora,
+    Pose,
     Reference,
     Request,
     Sampling,
@@ -47,6 +54,10 @@ def open_photoverse(base, folder):
     return find("method", "photoverse").open(base, file, device="cpu", image_encoder=tiny_adapter(folder))
 
 
+def open_instantid(base, folder):
+    return open_tiny_instantid(base, folder)
+
+
 def tuned(name, **more):
     """Opens a method that is tuned per person, for a few steps that change much."""
 
@@ -75,6 +86,7 @@ OPENERS = {
     "ip_adapter": open_ip_adapter,
     "fastcomposer": open_fastcomposer,
     "photoverse": open_photoverse,
+    "instantid": open_instantid,
     "dreambooth": with_prior("dreambooth", kind="full"),
     "dreambooth lora": with_prior("dreambooth", kind="lora"),
     "lora": tuned("lora"),
@@ -245,6 +257,7 @@ EXTRA_OF = {
     "mask": Extras(start=Start(PICTURE, mask=PICTURE)),
     "style picture": Extras(style_picture=StylePicture(PICTURE)),
     "layout": Extras(layout=("left", "right")),
+    "pose": Extras(pose=Pose(PICTURE)),
 }
 
 
@@ -255,7 +268,8 @@ def test_what_a_method_cannot_draw_with_is_refused_before_anything_is_loaded(met
     if request.extras.asked <= method.takes:
         method.check_requests([request])
         return
-    with pytest.raises(SettingsError, match=f"the method {method.name} cannot draw with a .*use photomaker"):
+    able = "instantid" if name == "pose" else "photomaker"
+    with pytest.raises(SettingsError, match=f"the method {method.name} cannot draw with a .*use {able}"):
         method.check_requests([request])
 
 

@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -33,7 +34,12 @@ class FakeAnalysis:
         if self.size[0] > self.limit:
             return []
         return [
-            SimpleNamespace(bbox=np.array(box, float), embedding=np.full(512, place, np.float64))
+            SimpleNamespace(
+                bbox=np.array(box, float),
+                embedding=np.full(512, place, np.float64),
+                kps=np.full((5, 2), place, np.float64),
+                det_score=0.9,
+            )
             for place, box in enumerate(self.boxes)
         ]
 
@@ -67,6 +73,47 @@ def test_the_largest_face_counts_and_pictures_go_in_blue_first(module):
     assert embedder.notes["face_models_licence"] == "non-commercial research only"
     analysis.boxes = []
     assert embedder.embed([Image.new("RGB", (40, 40))]) == [None]
+
+
+def test_the_face_that_was_chosen_is_seen_and_else_the_largest(module):
+    analysis = module.FaceAnalysis2(boxes=[(0, 0, 5, 5), (0, 0, 30, 20), (20, 20, 40, 40)])
+    embedder, photo = module.InsightFaceEmbedder(analysis), Image.new("RGB", (40, 40))
+    chosen = Face((21.0, 19.0, 39.0, 40.0), 1.0, np.zeros((5, 2), np.float32))
+    plain, wanted = embedder.see([photo, photo], [None, chosen])
+    assert (plain.embedding[0], wanted.embedding[0]) == (1, 2)
+    assert wanted.embedding.dtype == np.float32 and wanted.face.box == (20.0, 20.0, 40.0, 40.0)
+    assert wanted.face.landmarks[0].tolist() == [2, 2]
+    analysis.boxes = []
+    assert embedder.see([photo], [chosen]) == [None]
+
+
+def test_a_pack_that_was_unpacked_into_a_folder_of_its_own_is_found(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.Path, "home", lambda: tmp_path)
+    models = tmp_path / ".insightface" / "models" / "antelopev2"
+    (models / "antelopev2").mkdir(parents=True)
+    assert module._unpacked("antelopev2") == "antelopev2"
+    (models / "antelopev2" / "a.onnx").touch()
+    assert module._unpacked("antelopev2") == models / "antelopev2"
+    (models / "b.onnx").touch()
+    assert module._unpacked("antelopev2") == "antelopev2"
+
+    class Fetches(FakeAnalysis):
+        asked: ClassVar = []
+
+        def __init__(self, name="", **more):
+            self.asked.append(name)
+            if len(self.asked) == 1:
+                (models / "b.onnx").unlink()
+                raise AssertionError("detection is not among the models")
+            super().__init__()
+            self.models["recognition"] = self
+
+        def prepare(self, ctx_id):
+            assert ctx_id == -1
+
+    monkeypatch.setattr(module, "FaceAnalysis2", Fetches)
+    assert module.InsightFaceEmbedder.open("antelopev2").name == "antelopev2"
+    assert Fetches.asked == ["antelopev2", str(models / "antelopev2")]
 
 
 def test_models_that_are_not_there(module, tmp_path):

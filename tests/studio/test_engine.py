@@ -12,6 +12,7 @@ from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsEr
 from photomaker.studio import face_backends
 from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, Engine, mix
 from photomaker.studio.events import Note, Tuned
+from photomaker.studio.saving import describe
 from photomaker.types import Identity, Reference, Sampling
 
 pytestmark = pytest.mark.usefixtures("no_coach")
@@ -150,11 +151,32 @@ def test_mixing_moves_from_one_to_the_other():
             "the method lora takes no face_models",
         ),
         ({"method": "lora", "base": "/none"}, WeightsError, "no diffusers model folder"),
+        ({"method": "instantid"}, WeightsError, "no bundled weights of instantid; give its base and adapter"),
     ],
 )
 def test_an_engine_that_cannot_work_is_not_opened(options, error, words):
     with pytest.raises(error, match=words):
         Engine.open(**options)
+
+
+def test_instantid_is_opened_by_its_folder_and_follows_a_pose(tmp_path, monkeypatch):
+    from tests.tiny import FakeFaces, tiny_instantid, tiny_ip_adapter, tiny_pipeline
+
+    from photomaker.methods import instantid
+    from photomaker.types import Extras, Pose
+
+    monkeypatch.setattr(instantid, "_opened", lambda _place: FakeFaces())
+    file, base = tiny_instantid(tmp_path), tiny_pipeline(tmp_path)
+    with pytest.raises(WeightsError, match="an IP-Adapter of the faceid form, not InstantID's"):
+        Engine.open(base, tiny_ip_adapter(tmp_path, "faceid"), method="instantid", faces="none")
+    engine = Engine.open(base, file.parent, method="instantid", faces="none")
+    pictures = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    extras = Extras(pose=Pose(pictures[0], 0.5))
+    order = {"sampling": Sampling(steps=1), "extras": extras, "on_event": lambda _: None}
+    (sample,) = engine.generate(pictures, "a photo of a man img", **order)
+    assert sample.image.size == (64, 64) and engine.about["method"] == "instantid"
+    described = describe(sample)
+    assert described["pose"].endswith(" scale 0.5") and described["guidance"] == "5.0"
 
 
 def test_a_method_that_is_tuned_is_told_the_class_word_and_tells_its_steps(tmp_path, photos, monkeypatch):

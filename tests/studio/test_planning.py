@@ -17,7 +17,7 @@ from photomaker.studio.orders import Order, Someone, as_people, as_prompts
 from photomaker.studio.photos import Sitting, choose_faces
 from photomaker.studio.planning import planned
 from photomaker.studio.prompts import check_prompt
-from photomaker.types import Extras, Face, Identity, Lora, Reference, Sampling
+from photomaker.types import Extras, Face, Identity, Lora, Pose, Reference, Sampling
 
 PROMPT = "a photo of a woman img in the snow"
 
@@ -50,6 +50,35 @@ ANYTHING = Profile()
 
 def plan(given, profile=ANYTHING, measures=True, styles=None):
     return planned(given, profile, lambda _: pytest.fail("looked"), measures, styles)
+
+
+class Follows(Plain):
+    name, takes = "follows", frozenset({"pose"})
+
+
+def test_a_pose_is_looked_at_before_a_model_is_loaded(tmp_path):
+    picture = Image.new("RGB", (64, 64))
+    profile = Profile(Follows, base(tmp_path))
+    points = np.ones((5, 2), np.float32)
+    small, large = (Face((0.0, 0.0, side, side), 1.0, points * side) for side in (4.0, 20.0))
+
+    def posed(source, faces, profile=profile, **changes):
+        given = order(extras=Extras(pose=Pose(source, 0.5)), **changes)
+        detect = None if faces is None else (lambda _: faces)
+        made = planned(given, profile, lambda _: pytest.fail("looked"), False, None, True, detect)
+        return made.groups[0].requests[0].extras.pose
+
+    found = posed(picture, [small, large])
+    assert found.landmarks.tolist() == large.landmarks.tolist()
+    assert (found.source, found.scale) == (picture, 0.5)
+    assert posed(picture, None).landmarks is None
+    assert posed("draft", []).landmarks is None
+    with pytest.raises(PhotoError, match="the pose shows no face"):
+        posed(picture, [])
+    with pytest.raises(SettingsError, match="the pose is 64 x 64 and the pictures are 128 x 64"):
+        posed(picture, [large], sampling=Sampling(width=128, height=64))
+    with pytest.raises(SettingsError, match=r"the method plain cannot draw with a pose; .* use instantid"):
+        posed(picture, [large], profile=Profile(Plain, base(tmp_path)))
 
 
 def test_a_style_is_in_prompt_and_negative_and_a_users_file_counts(tmp_path):

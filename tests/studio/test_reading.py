@@ -71,6 +71,15 @@ def test_one_of_each_may_be_a_text_and_nothing_is_plain(files):
     assert extras_of(start="a.png").start.strength == 0.6
     assert extras_of(style_picture="a.png").style_picture.scale == 0.6
     assert extras_of(style_picture="a.png").style_picture.adapter is None
+    pose = extras_of(pose="a.png:0.7").pose
+    assert (pose.source.size, pose.scale) == ((32, 32), 0.7)
+    for text, wanted in (("draft", ("draft", None)), ("photo:1.5", ("photo", 1.5)), ("none", ("none", None))):
+        pose = extras_of(pose=text).pose
+        assert (pose.source, pose.scale) == wanted
+    with pytest.raises(SettingsError, match="the pose's scale is 3"):
+        extras_of(pose="photo:3")
+    with pytest.raises(PhotoError):
+        extras_of(pose="none.png")
 
 
 def test_what_lacks_its_companion_is_told(files):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,28 +16,36 @@ from test_base import tiny_parts
 
 from photomaker.encoders.fastcomposer import read_fastcomposer
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.encoders.instantid import read_instantid, scaled
 from photomaker.encoders.ip_adapter import read_ip_adapter
 from photomaker.encoders.photoverse import read_photoverse
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
+from photomaker.faces import Seen
 from photomaker.methods.fastcomposer import FastComposer
+from photomaker.methods.instantid import InstantID
 from photomaker.methods.ip_adapter import IPAdapter
 from photomaker.methods.photoverse import PhotoVerse
 from photomaker.pipelines.drawing import open_pipeline
+from photomaker.pipelines.identity_nets import open_identity_net
+from photomaker.pipelines.landmarks import Pencil, draw_landmarks
 from photomaker.training.diffusion import DiffusionSettings, Noising, make_scheduler
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings, localisation_loss
+from photomaker.training.frames import Frames
 from photomaker.training.id_tower import tower_config
+from photomaker.training.instantid import InstantIDRecipe, InstantIDSettings, kept_faces, seen_faces
 from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
 from photomaker.training.people import AdapterSettings, Condition
 from photomaker.training.photos import SMALL as SMALL_PHOTOS
 from photomaker.training.photoverse import PhotoVerseRecipe, PhotoVerseSettings, random_fusion
-from photomaker.types import Reference, Request, Sampling
+from photomaker.types import Face, Reference, Request, Sampling
 
 SETTINGS = AdapterSettings(rank=4, lr=1e-2, fusion_lr=1e-2, vision_lr=1e-3, text_only=0.2, photo=SMALL_PHOTOS)
 STEPS = TrainSettings(steps=24, batch_size=8, ema_decay=0.8, log_every=6, save_every=0)
-KINDS = ("ip_adapter", "ip_adapter plus", "fastcomposer", "photoverse")
+KINDS = ("ip_adapter", "ip_adapter plus", "fastcomposer", "photoverse", "instantid")
+PENCIL = Pencil(2.5, 1.0)
 
 
 def likeness(pictures: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
@@ -47,6 +55,23 @@ def likeness(pictures: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         for one, (x0, y0, x1, y1) in zip(pictures, boxes.tolist(), strict=True)
     ]
     return torch.nn.functional.normalize(torch.stack(means), dim=-1)
+
+
+class MeanColours:
+    """The same as what a method sees faces by; they are in the middle."""
+
+    notes: ClassVar = {"face_models": "fake"}
+
+    def see(self, photos: Any, faces: Any) -> list[Seen]:
+        del faces
+        return [self._one(photo) for photo in photos]
+
+    def _one(self, photo: Image.Image) -> Seen:
+        world, box = FakeWorld(), (36.0, 32.0, 92.0, 96.0)
+        points = (world.landmarks[0] - world.landmarks[0].mean(0) + 64).astype(np.float32)
+        pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
+        embedding = likeness(pixels, torch.tensor([box]))[0].numpy()
+        return Seen(embedding, Face(box, 1.0, points))
 
 
 def make(kind: str, tmp_path: Path) -> Any:
@@ -60,6 +85,11 @@ def make(kind: str, tmp_path: Path) -> Any:
     if kind == "photoverse":
         own = PhotoVerseSettings(layers=(-1, -2), hidden=32, face_noise=0.6)
         return PhotoVerseRecipe(*given, own=own, face=likeness)
+    if kind == "instantid":
+        sizes = InstantIDSettings(
+            queries=3, hidden=64, net_lr=1e-3, hint=(4, 4, 8, 8), pencil=PENCIL, recogniser="fake"
+        )
+        return InstantIDRecipe(*given, embeddings=seen_faces(world, likeness), own=sizes)
     form = "plus" if "plus" in kind else "base"
     return IPAdapterRecipe(*given, own=IPAdapterSettings(form=form, queries=3, hidden=64))
 
@@ -72,6 +102,9 @@ def opened(kind: str, folder: Path, base: Path, tower: ImageTower) -> Any:
         return FastComposer(pipeline, read_fastcomposer(folder / "fastcomposer.safetensors"))
     if kind == "photoverse":
         return PhotoVerse(pipeline, read_photoverse(folder / "photoverse.safetensors"), tower)
+    if kind == "instantid":
+        net = open_identity_net(folder / "ControlNetModel", torch.float32)
+        return InstantID(pipeline, read_instantid(folder / "ip-adapter.safetensors"), net, MeanColours())
     return IPAdapter(pipeline, read_ip_adapter(folder / "ip_adapter.safetensors"), tower)
 
 
@@ -149,6 +182,76 @@ def test_what_is_trained_is_what_is_drawn_with(tmp_path: Path) -> None:
     assert (found - wanted).abs().mean() < 0.2 * wanted.abs().mean()
 
 
+def test_what_instantid_is_trained_with_is_what_is_drawn_with(tmp_path: Path) -> None:
+    """For the same person, text and landmarks the recipe's models and the opened method's predict the same."""
+    recipe = make("instantid", tmp_path)
+    tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())
+    train(recipe, replace(STEPS, steps=6), tmp_path / "run")
+    tower = ImageTower.of_encoder(recipe.id_encoder)
+    method = opened("instantid", tmp_path / "run" / "export", tmp_path / "base", tower)
+    assert method.pencil == PENCIL and method.file.config["recogniser"] == "fake"
+    state = torch.load(sorted((tmp_path / "run/checkpoints").glob("step*.pt"))[-1])["average"]
+    rows, references = np.array([0, 7]), [np.array([1, 2]), np.array([8])]
+    from photomaker.pipelines.changes import image_projection_in, processors_in
+    from photomaker.pipelines.identity_nets import Structured
+
+    with torch.no_grad():
+        for part, module in recipe.modules().items():
+            for name, one in module.named_parameters():
+                if one.requires_grad:
+                    one.copy_(state[f"{part}.{name}"])
+        prompts = ["a photo of a man img in the snow"] * 2
+        condition = recipe.condition(prompts, references, np.zeros(2, bool), np.random.default_rng(0))
+        noised = recipe.noised(rows, torch.Generator().manual_seed(0))
+        wanted = recipe.predict(noised, condition)
+        embeds = scaled(recipe.embeddings(np.array([1, 2, 8])))
+        person = torch.stack([embeds[:2].mean(0), embeds[2]])[:, None, None]
+        torch.testing.assert_close(condition.more["person"], person)
+        unet = method.pipeline.unet
+        tokens = method.projection.image_projection_layers[0](person[:, 0])
+        structured = Structured(method.net, tokens, recipe.drawings(rows), 1.0)
+        for processor in method.processors.values():
+            processor.scale = [1.0]
+        with (
+            processors_in(unet, method.processors),
+            image_projection_in(unet, method.projection),
+            structured.attached(unet),
+        ):
+            found = unet(
+                noised.noisy,
+                noised.steps,
+                encoder_hidden_states=condition.embeds,
+                added_cond_kwargs={
+                    "text_embeds": condition.pooled,
+                    "time_ids": recipe.frames.time_ids(rows),
+                    "image_embeds": [person],
+                },
+                return_dict=False,
+            )[0]
+    torch.testing.assert_close(found, wanted, atol=2e-2, rtol=0)
+    assert (found - wanted).abs().mean() < 0.05 * wanted.abs().mean()
+
+
+def test_the_identity_net_sees_the_landmarks_of_the_picture(tmp_path: Path) -> None:
+    recipe = make("instantid", tmp_path)
+    drawn = recipe.drawings(np.array([3, 4]))
+    assert drawn.shape == (2, 3, 128, 128)
+    own = np.asarray(draw_landmarks(recipe.data.landmarks[3], (128, 128), PENCIL))
+    assert np.array_equal((drawn[0].permute(1, 2, 0).numpy() * 255).round(), own)
+    # a picture that is made half as large and cut has its landmarks where its face is
+    boxes = np.array([[20.0, 60.0, 60.0, 100.0]])
+    frames = Frames(np.array([[200, 100]]), boxes, [(64, 64)])
+    points = frames.points(np.array([0]), np.array([[[40.0, 80.0]]]))
+    box = frames.boxes(np.array([0]))[0]
+    assert points[0, 0] == pytest.approx([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+    known = kept_faces(np.eye(3, dtype=np.float32))
+    assert known(np.array([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
+    del recipe.data.landmarks
+    given = (recipe.data, recipe.latents, recipe.parts, recipe.id_encoder, SETTINGS)
+    with pytest.raises(SettingsError, match="landmarks"):
+        InstantIDRecipe(*given, embeddings=known)
+
+
 def test_fastcomposer_has_no_other_loss_on_attention(tmp_path: Path) -> None:
     recipe = make("fastcomposer", tmp_path)
     with pytest.raises(SettingsError, match=r"recipe\.attention"):
@@ -193,6 +296,11 @@ def test_settings_out_of_range_are_refused() -> None:
         lambda: IPAdapterSettings(hidden=100),
         lambda: IPAdapterSettings(queries=0),
         lambda: FastComposerSettings(localisation=-1),
+        lambda: InstantIDSettings(queries=0),
+        lambda: InstantIDSettings(hidden=100),
+        lambda: InstantIDSettings(net_lr=-1.0),
+        lambda: InstantIDSettings(hint=(4, 4)),
+        lambda: Pencil(radius=0.0),
         lambda: PhotoVerseSettings(layers=()),
         lambda: PhotoVerseSettings(face_noise=2),
     ):

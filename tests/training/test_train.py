@@ -353,20 +353,31 @@ def test_the_bundled_adapter_goes_on_learning_from_synthetic_people(tmp_path):
     assert losses(away.out) == pytest.approx(kept, rel=1e-2)
 
 
-@pytest.mark.parametrize("method", ["ip_adapter", "fastcomposer", "photoverse"])
+EXPORTED = {"instantid": {"ip-adapter.safetensors", "ControlNetModel"}}
+"""Files of methods that write more than one named as they are."""
+
+
+def of_method(given, method):
+    """The settings for another method, of sizes that suit the tiny models."""
+    small = replace(given.instantid, width=16, queries=3, hidden=64, hint=(4, 4, 8, 8), net_lr=1e-3)
+    return replace(
+        given, method=method, photoverse=replace(given.photoverse, layers=(-1, -2)), instantid=small
+    )
+
+
+@pytest.mark.parametrize("method", ["ip_adapter", "fastcomposer", "photoverse", "instantid"])
 def test_a_compared_method_is_trained_from_settings(method, made, clip):
-    given = made(loop__steps=2, loop__save_every=0, data__keep_latents=False)
-    given = replace(given, method=method, photoverse=replace(given.photoverse, layers=(-1, -2)))
+    given = of_method(made(loop__steps=2, loop__save_every=0, data__keep_latents=False), method)
     figures = plan.run(given, face=lambda images, boxes: images.mean((2, 3)))
-    assert figures["finished"] and (given.out / "export" / f"{method}.safetensors").is_file()
-    assert {path.name for path in (given.out / "export").iterdir()} == {f"{method}.safetensors"}
+    wanted = EXPORTED.get(method, {f"{method}.safetensors"})
+    assert figures["finished"] and {path.name for path in (given.out / "export").iterdir()} == wanted
 
 
-@pytest.mark.parametrize("method", ["photomaker", "ip_adapter", "fastcomposer", "photoverse"])
+@pytest.mark.parametrize("method", ["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid"])
 def test_what_was_trained_is_gone_on_from_in_another_folder(method, made, tmp_path):
-    given = made(loop__steps=2, loop__save_every=0, data__keep_latents=False)
-    given = replace(given, method=method, photoverse=replace(given.photoverse, layers=(-1, -2)))
+    given = of_method(made(loop__steps=2, loop__save_every=0, data__keep_latents=False), method)
     plan.run(given)
+    given = replace(given, instantid=replace(given.instantid, net_lr=0.0))
     still = replace(given.recipe, lr=0.0, fusion_lr=0.0, vision="none")
     after = replace(given, out=tmp_path / "after", start=given.out, recipe=still)
     plan.run(after)
@@ -376,8 +387,11 @@ def test_what_was_trained_is_gone_on_from_in_another_folder(method, made, tmp_pa
 
 
 def exported(out: Path) -> bytes:
-    (path,) = (out / "export").iterdir()
-    return b"".join(one.float().numpy().tobytes() for _, one in sorted(load_file(path).items()))
+    files = sorted((out / "export").rglob("*.safetensors"))
+    assert files
+    return b"".join(
+        one.float().numpy().tobytes() for path in files for _, one in sorted(load_file(path).items())
+    )
 
 
 def test_an_earlier_training_must_be_there_and_of_the_same_method(made, tmp_path):
@@ -604,6 +618,7 @@ def test_the_examples_are_whole():
         "train_small.yaml",
         "train_small_base_reward.yaml",
         "train_small_fastcomposer.yaml",
+        "train_small_instantid.yaml",
         "train_small_ip_adapter.yaml",
         "train_small_photoverse.yaml",
         "train_small_reward.yaml",
@@ -613,7 +628,7 @@ def test_the_examples_are_whole():
     }
     bundled = found["train_small.yaml"]
     assert found["train_small_reward.yaml"].reward.steps and not bundled.reward.steps
-    for method in ("fastcomposer", "ip_adapter", "photoverse"):
+    for method in ("fastcomposer", "instantid", "ip_adapter", "photoverse"):
         other = found[f"train_small_{method}.yaml"]
         assert other.method == method and other.data == bundled.data
         assert other.loop == replace(bundled.loop, steps=1200, preview_every=0, tensorboard=False)

@@ -87,11 +87,12 @@ def _in_order() -> list[str]:
 
 
 def _every() -> tuple[Entry, ...]:
-    """All methods on the bundled base; PhotoMaker once more, trained as long as the others were."""
+    """All methods that the bundled base has weights of; PhotoMaker once more, trained as long as the others were."""
     from photomaker.evaluation.comparison.settings import Entry
-    from photomaker.weights import COMPARED, SMALL
+    from photomaker.weights import COMPARED, SMALL, is_bundled
 
-    first, *others = map(Entry, _in_order())
+    files = {name: getattr(registry.find("method", name), "bundled_file", None) for name in _in_order()}
+    first, *others = (Entry(name) for name, file in files.items() if file is None or is_bundled(file))
     alike = SMALL / COMPARED / "photomaker_same_budget.safetensors"
     return (first, Entry("photomaker_same_budget", "photomaker", str(alike)), *others)
 

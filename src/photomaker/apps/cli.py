@@ -347,6 +347,12 @@ def generate(
             help="Where each of them is: left, middle, right, a box 0,0,0.5,1 or a mask; one for each, in their order."
         ),
     ] = None,
+    pose: Annotated[
+        str | None,
+        typer.Option(
+            help="PICTURE or PICTURE:SCALE with a face whose place and turn are taken over, or photo, draft, none."
+        ),
+    ] = None,
     redraw: Annotated[
         str,
         typer.Option(
@@ -421,7 +427,7 @@ def generate(
         tuple(prompt or ()), (*(photos or ()), *(more or ())), tuple(identity or ()), tuple(person or ()), pairs, n,
         tuple(seed or ()), best_of, sampling, size, style, negative, tuple(lora or ()), start, strength, mask,
         tuple(control or ()), t2i, style_picture, style_adapter, redraw, together,
-        tuple(layout or ()),
+        tuple(layout or ()), pose,
     )  # fmt: skip
     run(asked, output, method, **engine)
 

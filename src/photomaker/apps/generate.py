@@ -69,6 +69,7 @@ class Asked:
     redraw: str
     together: bool
     layout: tuple[str, ...]
+    pose: str | None = None
 
     def order(self) -> Order:
         """The order, its people as places yet to be opened.
@@ -82,7 +83,7 @@ class Asked:
             self.sampling, self.size, self.style, self.negative,
             extras_of(
                 self.loras, self.start, self.strength, self.mask, self.controls, self.t2i, self.style_picture,
-                self.style_adapter, layout=self.layout,
+                self.style_adapter, layout=self.layout, pose=self.pose,
             ),
             self.redraw, self.together,
         )  # fmt: skip

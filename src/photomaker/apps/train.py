@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from photomaker.training.photoverse import FaceEmbedding
+    from photomaker.training.plan import TrainConfig
     from photomaker.training.previews import Score
 
 
@@ -49,7 +50,7 @@ def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> N
             terminal.say(f"exported to {folder}")
         return
     score = _score(config.preview.likeness) if config.loop.preview_every else None
-    face = _face_embedding() if config.method == "photoverse" and config.photoverse.face else None
+    face = _face_embedding() if _sees_faces(config) else None
     figures = plan.run(config, score, fresh, face)
     if not main:
         return
@@ -59,6 +60,13 @@ def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> N
         terminal.say(f"the adapter is {config.out / 'export'}")
     else:
         terminal.note("stopped before the end; the same command goes on from here")
+
+
+def _sees_faces(config: TrainConfig) -> bool:
+    """Whether the method is trained with the bundled recogniser, which knows synthetic people only."""
+    if config.method == "instantid":
+        return config.data.kind == "world"
+    return config.method == "photoverse" and bool(config.photoverse.face)
 
 
 def _face_embedding() -> FaceEmbedding:

@@ -1,6 +1,15 @@
 """Finding faces, telling people apart and cutting a person out, behind three small abstract classes."""
 
-from photomaker.faces.base import Detector, Recogniser, Segmenter, largest
-from photomaker.faces.bundled import BundledFaces, BundledRecogniser
+from photomaker.faces.base import Detector, Recogniser, Seen, Segmenter, largest
+from photomaker.faces.bundled import BundledEmbedder, BundledFaces, BundledRecogniser
 
-__all__ = ["BundledFaces", "BundledRecogniser", "Detector", "Recogniser", "Segmenter", "largest"]
+__all__ = [
+    "BundledEmbedder",
+    "BundledFaces",
+    "BundledRecogniser",
+    "Detector",
+    "Recogniser",
+    "Seen",
+    "Segmenter",
+    "largest",
+]

@@ -43,6 +43,19 @@ class Detector(ABC):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A face that was found and embedded.
+
+    Attributes:
+        embedding: float32 [width], as the recogniser gives it.
+        face: Where it is.
+    """
+
+    embedding: np.ndarray
+    face: Face
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What a recogniser's cosines mean.
 

@@ -18,8 +18,10 @@ from photomaker.faces.base import (
     Calibration,
     Detector,
     Recogniser,
+    Seen,
     Segmenter,
     component_of,
+    largest,
     nearest_face,
     square_around,
     suppress,
@@ -268,6 +270,51 @@ class BundledRecogniser(Recogniser):
         squares = [square_around(tuple(box), SIDE) for box in boxes.tolist()]
         crops = tensor_crops(images, boxes.new_tensor(squares), self._network.config.size)
         return self._network(crops)
+
+
+class BundledEmbedder:
+    """Finds and embeds the person's face in drawn pictures, as `InsightFaceEmbedder` does in photographs."""
+
+    def __init__(self, detector: BundledFaces, recogniser: BundledRecogniser) -> None:
+        """Take both as they are."""
+        self._detector, self._recogniser = detector, recogniser
+
+    @classmethod
+    def open(cls) -> BundledEmbedder:
+        """Open the bundled networks.
+
+        Raises:
+            WeightsError: Their weights are missing or altered.
+        """
+        return cls(BundledFaces.open(), BundledRecogniser.open())
+
+    @property
+    def width(self) -> int:
+        """Length of an embedding."""
+        return self._recogniser.width
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Name, for the notes of an identity."""
+        return {"face_models": "bundled"}
+
+    def see(self, photos: Sequence[Image.Image], faces: Sequence[Face | None]) -> list[Seen | None]:
+        """The person's face in each photo.
+
+        Args:
+            photos: Upright pictures.
+            faces: The person's face where it is known; else the largest is taken.
+
+        Returns:
+            None for a photo without a face.
+        """
+        found = [
+            face or largest(self._detector.detect(photo)) for photo, face in zip(photos, faces, strict=True)
+        ]
+        return [
+            None if face is None else Seen(self._recogniser.embed_batch([photo], [face])[0], face)
+            for photo, face in zip(photos, found, strict=True)
+        ]
 
 
 def _path(path: str | os.PathLike[str] | None, part: str) -> Path:

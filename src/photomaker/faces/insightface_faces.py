@@ -17,7 +17,7 @@ from insightface.app import FaceAnalysis
 from PIL.Image import Image
 
 from photomaker.errors import WeightsError
-from photomaker.faces.base import Detector, Recogniser
+from photomaker.faces.base import Detector, Recogniser, Seen, overlaps
 from photomaker.hub import onnx_folder
 from photomaker.types import Face
 
@@ -99,22 +99,30 @@ def _open(place: str | os.PathLike[str], recogniser: bool) -> FaceAnalysis2:
         raise WeightsError(f"there is no folder of face models {place}; check the path")
     providers = onnxruntime.get_available_providers()
     wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in providers]
+    modules = ["detection", "recognition"] if recogniser else ["detection"]
     try:
-        analysis = FaceAnalysis2(
-            name=str(place),
-            allowed_modules=["detection", "recognition"] if recogniser else ["detection"],
-            providers=wanted,
-        )
+        try:
+            analysis = FaceAnalysis2(name=str(_unpacked(place)), allowed_modules=modules, providers=wanted)
+        except AssertionError:  # it was fetched by this very call
+            analysis = FaceAnalysis2(name=str(_unpacked(place)), allowed_modules=modules, providers=wanted)
         analysis.prepare(ctx_id=0 if "CUDAExecutionProvider" in wanted else -1)
     except Exception as error:
         reason = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
+        pack = place if len(Path(place).parts) == 1 else PACK
         raise WeightsError(
             f"the face models {place} cannot be loaded ({reason}); put their .onnx files into "
-            f"~/.insightface/models/{PACK}, name another folder, or give id_embeds"
+            f"~/.insightface/models/{pack}, name another folder, or give id_embeds"
         ) from error
     if recogniser and "recognition" not in analysis.models:
         raise WeightsError(f"the face models {place} hold no recogniser; name a folder that has one")
     return analysis
+
+
+def _unpacked(place: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """A pack's inner folder where it was unpacked into one, as antelopev2 is."""
+    folder = Path.home() / ".insightface" / "models" / place
+    inner = folder / folder.name
+    return inner if not any(folder.glob("*.onnx")) and any(inner.glob("*.onnx")) else place
 
 
 class InsightFaceEmbedder:
@@ -157,6 +165,30 @@ class InsightFaceEmbedder:
             For each photo the embedding of its largest face, float32 [512], not normalised; None without a face.
         """
         return [self._one(photo) for photo in photos]
+
+    def see(self, photos: Sequence[Image], faces: Sequence[Face | None]) -> list[Seen | None]:
+        """The person's face in each photo, with its embedding as InsightFace gives it.
+
+        Args:
+            photos: Upright pictures.
+            faces: The person's face where another detector has chosen it: that which covers it most is taken; else
+                the largest.
+
+        Returns:
+            None for a photo without a face.
+        """
+        return [self._seen(photo, face) for photo, face in zip(photos, faces, strict=True)]
+
+    def _seen(self, photo: Image, wanted: Face | None) -> Seen | None:
+        found = analyze_faces(self.analysis, _pixels(photo))
+        if not found:
+            return None
+        faces = [Face(_box(one.bbox), float(one.det_score), np.asarray(one.kps, np.float32)) for one in found]
+        if wanted is None:
+            place = max(range(len(faces)), key=lambda at: faces[at].area)
+        else:
+            place = int(overlaps(np.array([one.box for one in faces]), np.array([wanted.box])).argmax())
+        return Seen(np.asarray(found[place].embedding, np.float32), faces[place])
 
     def _one(self, photo: Image) -> np.ndarray | None:
         faces = analyze_faces(self.analysis, _pixels(photo))
@@ -241,6 +273,11 @@ class InsightFaceRecogniser(Recogniser):
         ]
         found = np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, 1), np.float32)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def _box(edges: np.ndarray) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = map(float, edges)
+    return x0, y0, x1, y1
 
 
 def _pixels(image: Image) -> np.ndarray:

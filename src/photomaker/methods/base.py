@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from photomaker.checks import instance
 from photomaker.errors import PhotoError, SettingsError
+from photomaker.hub import adapter_file
 from photomaker.types import Reference
 
 if TYPE_CHECKING:
@@ -76,6 +79,18 @@ class Method(ABC):
         """
 
     @classmethod
+    def adapter_file(cls, place: str | os.PathLike[str]) -> Path:
+        """The file of the method's weights that is meant; what stands on the hub is fetched.
+
+        Args:
+            place: A file, or a hub id with the file's name.
+
+        Raises:
+            WeightsError: It is no file, or cannot be fetched.
+        """
+        return adapter_file(place)
+
+    @classmethod
     def check_requests(cls, requests: Sequence[Request]) -> None:
         """Refuse requests that carry what the method cannot draw with; no model is needed.
 
@@ -85,8 +100,9 @@ class Method(ABC):
         for request in requests:
             foreign = sorted(request.extras.asked - cls.takes)
             if foreign:
+                able = "instantid" if foreign[0] == "pose" else "photomaker"
                 raise SettingsError(
-                    f"the method {cls.name} cannot draw with a {foreign[0]}; leave it out, or use photomaker"
+                    f"the method {cls.name} cannot draw with a {foreign[0]}; leave it out, or use {able}"
                 )
 
     def check(self, references: Sequence[Reference]) -> None:

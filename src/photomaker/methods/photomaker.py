@@ -42,7 +42,7 @@ class PhotoMaker(PretrainedMethod):
 
     name: ClassVar[str] = "photomaker"
     bundled_file: ClassVar[str] = "adapter/photomaker.safetensors"
-    takes: ClassVar[frozenset[str]] = EXTRAS
+    takes: ClassVar[frozenset[str]] = EXTRAS - {"pose"}
 
     def __init__(
         self,

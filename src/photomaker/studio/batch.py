@@ -73,6 +73,7 @@ class Block:
         redraw: Whether small faces are drawn again, larger: `off`, `auto`, or a number of pixels.
         together: Whether all the people are in each picture, 2 to 4 of them.
         layout: Where each of them is: `left`, `middle`, `right`, a box "0,0,0.5,1" or a mask's file.
+        pose: `PICTURE` or `PICTURE:SCALE` with a face whose place is taken over, or `photo`, `draft`, `none`.
     """
 
     prompts: Names
@@ -102,6 +103,7 @@ class Block:
     redraw: str | int = "off"
     together: bool = False
     layout: Names = ()
+    pose: str | None = None
 
 
 VARIED = ("style", "size", "scheduler", "steps", "guidance", "merge")
@@ -178,7 +180,7 @@ def _rows(block: Block, number: int, told: OrdersFile, where: str) -> Iterator[R
         )
     extras = extras_of(
         block.loras, block.start, block.strength, block.mask, block.controls, block.t2i, block.style_picture,
-        block.style_adapter, layout=block.layout,
+        block.style_adapter, layout=block.layout, pose=block.pose,
     )  # fmt: skip
     groups = [people] if block.together else [[name] for name in people]
     for place, setting in enumerate(_settings(block), 1):

@@ -34,7 +34,7 @@ from photomaker.studio.planning import Group, Plan, planned
 from photomaker.studio.redraw import SmallFace, checked, faces_of, request_for, small_face, threshold
 from photomaker.studio.turns import Turns
 from photomaker.studio.verdict import Verdict
-from photomaker.types import PLAIN, Extras, Identity, Reference, Request, Sample, Sampling
+from photomaker.types import PLAIN, Extras, Face, Identity, Reference, Request, Sample, Sampling
 
 if TYPE_CHECKING:
     from photomaker.encoders.mixing import Mixing
@@ -381,7 +381,13 @@ class Engine:
         """
         instance("the order", order, Order, "give an Order")
         measures, finds = self.recogniser is not None, self.detector is not None
-        return planned(order, self.profile, self.look, measures, self._styles, finds)
+        return planned(
+            order, self.profile, self.look, measures, self._styles, finds, self._detected if finds else None
+        )
+
+    def _detected(self, picture: Image.Image) -> list[Face]:
+        with self._looking:
+            return [] if self.detector is None else self.detector.detect(picture)
 
     def stream(
         self,

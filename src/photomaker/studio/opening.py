@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker import weights
 from photomaker.checks import instance, one_of
-from photomaker.errors import SettingsError
-from photomaker.hub import adapter_file, base_folder, variant_of
+from photomaker.errors import SettingsError, WeightsError
+from photomaker.hub import base_folder, variant_of
 from photomaker.methods.base import Method, Need
 from photomaker.registry import find
 from photomaker.studio.device import Place, choose
@@ -171,10 +171,15 @@ def _model_paths(
         )
     own = getattr(kind, "bundled_file", None)
     if base is None:
+        if own is not None and not weights.is_bundled(own):
+            raise WeightsError(
+                f"there are no bundled weights of {kind.name}; give its base and adapter, such as "
+                f"{getattr(kind, 'published', 'an SDXL base and the published file')}"
+            )
         return weights.bundled("base"), None if own is None else weights.bundled(own)
     folder = base_folder(base, variant)
     variant_of(folder, variant)  # told here, before anything is loaded
-    return folder, None if adapter is None else adapter_file(adapter)
+    return folder, None if adapter is None else kind.adapter_file(adapter)
 
 
 def _taken(kind: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from photomaker.errors import SettingsError, WeightsError
+from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.outside import read_file
 from photomaker.studio.opening import Profile
 from photomaker.studio.orders import IDENTITY_FILE, Order, Someone, Who
@@ -16,7 +17,10 @@ from photomaker.studio.prompts import check_prompt
 from photomaker.studio.reality import reality_notes
 from photomaker.studio.sizes import resolve, size_note
 from photomaker.studio.styles import Style, find_style, styles
-from photomaker.types import Identity, Request
+from photomaker.types import Face, Identity, Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def planned(
     measures: bool,
     more_styles: Path | None = None,
     finds: bool = True,
+    detect: Callable[[Image], list[Face]] | None = None,
 ) -> Plan:
     """Look at an order.
 
@@ -68,6 +73,7 @@ def planned(
         measures: Whether likeness can be measured.
         more_styles: A file with styles of the user's.
         finds: Whether faces can be found in pictures.
+        detect: Finds the faces in a pose; None leaves that to the method.
 
     Raises:
         PhotoMakerError: Something in the order cannot be done; before photos are read where the order alone tells.
@@ -86,6 +92,7 @@ def planned(
     if order.sampling.scheduler is not None:
         name = _checked_scheduler(order.sampling.scheduler, profile)
         order = replace(order, sampling=replace(order.sampling, scheduler=name))
+    order = _posed(order, profile, detect)
     groups = tuple(
         Group(person, prompt, order.requests(*drawn[prompt])) for person, prompt in order.couples()
     )
@@ -136,6 +143,24 @@ def _check_extras(order: Order, profile: Profile, requests: tuple[Request, ...])
         from photomaker.pipelines.extra_checks import check_extras
 
         check_extras(profile.base, order.extras, order.sampling)
+
+
+def _posed(order: Order, profile: Profile, detect: Callable[[Image], list[Face]] | None) -> Order:
+    """The order with the landmarks of its pose, where that is a picture and something here finds faces."""
+    pose, kind = order.extras.pose, profile.kind
+    if pose is None or isinstance(pose.source, str) or kind is None or "pose" not in kind.takes:
+        return order
+    if profile.size is not None:
+        from photomaker.pipelines.landmarks import check_pose
+
+        side = profile.size.side
+        check_pose(pose, (order.sampling.width or side, order.sampling.height or side))
+    if detect is None or pose.landmarks is not None:
+        return order
+    face = max(detect(pose.source), key=lambda one: one.area, default=None)
+    if face is None:
+        raise PhotoError("the pose shows no face that could be found; give a picture with a face")
+    return replace(order, extras=replace(order.extras, pose=replace(pose, landmarks=face.landmarks)))
 
 
 def _redrawn(order: Order, profile: Profile, finds: bool) -> Order:

@@ -11,7 +11,7 @@ from PIL import Image
 from photomaker.errors import SettingsError
 from photomaker.images import open_photo
 from photomaker.prompts.places import PLACES
-from photomaker.types import Extras, Lora, Start, Structure, StylePicture
+from photomaker.types import POSES, Extras, Lora, Pose, Start, Structure, StylePicture
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
 
@@ -27,6 +27,7 @@ def extras_of(
     style_adapter: str | None = None,
     *,
     layout: str | Sequence[str] = (),
+    pose: str | None = None,
 ) -> Extras:
     """What a request carries beside prompt and sampling, from text.
 
@@ -41,6 +42,8 @@ def extras_of(
         style_adapter: The IP-Adapter that reads it; None is the bundled one.
         layout: Where each of several people is: `left`, `middle`, `right`, `0,0,0.5,1` (left, top, right, bottom as
             shares of the picture) or a mask's file.
+        pose: `PICTURE` or `PICTURE:SCALE` with a face whose place and turn are taken over; `photo`, `draft` or `none`
+            in the picture's place, see `Pose`.
 
     Raises:
         SettingsError: A text is not of this form, a number is out of range, or a mask has no start picture.
@@ -59,6 +62,7 @@ def extras_of(
         None if t2i is None else structure(t2i),
         None if style_picture is None else _style(style_picture, style_adapter),
         tuple(place(one) for one in _several(layout)),
+        None if pose is None else _pose(pose),
     )
 
 
@@ -117,6 +121,11 @@ def _style(text: str, adapter: str | None) -> StylePicture:
     if file == text:
         return StylePicture(picture(file), adapter)
     return StylePicture(picture(file), adapter, scale)
+
+
+def _pose(text: str) -> Pose:
+    source, scale = weighed(text)
+    return Pose(source if source in POSES else picture(source), None if source == text else scale)
 
 
 def _several(values: str | Sequence[str]) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ class ShardAlbum:
         if len(set(self.keys)) < len(self.keys):
             raise SettingsError(f"the dataset in {shards.folder} has a key twice; {_REMEDY}")
         self.folder, self._embeddings = shards.folder, table["embedding"]
+        self._landmarks = table["landmarks"]
         self.images = _Decoded(shards.image, self.keys, mask=False)
         self.masks = _Decoded(shards.mask, self.keys, mask=True)
         people, self.person = np.unique(
@@ -117,6 +118,15 @@ class ShardAlbum:
         del rng, describe, trigger
         return self.captions[row]
 
+    @property
+    def landmarks(self) -> np.ndarray:
+        """Landmarks float32 [rows, 5, 2] in pixels.
+
+        Raises:
+            SettingsError: A row has none.
+        """
+        return self._filled(self._landmarks.to_pylist(), 10, "row of landmarks").reshape(-1, 5, 2)
+
     def faces(self, width: int) -> np.ndarray:
         """Face embeddings float32 [rows, width].
 
@@ -163,6 +173,7 @@ class WorldAlbum:
         masks: Row to uint8 [height, width], 255 where anybody is.
         person: int64 [rows].
         boxes: float32 [rows, 4].
+        landmarks: float32 [rows, 5, 2].
         is_photo: bool [rows].
         sizes: Height and width of every picture [rows, 2].
         pair: bool [rows], whether two people are shown.
@@ -195,6 +206,9 @@ class WorldAlbum:
             )
         each = list(zip(self.composed, kept, strict=True))
         self.boxes = np.concatenate([portraits.boxes, *(one.boxes[rows, 0] for one, rows in each)])
+        self.landmarks = np.concatenate(
+            [portraits.landmarks, *(one.landmarks[rows, 0] for one, rows in each)]
+        ).astype(np.float32)
         self.is_photo = np.concatenate([portraits.is_photo, *(one.is_photo[rows] for one, rows in each)])
         datasets: list[WorldDataset | ComposedDataset] = [portraits, *self.composed]
         sides = np.array([one.images.shape[1:3] for one in datasets])

@@ -98,6 +98,13 @@ class Frames:
         corners = self.corners[rows][:, [1, 0, 1, 0]].astype(np.float32)
         return self._boxes[rows] * self.scales[rows, None].astype(np.float32) - corners
 
+    def points(self, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Points [batch, n, 2] of the pictures in pixels of the framed pictures, float32."""
+        corners = self.corners[rows][:, None, [1, 0]].astype(np.float32)
+        return (
+            np.asarray(points, dtype=np.float32) * self.scales[rows, None, None].astype(np.float32) - corners
+        )
+
     def time_ids(self, rows: np.ndarray) -> Tensor:
         """SDXL's size conditioning [batch, 6]: original height and width, top and left of the cut, target size."""
         values = np.concatenate([self.original[rows], self.corners[rows], self.targets[rows]], axis=1)

@@ -30,6 +30,7 @@ from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSet
 from photomaker.training.frames import Frames, bucket_sides, step_for
 from photomaker.training.id_tower import FILE as TOWER_FILE
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
+from photomaker.training.instantid import InstantIDRecipe, InstantIDSettings, kept_faces, seen_faces
 from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
 from photomaker.training.loop import Recipe, TrainSettings, export_checkpoint, take_over, train
@@ -119,6 +120,7 @@ class TrainConfig:
         ip_adapter: What is IP-Adapter's own.
         fastcomposer: What is FastComposer's own.
         photoverse: What is PhotoVerse's own.
+        instantid: What is InstantID's own.
         start: Folder of an earlier training of the same method, whose averaged weights are gone on from.
         reward: Finishing by reward of what was trained before, which `start` or `encoder.start` names; off by default.
         loop: How long.
@@ -134,10 +136,13 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "base"] = "photomaker"
+    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "base"] = (
+        "photomaker"
+    )
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
+    instantid: InstantIDSettings = field(default_factory=InstantIDSettings)
     start: Path | None = None
     reward: RewardSettings = field(default_factory=RewardSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
@@ -185,7 +190,8 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
     Args:
         config: What to train.
         score: What compares faces in pictures drawn on the way.
-        face: What embeds faces for PhotoVerse's identity loss; None leaves the loss out.
+        face: What embeds faces for PhotoVerse's identity loss, which is left out where it is None, and for InstantID on
+            data of kind world.
 
     Raises:
         PhotoMakerError: Data, base or ID encoder is missing, damaged, or does not fit the others.
@@ -259,6 +265,20 @@ def _recipe(
     if config.method == "photoverse":
         return PhotoVerseRecipe(
             *given, config.recipe, held_out, own=config.photoverse, face=face, seed=seed, **more
+        )
+    if config.method == "instantid":
+        album = given[0]
+        if isinstance(album, ShardAlbum):
+            embeddings = kept_faces(album.faces(config.instantid.width))
+        elif face is not None:
+            embeddings = seen_faces(album, face)
+        else:
+            raise SettingsError(
+                "InstantID needs what embeds faces on data of kind world; give face, or use shards"
+            )
+        own = config.instantid
+        return InstantIDRecipe(
+            *given, config.recipe, held_out, embeddings=embeddings, own=own, seed=seed, **more
         )
     if config.method == "base":
         return TunedBaseRecipe(*given, config.recipe, held_out, **more)

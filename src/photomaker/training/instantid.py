@@ -1,0 +1,271 @@
+"""Recipe of InstantID: resampler, second keys and values, and an IdentityNet, beside a frozen base.
+
+Rows, photos, noise, masks and loss are those of `training.people`. The recogniser's embeddings of a row's photos are
+averaged, as at inference; the IdentityNet sees the landmarks of the picture that is to be drawn. What differs from the
+paper: conditions are dropped at random, as for the other methods, so that the empty condition is a learned one.
+
+Source: arXiv 2401.07519, section 3; the IdentityNet starts as a copy of the UNet's first half (arXiv 2302.05543).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import ControlNetModel
+from diffusers.models.attention_processor import (
+    AttnProcessor,
+    IPAdapterAttnProcessor,
+    IPAdapterAttnProcessor2_0,
+)
+from diffusers.models.embeddings import MultiIPAdapterImageProjection
+from torch import Tensor, nn
+
+from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.encoders.instantid import FILES, NET, RECOGNISER, scaled
+from photomaker.encoders.ip_adapter import ImageResampler, cross_attentions, export_ip_adapter
+from photomaker.errors import SettingsError
+from photomaker.images import to_tensor
+from photomaker.pipelines.landmarks import Pencil, draw_landmarks
+from photomaker.training.base import BaseParts, decayed_groups
+from photomaker.training.data import Album
+from photomaker.training.frames import Frames
+from photomaker.training.latents import Latents
+from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.photoverse import FaceEmbedding
+from photomaker.training.texts import Caption, Texts
+
+FILE = FILES[1]
+Embeddings = Callable[[np.ndarray], Tensor]
+"""Rows of the data [photos] to face embeddings [photos, E]."""
+
+
+@dataclass(frozen=True)
+class InstantIDSettings:
+    """What is InstantID's own.
+
+    Of `AdapterSettings`, `lr` is the rate of keys and values, `fusion_lr` that of the resampler, and `text_only` the
+    share of rows without photos; `rank`, `vision` and `vision_lr` do nothing.
+
+    Attributes:
+        queries: Tokens of a person.
+        hidden: Width of the resampler, a multiple of 64.
+        net_lr: Peak learning rate of the IdentityNet.
+        hint: Widths of the layers that read the drawing, each but the last halving it; the drawing must come out at the
+            latents' size.
+        pencil: Sizes of the drawing's strokes.
+        width: Width of the embeddings that shards hold; others are as wide as the recogniser makes them.
+        recogniser: What the embeddings are of, noted in the file: `bundled`, or the name of an InsightFace pack.
+
+    Raises:
+        SettingsError: A value lies outside its range.
+    """
+
+    queries: int = 16
+    hidden: int = 1280
+    net_lr: float = 1e-5
+    hint: tuple[int, ...] = (16, 32, 96, 256)
+    pencil: Pencil = field(default_factory=Pencil)
+    width: int = 512
+    recogniser: str = RECOGNISER
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.queries < 1:
+            raise SettingsError(f"queries is {self.queries}; give a whole number from 1 up")
+        if self.hidden < 1 or self.hidden % 64:
+            raise SettingsError(f"hidden is {self.hidden}; give a multiple of 64")
+        if self.net_lr < 0:
+            raise SettingsError(f"net_lr is {self.net_lr}; give a number from 0 up")
+        if len(self.hint) != 4 or min(self.hint) < 1:  # noqa: PLR2004 - three halvings make the latents' size
+            raise SettingsError(f"hint is {list(self.hint)}; give four whole numbers from 1 up")
+
+
+def seen_faces(data: Album, face: FaceEmbedding) -> Embeddings:
+    """Embeddings of faces in the pictures of `data`, computed when they are asked for."""
+
+    @torch.no_grad()
+    def embed(rows: np.ndarray) -> Tensor:
+        found = []
+        for row in rows:  # pictures may be of several sizes
+            pixels = torch.from_numpy(np.array(data.images[int(row)])).permute(2, 0, 1)[None].float() / 255
+            found.append(face(pixels, torch.from_numpy(np.asarray(data.boxes[int(row)]))[None]))
+        return torch.cat(found)
+
+    return embed
+
+
+def kept_faces(embeddings: np.ndarray) -> Embeddings:
+    """Embeddings [rows, E] that are there already."""
+    known = torch.from_numpy(embeddings)
+    return lambda rows: known[torch.from_numpy(rows)]
+
+
+class InstantIDRecipe(PeopleRecipe):
+    """Trains InstantID; see `PeopleRecipe` for the arguments.
+
+    Args:
+        id_encoder: Not used; it says how large photos are.
+        embeddings: The recogniser's, of rows.
+        own: What is InstantID's own.
+        seed: Of the new resampler's weights.
+
+    Raises:
+        SettingsError: The data has no landmarks.
+    """
+
+    name = "instantid"
+
+    def __init__(  # noqa: PLR0913 - as the other recipes, and what embeds faces
+        self,
+        data: Album,
+        latents: Latents,
+        parts: BaseParts,
+        id_encoder: PhotoMakerIDEncoder,
+        settings: AdapterSettings = SMALL,
+        held_out: int = 100,
+        *,
+        embeddings: Embeddings,
+        frames: Frames | None = None,
+        texts: Texts | None = None,
+        own: InstantIDSettings = InstantIDSettings(),
+        seed: int = 0,
+    ) -> None:
+        """Freeze the base and put the new layers and the IdentityNet beside it."""
+        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        self.own, self.embeddings = own, embeddings
+        self.landmarks = _landmarks(data)
+        unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
+        face_width = int(embeddings(self.rows[:1]).shape[-1])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.net = _net_of(unet, own.hint)
+            self.projection = ImageResampler(face_width, width, own.queries, own.hidden)
+        if self.plain and not torch.cuda.is_available():
+            self.net.set_attn_processor(AttnProcessor())
+        if settings.gradient_checkpointing:
+            self.net.enable_gradient_checkpointing()
+        self.layers = {number: self._processor(name) for number, name in cross_attentions(unet).items()}
+        processors = dict(unet.attn_processors)
+        for number, name in cross_attentions(unet).items():
+            processors[f"{name}.processor"] = self.layers[number]
+        unet.set_attn_processor(processors)
+        unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
+        unet.config.encoder_hid_dim_type = "ip_image_proj"
+
+    def _processor(self, name: str) -> nn.Module:
+        """A trainable second attention that starts as the one over the text."""
+        layer: Any = self.parts.unet.get_submodule(name)
+        kind = (
+            IPAdapterAttnProcessor
+            if self.plain and not torch.cuda.is_available()
+            else IPAdapterAttnProcessor2_0
+        )
+        made = kind(layer.to_k.out_features, layer.to_k.in_features, (self.own.queries,))
+        for new, old in ((made.to_k_ip[0], layer.to_k), (made.to_v_ip[0], layer.to_v)):
+            new.weight.data.copy_(old.weight.data.float())
+        return made
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the UNet, of which only the new layers are trained, and the IdentityNet."""
+        return {"unet": self.parts.unet, "identity_net": self.net}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return keys and values, the resampler and the IdentityNet, each at its own rate."""
+        s = self.settings
+        return [
+            *decayed_groups(nn.ModuleList(self.layers.values()), s.lr, 0.0),
+            *decayed_groups(self.projection, s.fusion_lr, s.weight_decay),
+            *decayed_groups(self.net, self.own.net_lr, s.weight_decay),
+        ]
+
+    def signature(self) -> dict[str, str]:
+        """Base, data, sizes and recogniser; see `Recipe.signature`."""
+        own = self.own
+        sizes = str([own.queries, own.hidden, *own.hint, own.pencil.radius, own.pencil.stick])
+        return {"sizes": sizes, "recogniser": own.recogniser, **self.origin}
+
+    def condition(
+        self,
+        captions: Sequence[Caption],
+        references: list[np.ndarray],
+        text_only: np.ndarray,
+        rng: np.random.Generator,
+    ) -> Condition:
+        """The prompt's text alone, and the mean embedding of the photos; see `PeopleRecipe.condition`."""
+        del rng
+        encoded = self.texts(captions, [1] * len(captions), self.device)
+        with torch.no_grad():
+            each = scaled(self.embeddings(np.concatenate(references)).float())
+            seen = torch.stack([one.mean(0) for one in each.split([len(rows) for rows in references])])
+        keep = torch.from_numpy(~text_only)[:, None]
+        # one picture a row, of one token, as diffusers counts
+        person = (seen * keep).to(self.device)[:, None, None]
+        return Condition(encoded.embeds.float(), encoded.pooled, {"person": person})
+
+    def added(self, condition: Condition) -> dict[str, Any]:
+        """Give the UNet the person."""
+        return {"image_embeds": [condition.more["person"]]}
+
+    def drawings(self, rows: np.ndarray) -> Tensor:
+        """The landmarks of pictures as the IdentityNet sees them [batch, 3, h, w] in 0..1."""
+        high, wide = (int(side) for side in self.frames.targets[rows[0]])
+        points = self.frames.points(rows, self.landmarks[rows])
+        return torch.stack(
+            [to_tensor(draw_landmarks(one, (wide, high), self.own.pencil)) for one in points]
+        ).to(self.device)
+
+    def predict(self, noised: Noised, condition: Condition) -> Tensor:
+        """See `PeopleRecipe.predict`, with what the IdentityNet adds."""
+        added = {
+            "text_embeds": condition.pooled.to(self.dtype),
+            "time_ids": self.frames.time_ids(noised.rows).to(self.device),
+        }
+        noisy = noised.noisy.to(self.dtype)
+        down, middle = self.net(
+            noisy,
+            noised.steps,
+            encoder_hidden_states=self.projection(condition.more["person"][:, 0]).to(self.dtype),
+            controlnet_cond=self.drawings(noised.rows).to(self.dtype),
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return self.parts.unet(
+            noisy,
+            noised.steps,
+            encoder_hidden_states=condition.embeds.to(self.dtype),
+            added_cond_kwargs=added | self.added(condition),
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+
+    def export(self, folder: Path) -> None:
+        """Write the published layout: the adapter's file, and the IdentityNet's folder beside it."""
+        weights: dict[int, tuple[Tensor, Tensor]] = {
+            number: (layer.to_k_ip[0].weight, layer.to_v_ip[0].weight)  # type: ignore[index, union-attr]
+            for number, layer in self.layers.items()
+        }
+        own = {"recogniser": self.own.recogniser, "scaled": True, "pencil": asdict(self.own.pencil)}
+        export_ip_adapter(folder / FILE, self.projection, weights, {**self.notes, **own})
+        copy.deepcopy(self.net).half().save_pretrained(folder / NET)
+
+
+def _landmarks(data: Album) -> np.ndarray:
+    found = getattr(data, "landmarks", None)
+    if found is None:
+        raise SettingsError(
+            "InstantID is trained on landmarks, which the data has not; build the dataset again"
+        )
+    return np.asarray(found, dtype=np.float32)
+
+
+def _net_of(unet: Any, hint: tuple[int, ...]) -> Any:  # noqa: ANN401 - diffusers models
+    """A trainable copy of the UNet's first half, in float32, that adds nothing at the start."""
+    made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=hint)
+    return made.float().requires_grad_(True)
