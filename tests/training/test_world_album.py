@@ -45,6 +45,7 @@ def test_rows_tell_the_same_as_the_datasets_that_they_come_from(drawn):
             np.testing.assert_array_equal(album.images[row], one.images[place])
             np.testing.assert_array_equal(album.masks[row] > 0, one.owners[place] > 0)
             np.testing.assert_array_equal(album.boxes[row], one.boxes[place, 0])
+            np.testing.assert_array_equal(album.landmarks[row], one.landmarks[place, 0])
             assert tuple(album.sizes[row]) == one.images.shape[1:3]
             assert (album.person[row], album.is_photo[row]) == (one.people[place, 0], one.is_photo[place])
             say = (np.random.default_rng(row), 0.5, "img")

@@ -340,7 +340,8 @@ class InstantID(PretrainedMethod):
         unet, size = self.pipeline.unet, _size(requests[0])
         device = self.pipeline._execution_device
         layer = self.projection.image_projection_layers[0]
-        tokens = layer(embeds[:, 0].to(device)).repeat_interleave(len(requests), dim=0)
+        place = next(layer.parameters()).device  # where the UNet is, which may be offloaded
+        tokens = layer(embeds[:, 0].to(place)).to(device).repeat_interleave(len(requests), dim=0)
         drawings = [
             draw_landmarks(np.full((5, 2), -1e4) if one is None else one, size, self.pencil) for one in points
         ]

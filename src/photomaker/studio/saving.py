@@ -18,7 +18,7 @@ from photomaker.errors import OutputError, ProvenanceError
 from photomaker.images import write_whole
 from photomaker.metadata import BY_MODEL, EDITED_BY_MODEL, KINDS, encoded, kind_of
 from photomaker.studio.provenance import NOTE, NOTED, Sealing, facts_of, seal_of
-from photomaker.types import Extras, Pose, Sample, Structure
+from photomaker.types import Extras, Sample, Structure
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 _NUMBERED = re.compile(r"(\d+)\.(?:png|jpg|jpeg|webp)")
@@ -300,13 +300,10 @@ def _extras(extras: Extras) -> dict[str, str]:
     if extras.layout:
         facts["layout"] = "; ".join(map(_place, extras.layout))
     if extras.pose is not None:
-        facts["pose"] = _pose(extras.pose)
+        source, scale = extras.pose.source, extras.pose.scale
+        called = source if isinstance(source, str) else pixels_hash(source)
+        facts["pose"] = called if scale is None else f"{called} scale {scale:g}"
     return facts
-
-
-def _pose(pose: Pose) -> str:
-    source = pose.source if isinstance(pose.source, str) else pixels_hash(pose.source)
-    return source if pose.scale is None else f"{source} scale {pose.scale:g}"
 
 
 def _place(place: object) -> str:
