@@ -315,7 +315,7 @@ def write(out: Path, result: dict) -> None:
     lines = [
         "# What the server bears",
         "",
-        f"{load['clients']} clients on loopback for {load['minutes']:g} minutes: each orders a picture of "
+        f"{load['clients']} clients on loopback, {load['minutes']:g} min: each orders a picture of "
         f"{load['steps']} steps by the bundled model, listens to it {previews} previews, fetches it and orders the "
         f"next. {result['machine']}. Made by `{command}`.",
         "",

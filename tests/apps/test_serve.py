@@ -70,7 +70,6 @@ class Process:
         self.running = None
 
     def start(self):
-        self.log = (self.folder / "log").open("w+")
         source = str(Path(weights.__file__).parents[1])
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": source}
         words = [
@@ -83,7 +82,8 @@ class Process:
             "--data",
             str(self.folder / "data"),
         ]
-        self.running = subprocess.Popen(words, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
+        with (self.folder / "log").open("w") as log:
+            self.running = subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT)
         ends = time.monotonic() + 120
         while not (found := re.search(r"serves on (\S+);", self.said())):
             assert self.running.poll() is None, self.said()
@@ -96,9 +96,7 @@ class Process:
 
     def end(self, how):
         self.running.send_signal(how)
-        code = self.running.wait(60)
-        self.log.close()
-        return code
+        return self.running.wait(60)
 
 
 @pytest.fixture

@@ -279,6 +279,22 @@ def test_styles_models_health_and_metrics(http):
         assert line in figures
 
 
+def test_a_server_that_stops_says_so(made, tmp_path):
+    desk = Desk(made[0], tmp_path / "desk")
+    with served(desk) as url, client(url) as http:
+        desk.stop()
+        answer = http.get("/health")
+        assert (answer.status_code, answer.json()["status"]) == (503, "stopping")
+
+
+def test_a_picture_that_is_deleted_at_this_moment_is_not_there(made, tmp_path):
+    desk = Desk(made[0], tmp_path / "desk")
+    with served(desk) as url, client(url) as http:
+        picture = http.post("/v1/images", files={"image": ("a.png", fakes.png())}).json()
+        desk.picture_file("local", picture["id"]).unlink()
+        problem(http.get(picture["url"]), 404, "it was deleted at this moment")
+
+
 def test_the_description_is_whole_and_its_examples_are_good(http):
     told = http.get("/openapi.json").json()
     assert told["openapi"].startswith("3.1")

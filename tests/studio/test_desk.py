@@ -7,12 +7,14 @@ import sqlite3
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from tests.studio import fakes
 
-from photomaker import images
+from photomaker import images, weights
 from photomaker.errors import IdentityError, NotThere, OutputError, PhotoError, QueueFull, SettingsError
 from photomaker.studio.desk import Desk
 from photomaker.studio.kept import Upload
@@ -20,7 +22,7 @@ from photomaker.studio.limits import Limits
 from photomaker.studio.orders import Order, Someone
 from photomaker.studio.plain_orders import PlainLora, PlainOrder, PlainStructure
 from photomaker.studio.workshop import TRIES, DrawerLost
-from photomaker.types import Identity, Sampling
+from photomaker.types import Identity, Request, Sampling
 
 PROMPT = "a photo of a woman img in the snow"
 
@@ -597,6 +599,22 @@ def test_a_full_disk_fails_the_job_and_loses_nothing(desk, monkeypatch):
     assert end_of(desk, desk.submit("me", order(person, n=2))).state == "done"
 
 
+def test_what_was_written_before_the_disk_was_full_does_not_stay(desk, monkeypatch):
+    person = ada(desk).id
+    before, real, calls = files(desk), images.atomic, []
+
+    def full(path, overwrite=True):
+        calls.append(path)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, overwrite)
+
+    monkeypatch.setattr(images, "atomic", full)
+    assert end_of(desk, desk.submit("me", order(person, n=4))).state == "failed"
+    assert len(calls) == 3
+    assert files(desk) == before
+
+
 def test_a_database_on_a_full_disk_ends_the_job_in_memory_and_it_is_drawn_after_a_restart(
     open_desk, monkeypatch, method
 ):
@@ -814,3 +832,29 @@ def test_the_store_is_one_that_sqlite_calls_sound(desk):
     with sqlite3.connect(desk.store.folder / "desk.sqlite") as base:
         assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     base.close()
+
+
+@pytest.mark.bundled
+@pytest.mark.skipif(not weights.SMALL.is_dir(), reason="the bundled weights are not trained yet")
+def test_what_is_drawn_in_one_pass_is_what_is_drawn_alone(tmp_path):
+    from photomaker.studio.engine import Engine
+
+    engine = Engine.open()
+    photos = sorted((Path(__file__).parents[2] / "examples" / "ada").glob("*.png"))
+    prompts = (PROMPT, "a sketch of a woman img")
+    desk = Desk(engine, tmp_path / "desk")
+    ada = desk.add_person("me", [Upload(path.name, path) for path in photos])
+    jobs = [
+        desk.submit("me", order(ada.id, seed=3 + at, prompts=(prompt,))) for at, prompt in enumerate(prompts)
+    ]
+    with desk:
+        for at, (job, prompt) in enumerate(zip(jobs, prompts, strict=True)):
+            assert end_of(desk, job).state == "done"
+            (picture,) = desk.job("me", job.id).pictures
+            (alone,) = engine.draw(
+                desk.identity("me", ada.id), [Request(prompt, Sampling(steps=2, seed=3 + at))]
+            )
+            with Image.open(desk.picture_file("me", picture.id)) as image:
+                difference = np.abs(np.asarray(image, int) - np.asarray(alone.image, int))
+            assert difference.max() <= 1  # rounding of a pixel
+            assert picture.likeness == pytest.approx(alone.likeness, abs=0.01)

@@ -105,6 +105,8 @@ def install(app: FastAPI) -> None:
 
     async def of_disk(request: Request, error: Exception) -> Response:
         assert isinstance(error, OSError)
+        if isinstance(error, FileNotFoundError):
+            return problem(404, "it was deleted at this moment; check its id", "not-there")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return await inside(request, error)
         return problem(507, "the server's disk is full; tell its operator, and try again later", "output")

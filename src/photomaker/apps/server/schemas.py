@@ -16,7 +16,7 @@ class Problem(BaseModel):
     """A mistake, as RFC 9457 has it."""
 
     type: str = Field(examples=["urn:photomaker:photo"])
-    title: str = Field(examples=["Unprocessable Content"])
+    title: str = Field(examples=["Unprocessable Entity"])
     status: int = Field(examples=[422])
     detail: str = Field(
         description="One sentence: what was wrong and what to do.",
