@@ -26,6 +26,7 @@ TOKEN = "a-token-of-thirty-characters-x"
 LONG = 30_000
 """Milliseconds that a step of the way may take on a busy machine."""
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -220,6 +221,25 @@ def test_two_settings_side_by_side_and_a_cancel(page):
     page.click("#pm-cancel")
     page.wait_for_selector("text=Cancelled; finished pictures stay.")
     assert page.is_visible("#pm-make")
+
+
+def test_two_people_are_mixed(page, served):
+    from photomaker.apps.page.actions import Actions
+
+    for name in ("ada", "ben"):
+        Actions(served.desk).bundled_person("local", name)
+    page.reload()
+    page.click("#pm-mix button")
+    for at, name in enumerate(("Ada", "Ben")):
+        page.click(f"#pm-mix .pm-two input >> nth={at}")
+        page.click(f"[role=option][aria-label={name}] >> nth=0")
+    page.click("#pm-mix-save")
+    page.wait_for_selector("text=Ada and Ben is saved")
+    assert page.inner_text(".pm-face[aria-pressed=true]").strip() == "Ada and Ben"
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.hover(".pm-person >> nth=0")
+    page.click(".pm-person >> nth=0 >> .pm-x")
+    page.wait_for_selector("text=Ada and Ben is deleted.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -670,7 +670,7 @@ def ui(
     Example: photomaker ui
     """
     from photomaker.apps.serve import Served, seconds_of
-    from photomaker.apps.ui import Shown, run
+    from photomaker.apps.ui import UPLOAD, Shown, run
     from photomaker.studio.limits import Limits
     from photomaker.studio.opening import PHOTOMAKER
 
@@ -679,7 +679,8 @@ def ui(
         "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
     }  # fmt: skip
     living = None if ttl is None else seconds_of(ttl)
-    served = Served(host, port, data, token_file, Limits(), living, (), method or PHOTOMAKER, engine)
+    limits = Limits(upload_bytes=UPLOAD)
+    served = Served(host, port, data, token_file, limits, living, (), method or PHOTOMAKER, engine)
     run(Shown(served, not no_browser, visitors))
 
 

@@ -134,8 +134,8 @@ def application(desk: Desk, settings: ServerSettings) -> FastAPI:
     return create_app(desk, settings)
 
 
-def serve(app: FastAPI, desk: Desk, listening: socket.socket) -> None:
-    """Answer requests until a signal comes."""
+def serve(app: FastAPI, desk: Desk, listening: socket.socket, goodbye: int = GOODBYE) -> None:
+    """Answer requests until a signal comes, and those that are being answered for some seconds more."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -149,7 +149,7 @@ def serve(app: FastAPI, desk: Desk, listening: socket.socket) -> None:
         app,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=GOODBYE,
+        timeout_graceful_shutdown=goodbye,
         server_header=False,
         ws="none",
     )

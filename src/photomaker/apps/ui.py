@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 PORT = 7860
 """Where Gradio's pages are expected."""
+UPLOAD = 256 << 20
+"""Bytes of all photos that are dropped at once, as phones take them."""
+GOODBYE = 1
+"""Seconds that the page's open connections are given when it ends; they would never end by themselves."""
 VISIT = 3600.0
 """Seconds that a visitor's people and pictures are kept, where nothing else is said."""
 
@@ -72,7 +76,7 @@ def run(asked: Shown) -> None:
             terminal.note(f"{desk.engine.profile.line}; what is made is kept in {served.data}")
             if asked.browser:
                 threading.Timer(1.0, webbrowser.open, (where,)).start()
-            serve(app, desk, listening)
+            serve(app, desk, listening, GOODBYE)
         finally:
             desk.close()
     terminal.say("stopped")

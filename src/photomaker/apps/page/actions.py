@@ -17,7 +17,7 @@ from photomaker.apps.page.wishes import COMPARED, Wish, new_seed, order_of, with
 from photomaker.classes import class_words
 from photomaker.errors import PhotoError, PhotoMakerError, PromptError, WeightsError
 from photomaker.images import Photo, open_photo, read_photo
-from photomaker.studio.desk import Desk
+from photomaker.studio.desk import LARGEST_PHOTO, Desk
 from photomaker.studio.kept import ENDED, Job, Person, Picture, Upload
 from photomaker.studio.plain_orders import PlainOrder
 from photomaker.studio.prompts import check_prompt
@@ -194,11 +194,13 @@ class Actions:
     def _photo(self, file: Path) -> Photo:
         self.desk.limits.check_bytes(file.name, file.stat().st_size)
         try:
-            return read_photo(file.read_bytes(), file.name, self.desk.limits.pixels)
+            photo = read_photo(file.read_bytes(), file.name, self.desk.limits.pixels)
         except PhotoError as error:
             if not _is_picture(file):
                 raise Mistake("no_picture_file", name=file.name) from error
             raise
+        photo.image.thumbnail((LARGEST_PHOTO, LARGEST_PHOTO))
+        return photo
 
     def save(self, owner: str, files: Sequence[Path], name: str) -> Person:
         """Keep a person.
