@@ -654,6 +654,10 @@ def ui(
         str | None, typer.Option(help="Delete what is older: 30m, 24h, 7d. (default: all is kept)")
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    no_provenance: NoProvenance = False,
+    executor: Executor = Where.LOCAL,
+    replicas: ReplicaCount = None,
+    cluster: Cluster = None,
     styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
     method: MethodName = None,
     base: Base = None,
@@ -669,7 +673,9 @@ def ui(
 
     Example: photomaker ui
     """
+    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.serve import Served, seconds_of
+    from photomaker.apps.signing import Signing
     from photomaker.apps.ui import UPLOAD, Shown, run
     from photomaker.studio.limits import Limits
     from photomaker.studio.opening import PHOTOMAKER
@@ -680,7 +686,10 @@ def ui(
     }  # fmt: skip
     living = None if ttl is None else seconds_of(ttl)
     limits = Limits(upload_bytes=UPLOAD)
-    served = Served(host, port, data, token_file, limits, living, (), method or PHOTOMAKER, engine)
+    elsewhere, signing = Elsewhere.of(executor.value, replicas, cluster), Signing(not no_provenance)
+    served = Served(
+        host, port, data, token_file, limits, living, (), method or PHOTOMAKER, engine, elsewhere, signing
+    )
     run(Shown(served, not no_browser, visitors))
 
 

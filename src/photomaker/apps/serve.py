@@ -79,7 +79,7 @@ def run(asked: Served) -> None:
     """
     settings = settings_of(asked)
     allowed = models_of(asked.allow)
-    with closing(bound(asked.host, asked.port)) as listening, _drawers(asked) as drawers:
+    with closing(bound(asked.host, asked.port)) as listening, drawers_of(asked) as drawers:
         desk = opened(asked, allowed, drawers)
         left = desk.counts()["waiting"]
         try:
@@ -98,7 +98,7 @@ def run(asked: Served) -> None:
 
 
 @contextmanager
-def _drawers(asked: Served) -> Iterator[Sequence[Drawer] | None]:
+def drawers_of(asked: Served) -> Iterator[Sequence[Drawer] | None]:
     """Replicas, started and ended here; None where this process draws."""
     if asked.elsewhere is None:
         yield None

@@ -13,7 +13,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from photomaker.apps import terminal
-from photomaker.apps.serve import Served, address, application, bound, models_of, opened, serve, settings_of
+from photomaker.apps.serve import (
+    Served,
+    address,
+    application,
+    bound,
+    drawers_of,
+    models_of,
+    opened,
+    serve,
+    settings_of,
+)
 from photomaker.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -65,8 +75,8 @@ def run(asked: Shown) -> None:
         served = replace(served, ttl=VISIT if served.ttl is None else served.ttl)
     settings = None if asked.visitors else settings_of(served)
     allowed = models_of(served.allow)
-    with _uploads(), closing(_near(served)) as listening:
-        desk = opened(served, allowed)
+    with _uploads(), closing(_near(served)) as listening, drawers_of(served) as drawers:
+        desk = opened(served, allowed, drawers)
         try:
             app = app_of(desk, settings)
             with terminal.waiting("loading the model"):
