@@ -135,7 +135,7 @@ class AblationSettings:
         """A rehearsal in seconds a variant: everything runs, no figure means anything."""
         return cls(
             seeds=1, steps=2, batch_size=2, train_people=8, views=4, people=2, prompts=1, sampling_steps=2,
-            counts=(1, 2), processes=1, samples=20,
+            counts=(1, 2), processes=1, samples=20, precision="fp32", dtype="fp32",
         )  # fmt: skip
 
     @property

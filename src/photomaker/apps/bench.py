@@ -24,6 +24,7 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPi
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from photomaker import bfloat16
 from photomaker.apps import terminal
 from photomaker.encoders import PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken
 from photomaker.encoders.id_encoder_v2 import vision_config_v2
@@ -226,7 +227,8 @@ def build(
     settings: BenchSettings,
 ) -> tuple[PhotoMakerStableDiffusionXLPipeline, Identity, dict[str, float]]:
     """SDXL and a V2 adapter with random weights, an identity, and the seconds that things took once."""
-    sizes, device, dtype = settings.sizes, settings.device, torch.bfloat16
+    sizes, device = settings.sizes, settings.device
+    dtype = quick_dtype(device)
     with bare(dtype):
         unet, texts = make_unet(sizes), make_text_encoders(sizes)
         vae = make_vae(sizes, force_upcast=False)
@@ -288,7 +290,7 @@ def measure(ways: _Ways, beside: float) -> dict[str, Any]:
     }  # the first is a warm-up
     medians["identity, LoRA not fused"] = beside
     reference = latents[FUSED].float()
-    flops, rate = ways.flops(), matmul_rate(settings.device)
+    flops, rate = ways.flops(), matmul_rate(settings.device, 512 if settings.sizes.encoder else 4096)
     return {
         "side": ways.side,
         "seconds": medians,
@@ -428,9 +430,14 @@ class _Ways:
         return float(counter.get_total_flops())
 
 
+def quick_dtype(device: str) -> torch.dtype:
+    """What is timed: bfloat16, but for processors that only imitate it."""
+    return torch.bfloat16 if bfloat16.quick(device) else torch.float32
+
+
 def matmul_rate(device: str, side: int = 4096, tries: int = 5) -> float:
-    """Best measured floating-point operations a second of a bfloat16 matrix product."""
-    one = torch.randn(side, side).to(device, torch.bfloat16)
+    """Best measured floating-point operations a second of a matrix product in that precision."""
+    one = torch.randn(side, side).to(device, quick_dtype(device))
     best = math.inf
     for _ in range(tries):
         start = time.perf_counter()
@@ -460,7 +467,8 @@ def machine(device: str) -> dict[str, Any]:
     """What it ran on."""
     from photomaker.evaluation.report import machine as described
 
-    return {**described(1, torch.get_num_threads()), "device": device, "load": os.getloadavg()[0]}
+    told = {"device": device, "precision": str(quick_dtype(device)).removeprefix("torch.")}
+    return {**described(1, torch.get_num_threads()), **told, "load": os.getloadavg()[0]}
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -472,8 +480,9 @@ def markdown(document: dict[str, Any]) -> str:
         "# An identity on full-size SDXL, beside plain diffusers",
         "",
         *(["A REHEARSAL with a tiny model: none of the figures mean anything.", ""] if tiny else []),
-        f"Made by `photomaker bench`: SDXL's architecture and a V2 adapter (LoRA of rank {RANK}) with random bfloat16 "
-        f"weights, {parameters:.2f} billion parameters; {settings['steps']} steps, guidance 5, latents only; medians "
+        f"Made by `photomaker bench`: SDXL's architecture and a V2 adapter (LoRA of rank {RANK}) with random "
+        f"{machine_.get('precision', 'bfloat16')} weights, {parameters:.2f} billion parameters; "
+        f"{settings['steps']} steps, guidance 5, latents only; medians "
         f"of {settings['rounds']} rounds, the ways taking turns.",
         "",
         f"- machine: {machine_['processor']}, {machine_['cores']} cores, {machine_['threads']} threads, device "
