@@ -203,6 +203,27 @@ def test_who_listens_is_told_of_steps_with_previews(desk, method):
     following.close()
 
 
+def test_nothing_is_told_behind_the_end_whoever_looks_while_a_job_ends(desk, method, monkeypatch):
+    person = ada(desk).id
+    method.pace = 0.05
+    job = desk.submit("me", order(person, n=1, steps=20))
+    following = desk.follow("me", job.id, lambda: None)
+    method.begun.wait(10)
+    while desk.workshop._live[job.id].step is None:
+        time.sleep(0.01)
+    real = desk.store.events
+
+    def ends_meanwhile(*given):
+        while desk.job("me", job.id).state != "done":
+            time.sleep(0.01)
+        return real(*given)
+
+    monkeypatch.setattr(desk.store, "events", ends_meanwhile)
+    assert following.news()[-1].kind == "ended"
+    assert following.ended
+    following.close()
+
+
 def test_events_are_told_again_from_where_somebody_left(desk):
     job = desk.submit("me", order(ada(desk).id, n=3))
     first = [event for event in desk.events("me", job.id) if event.kind == "picture"]

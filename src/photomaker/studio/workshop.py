@@ -333,7 +333,8 @@ class Workshop:
         if unkept is not None:
             kept.append(unkept)
         over = live is None or any(isinstance(one, Ended) for one in kept)
-        return kept, place, step, over
+        # a job may have ended after its step was looked up: nothing is told behind the end
+        return kept, None if over else place, None if over else step, over
 
     def unfollow(self, id_: str, following: Following) -> None:
         """Let a listener go."""
