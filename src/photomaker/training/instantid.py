@@ -20,21 +20,20 @@ import torch
 from diffusers import ControlNetModel
 from diffusers.models.attention_processor import (
     AttnProcessor,
-    IPAdapterAttnProcessor,
-    IPAdapterAttnProcessor2_0,
 )
 from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import Tensor, nn
 
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.instantid import FILES, NET, RECOGNISER, scaled
-from photomaker.encoders.ip_adapter import ImageResampler, cross_attentions, export_ip_adapter
+from photomaker.encoders.ip_adapter import ImageResampler, export_ip_adapter
 from photomaker.errors import SettingsError
 from photomaker.images import to_tensor
 from photomaker.pipelines.landmarks import Pencil, draw_landmarks
 from photomaker.training.base import BaseParts, decayed_groups
 from photomaker.training.data import Album
 from photomaker.training.frames import Frames
+from photomaker.training.ip_adapter import second_attentions
 from photomaker.training.latents import Latents
 from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
 from photomaker.training.photoverse import FaceEmbedding
@@ -150,26 +149,9 @@ class InstantIDRecipe(PeopleRecipe):
             self.net.set_attn_processor(AttnProcessor())
         if settings.gradient_checkpointing:
             self.net.enable_gradient_checkpointing()
-        self.layers = {number: self._processor(name) for number, name in cross_attentions(unet).items()}
-        processors = dict(unet.attn_processors)
-        for number, name in cross_attentions(unet).items():
-            processors[f"{name}.processor"] = self.layers[number]
-        unet.set_attn_processor(processors)
+        self.layers = second_attentions(unet, own.queries, self.plain)
         unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
         unet.config.encoder_hid_dim_type = "ip_image_proj"
-
-    def _processor(self, name: str) -> nn.Module:
-        """A trainable second attention that starts as the one over the text."""
-        layer: Any = self.parts.unet.get_submodule(name)
-        kind = (
-            IPAdapterAttnProcessor
-            if self.plain and not torch.cuda.is_available()
-            else IPAdapterAttnProcessor2_0
-        )
-        made = kind(layer.to_k.out_features, layer.to_k.in_features, (self.own.queries,))
-        for new, old in ((made.to_k_ip[0], layer.to_k), (made.to_v_ip[0], layer.to_v)):
-            new.weight.data.copy_(old.weight.data.float())
-        return made
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the UNet, of which only the new layers are trained, and the IdentityNet."""

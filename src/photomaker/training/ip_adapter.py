@@ -68,6 +68,30 @@ class IPAdapterSettings:
             raise SettingsError(f"hidden is {self.hidden}; give a multiple of 64")
 
 
+def second_attentions(unet: nn.Module, tokens: int, plain: bool) -> dict[int, nn.Module]:
+    """Put a trainable second attention beside every one over the text; each starts as that one.
+
+    Args:
+        unet: It keeps them as its attention processors.
+        tokens: Tokens that they read.
+        plain: Whether attention is computed without torch's fused kernels where there is no GPU.
+
+    Returns:
+        The new layers, by the numbers that they have in a published file.
+    """
+    kind = IPAdapterAttnProcessor if plain and not torch.cuda.is_available() else IPAdapterAttnProcessor2_0
+    owner: Any = unet
+    layers, processors = {}, dict(owner.attn_processors)
+    for number, name in cross_attentions(unet).items():
+        layer: Any = unet.get_submodule(name)
+        made = kind(layer.to_k.out_features, layer.to_k.in_features, (tokens,))
+        for new, old in ((made.to_k_ip[0], layer.to_k), (made.to_v_ip[0], layer.to_v)):
+            new.weight.data.copy_(old.weight.data.float())
+        layers[number] = processors[f"{name}.processor"] = made
+    owner.set_attn_processor(processors)
+    return layers
+
+
 class IPAdapterRecipe(PeopleRecipe):
     """Trains an IP-Adapter; see `PeopleRecipe` for the arguments.
 
@@ -107,27 +131,10 @@ class IPAdapterRecipe(PeopleRecipe):
                 if own.form == "base"
                 else ImageResampler(int(self.tower.config.hidden_size), width, own.queries, own.hidden)
             )
-        self.layers = {number: self._processor(name) for number, name in cross_attentions(unet).items()}
-        processors = dict(unet.attn_processors)
-        for number, name in cross_attentions(unet).items():
-            processors[f"{name}.processor"] = self.layers[number]
-        unet.set_attn_processor(processors)
+        tokens = TOKENS if own.form == "base" else own.queries
+        self.layers = second_attentions(unet, tokens, self.plain)
         unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
         unet.config.encoder_hid_dim_type = "ip_image_proj"
-
-    def _processor(self, name: str) -> nn.Module:
-        """A trainable second attention that starts as the one over the text."""
-        layer: Any = self.parts.unet.get_submodule(name)
-        kind = (
-            IPAdapterAttnProcessor
-            if self.plain and not torch.cuda.is_available()
-            else IPAdapterAttnProcessor2_0
-        )
-        tokens = TOKENS if self.own.form == "base" else self.own.queries
-        made = kind(layer.to_k.out_features, layer.to_k.in_features, (tokens,))
-        for new, old in ((made.to_k_ip[0], layer.to_k), (made.to_v_ip[0], layer.to_v)):
-            new.weight.data.copy_(old.weight.data.float())
-        return made
 
     def prepare(self, device: torch.device) -> None:
         """Move the frozen tower and text encoders."""
