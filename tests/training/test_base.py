@@ -98,7 +98,7 @@ def test_scale_equivariance_counts_the_decoding_of_half_the_latents() -> None:
     assert twice - plain == pytest.approx(2 * (once - plain), rel=1e-4)
 
 
-def test_latents_are_kept_shared_and_bound_to_the_weights(
+def test_latents_are_kept_shared_and_bound_to_the_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, model = FakeWorld(), tiny_autoencoder()
@@ -113,9 +113,11 @@ def test_latents_are_kept_shared_and_bound_to_the_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr("photomaker.training.latents.encoded", refuse)
+        with torch.no_grad():
+            next(model.decoder.parameters()).add_(1)
         cached_latents(model, world, tmp_path / "b")
         with pytest.raises(AssertionError), torch.no_grad():
-            next(model.parameters()).add_(1)
+            next(model.encoder.parameters()).add_(1)
             cached_latents(model, world, tmp_path / "b")
 
 

@@ -33,13 +33,20 @@ class Latents(Protocol):
         """Latents of some rows."""
 
 
-def fingerprint(module: nn.Module) -> str:
-    """First 16 hexadecimal digits of a hash over all weights."""
+def fingerprint(module: nn.Module, without: tuple[str, ...] = ()) -> str:
+    """First 16 hexadecimal digits of a hash over all weights but those whose names begin with one of `without`."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        if name.startswith(without):
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def encoder_fingerprint(autoencoder: Autoencoder) -> str:
+    """The same of what makes latents: a decoder that learns alone leaves them good."""
+    return fingerprint(autoencoder, without=("decoder.", "post_quant_conv."))
 
 
 @torch.no_grad()
@@ -68,7 +75,7 @@ def cached_latents(
     """Latents of every row of synthetic pictures of one size, from disk where an earlier call wrote them.
 
     Args:
-        autoencoder: In float32; the cache is bound to its weights.
+        autoencoder: In float32; the cache is bound to its encoder's weights.
         data: The pictures; another dataset of as many and as large pictures needs a folder of its own.
         folder: Where the caches are kept.
         process: Number of this process.
@@ -85,7 +92,7 @@ def cached_latents(
     shape = (count, autoencoder.config.latent_channels, height, width)
     size = "" if height == width == SIZE // FACTOR else f"_{height}x{width}"
     found = computed(
-        folder / f"latents_{fingerprint(autoencoder)}_{count}{size}",
+        folder / f"latents_{encoder_fingerprint(autoencoder)}_{count}{size}",
         {"latents": shape},
         lambda rows: {"latents": encoded(autoencoder, pictures(data, rows))},
         Share(process, processes),
@@ -133,7 +140,7 @@ class KeptLatents:
         frames, autoencoder = source.frames, source.autoencoder
         self.buckets, self.places = frames.buckets, np.zeros(len(frames.buckets), dtype=np.int64)
         self.arrays: dict[int, np.ndarray] = {}
-        print_ = fingerprint(autoencoder)
+        print_ = encoder_fingerprint(autoencoder)
         for bucket in np.unique(frames.buckets):
             members = np.flatnonzero(frames.buckets == bucket)
             height, width = (int(side) // FACTOR for side in frames.targets[members[0]])
