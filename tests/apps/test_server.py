@@ -185,6 +185,9 @@ def test_a_form_brings_photos_and_pictures_with_the_order(http, method):
     assert answer.json()["order"]["people"] == [http.get("/v1/identities").json()[0]["id"]]
     missing = {"prompts": [PROMPT], "people": ["x"], "start": "upload:nothing"}
     problem(http.post("/v1/jobs", data={"order": json.dumps(missing)}, files=photos()), 422, "upload:nothing")
+    for people in ("Ada", 5, {"a": 1}):
+        wrong = json.dumps({"prompts": [PROMPT], "people": people})
+        problem(http.post("/v1/jobs", data={"order": wrong}, files=photos()), 422, "people in the order is")
     problem(http.post("/v1/jobs", data={"other": "1"}, files=photos()), 422, "no field order")
 
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from photomaker.apps.server.door import Form, Owner, TheDoor, is_form, read_form
 from photomaker.apps.server.identities import MISSING
 from photomaker.apps.server.schemas import JobOut, OrderIn, PictureOut, Problem
-from photomaker.errors import NotThere, PhotoMakerError
+from photomaker.errors import NotThere
 from photomaker.outside import read_object
 from photomaker.studio.desk import Desk
 from photomaker.studio.kept import Ended, Job, JobEvent, PictureDone, Stepped
@@ -216,10 +216,12 @@ def _with_files(desk: Desk, owner: str, form: Form) -> Job:
                 people.append(desk.add_person(owner, files).id)
             else:
                 pictures[name] = desk.add_picture(owner, files[0]).id
-        values = {**values, "people": [*values.get("people", ()), *people]} if people else values
+        asked = values.get("people", [])
+        if people and isinstance(asked, list):  # whatever else it is, the order's own check tells
+            values = {**values, "people": [*asked, *people]}
         named = {key: _named(values[key], pictures) for key in _PICTURES if key in values}
         return desk.submit(owner, PlainOrder.of({**values, **named}))
-    except (PhotoMakerError, HTTPException):
+    except Exception:
         for person in people:
             desk.delete_person(owner, person)
         for picture in pictures.values():
