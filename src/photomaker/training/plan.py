@@ -26,6 +26,7 @@ from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum, WorldAlbum
 from photomaker.training.base import BaseParts
+from photomaker.training.controlnet import ControlNetRecipe, ControlNetSettings
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
 from photomaker.training.frames import Frames, bucket_sides, step_for
 from photomaker.training.id_tower import FILE as TOWER_FILE
@@ -121,6 +122,7 @@ class TrainConfig:
         fastcomposer: What is FastComposer's own.
         photoverse: What is PhotoVerse's own.
         instantid: What is InstantID's own.
+        controlnet: What is a ControlNet's own.
         start: Folder of an earlier training of the same method, whose averaged weights are gone on from.
         reward: Finishing by reward of what was trained before, which `start` or `encoder.start` names; off by default.
         loop: How long.
@@ -136,13 +138,21 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "base"] = (
-        "photomaker"
-    )
+    method: Literal[
+        "photomaker",
+        "ip_adapter",
+        "fastcomposer",
+        "photoverse",
+        "instantid",
+        "controlnet",
+        "pulid",
+        "base",
+    ] = "photomaker"
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
     instantid: InstantIDSettings = field(default_factory=InstantIDSettings)
+    controlnet: ControlNetSettings = field(default_factory=ControlNetSettings)
     start: Path | None = None
     reward: RewardSettings = field(default_factory=RewardSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
@@ -169,9 +179,10 @@ class TrainConfig:
             raise SettingsError(
                 "method base trains the UNet itself; set base.dtype to fp32 and data.keep_texts to false"
             )
-        if self.method == "base" and (self.reward.likeness or self.reward.tower) and self.reward.steps:
+        seeing = self.method not in ("base", "controlnet")
+        if not seeing and (self.reward.likeness or self.reward.tower) and self.reward.steps:
             raise SettingsError(
-                "method base sees no photos, so nothing can be like them; set reward.likeness and reward.tower to 0"
+                f"method {self.method} sees no photos, so nothing can be like them; set reward.likeness and reward.tower to 0"
             )
         if self.method == "photoverse" and self.data.keep_texts:
             raise SettingsError(
@@ -280,6 +291,8 @@ def _recipe(
         return InstantIDRecipe(
             *given, config.recipe, held_out, embeddings=embeddings, own=own, seed=seed, **more
         )
+    if config.method == "controlnet":
+        return ControlNetRecipe(*given, config.recipe, held_out, own=config.controlnet, seed=seed, **more)
     if config.method == "base":
         return TunedBaseRecipe(*given, config.recipe, held_out, **more)
     return AdapterRecipe(*given, config.recipe, held_out, lora, **more)
