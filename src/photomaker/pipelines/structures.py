@@ -23,6 +23,7 @@ from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.images import atomic, to_rgb
 from photomaker.outside import read_file
 from photomaker.pipelines.landmarks import TOLERANCE, Pencil, check_inside, draw_landmarks
+from photomaker.types import Structure
 from photomaker.weights import bundled, is_bundled
 
 Kind = Literal["landmarks", "edges", "mask", "depth"]
@@ -167,6 +168,23 @@ def write_notes(folder: Path, drawing: Drawing) -> None:
         file.write((json.dumps(asdict(drawing), indent=2, sort_keys=True) + "\n").encode())
 
 
+def followed(model: str, picture: Image.Image, landmarks: np.ndarray, scale: float) -> Structure:
+    """The structure of a picture with a face, as a ControlNet noted that it follows it; landmarks where it noted nothing.
+
+    Args:
+        model: The ControlNet, as for `control_folder`.
+        picture: Of the size of what is drawn.
+        landmarks: [5, 2] pixels of the face.
+        scale: How closely it is followed.
+
+    Raises:
+        WeightsError: There is no such ControlNet, or its notes are damaged.
+        PhotoError: It follows what landmarks and pictures do not tell.
+    """
+    drawing = _noted(control_folder(model)) or Drawing()
+    return Structure(model, drawn(drawing, Content(to_rgb(picture), landmarks)), scale)
+
+
 def drawing_of(folder: Path, kind: str) -> Drawing:
     """How a kind of structure is drawn for a ControlNet: as it noted, or in the published way.
 
@@ -177,17 +195,28 @@ def drawing_of(folder: Path, kind: str) -> Drawing:
     Raises:
         WeightsError: It follows something else, or its notes are damaged.
     """
-    path = folder / NOTES
-    if not path.is_file():
+    noted = _noted(folder)
+    if noted is None:
         return Drawing(kind)  # type: ignore[arg-type]
-    found: Mapping[str, Any] = read_file(path, "fetch the folder again", WeightsError)
-    try:
-        noted = Drawing(found["structure"], Pencil(**found["pencil"]), float(found["sigma"]))
-    except (KeyError, TypeError, ValueError, SettingsError) as error:
-        raise WeightsError(f"{path} is damaged; fetch the folder again") from error
     if noted.structure != kind:
         raise WeightsError(
             f"the ControlNet {folder} follows {noted.structure} and {kind} are asked for; write {noted.structure}@PICTURE, "
             "or give another ControlNet"
         )
     return noted
+
+
+def _noted(folder: Path) -> Drawing | None:
+    """What a ControlNet noted; None where it noted nothing.
+
+    Raises:
+        WeightsError: Its notes are damaged.
+    """
+    path = folder / NOTES
+    if not path.is_file():
+        return None
+    found: Mapping[str, Any] = read_file(path, "fetch the folder again", WeightsError)
+    try:
+        return Drawing(found["structure"], Pencil(**found["pencil"]), float(found["sigma"]))
+    except (KeyError, TypeError, ValueError, SettingsError) as error:
+        raise WeightsError(f"{path} is damaged; fetch the folder again") from error

@@ -205,10 +205,16 @@ def _followed(
         return replace(one, image=structures.drawn(drawing, structures.Content(picture)), kind=None)
     face = max(detect(picture), key=lambda found: found.area, default=None) if detect else None
     if face is None:
-        lacking = "shows no face that could be found" if detect else "cannot be read: nothing here finds faces"
-        raise PhotoError(f"the structure picture {lacking}; give one that is followed as it is, or with a face")
+        lacking = (
+            "shows no face that could be found" if detect else "cannot be read: nothing here finds faces"
+        )
+        raise PhotoError(
+            f"the structure picture {lacking}; give one that is followed as it is, or with a face"
+        )
     if one.kind == "mask" and cut is None:
-        raise PhotoError("nothing here cuts a person out; give a mask as the structure picture, without mask@")
+        raise PhotoError(
+            "nothing here cuts a person out; give a mask as the structure picture, without mask@"
+        )
     mask = cut(picture, face) if one.kind == "mask" and cut else None
     content = structures.Content(picture, face.landmarks, mask)
     return replace(one, image=structures.drawn(drawing, content), kind=None)
