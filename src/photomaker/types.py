@@ -174,8 +174,8 @@ class Structure:
         number("the structure's stop", self.stop, 0, 1)
         if self.kind not in (None, *STRUCTURE_KINDS):
             raise SettingsError(
-                f"{self.kind!r} cannot be read off a picture; give one of {', '.join(STRUCTURE_KINDS)}, or a picture that "
-                "is followed as it is"
+                f"{self.kind!r} cannot be read off a picture; give one of {', '.join(STRUCTURE_KINDS)}, or a picture "
+                "that is followed as it is"
             )
         if self.start >= self.stop:
             raise SettingsError(
@@ -293,7 +293,8 @@ class Extras:
         object.__setattr__(self, "layout", tuple(places))
         if self.t2i is not None and self.t2i.kind is not None:
             raise SettingsError(
-                f"a T2I-Adapter follows its picture as it is, and {self.t2i.kind} are asked for; leave {self.t2i.kind}@ out"
+                f"a T2I-Adapter follows its picture as it is, and {self.t2i.kind} are asked for; leave "
+                f"{self.t2i.kind}@ out"
             )
         if self.t2i is not None and (self.controls or self.start is not None):
             raise SettingsError(

@@ -157,7 +157,8 @@ def control_folder(place: str) -> Path:
         return hub.model_folder(place)
     if not is_bundled(BUNDLED_NET):
         raise WeightsError(
-            "there is no bundled ControlNet; train one by examples/configs/train_small_controlnet.yaml, or give a folder"
+            "there is no bundled ControlNet; train one by examples/configs/train_small_controlnet.yaml, or give a "
+            "folder"
         )
     return bundled(BUNDLED_NET)
 
@@ -169,7 +170,7 @@ def write_notes(folder: Path, drawing: Drawing) -> None:
 
 
 def followed(model: str, picture: Image.Image, landmarks: np.ndarray, scale: float) -> Structure:
-    """The structure of a picture with a face, as a ControlNet noted that it follows it; landmarks where it noted nothing.
+    """The structure of a picture with a face, as a ControlNet noted it; landmarks where it noted nothing.
 
     Args:
         model: The ControlNet, as for `control_folder`.
@@ -200,8 +201,8 @@ def drawing_of(folder: Path, kind: str) -> Drawing:
         return Drawing(kind)  # type: ignore[arg-type]
     if noted.structure != kind:
         raise WeightsError(
-            f"the ControlNet {folder} follows {noted.structure} and {kind} are asked for; write {noted.structure}@PICTURE, "
-            "or give another ControlNet"
+            f"the ControlNet {folder} follows {noted.structure} and {kind} are asked for; write "
+            f"{noted.structure}@PICTURE, or give another ControlNet"
         )
     return noted
 
