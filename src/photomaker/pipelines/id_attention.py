@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from photomaker.pipelines.dual import attended, heads_of
 
+_SMALLEST = 1e-12
 _FIRST = 5
 """Tokens whose attention counts as the person's, in the mode `fidelity`."""
 
@@ -94,7 +95,9 @@ class IDAttention(nn.Module):
         if self.mode.ortho == "none":
             return other
         text, person = seen.float(), other.float()
-        along = (text * person).sum(-2, keepdim=True) / (text * text).sum(-2, keepdim=True) * text
+        # an empty condition of zeros has a branch of zeros, along which nothing lies
+        length = (text * text).sum(-2, keepdim=True).clamp(min=_SMALLEST)
+        along = (text * person).sum(-2, keepdim=True) / length * text
         if self.mode.ortho == "all":
             return person - along
         # the released code leaves the scale of the products out here

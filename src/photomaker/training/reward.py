@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -469,8 +469,8 @@ class RewardRecipe(Recipe):
             learns = torch.is_grad_enabled() and number >= count - own.through
             compares = learns and used is condition
             if apart is not None and aligning is not None:
-                with torch.no_grad(), aligning.recorded("without", compares):
-                    apart.step(plain, generator)
+                with torch.no_grad(), aligning.recorded("without", compares), _same_noise(generator) as again:
+                    apart.step(plain, again)
             with (
                 torch.set_grad_enabled(learns),
                 aligning.recorded("with", compares) if aligning else nullcontext(),
@@ -524,6 +524,15 @@ class _Path:
             predicted = without + self.guidance * (with_text - without)
         noise = {"generator": generator} if self.inner.device.type == "cpu" else {}
         self.latents = self.scheduler.step(predicted, step, self.latents, return_dict=False, **noise)[0]
+
+
+@contextmanager
+def _same_noise(generator: torch.Generator) -> Iterator[torch.Generator]:
+    """Randomness that what comes after draws once more."""
+    again = torch.Generator()
+    again.set_state(generator.get_state())
+    with torch.random.fork_rng():
+        yield again
 
 
 def _doubled(condition: Condition) -> Condition:
