@@ -117,8 +117,8 @@ class Tools:
         references: Opens what prepares photos, with a person's name, for a method.
         method: Opens the method.
         mix: Mixes identities with their weights.
-        follow: Draws the structure of a picture for a ControlNet.
         models: Hashes of the models behind the method: names to a few hexadecimal digits.
+        follow: Draws the structure of a picture for a ControlNet.
     """
 
     world: Callable[[], World] = SyntheticWorld
@@ -126,8 +126,8 @@ class Tools:
     references: Callable[[], Callable[[Sequence[Image.Image], str], list[Reference]]] = FaceReferences.open
     method: Callable[[BenchmarkSettings], Method] = open_method
     mix: Callable[[Sequence[tuple[Identity, float]]], Identity] = mix_identities
-    follow: Callable[[str, Image.Image, np.ndarray, float], Structure] = structure_of
     models: Callable[[BenchmarkSettings], Mapping[str, str]] = model_hashes
+    follow: Callable[[str, Image.Image, np.ndarray, float], Structure] = structure_of
 
 
 @dataclass(frozen=True)
