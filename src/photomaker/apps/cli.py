@@ -325,7 +325,8 @@ def generate(
     control: Annotated[
         list[str] | None,
         typer.Option(
-            help="MODEL=PICTURE or MODEL=PICTURE:SCALE of a ControlNet; may be given several times."
+            help="MODEL=PICTURE or MODEL=PICTURE:SCALE of a ControlNet; MODEL=landmarks@PICTURE, edges@ or mask@ "
+            "reads that off the picture; may be given several times."
         ),
     ] = None,
     t2i: Annotated[str | None, typer.Option("--t2i", help="The same of a T2I-Adapter.")] = None,
