@@ -28,6 +28,20 @@ WANTED = (
     f"{COMPARED}/ip_adapter.safetensors",
     f"{COMPARED}/photoverse.safetensors",
 )
+WHOLE = (
+    (f"{COMPARED}/pulid.safetensors",),
+    (
+        f"{COMPARED}/instantid/ip-adapter.safetensors",
+        f"{COMPARED}/instantid/ControlNetModel/config.json",
+        f"{COMPARED}/instantid/ControlNetModel/diffusion_pytorch_model.safetensors",
+    ),
+    (
+        f"{COMPARED}/controlnet/config.json",
+        f"{COMPARED}/controlnet/diffusion_pytorch_model.safetensors",
+        f"{COMPARED}/controlnet/structure.json",
+    ),
+)
+"""Files that ship together or not at all."""
 
 
 def describe(root: Path) -> dict[str, dict[str, str | int]]:
@@ -44,6 +58,9 @@ def faults(files: dict[str, dict[str, str | int]]) -> list[str]:
     sizes = {name: int(facts["bytes"]) for name, facts in files.items()}
     model = sum(size for name, size in sizes.items() if not name.startswith(f"{COMPARED}/"))
     found = [f"{name} is missing" for name in WANTED if name not in files]
+    for group in WHOLE:
+        there = [name for name in group if name in files]
+        found += [f"{name} is missing" for name in group if there and name not in files]
     found += [
         f"{name} must not be shipped"
         for name in files

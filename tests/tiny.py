@@ -413,9 +413,45 @@ def open_tiny_instantid(base: Path, folder: Path, **settings: Any) -> Any:
     from photomaker.methods import instantid
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(instantid, "_opened", lambda _place: FakeFaces())
+        patched.setattr(instantid, "opened_faces", lambda _place: FakeFaces())
         file = settings.pop("adapter", None) or tiny_instantid(folder)
         return instantid.InstantID.open(base, file, device="cpu", **settings)
+
+
+def tiny_pulid(folder: Path, version: int = 2) -> Path:
+    """Write (once) a PuLID file in the published layout, 1.1 or 1, that reads two layers of the tiny tower."""
+    from photomaker.encoders.pulid import FormerSizes, IDEncoder, IDFormer
+
+    path = Path(folder) / f"pulid-{version}.safetensors"
+    if path.is_file():
+        return path
+    hidden = VISION["hidden_size"]
+    sizes = FormerSizes(FACE + hidden, hidden, 2, 64, 32, 2, 4, 2, WIDTH)
+    first = IDEncoder(FACE + hidden, hidden, 2, (24, 40), 32, WIDTH, 3)
+    encoder = _randomise(IDFormer(sizes) if version > 1 else first, 17)
+    tensors = {f"id_adapter.{name}": one for name, one in encoder.state_dict().items()}
+    generator, unet = torch.Generator().manual_seed(18), tiny_unet()
+    for number, name in enumerate(unet.attn_processors):
+        layer = unet.get_submodule(name.removesuffix(".processor"))
+        for part in ("k", "v") if "attn2" in name else ():
+            weight = torch.randn(getattr(layer, f"to_{part}").weight.shape, generator=generator)
+            tensors[f"id_adapter_attn_layers.{number}.id_to_{part}.weight"] = weight / math.sqrt(WIDTH)
+    config = json.dumps({"layers": [-1, -2], "recogniser": "fake", "mode": "plain"})
+    save_file({name: one.contiguous() for name, one in tensors.items()}, path, metadata={"config": config})
+    return path
+
+
+def open_tiny_pulid(base: Path, folder: Path, **settings: Any) -> Any:
+    """PuLID on the tiny base, by its own `open`, with faces seen by `FakeFaces`."""
+    import pytest
+
+    from photomaker.methods import pulid
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pulid, "opened_faces", lambda _place: FakeFaces())
+        file = settings.pop("adapter", None) or tiny_pulid(folder)
+        settings = {"image_encoder": tiny_adapter(folder), **settings}
+        return pulid.PuLID.open(base, file, device="cpu", **settings)
 
 
 def tiny_fastcomposer(folder: Path, width: int = WIDTH) -> Path:

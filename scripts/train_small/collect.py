@@ -29,8 +29,24 @@ COMPARED = {
     "ip_adapter_reward/export/ip_adapter.safetensors": ("ip_adapter", 2.0, 0.1),
     "fastcomposer_reward/export/fastcomposer.safetensors": ("fastcomposer", 2.0, 0.1),
     "photoverse_reward/export/photoverse.safetensors": ("photoverse", 2.0, 0.1),
+    "pulid_reward/export/pulid.safetensors": ("pulid", 2.0, 0.1),
+    "instantid_reward/export/ip-adapter.safetensors": ("instantid/ip-adapter", 2.0, 0.1),
 }
-"""Name of each method's weights, and the guidance and merge step that were best on validation people."""
+"""Name of each method's weights, and the guidance and merge step that were best on validation people; those of PuLID
+and InstantID are still to be chosen."""
+
+NETS = {
+    "instantid_reward/export/ControlNetModel": "methods/instantid/ControlNetModel",
+    "controlnet/export": "methods/controlnet",
+}
+"""ControlNets in diffusers' layout."""
+LATER = ("pulid", "instantid", "controlnet")
+"""Trainings that may be missing: their weights are left out then."""
+
+
+def trained(runs: Path, made: str) -> bool:
+    """Whether something was trained, or may be missing; what may not be missing counts as trained."""
+    return (runs / made).exists() or not made.startswith(LATER)
 
 
 def lower_rank(tensors: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
@@ -94,6 +110,12 @@ if __name__ == "__main__":
         {"guidance": given.guidance, "merge": given.merge, "background": given.background},
         given.rank,
     )
+    for made, shipped in NETS.items():
+        if trained(given.runs, made):
+            shutil.copytree(given.runs / made, given.out / shipped, dirs_exist_ok=True)
+            forget_origin(given.out / shipped)
     for made, (name, guidance, merge) in COMPARED.items():
+        if not trained(given.runs, made):
+            continue
         defaults = {"guidance": guidance, "merge": merge, "background": given.background}
         write_adapter(given.runs / made, given.out / f"methods/{name}.safetensors", defaults)

@@ -52,6 +52,8 @@ COMPARED = (
     ("ip_adapter", "train_small_ip_adapter"),
     ("fastcomposer", "train_small_fastcomposer"),
     ("photoverse", "train_small_photoverse"),
+    ("instantid", "train_small_instantid"),
+    ("pulid", "train_small_pulid"),
 )
 """Stage and settings file of what PhotoMaker is compared with."""
 
@@ -66,6 +68,12 @@ REWARD = (
     "--set loop.save_every=100 --set loop.log_every=10 --set loop.seed=5 --set loop.preview_every=0"
 )
 """Finishing by reward: settings over those of a method's own training."""
+
+OWN = {"pulid": " --set reward.semantic=0.6 --set reward.layout=0.1 --set reward.through=2"}
+"""What a method's own finishing has beside: PuLID's alignment."""
+
+STRUCTURES = ("landmarks", "edges", "mask", "depth")
+"""A ControlNet each; the first is `controlnet`, the one that ships."""
 
 STAGES = (
     Stage("world", "world.py", "--out {data} --people {people} --views 10", "", False, ""),
@@ -126,8 +134,15 @@ STAGES = (
     # all are finished by the same reward for as long
     *(
         Stage(f"{name}_reward", "photomaker", f"train {CONFIGS}/{config}.yaml --set out={{runs}}/{name}_reward "
-              f"--set start={{runs}}/{name} " + REWARD, f"{name}_reward/done.json", quick=QUICK)
+              f"--set start={{runs}}/{name} " + REWARD + OWN.get(name, ""), f"{name}_reward/done.json", quick=QUICK)
         for name, config in (("adapter", "train_small"), *COMPARED)
+    ),
+    *(
+        Stage(name, "photomaker", f"train {CONFIGS}/train_small_controlnet.yaml --set out={{runs}}/{name} "
+              "--set data.folder={data} --set data.cache={runs}/latents --set base.model={runs}/base_reward/export "
+              f"--set controlnet.drawing.structure={structure}", f"{name}/done.json", quick=QUICK)
+        for structure, name in zip(
+            STRUCTURES, ("controlnet", *(f"controlnet_{one}" for one in STRUCTURES[1:])), strict=True)
     ),
 )  # fmt: skip
 

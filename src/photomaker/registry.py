@@ -21,6 +21,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "ip_adapter": ("photomaker.methods.ip_adapter:IPAdapter", None),
         "photoverse": ("photomaker.methods.photoverse:PhotoVerse", None),
         "instantid": ("photomaker.methods.instantid:InstantID", None),
+        "pulid": ("photomaker.methods.pulid:PuLID", None),
     },
     "detector": {
         "bundled": ("photomaker.faces:BundledFaces", None),
@@ -56,6 +57,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "rules": ("photomaker.faces.words:RuleSimilarity", None),
         "sentence-transformers": ("photomaker.faces.sentences:SentenceSimilarity", "words"),
     },
+    "structure": {"noted": ("photomaker.pipelines.structures:followed", None)},
     "face embedder": {
         "bundled": ("photomaker.faces:BundledEmbedder", None),
         "insightface": ("photomaker.faces.insightface_faces:InsightFaceEmbedder", "insightface"),

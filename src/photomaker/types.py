@@ -139,17 +139,23 @@ class Lora:
         number("the LoRA's weight", self.weight, -10, 10)
 
 
+STRUCTURE_KINDS = ("landmarks", "edges", "mask")
+"""What can be read off an ordinary picture for a ControlNet: five landmarks of a face, edges, the person's mask."""
+
+
 @dataclass(frozen=True, eq=False)
 class Structure:
     """A picture that a ControlNet or T2I-Adapter follows: edges, a pose, depth.
 
     Attributes:
-        model: The ControlNet or T2I-Adapter as a diffusers folder or hub id.
-        image: What it follows, already in the model's own kind (edges for a model of edges); brought to the size of the
-            picture.
+        model: The ControlNet or T2I-Adapter as a diffusers folder or hub id; `bundled` is the bundled ControlNet.
+        image: What it follows, already in the model's own kind (edges for a model of edges) unless `kind` says what is
+            to be read off it; of the shape of the pictures, to whose size it is brought.
         scale: How closely; 0 not at all.
         start: Share of the steps, 0..1, after which it begins; ControlNets only.
         stop: Share of the steps, 0..1, after which it ends.
+        kind: One of `STRUCTURE_KINDS`: the Engine reads it off the picture and draws it as the ControlNet knows it;
+            None follows the picture as it is.
     """
 
     model: str
@@ -157,6 +163,7 @@ class Structure:
     scale: float = 1.0
     start: float = 0.0
     stop: float = 1.0
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
@@ -165,6 +172,11 @@ class Structure:
         number("the structure's scale", self.scale, 0, 10)
         number("the structure's start", self.start, 0, 1)
         number("the structure's stop", self.stop, 0, 1)
+        if self.kind not in (None, *STRUCTURE_KINDS):
+            raise SettingsError(
+                f"{self.kind!r} cannot be read off a picture; give one of {', '.join(STRUCTURE_KINDS)}, or a picture "
+                "that is followed as it is"
+            )
         if self.start >= self.stop:
             raise SettingsError(
                 f"the structure starts at {self.start} and stops at {self.stop}; let it start first"
@@ -279,6 +291,11 @@ class Extras:
         """Refuse what cannot be drawn together."""
         places = [tuple(one) if isinstance(one, list) else one for one in self.layout]
         object.__setattr__(self, "layout", tuple(places))
+        if self.t2i is not None and self.t2i.kind is not None:
+            raise SettingsError(
+                f"a T2I-Adapter follows its picture as it is, and {self.t2i.kind} are asked for; leave "
+                f"{self.t2i.kind}@ out"
+            )
         if self.t2i is not None and (self.controls or self.start is not None):
             raise SettingsError(
                 "a T2I-Adapter cannot be drawn with together with a ControlNet or a start picture; leave one out"

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tests.tiny import (
     open_tiny_instantid,
+    open_tiny_pulid,
     tiny_adapter,
     tiny_fastcomposer,
     tiny_ip_adapter,
@@ -87,6 +88,7 @@ OPENERS = {
     "fastcomposer": open_fastcomposer,
     "photoverse": open_photoverse,
     "instantid": open_instantid,
+    "pulid": open_tiny_pulid,
     "dreambooth": with_prior("dreambooth", kind="full"),
     "dreambooth lora": with_prior("dreambooth", kind="lora"),
     "lora": tuned("lora"),

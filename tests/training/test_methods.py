@@ -19,6 +19,7 @@ from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.instantid import read_instantid, scaled
 from photomaker.encoders.ip_adapter import read_ip_adapter
 from photomaker.encoders.photoverse import read_photoverse
+from photomaker.encoders.pulid import read_pulid
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.faces import Seen
@@ -26,6 +27,7 @@ from photomaker.methods.fastcomposer import FastComposer
 from photomaker.methods.instantid import InstantID
 from photomaker.methods.ip_adapter import IPAdapter
 from photomaker.methods.photoverse import PhotoVerse
+from photomaker.methods.pulid import PuLID
 from photomaker.pipelines.drawing import open_pipeline
 from photomaker.pipelines.identity_nets import open_identity_net
 from photomaker.pipelines.landmarks import Pencil, draw_landmarks
@@ -40,11 +42,12 @@ from photomaker.training.loop import TrainSettings, train
 from photomaker.training.people import AdapterSettings, Condition
 from photomaker.training.photos import SMALL as SMALL_PHOTOS
 from photomaker.training.photoverse import PhotoVerseRecipe, PhotoVerseSettings, random_fusion
-from photomaker.types import Face, Reference, Request, Sampling
+from photomaker.training.pulid import PuLIDRecipe, PuLIDSettings
+from photomaker.types import Face, Identity, Reference, Request, Sampling
 
 SETTINGS = AdapterSettings(rank=4, lr=1e-2, fusion_lr=1e-2, vision_lr=1e-3, text_only=0.2, photo=SMALL_PHOTOS)
 STEPS = TrainSettings(steps=24, batch_size=8, ema_decay=0.8, log_every=6, save_every=0)
-KINDS = ("ip_adapter", "ip_adapter plus", "fastcomposer", "photoverse", "instantid")
+KINDS = ("ip_adapter", "ip_adapter plus", "fastcomposer", "photoverse", "instantid", "pulid")
 PENCIL = Pencil(2.5, 1.0)
 
 
@@ -90,6 +93,9 @@ def make(kind: str, tmp_path: Path) -> Any:
             queries=3, hidden=64, net_lr=1e-3, hint=(4, 4, 8, 8), pencil=PENCIL, recogniser="fake"
         )
         return InstantIDRecipe(*given, embeddings=seen_faces(world, likeness), own=sizes)
+    if kind == "pulid":
+        small = PuLIDSettings((-1, -2), queries=3, dim=64, hidden=32, depth=2, id_tokens=2, recogniser="fake")
+        return PuLIDRecipe(*given, embeddings=seen_faces(world, likeness), own=small)
     form = "plus" if "plus" in kind else "base"
     return IPAdapterRecipe(*given, own=IPAdapterSettings(form=form, queries=3, hidden=64))
 
@@ -105,6 +111,8 @@ def opened(kind: str, folder: Path, base: Path, tower: ImageTower) -> Any:
     if kind == "instantid":
         net = open_identity_net(folder / "ControlNetModel", torch.float32)
         return InstantID(pipeline, read_instantid(folder / "ip-adapter.safetensors"), net, MeanColours())
+    if kind == "pulid":
+        return PuLID(pipeline, read_pulid(folder / "pulid.safetensors"), tower, MeanColours())
     return IPAdapter(pipeline, read_ip_adapter(folder / "ip_adapter.safetensors"), tower)
 
 
@@ -232,6 +240,42 @@ def test_what_instantid_is_trained_with_is_what_is_drawn_with(tmp_path: Path) ->
     assert (found - wanted).abs().mean() < 0.05 * wanted.abs().mean()
 
 
+def test_what_pulid_is_trained_with_is_what_is_drawn_with(tmp_path: Path) -> None:
+    """The same tokens of the same photos, and the same prediction; rows without photos are the base itself."""
+    recipe = make("pulid", tmp_path)
+    tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())
+    captions, rows = ["a photo of a man img in the snow"] * 2, np.array([0, 7])
+    without = np.array([False, True])
+    references = [np.array([1, 2]), np.array([8])]
+    recipe.export(tmp_path)
+    tower = ImageTower.of_encoder(recipe.id_encoder)
+    method = opened("pulid", tmp_path, tmp_path / "base", tower)
+    assert method.mode == "plain" and method.own_notes["recogniser"] == "fake"
+    with torch.no_grad():
+        condition = recipe.condition(captions, references, without, np.random.default_rng(0))
+        noised = recipe.noised(rows, torch.Generator().manual_seed(0))
+        wanted = recipe.predict(noised, condition)
+        unet = method.pipeline.unet
+        recipe.parts.unet = unet
+        base = super(PuLIDRecipe, recipe).predict(noised, condition)
+        for layer in method.processors.values():
+            layer.tokens, layer.scale = condition.more["tokens"], condition.more["there"][..., None]
+        from photomaker.pipelines.changes import processors_in
+
+        with processors_in(unet, method.processors):
+            found = super(PuLIDRecipe, recipe).predict(noised, condition)
+    torch.testing.assert_close(found, wanted, atol=2e-2, rtol=0)
+    torch.testing.assert_close(found[1], base[1])
+    assert not torch.allclose(found[0], base[0], atol=1e-3)
+    nobody = condition.kept(torch.tensor([False, True])).more["tokens"]
+    torch.testing.assert_close(nobody[0], method._tokens(_person(condition), 1, True)[0], atol=2e-2, rtol=0)
+
+
+def _person(condition: Condition) -> Identity:
+    tokens = condition.more["tokens"][:1]
+    return Identity("pulid", {"id_features": tokens, "weights": torch.ones(1)})
+
+
 def test_the_identity_net_sees_the_landmarks_of_the_picture(tmp_path: Path) -> None:
     recipe = make("instantid", tmp_path)
     drawn = recipe.drawings(np.array([3, 4]))
@@ -301,6 +345,10 @@ def test_settings_out_of_range_are_refused() -> None:
         lambda: InstantIDSettings(net_lr=-1.0),
         lambda: InstantIDSettings(hint=(4, 4)),
         lambda: Pencil(radius=0.0),
+        lambda: PuLIDSettings(queries=0),
+        lambda: PuLIDSettings(layers=()),
+        lambda: PuLIDSettings(dim=100),
+        lambda: PuLIDSettings(depth=7),
         lambda: PhotoVerseSettings(layers=()),
         lambda: PhotoVerseSettings(face_noise=2),
     ):

@@ -325,7 +325,8 @@ def generate(
     control: Annotated[
         list[str] | None,
         typer.Option(
-            help="MODEL=PICTURE or MODEL=PICTURE:SCALE of a ControlNet; may be given several times."
+            help="MODEL=PICTURE or MODEL=PICTURE:SCALE of a ControlNet; MODEL=landmarks@PICTURE, edges@ or mask@ "
+            "reads that off the picture; may be given several times."
         ),
     ] = None,
     t2i: Annotated[str | None, typer.Option("--t2i", help="The same of a T2I-Adapter.")] = None,
@@ -774,7 +775,13 @@ def evaluate(
     ] = None,
     pairs: Annotated[int | None, typer.Option(help="Pairs of people that are mixed. (default: 30)")] = None,
     parts: Annotated[
-        str | None, typer.Option(help="Parts of the benchmark, with commas. (default: all)")
+        str | None, typer.Option(help="Parts of the benchmark, with commas. (default: all but structure)")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="A ControlNet's folder, for the part structure.")
+    ] = None,
+    control_scale: Annotated[
+        float | None, typer.Option(help="How closely it is followed. (default: 1)")
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,

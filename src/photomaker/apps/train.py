@@ -64,7 +64,7 @@ def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> N
 
 def _sees_faces(config: TrainConfig) -> bool:
     """Whether the method is trained with the bundled recogniser, which knows synthetic people only."""
-    if config.method == "instantid":
+    if config.method in ("instantid", "pulid"):
         return config.data.kind == "world"
     return config.method == "photoverse" and bool(config.photoverse.face)
 

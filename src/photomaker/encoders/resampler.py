@@ -51,7 +51,8 @@ class PerceiverAttention(nn.Module):
         return self.to_out(seen.transpose(1, 2).flatten(2))
 
 
-def _feed_forward(dim: int, mult: int) -> nn.Sequential:
+def feed_forward(dim: int, mult: int) -> nn.Sequential:
+    """A layer's second half, `mult` times as wide inside, under the names of the released checkpoints."""
     return nn.Sequential(
         nn.LayerNorm(dim),
         nn.Linear(dim, dim * mult, bias=False),
@@ -91,7 +92,7 @@ class FacePerceiverResampler(nn.Module):
         self.norm_out = nn.LayerNorm(output_dim)
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                [PerceiverAttention(dim=dim, dim_head=dim_head, heads=heads), _feed_forward(dim, ff_mult)]
+                [PerceiverAttention(dim=dim, dim_head=dim_head, heads=heads), feed_forward(dim, ff_mult)]
             )
             for _ in range(depth)
         )

@@ -95,6 +95,18 @@ class ImageTower(nn.Module):
         states = self._run(pixels, True).hidden_states
         return torch.stack([self.vision_model.post_layernorm(states[layer][:, 0]) for layer in layers], dim=1)
 
+    def several(self, pixels: Tensor, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Image embeddings [photos, width] and the tokens of some layers [photos, layers, 1 + patches, hidden].
+
+        Args:
+            pixels: Normalised photos [photos, 3, size, size].
+            layers: Numbers of layers, from the end where they are below 0.
+        """
+        seen = self._run(pixels, True)
+        pooled = seen.pooler_output
+        embeds = pooled if self.projection is None else self.projection(pooled)
+        return embeds, torch.stack([seen.hidden_states[layer] for layer in layers], dim=1)
+
     def _run(self, pixels: Tensor, all_layers: bool = False) -> Any:  # noqa: ANN401 - a transformers output
         first = next(self.vision_model.parameters())
         return self.vision_model(pixels.to(first), output_hidden_states=all_layers)

@@ -10,7 +10,7 @@ from typing import Any
 
 from photomaker.evaluation import plots, report
 from photomaker.evaluation.bench import Bench, Part
-from photomaker.evaluation.parts import classes, cost, counts, main, mixing, quality, sweep
+from photomaker.evaluation.parts import classes, cost, counts, main, mixing, quality, structure, sweep
 from photomaker.evaluation.prompts import BenchPrompt
 from photomaker.evaluation.settings import PARTS, BenchmarkSettings
 from photomaker.evaluation.workshop import Progress, Tools, Workshop, prepare
@@ -23,6 +23,7 @@ MEASURES: Mapping[str, Callable[[Bench], Part]] = {
     "counts": counts.measure,
     "mixing": mixing.measure,
     "classes": classes.measure,
+    "structure": structure.measure,
 }
 
 __all__ = ["PARTS", "BenchmarkSettings", "Result", "Tools", "run"]
@@ -102,7 +103,7 @@ def _heading(settings: BenchmarkSettings, choice: sweep.Choice, hashes: Mapping[
     said = {
         name: value
         for name, value in asdict(settings).items()
-        if name not in ("out", "base", "adapter", "resume")
+        if name not in ("out", "base", "adapter", "control", "resume")
     }
     return {
         "name": settings.title,
@@ -123,7 +124,7 @@ def command(settings: BenchmarkSettings) -> str:
     for name, value in asdict(settings).items():
         if name in ("out", "processes", "threads", "resume") or value == getattr(plain, name):
             continue
-        given = Path(value).name if name in ("base", "adapter") else value
+        given = Path(value).name if name in ("base", "adapter", "control") else value
         shown = ",".join(map(str, given)) if isinstance(given, tuple) else str(given)
         words.append(f"--{name.replace('_', '-')} {shown}")
     return " ".join(words)

@@ -53,6 +53,9 @@ class Judge(Protocol):
     def measure(self, pictures: Sequence[Image.Image]) -> Measured:
         """Embed the largest face and name the attributes of each picture."""
 
+    def landmarks(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """Landmarks of the largest face of each picture, [n, 5, 2] pixels; NaN where no face was found."""
+
     def fingerprint(self) -> str:
         """Changes whenever the judge would say something else."""
 
@@ -124,6 +127,14 @@ class BundledJudge:
                 labels[name] = np.full(len(pictures), "", dtype=np.asarray(self._marks.words[name]).dtype)
                 labels[name][found] = words
         return Measured(embeddings, labels, more=more)
+
+    def landmarks(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        """See `Judge.landmarks`."""
+        from photomaker.faces import largest
+
+        faces = [largest(self._detector.detect(picture)) for picture in pictures]
+        nowhere = np.full((5, 2), np.nan, np.float32)
+        return np.stack([nowhere if face is None else face.landmarks for face in faces]).astype(np.float32)
 
     def _features(self, pictures: Sequence[Image.Image], faces: Sequence[Face | None]) -> np.ndarray:
         """What the classifier's trunk sees in the face crops, [n, width]."""

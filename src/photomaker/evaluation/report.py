@@ -98,6 +98,19 @@ BESIDE: tuple[tuple[str, str, bool], ...] = (
     ("gender_accuracy", "gender by class word: seen as asked", True),
     ("gender_accuracy_real", "the same on real pictures", True),
     ("gender_likeness", "gender by class word: likeness, over the same person drawn with that gender", True),
+    *(
+        (f"{name}_{who}_{how}", f"{text}, {said}{where}", percent)
+        for who, said in (("person", "the person"), ("text", "the text alone"))
+        for name, text, percent in (
+            ("landmark_error", "landmark error in pixels", False),
+            ("accuracy", "prompt accuracy", True),
+            ("faces", "faces found", True),
+        )
+        for how, where in (("free", " without the ControlNet"), ("followed", " with it"))
+    ),
+    ("likeness_free", "likeness without the ControlNet, over the ceiling", True),
+    ("likeness_followed", "likeness with it, over the ceiling", True),
+    ("likeness_change", "likeness that it adds, in points", True),
 )
 """Figures shown without a bar: name, text, whether as a percentage."""
 

@@ -12,6 +12,9 @@ from photomaker.evaluation.prompts import PROMPTS
 PARTS = ("sweep", "main", "quality", "counts", "mixing", "classes", "cost")
 """The parts of a run, in their order; `sweep` chooses merge step and guidance for the others."""
 
+MORE_PARTS = ("structure",)
+"""Parts that are measured where they are asked for by name."""
+
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Precisions by their names in torch."""
 
@@ -44,7 +47,9 @@ class BenchmarkSettings:
         sweep_people: People of the sweep; they are of the other split, so never scored.
         accuracy_bar: Prompt accuracy that a setting must reach in the sweep, 0..1.
         pairs: Pairs of people for identity mixing.
-        parts: Which of `PARTS` to run.
+        parts: Which of `PARTS` and `MORE_PARTS` to run.
+        control: The ControlNet of the part `structure`, as a folder or `bundled`; it follows landmarks or edges.
+        control_scale: How closely it is followed.
         processes: Processes that make and measure pictures.
         threads: Threads of each process.
         device: Where the method runs: `auto`, or a torch device such as `cpu`.
@@ -77,6 +82,8 @@ class BenchmarkSettings:
     accuracy_bar: float = 0.95
     pairs: int = 30
     parts: tuple[str, ...] = PARTS
+    control: str | Path | None = None
+    control_scale: float = 1.0
     processes: int = 2
     threads: int = 1
     device: str = "auto"
@@ -122,10 +129,15 @@ class BenchmarkSettings:
             raise SettingsError(f"split is {self.split!r}; choose {' or '.join(SPLITS)}")
         if self.dtype not in ("auto", *DTYPES):
             raise SettingsError(f"dtype is {self.dtype!r}; choose auto, {', '.join(DTYPES)}")
-        unknown = [part for part in self.parts if part not in PARTS]
+        known = (*PARTS, *MORE_PARTS)
+        unknown = [part for part in self.parts if part not in known]
         if unknown or not self.parts:
             raise SettingsError(
-                f"parts are {', '.join(self.parts) or 'empty'}; choose from {', '.join(PARTS)}"
+                f"parts are {', '.join(self.parts) or 'empty'}; choose from {', '.join(known)}"
+            )
+        if "structure" in self.parts and self.control is None:
+            raise SettingsError(
+                "the part structure measures a ControlNet and none is given; give its folder as control"
             )
         if any(sign in self.title for sign in "/\\") or self.title in {"", ".", ".."}:
             raise SettingsError(f"name is {self.title!r}; give a plain file name without slashes")
@@ -138,6 +150,8 @@ class BenchmarkSettings:
             if not (math.isfinite(value) and 0 <= value <= 1):
                 raise SettingsError(f"{name} has {value}; give a share from 0 to 1")
         scales = [*self.guidances, *([] if self.guidance is None else [self.guidance])]
+        if not (math.isfinite(self.control_scale) and self.control_scale > 0):
+            raise SettingsError(f"control_scale is {self.control_scale}; give a number above 0")
         for value in scales:
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsError(f"guidance has {value}; give a number from 0 up, 1 switches guidance off")

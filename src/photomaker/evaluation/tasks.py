@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,31 @@ class Pictures:
     merge: float | None
     guidance: float | None
 
+    def with_merge(self, merge: float | None) -> Pictures:
+        """The same with another share of text-only steps."""
+        return replace(self, merge=merge)
 
-Task = Photos | Contexts | Pictures
+
+@dataclass(frozen=True)
+class Followed:
+    """Generated pictures that a ControlNet makes follow a real picture.
+
+    Attributes:
+        pictures: What is generated.
+        control: The ControlNet, as a folder or `bundled`.
+        weights: Hash of the ControlNet's folder.
+        scale: How closely it is followed; 0 draws without it and measures the same.
+        pose: Number of the person whose picture is followed, and the picture's seed.
+    """
+
+    pictures: Pictures
+    control: str
+    weights: str
+    scale: float
+    pose: tuple[int, int]
+
+
+Task = Photos | Contexts | Pictures | Followed
 
 
 def key(task: Task, fingerprint: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,10 @@ from photomaker.errors import OutputError, PhotoError
 from photomaker.evaluation.judge import BundledJudge, Judge, Measured
 from photomaker.evaluation.references import FaceReferences
 from photomaker.evaluation.settings import DTYPES, BenchmarkSettings
-from photomaker.evaluation.tasks import Contexts, Photos, Pictures, Task, key
+from photomaker.evaluation.tasks import Contexts, Followed, Photos, Pictures, Task, key
 from photomaker.evaluation.world import SyntheticWorld, World
 from photomaker.processes import pool
-from photomaker.types import Identity, Reference, Request, Sampling
+from photomaker.types import PLAIN, Extras, Identity, Reference, Request, Sampling, Structure
 from photomaker.weights import bundled, model_hash
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the tasks done and the tasks there are."""
 
+POSES_TRIED = 10
 LABEL, MORE = "label_", "more_"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 """How models are called on a hub: owner and name."""
@@ -64,6 +65,21 @@ def mix_identities(parts: Sequence[tuple[Identity, float]]) -> Identity:
     from photomaker.encoders.mixing import mix
 
     return mix(parts, "blend")
+
+
+def structure_of(model: str, picture: Image.Image, landmarks: np.ndarray, scale: float) -> Structure:
+    """The structure of a picture with a face, as a ControlNet follows it.
+
+    Args:
+        model: The ControlNet, as a folder or `bundled`.
+        picture: What is followed.
+        landmarks: [5, 2] of the face.
+        scale: How closely.
+    """
+    from photomaker import registry
+
+    made: Structure = registry.find("structure", "noted")(model, picture, landmarks, scale)
+    return made
 
 
 def model_hashes(settings: BenchmarkSettings) -> dict[str, str]:
@@ -102,6 +118,7 @@ class Tools:
         method: Opens the method.
         mix: Mixes identities with their weights.
         models: Hashes of the models behind the method: names to a few hexadecimal digits.
+        follow: Draws the structure of a picture for a ControlNet.
     """
 
     world: Callable[[], World] = SyntheticWorld
@@ -110,6 +127,7 @@ class Tools:
     method: Callable[[BenchmarkSettings], Method] = open_method
     mix: Callable[[Sequence[tuple[Identity, float]]], Identity] = mix_identities
     models: Callable[[BenchmarkSettings], Mapping[str, str]] = model_hashes
+    follow: Callable[[str, Image.Image, np.ndarray, float], Structure] = structure_of
 
 
 @dataclass(frozen=True)
@@ -120,11 +138,13 @@ class Made:
         pictures: The pictures.
         seconds: How long generating took; 0 for real ones.
         refused: Whether the method could do nothing with the photos; the pictures are grey then.
+        followed: [5, 2] landmarks that the pictures were to have.
     """
 
     pictures: list[Image.Image]
     seconds: float = 0.0
     refused: bool = False
+    followed: np.ndarray | None = None
 
 
 class Worker:
@@ -169,6 +189,8 @@ class Worker:
                 return Made(made)
             case Pictures():
                 return self._generate(task)
+            case Followed():
+                return self._follow(task)
 
     def measure(self, task: Task, path: Path) -> Path:
         """Carry a task out and keep its result in a file."""
@@ -180,7 +202,10 @@ class Worker:
             for name, words in measured.labels.items()
         }
         arrays |= {MORE + name: values for name, values in measured.more.items()}
-        if isinstance(task, Pictures):
+        if made.followed is not None:
+            apart = self.judge.landmarks(made.pictures) - made.followed
+            arrays[f"{MORE}landmark_error"] = np.linalg.norm(apart, axis=-1).mean(-1).astype(np.float32)
+        if isinstance(task, Pictures | Followed):
             arrays["pictures"] = np.stack([np.asarray(picture.convert("RGB")) for picture in made.pictures])
         with tempfile.NamedTemporaryFile(
             dir=path.parent, prefix=path.stem, suffix=".part", delete=False
@@ -199,9 +224,28 @@ class Worker:
     def _references(self, person: int, count: int) -> list[Reference]:
         return self.prepare(self.world.photos(person, "references", count), f"person {person}")
 
-    def _generate(self, task: Pictures) -> Made:
+    def _follow(self, task: Followed) -> Made:
+        """Pictures of one person in one pose; a real picture without a face gives way to the next."""
+        person, first = task.pose
+        for seed in range(first, first + POSES_TRIED):
+            picture = self.world.context(person, seed, {})
+            (landmarks,) = self.judge.landmarks([picture])
+            if np.isfinite(landmarks).all():
+                break
+        else:
+            raise PhotoError(f"person {person} shows no face in {POSES_TRIED} pictures; choose other people")
+        extras = PLAIN
+        if task.scale:
+            extras = Extras(controls=(self._tools.follow(task.control, picture, landmarks, task.scale),))
+        return replace(self._generate(task.pictures, extras), followed=landmarks)
+
+    def _generate(self, task: Pictures, extras: Extras = PLAIN) -> Made:
         requests = [
-            Request(prompt, Sampling(steps=task.steps, guidance=task.guidance, merge=task.merge, seed=seed))
+            Request(
+                prompt,
+                Sampling(steps=task.steps, guidance=task.guidance, merge=task.merge, seed=seed),
+                extras=extras,
+            )
             for prompt, seed in zip(task.prompts, task.seeds, strict=True)
         ]
         try:
@@ -281,7 +325,7 @@ class Workshop:
 
     def pictures(self, task: Task) -> list[Image.Image]:
         """The pictures of a task that has been measured, or of real photos."""
-        if not isinstance(task, Pictures):
+        if not isinstance(task, Pictures | Followed):
             return self._worker.make(task).pictures
         with np.load(self._path(task)) as file:
             return [Image.fromarray(pixels) for pixels in file["pictures"]]

@@ -104,6 +104,12 @@ class Method(ABC):
                 raise SettingsError(
                     f"the method {cls.name} cannot draw with a {foreign[0]}; leave it out, or use {able}"
                 )
+            for one in request.extras.controls:
+                if one.kind is not None:
+                    raise SettingsError(
+                        f"{one.kind} are still to be read off the structure picture; order through the Engine, or draw "
+                        "them by photomaker.pipelines.structures.drawn and leave kind at None"
+                    )
 
     def check(self, references: Sequence[Reference]) -> None:
         """Refuse references that cannot serve.

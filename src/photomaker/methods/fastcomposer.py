@@ -30,6 +30,7 @@ from photomaker.pipelines.drawing import (
     open_pipeline,
     place_pipeline,
 )
+from photomaker.pipelines.extras import STOCK, Kit
 from photomaker.pipelines.merging import Conditioning
 from photomaker.prompts import EncodedPrompts, Rows, expand_subjects, lengthened
 from photomaker.types import Identity, Reference, Request
@@ -54,6 +55,7 @@ class FastComposer(PretrainedMethod):
     """
 
     name: ClassVar[str] = "fastcomposer"
+    takes: ClassVar[frozenset[str]] = frozenset({"ControlNet"})
     bundled_file: ClassVar[str] = "methods/fastcomposer.safetensors"
 
     def __init__(
@@ -66,7 +68,7 @@ class FastComposer(PretrainedMethod):
         """Build the encoder; the UNet's weights wait beside it."""
         super().__init__(pipeline, defaults or Defaults.noted(file.config), batch_size)
         check_fit(file, pipeline.unet)
-        self.file = file
+        self.file, self.kit = file, Kit(pipeline, STOCK)
         self.encoder = file.build_encoder().to(pipeline.unet.dtype)
         self.sha256 = str(file.config.get("sha256", ""))
 
@@ -174,7 +176,8 @@ class FastComposer(PretrainedMethod):
         plain = encoded_rows(pipeline, rows)
         negatives = None if negative is None else encoded_rows(pipeline, negative)
         if sampling.merge == 1 or all(person is None for person in people):
-            return draw(pipeline, requests, plain, negatives)
+            with self.kit.ready(requests) as ready:
+                return draw(ready.pipeline, requests, plain, negatives, more=ready.arguments)
         nobody = torch.zeros(self.encoder.width)
         features = torch.stack([nobody if person is None else person for person in people])
         weights = torch.tensor([0.0 if person is None else 1.0 for person in people])
@@ -192,8 +195,8 @@ class FastComposer(PretrainedMethod):
         merged = encoded_rows(pipeline, rows, fused)
         active = torch.ones(len(requests), dtype=torch.bool)
         conditioning = Conditioning(merged.embeds, merged.pooled, active)
-        with weights_in(pipeline.unet, self.file.unet):
-            return draw(pipeline, requests, plain, negatives, conditioning)
+        with weights_in(pipeline.unet, self.file.unet), self.kit.ready(requests) as ready:
+            return draw(ready.pipeline, requests, plain, negatives, conditioning, more=ready.arguments)
 
 
 def _people(identity: Identity) -> list[Tensor | None]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,11 +34,18 @@ from photomaker.encoders.instantid import (
 from photomaker.encoders.ip_adapter import IPAdapterFile, check_fit
 from photomaker.encoders.mixing import active_features
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
-from photomaker.faces.base import Seen
 from photomaker.hub import base_folder
 from photomaker.images import to_tensor
 from photomaker.methods.base import Need
-from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
+from photomaker.methods.pretrained import (
+    BATCH_SIZE,
+    Faces,
+    PretrainedMethod,
+    bundled_weights,
+    check_face_width,
+    opened_faces,
+    seen_faces,
+)
 from photomaker.outside import read_file
 from photomaker.pipelines.changes import image_projection_in, processors_in
 from photomaker.pipelines.drawing import (
@@ -58,22 +65,10 @@ from photomaker.pipelines.ip_adapters import loaded_ip_adapter
 from photomaker.pipelines.landmarks import Pencil, check_inside, check_pose, draw_landmarks, landmarks_at
 from photomaker.pipelines.watching import Watch
 from photomaker.prompts import EncodedPrompts, Rows, expand_rows
-from photomaker.registry import find
-from photomaker.types import PLAIN, POSES, Face, Identity, Pose, Reference, Request
-from photomaker.weights import bundled, is_bundled, sha256
+from photomaker.types import PLAIN, POSES, Identity, Pose, Reference, Request
+from photomaker.weights import bundled, sha256
 
 MOST_SCALE = 2.0
-
-
-class Faces(Protocol):
-    """What finds and embeds the person's face."""
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """Name and licence; `face_models` is the name."""
-
-    def see(self, photos: Sequence[Image], faces: Sequence[Face | None]) -> Sequence[Seen | None]:
-        """The person's face in each photo; `faces` are those that are known."""
 
 
 class InstantID(PretrainedMethod):
@@ -166,15 +161,15 @@ class InstantID(PretrainedMethod):
         """
         _check_settings(scale, structure_scale, structure)
         path = instantid_file(
-            _bundled_folder(cls.bundled_file, cls.published) if adapter is None else adapter
+            bundled_weights(cls.bundled_file, cls.name, cls.published) if adapter is None else adapter
         )
         file = read_instantid(path)
         file = replace(file, config={"sha256": sha256(path), **file.config})
         folder = bundled("base") if base is None else base_folder(base, variant)
         unet = read_file(folder / "unet" / "config.json", "fetch the base again", WeightsError)
         check_identity_net(net_folder(path), unet)
-        faces = _opened(face_models or file.config.get("recogniser") or RECOGNISER)
-        _check_width(file, faces)
+        faces = opened_faces(face_models or file.config.get("recogniser") or RECOGNISER)
+        check_face_width(getattr(faces, "width", None), file.image_width, file.source)
         pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)
         net = open_identity_net(net_folder(path), dtype)
         method = cls(pipeline, file, net, faces, scale, structure_scale, structure)
@@ -207,7 +202,7 @@ class InstantID(PretrainedMethod):
         are in pixels of the photos.
         """
         del pictures  # the recogniser sees the photos as they are
-        seen = self._seen(references)
+        seen = seen_faces(self.faces, references, self.file.image_width, self.file.source)
         embeddings = torch.from_numpy(np.stack([one.embedding for one in seen])).float()
         tensors = {
             "id_features": scaled(embeddings) if self.file.config.get("scaled") else embeddings,
@@ -217,17 +212,6 @@ class InstantID(PretrainedMethod):
         }
         own = {"encoder": self.name, "encoder_sha256": self.sha256, **self.faces.notes, **self._told_apart()}
         return Identity(self.name, tensors, own | dict(notes))
-
-    def _seen(self, references: Sequence[Reference]) -> list[Seen]:
-        found = self.faces.see([one.image for one in references], [one.face for one in references])
-        kept = [one for one in found if one is not None]
-        if len(kept) < len(references):
-            missing = [str(place) for place, one in enumerate(found, start=1) if one is None]
-            raise PhotoError(f"no face was found in photo {', '.join(missing)}; leave it out")
-        width = kept[0].embedding.shape[-1]
-        if width != self.file.image_width:
-            raise WeightsError(_width_message(self.file, width))
-        return kept
 
     def _told_apart(self) -> dict[str, str]:
         """A note where another recogniser reads the photos than that of the adapter's training."""
@@ -445,30 +429,3 @@ def _check_settings(scale: float, structure_scale: float, structure: str) -> Non
     number("structure_scale", structure_scale, 0, MOST_SCALE)
     if structure not in POSES:
         raise SettingsError(f"structure is {structure!r}; give one of {', '.join(POSES)}")
-
-
-def _bundled_folder(part: str, published: str) -> Path:
-    if not is_bundled(part):
-        raise WeightsError(
-            f"there are no bundled weights of instantid; give its base and adapter, such as {published}"
-        )
-    return bundled(part)
-
-
-def _opened(place: str | os.PathLike[str]) -> Faces:
-    if place == "bundled":
-        return find("face embedder", "bundled").open()
-    return find("face embedder", "insightface").open(place)
-
-
-def _check_width(file: IPAdapterFile, faces: Faces) -> None:
-    width = getattr(faces, "width", None)
-    if width is not None and width != file.image_width:
-        raise WeightsError(_width_message(file, width))
-
-
-def _width_message(file: IPAdapterFile, width: int) -> str:
-    return (
-        f"{file.source} is for face embeddings of width {file.image_width} and the recogniser gives {width}; give the "
-        "recogniser that the adapter was made for"
-    )

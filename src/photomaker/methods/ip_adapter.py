@@ -38,6 +38,7 @@ from photomaker.pipelines.drawing import (
     place_pipeline,
     with_guidance,
 )
+from photomaker.pipelines.extras import STOCK, Kit
 from photomaker.pipelines.ip_adapters import loaded_ip_adapter
 from photomaker.prompts import expand_rows
 from photomaker.registry import find
@@ -71,6 +72,7 @@ class IPAdapter(PretrainedMethod):
     """
 
     name: ClassVar[str] = "ip_adapter"
+    takes: ClassVar[frozenset[str]] = frozenset({"ControlNet"})
     bundled_file: ClassVar[str] = "methods/ip_adapter.safetensors"
 
     def __init__(
@@ -105,6 +107,7 @@ class IPAdapter(PretrainedMethod):
         self.file, self.tower, self.faces, self.scale = file, tower, faces, scale
         self.combine: Combine = combine or ("tokens" if patches else "mean")
         self.sha256 = str(file.config.get("sha256", ""))
+        self.kit = Kit(pipeline, STOCK)
         self.processors, self.projection = loaded_ip_adapter(pipeline, file)
         _switch_lora(pipeline.unet, on=False)
 
@@ -249,7 +252,8 @@ class IPAdapter(PretrainedMethod):
         negatives = None if negative is None else encoded_rows(pipeline, negative)
         off = not self.scale or sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any())
         if off:
-            return draw(pipeline, requests, plain, negatives)
+            with self.kit.ready(requests) as ready:
+                return draw(ready.pipeline, requests, plain, negatives, more=ready.arguments)
         count = len(requests)
         features, patches = self._combined(identity)
         nothing = torch.zeros_like(features)
@@ -270,15 +274,9 @@ class IPAdapter(PretrainedMethod):
             stack.enter_context(processors_in(pipeline.unet, self.processors))
             stack.enter_context(image_projection_in(pipeline.unet, self.projection))
             stack.callback(self._switch, False)
-            return draw(
-                pipeline,
-                requests,
-                plain,
-                negatives,
-                None,
-                self._switch,
-                {"ip_adapter_image_embeds": [embeds]},
-            )
+            ready = stack.enter_context(self.kit.ready(requests))
+            more = {"ip_adapter_image_embeds": [embeds], **ready.arguments}
+            return draw(ready.pipeline, requests, plain, negatives, None, self._switch, more)
 
     def _switch(self, on: bool) -> None:
         for processor in self.processors.values():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from photomaker.errors import SettingsError
+from photomaker.errors import PhotoError, SettingsError, WeightsError
+from photomaker.faces.base import Seen
 from photomaker.methods.base import Method
 from photomaker.pipelines.drawing import (
     Background,
@@ -25,9 +28,90 @@ from photomaker.pipelines.drawing import (
 )
 from photomaker.pipelines.memory import MemoryPlan
 from photomaker.pipelines.watching import Watch
-from photomaker.types import Identity, Reference, Request
+from photomaker.registry import find
+from photomaker.types import Face, Identity, Reference, Request
+from photomaker.weights import bundled, is_bundled
 
 BATCH_SIZE = 8
+
+
+class Faces(Protocol):
+    """What finds and embeds the person's face."""
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Name and licence; `face_models` is the name."""
+
+    def see(self, photos: Sequence[Image], faces: Sequence[Face | None]) -> Sequence[Seen | None]:
+        """The person's face in each photo; `faces` are those that are known."""
+
+
+def opened_faces(place: str | os.PathLike[str]) -> Faces:
+    """What finds and embeds faces.
+
+    Args:
+        place: `bundled` for the recogniser of the synthetic people, or InsightFace's models as a folder or pack.
+
+    Raises:
+        SettingsError: InsightFace is not installed.
+        WeightsError: Its weights are missing.
+    """
+    if place == "bundled":
+        return find("face embedder", "bundled").open()
+    return find("face embedder", "insightface").open(place)
+
+
+def seen_faces(faces: Faces, references: Sequence[Reference], width: int, source: str) -> list[Seen]:
+    """The person's face in every photo.
+
+    Args:
+        faces: What finds and embeds them.
+        references: The photos.
+        width: Width of the embeddings that are read.
+        source: What reads them, for messages.
+
+    Raises:
+        PhotoError: A photo shows no face.
+        WeightsError: The recogniser's embeddings are of another width.
+    """
+    found = faces.see([one.image for one in references], [one.face for one in references])
+    kept = [one for one in found if one is not None]
+    if len(kept) < len(references):
+        missing = [str(place) for place, one in enumerate(found, start=1) if one is None]
+        raise PhotoError(f"no face was found in photo {', '.join(missing)}; leave it out")
+    check_face_width(kept[0].embedding.shape[-1], width, source)
+    return kept
+
+
+def check_face_width(given: int | None, wanted: int, source: str) -> None:
+    """Refuse a recogniser of another width; None is one that does not tell.
+
+    Raises:
+        WeightsError: It is of another width.
+    """
+    if given is not None and given != wanted:
+        raise WeightsError(
+            f"{source} is for face embeddings of width {wanted} and the recogniser gives {given}; give the recogniser "
+            "that the adapter was made for"
+        )
+
+
+def bundled_weights(part: str, method: str, published: str) -> Path:
+    """The bundled weights of a method that may have none yet.
+
+    Args:
+        part: Their place among the bundled files.
+        method: The method's name.
+        published: Base and weights that are published.
+
+    Raises:
+        WeightsError: There are none.
+    """
+    if not is_bundled(part):
+        raise WeightsError(
+            f"there are no bundled weights of {method}; give its base and adapter, such as {published}"
+        )
+    return bundled(part)
 
 
 class PretrainedMethod(Method):

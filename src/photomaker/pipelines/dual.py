@@ -65,27 +65,29 @@ class DualAttention(nn.Module):
             batch, length = encoder_hidden_states.shape[:2]
             attention_mask = attn.prepare_attention_mask(attention_mask, length, batch)
             attention_mask = attention_mask.view(batch, attn.heads, -1, attention_mask.shape[-1])
-        query = _heads(attn, attn.to_q(hidden_states))
+        query = heads_of(attn, attn.to_q(hidden_states))
         key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
         if self.on:
             key = key + self.k_up(self.k_down(encoder_hidden_states))
             value = value + self.v_up(self.v_down(encoder_hidden_states))
-        seen = _attended(query, _heads(attn, key), _heads(attn, value), attention_mask)
+        seen = attended(query, heads_of(attn, key), heads_of(attn, value), attention_mask)
         if self.on and self.tokens is not None:
             tokens = self.tokens[-len(encoder_hidden_states) :].to(encoder_hidden_states)
             values = self.to_v_s(tokens)
             self.values = values if torch.is_grad_enabled() else None
-            other = _attended(query, _heads(attn, self.to_k_s(tokens)), _heads(attn, values))
+            other = attended(query, heads_of(attn, self.to_k_s(tokens)), heads_of(attn, values))
             seen = self.text * seen + self.image * other
         out = attn.to_out[1](attn.to_out[0](seen.to(query.dtype)))
         return (out + residual if attn.residual_connection else out) / attn.rescale_output_factor
 
 
-def _heads(attn: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - a diffusers attention layer
+def heads_of(attn: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - a diffusers attention layer
+    """Rows [batch, places, channels] by the layer's heads [batch, heads, places, width]."""
     return rows.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
 
-def _attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of heads [batch, heads, places, width], joined again to [batch, places, channels]."""
     seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return seen.transpose(1, 2).flatten(2)
 

@@ -8,6 +8,7 @@ from typing import Any
 from photomaker import hub
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.outside import read_object
+from photomaker.pipelines.structures import control_folder, drawing_of
 from photomaker.types import Extras, Sampling, Structure, StylePicture
 
 _DOWN = ("lora_A", "lora_down", "lora.down", "lora_linear_layer.down")
@@ -86,7 +87,8 @@ def _widths(downs: dict[str, tuple[int, ...]]) -> set[int]:
 
 
 def _check_control(control: Structure, unet: dict[str, Any]) -> None:
-    config = _settings(hub.model_folder(control.model), "ControlNet")
+    folder = control_folder(control.model)
+    config = _settings(folder, "ControlNet")
     kind = config.get("_class_name")
     if kind != "ControlNetModel":
         raise WeightsError(
@@ -94,6 +96,8 @@ def _check_control(control: Structure, unet: dict[str, Any]) -> None:
         )
     for name in ("cross_attention_dim", "projection_class_embeddings_input_dim", "in_channels"):
         _same(config, unet, name, f"the ControlNet {control.model}")
+    if control.kind is not None:
+        drawing_of(folder, control.kind)
 
 
 def _check_t2i(t2i: Structure, unet: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import StableDiffusionXLControlNetPipeline
 from peft.tuners.tuners_utils import BaseTunerLayer
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from photomaker import hub
@@ -21,12 +22,12 @@ from photomaker.encoders import preprocess
 from photomaker.encoders.ip_adapter import IPAdapterFile, check_fit, read_ip_adapter
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError, WeightsError
-from photomaker.images import to_rgb
 from photomaker.pipelines.changes import image_projection_in, processors_in
 from photomaker.pipelines.drawing import generators_of, quietly, with_guidance
 from photomaker.pipelines.extra_checks import check_lora_file, lora_file, style_file
 from photomaker.pipelines.inpainting import kept_outside, latent_mask, pasted
 from photomaker.pipelines.ip_adapters import loaded_ip_adapter
+from photomaker.pipelines.structures import check_shape, control_folder, fitted
 from photomaker.pipelines.tasks import (
     PhotoMakerStableDiffusionXLAdapterPipeline,
     PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline,
@@ -37,6 +38,16 @@ from photomaker.types import Extras, Lora, Request, Start, Structure, StylePictu
 from photomaker.weights import bundled
 
 BUNDLED_STYLE = "methods/ip_adapter.safetensors"
+Kinds = Mapping[tuple[bool, bool], Any]
+"""Whether there are ControlNets, and whether there is a start picture, to the class that draws; None is the text's."""
+PHOTOMAKER: Kinds = {
+    (False, False): None,
+    (False, True): PhotoMakerStableDiffusionXLImg2ImgPipeline,
+    (True, False): PhotoMakerStableDiffusionXLControlNetPipeline,
+    (True, True): PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline,
+}
+STOCK: Kinds = {(False, False): None, (True, False): StableDiffusionXLControlNetPipeline}
+"""For methods on a stock pipeline, which draw from no start picture."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +77,13 @@ class Kit:
     """What extras need beside a pipeline, kept from batch to batch as long as the same is asked for.
 
     Args:
-        pipeline: Text to image, with PhotoMaker's adapter.
+        pipeline: Text to image, with PhotoMaker's adapter or a stock one.
+        kinds: The pipelines of its tasks.
     """
 
-    def __init__(self, pipeline: Any) -> None:  # noqa: ANN401 - a pipeline with the mixin
+    def __init__(self, pipeline: Any, kinds: Kinds = PHOTOMAKER) -> None:  # noqa: ANN401 - an SDXL pipeline
         """Nothing is loaded yet."""
-        self.pipeline = pipeline
+        self.pipeline, self.kinds = pipeline, kinds
         self._models: dict[tuple[str, ...], Any] = {}
 
     @contextmanager
@@ -83,6 +95,7 @@ class Kit:
 
         Raises:
             WeightsError: A model cannot be loaded, or does not fit.
+            SettingsError: A structure picture has another shape than what is drawn.
         """
         extras = requests[0].extras
         self._forget(extras)
@@ -93,8 +106,10 @@ class Kit:
                 guided = with_guidance(requests[0].sampling)
                 arguments |= stack.enter_context(self._styled(extras.style_picture, guided))
             ready = self._task(requests, arguments)
-            # the task's own pipeline draws by the scheduler that was asked for
-            ready.pipeline.scheduler = self.pipeline.scheduler
+            if ready.pipeline is not self.pipeline:
+                # the task's own pipeline draws by the scheduler that was asked for, which tells the steps of this run
+                ready.pipeline.scheduler = self.pipeline.scheduler
+                self.pipeline._num_timesteps = 0
             if ready.mask is not None:
                 stack.enter_context(self._inpainting(ready, requests))
             yield ready
@@ -119,13 +134,7 @@ class Kit:
         if extras.start is not None:
             arguments |= {"image": [start] * count, "strength": extras.start.strength}
         nets = [self._model("ControlNet", one.model) for one in extras.controls]
-        kinds: dict[tuple[bool, bool], Any] = {
-            (False, False): None,
-            (False, True): PhotoMakerStableDiffusionXLImg2ImgPipeline,
-            (True, False): PhotoMakerStableDiffusionXLControlNetPipeline,
-            (True, True): PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline,
-        }
-        kind = kinds[bool(nets), extras.start is not None]
+        kind = self.kinds[bool(nets), extras.start is not None]
         parts = {"controlnet": nets[0] if len(nets) == 1 else nets} if nets else {}
         return Ready(self.pipeline if kind is None else self._of_kind(kind, parts), arguments, start, mask)
 
@@ -188,7 +197,8 @@ class Kit:
         from diffusers import ControlNetModel, T2IAdapter
 
         classes: dict[str, Any] = {"ControlNet": ControlNetModel, "T2I-Adapter": T2IAdapter}
-        folder, unet = hub.model_folder(place), self.pipeline.unet
+        folder = control_folder(place) if kind == "ControlNet" else hub.model_folder(place)
+        unet = self.pipeline.unet
         try:
             with quietly():
                 model = classes[kind].from_pretrained(folder, torch_dtype=unet.dtype, use_safetensors=True)
@@ -329,11 +339,6 @@ def _tuner_layers(pipeline: Any) -> list[Any]:  # noqa: ANN401
 # ---- pictures
 
 
-def fitted(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The middle of a picture at a size, sRGB."""
-    return ImageOps.fit(to_rgb(picture), size, Image.Resampling.LANCZOS)
-
-
 def _at_size(start: Start | None, size: tuple[int, int]) -> tuple[Image.Image | None, Image.Image | None]:
     if start is None:
         return None, None
@@ -349,6 +354,8 @@ def _at_size(start: Start | None, size: tuple[int, int]) -> tuple[Image.Image | 
 
 def _control_arguments(controls: Sequence[Structure], size: tuple[int, int], starts: bool) -> dict[str, Any]:
     """One value for one ControlNet, lists for several, as the pipelines want it."""
+    for one in controls:
+        check_shape(one.image, size)
     several: dict[str, list[Any]] = {
         "control_image" if starts else "image": [fitted(one.image, size) for one in controls],
         "controlnet_conditioning_scale": [float(one.scale) for one in controls],

@@ -18,6 +18,7 @@ from PIL import Image
 
 from photomaker.checks import instance, number, whole
 from photomaker.errors import IdentityError, SettingsError
+from photomaker.faces.base import Segmenter
 from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
@@ -382,12 +383,18 @@ class Engine:
         instance("the order", order, Order, "give an Order")
         measures, finds = self.recogniser is not None, self.detector is not None
         return planned(
-            order, self.profile, self.look, measures, self._styles, finds, self._detected if finds else None
-        )
+            order, self.profile, self.look, measures, self._styles, finds, self._detected if finds else None,
+            self._cut_out if isinstance(self.detector, Segmenter) else None,
+        )  # fmt: skip
 
     def _detected(self, picture: Image.Image) -> list[Face]:
         with self._looking:
             return [] if self.detector is None else self.detector.detect(picture)
+
+    def _cut_out(self, picture: Image.Image, face: Face) -> np.ndarray:
+        with self._looking:
+            assert isinstance(self.detector, Segmenter)
+            return self.detector.person_mask(picture, face)
 
     def stream(
         self,

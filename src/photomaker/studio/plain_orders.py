@@ -44,6 +44,7 @@ class PlainStructure:
         scale: How closely.
         start: Share of the steps after which it begins.
         stop: Share of the steps after which it ends.
+        kind: What is read off the picture: `landmarks`, `edges` or `mask`; None follows it as it is.
     """
 
     model: str
@@ -51,6 +52,7 @@ class PlainStructure:
     scale: float = 1.0
     start: float = 0.0
     stop: float = 1.0
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,9 @@ def _start(name: str, plain: PlainOrder, shelf: Shelf) -> Start:
 
 
 def _structure(one: PlainStructure, shelf: Shelf) -> Structure:
-    return Structure(shelf.model(one.model), shelf.image(one.picture), one.scale, one.start, one.stop)
+    return Structure(
+        shelf.model(one.model), shelf.image(one.picture), one.scale, one.start, one.stop, one.kind
+    )
 
 
 def _style(one: PlainStyle, shelf: Shelf) -> StylePicture:

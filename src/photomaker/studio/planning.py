@@ -20,7 +20,10 @@ from photomaker.studio.styles import Style, find_style, styles
 from photomaker.types import Face, Identity, Request
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
+
+    from photomaker.types import Structure
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def planned(
     more_styles: Path | None = None,
     finds: bool = True,
     detect: Callable[[Image], list[Face]] | None = None,
+    cut: Callable[[Image, Face], np.ndarray] | None = None,
 ) -> Plan:
     """Look at an order.
 
@@ -73,7 +77,8 @@ def planned(
         measures: Whether likeness can be measured.
         more_styles: A file with styles of the user's.
         finds: Whether faces can be found in pictures.
-        detect: Finds the faces in a pose; None leaves that to the method.
+        detect: Finds the faces in a pose or a structure picture; None leaves a pose to the method.
+        cut: Finds the mask of the person with a face; None where nothing here does.
 
     Raises:
         PhotoMakerError: Something in the order cannot be done; before photos are read where the order alone tells.
@@ -93,6 +98,7 @@ def planned(
         name = _checked_scheduler(order.sampling.scheduler, profile)
         order = replace(order, sampling=replace(order.sampling, scheduler=name))
     order = _posed(order, profile, detect)
+    order = _structured(order, profile, detect, cut)
     groups = tuple(
         Group(person, prompt, order.requests(*drawn[prompt])) for person, prompt in order.couples()
     )
@@ -161,6 +167,57 @@ def _posed(order: Order, profile: Profile, detect: Callable[[Image], list[Face]]
     if face is None:
         raise PhotoError("the pose shows no face that could be found; give a picture with a face")
     return replace(order, extras=replace(order.extras, pose=replace(pose, landmarks=face.landmarks)))
+
+
+def _structured(
+    order: Order,
+    profile: Profile,
+    detect: Callable[[Image], list[Face]] | None,
+    cut: Callable[[Image, Face], np.ndarray] | None,
+) -> Order:
+    """The order with its structures as its ControlNets see them: landmarks, edges or masks are read off pictures."""
+    controls, kind = order.extras.controls, profile.kind
+    if not controls or (kind is not None and "ControlNet" not in kind.takes):
+        return order
+    side = None if profile.size is None else profile.size.side
+    size = (order.sampling.width or side, order.sampling.height or side)
+    made = tuple(_followed(one, size, detect, cut) for one in controls)
+    return replace(order, extras=replace(order.extras, controls=made))
+
+
+def _followed(
+    one: Structure,
+    size: tuple[int | None, int | None],
+    detect: Callable[[Image], list[Face]] | None,
+    cut: Callable[[Image, Face], np.ndarray] | None,
+) -> Structure:
+    """A structure that is followed as it is, at the size of the pictures where that is known."""
+    from photomaker.pipelines import structures
+
+    picture = one.image
+    if size[0] is not None and size[1] is not None:
+        structures.check_shape(picture, (size[0], size[1]))
+        picture = structures.fitted(picture, (size[0], size[1]))
+    if one.kind is None:
+        return one
+    drawing = structures.drawing_of(structures.control_folder(one.model), one.kind)
+    if one.kind == "edges":
+        return replace(one, image=structures.drawn(drawing, structures.Content(picture)), kind=None)
+    face = max(detect(picture), key=lambda found: found.area, default=None) if detect else None
+    if face is None:
+        lacking = (
+            "shows no face that could be found" if detect else "cannot be read: nothing here finds faces"
+        )
+        raise PhotoError(
+            f"the structure picture {lacking}; give one that is followed as it is, or with a face"
+        )
+    if one.kind == "mask" and cut is None:
+        raise PhotoError(
+            "nothing here cuts a person out; give a mask as the structure picture, without mask@"
+        )
+    mask = cut(picture, face) if one.kind == "mask" and cut else None
+    content = structures.Content(picture, face.landmarks, mask)
+    return replace(one, image=structures.drawn(drawing, content), kind=None)
 
 
 def _redrawn(order: Order, profile: Profile, finds: bool) -> Order:

@@ -11,7 +11,7 @@ from PIL import Image
 from photomaker.errors import SettingsError
 from photomaker.images import open_photo
 from photomaker.prompts.places import PLACES
-from photomaker.types import POSES, Extras, Lora, Pose, Start, Structure, StylePicture
+from photomaker.types import POSES, STRUCTURE_KINDS, Extras, Lora, Pose, Start, Structure, StylePicture
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
 
@@ -36,7 +36,8 @@ def extras_of(
         start: A start picture's file.
         strength: How much of it is drawn anew.
         mask: A mask's file.
-        controls: `MODEL=PICTURE` or `MODEL=PICTURE:SCALE` each.
+        controls: `MODEL=PICTURE` or `MODEL=PICTURE:SCALE` each; `MODEL=KIND@PICTURE` reads landmarks, edges or the
+            person's mask off the picture.
         t2i: The same for a T2I-Adapter.
         style_picture: `PICTURE` or `PICTURE:SCALE`.
         style_adapter: The IP-Adapter that reads it; None is the bundled one.
@@ -86,7 +87,7 @@ def place(text: str) -> str | tuple[float, ...] | Image.Image:
 
 
 def structure(text: str) -> Structure:
-    """`MODEL=PICTURE` or `MODEL=PICTURE:SCALE`.
+    """`MODEL=PICTURE` or `MODEL=PICTURE:SCALE`, with `KIND@` before a picture that a kind of structure is read off.
 
     Raises:
         SettingsError: It is not of this form.
@@ -96,6 +97,9 @@ def structure(text: str) -> Structure:
     if not (equals and model and rest):
         raise SettingsError(f"{text!r} is no MODEL=PICTURE; write for example canny-sdxl=edges.png:0.7")
     file, scale = weighed(rest)
+    kind, at, name = file.partition("@")
+    if at and kind in STRUCTURE_KINDS:
+        return Structure(model, picture(name), scale, kind=kind)
     return Structure(model, picture(file), scale)
 
 

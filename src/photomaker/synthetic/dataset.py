@@ -28,7 +28,9 @@ from photomaker.synthetic.factors import (
     SCENES,
     STYLES,
     Person,
+    View,
 )
+from photomaker.synthetic.relief import depth_of
 from photomaker.synthetic.renderer import render
 
 SIZE = 128
@@ -83,17 +85,26 @@ def shown_class(someone: Person, seed: int) -> str:
     )
 
 
+def pictured(index: int, number: int, views: int) -> tuple[Person, View]:
+    """Who is in a picture of a dataset, of the class shown, and in which circumstances.
+
+    Args:
+        index: Number of the person.
+        number: Number of the picture among the person's.
+        views: Pictures of each person.
+    """
+    someone, seed = person(index), index * views + number
+    return with_class(someone, shown_class(someone, seed)), view(someone, seed)
+
+
 def _draw_people(task: tuple[int, int, int]) -> dict[str, np.ndarray]:
     start, count, views = task
     columns: dict[str, list[Any]] = {
         name: [] for name in ("images", "masks", "boxes", "landmarks", *ATTRIBUTES)
     }
     for index in range(start, start + count):
-        someone = person(index)
         for number in range(views):
-            seed = index * views + number
-            shown = with_class(someone, shown_class(someone, seed))
-            seen = view(someone, seed)
+            shown, seen = pictured(index, number, views)
             picture = render(shown, seen, SIZE)
             columns["images"].append(picture.image)
             columns["masks"].append(picture.mask)
@@ -254,6 +265,11 @@ class WorldDataset:
     def rows_of(self, person_row: int) -> np.ndarray:
         """The rows that show a person, int64."""
         return np.arange(person_row * self.plan.views, (person_row + 1) * self.plan.views)
+
+    def depth(self, row: int) -> np.ndarray:
+        """How near the person is in a picture, uint8 [128, 128], 255 nearest; drawn anew each time."""
+        someone, number = divmod(row, self.plan.views)
+        return depth_of(*pictured(self.plan.start + someone, number, self.plan.views), SIZE)
 
     def words(self, row: int) -> dict[str, str]:
         """What a picture shows, attribute by attribute, in words."""

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel
 from diffusers.models.attention_processor import (
     AttnProcessor,
 )
@@ -28,8 +27,8 @@ from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.instantid import FILES, NET, RECOGNISER, scaled
 from photomaker.encoders.ip_adapter import ImageResampler, export_ip_adapter
 from photomaker.errors import SettingsError
-from photomaker.images import to_tensor
-from photomaker.pipelines.landmarks import Pencil, draw_landmarks
+from photomaker.pipelines.landmarks import Pencil
+from photomaker.pipelines.structures import Drawing
 from photomaker.training.base import BaseParts, decayed_groups
 from photomaker.training.data import Album
 from photomaker.training.frames import Frames
@@ -37,6 +36,7 @@ from photomaker.training.ip_adapter import second_attentions
 from photomaker.training.latents import Latents
 from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
 from photomaker.training.photoverse import FaceEmbedding
+from photomaker.training.structures import HINT, RowStructures, check_hint, net_of
 from photomaker.training.texts import Caption, Texts
 
 FILE = FILES[1]
@@ -68,7 +68,7 @@ class InstantIDSettings:
     queries: int = 16
     hidden: int = 1280
     net_lr: float = 1e-5
-    hint: tuple[int, ...] = (16, 32, 96, 256)
+    hint: tuple[int, ...] = HINT
     pencil: Pencil = field(default_factory=Pencil)
     width: int = 512
     recogniser: str = RECOGNISER
@@ -81,8 +81,7 @@ class InstantIDSettings:
             raise SettingsError(f"hidden is {self.hidden}; give a multiple of 64")
         if self.net_lr < 0:
             raise SettingsError(f"net_lr is {self.net_lr}; give a number from 0 up")
-        if len(self.hint) != 4 or min(self.hint) < 1:  # noqa: PLR2004 - three halvings make the latents' size
-            raise SettingsError(f"hint is {list(self.hint)}; give four whole numbers from 1 up")
+        check_hint(self.hint)
 
 
 def seen_faces(data: Album, face: FaceEmbedding) -> Embeddings:
@@ -138,12 +137,12 @@ class InstantIDRecipe(PeopleRecipe):
         """Freeze the base and put the new layers and the IdentityNet beside it."""
         super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
         self.own, self.embeddings = own, embeddings
-        self.landmarks = _landmarks(data)
+        self.structures = RowStructures(data, self.frames, Drawing("landmarks", own.pencil))
         unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
         face_width = int(embeddings(self.rows[:1]).shape[-1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.net = _net_of(unet, own.hint)
+            self.net = net_of(unet, own.hint)
             self.projection = ImageResampler(face_width, width, own.queries, own.hidden)
         if self.plain and not torch.cuda.is_available():
             self.net.set_attn_processor(AttnProcessor())
@@ -196,11 +195,7 @@ class InstantIDRecipe(PeopleRecipe):
 
     def drawings(self, rows: np.ndarray) -> Tensor:
         """The landmarks of pictures as the IdentityNet sees them [batch, 3, h, w] in 0..1."""
-        high, wide = (int(side) for side in self.frames.targets[rows[0]])
-        points = self.frames.points(rows, self.landmarks[rows])
-        return torch.stack(
-            [to_tensor(draw_landmarks(one, (wide, high), self.own.pencil)) for one in points]
-        ).to(self.device)
+        return self.structures(rows).to(self.device)
 
     def predict(self, noised: Noised, condition: Condition) -> Tensor:
         """See `PeopleRecipe.predict`, with what the IdentityNet adds."""
@@ -236,18 +231,3 @@ class InstantIDRecipe(PeopleRecipe):
         own = {"recogniser": self.own.recogniser, "scaled": True, "pencil": asdict(self.own.pencil)}
         export_ip_adapter(folder / FILE, self.projection, weights, {**self.notes, **own})
         copy.deepcopy(self.net).half().save_pretrained(folder / NET)
-
-
-def _landmarks(data: Album) -> np.ndarray:
-    found = getattr(data, "landmarks", None)
-    if found is None:
-        raise SettingsError(
-            "InstantID is trained on landmarks, which the data has not; build the dataset again"
-        )
-    return np.asarray(found, dtype=np.float32)
-
-
-def _net_of(unet: Any, hint: tuple[int, ...]) -> Any:  # noqa: ANN401 - diffusers models
-    """A trainable copy of the UNet's first half, in float32, that adds nothing at the start."""
-    made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=hint)
-    return made.float().requires_grad_(True)

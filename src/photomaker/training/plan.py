@@ -26,17 +26,25 @@ from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum, WorldAlbum
 from photomaker.training.base import BaseParts
+from photomaker.training.controlnet import ControlNetRecipe, ControlNetSettings
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
 from photomaker.training.frames import Frames, bucket_sides, step_for
 from photomaker.training.id_tower import FILE as TOWER_FILE
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
-from photomaker.training.instantid import InstantIDRecipe, InstantIDSettings, kept_faces, seen_faces
+from photomaker.training.instantid import (
+    Embeddings,
+    InstantIDRecipe,
+    InstantIDSettings,
+    kept_faces,
+    seen_faces,
+)
 from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
 from photomaker.training.loop import Recipe, TrainSettings, export_checkpoint, take_over, train
 from photomaker.training.people import AdapterSettings, PeopleRecipe
 from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe, PhotoVerseSettings
 from photomaker.training.previews import Previewer, PreviewSettings, Score
+from photomaker.training.pulid import PuLIDRecipe, PuLIDSettings
 from photomaker.training.reward import RewardRecipe, RewardSettings
 from photomaker.training.store import Share
 from photomaker.training.texts import KeptTexts
@@ -121,6 +129,8 @@ class TrainConfig:
         fastcomposer: What is FastComposer's own.
         photoverse: What is PhotoVerse's own.
         instantid: What is InstantID's own.
+        controlnet: What is a ControlNet's own.
+        pulid: What is PuLID's own.
         start: Folder of an earlier training of the same method, whose averaged weights are gone on from.
         reward: Finishing by reward of what was trained before, which `start` or `encoder.start` names; off by default.
         loop: How long.
@@ -136,13 +146,22 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "base"] = (
-        "photomaker"
-    )
+    method: Literal[
+        "photomaker",
+        "ip_adapter",
+        "fastcomposer",
+        "photoverse",
+        "instantid",
+        "controlnet",
+        "pulid",
+        "base",
+    ] = "photomaker"
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
     instantid: InstantIDSettings = field(default_factory=InstantIDSettings)
+    controlnet: ControlNetSettings = field(default_factory=ControlNetSettings)
+    pulid: PuLIDSettings = field(default_factory=PuLIDSettings)
     start: Path | None = None
     reward: RewardSettings = field(default_factory=RewardSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
@@ -169,9 +188,11 @@ class TrainConfig:
             raise SettingsError(
                 "method base trains the UNet itself; set base.dtype to fp32 and data.keep_texts to false"
             )
-        if self.method == "base" and (self.reward.likeness or self.reward.tower) and self.reward.steps:
+        seeing = self.method not in ("base", "controlnet")
+        if not seeing and (self.reward.likeness or self.reward.tower) and self.reward.steps:
             raise SettingsError(
-                "method base sees no photos, so nothing can be like them; set reward.likeness and reward.tower to 0"
+                f"method {self.method} sees no photos, so nothing can be like them; set reward.likeness and "
+                "reward.tower to 0"
             )
         if self.method == "photoverse" and self.data.keep_texts:
             raise SettingsError(
@@ -190,8 +211,8 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
     Args:
         config: What to train.
         score: What compares faces in pictures drawn on the way.
-        face: What embeds faces for PhotoVerse's identity loss, which is left out where it is None, and for InstantID on
-            data of kind world.
+        face: What embeds faces for PhotoVerse's identity loss, which is left out where it is None, and for InstantID
+            and PuLID on data of kind world.
 
     Raises:
         PhotoMakerError: Data, base or ID encoder is missing, damaged, or does not fit the others.
@@ -258,31 +279,49 @@ def _recipe(
 ) -> PeopleRecipe:
     """The recipe of the method that is asked for."""
     held_out, seed = config.data.held_out, config.loop.seed
-    if config.method == "ip_adapter":
-        return IPAdapterRecipe(*given, config.recipe, held_out, own=config.ip_adapter, seed=seed, **more)
-    if config.method == "fastcomposer":
-        return FastComposerRecipe(*given, config.recipe, held_out, own=config.fastcomposer, seed=seed, **more)
-    if config.method == "photoverse":
-        return PhotoVerseRecipe(
+    alike: dict[str, tuple[Any, Any]] = {
+        "ip_adapter": (IPAdapterRecipe, config.ip_adapter),
+        "fastcomposer": (FastComposerRecipe, config.fastcomposer),
+        "controlnet": (ControlNetRecipe, config.controlnet),
+    }
+    by_face: dict[str, tuple[Any, Any]] = {
+        "instantid": (InstantIDRecipe, config.instantid),
+        "pulid": (PuLIDRecipe, config.pulid),
+    }
+    made: PeopleRecipe
+    if config.method in alike:
+        kind, own = alike[config.method]
+        made = kind(*given, config.recipe, held_out, own=own, seed=seed, **more)
+    elif config.method in by_face:
+        kind, own = by_face[config.method]
+        embeddings = _face_embeddings(given[0], own.width, face, config.method)
+        made = kind(*given, config.recipe, held_out, embeddings=embeddings, own=own, seed=seed, **more)
+    elif config.method == "photoverse":
+        made = PhotoVerseRecipe(
             *given, config.recipe, held_out, own=config.photoverse, face=face, seed=seed, **more
         )
-    if config.method == "instantid":
-        album = given[0]
-        if isinstance(album, ShardAlbum):
-            embeddings = kept_faces(album.faces(config.instantid.width))
-        elif face is not None:
-            embeddings = seen_faces(album, face)
-        else:
-            raise SettingsError(
-                "InstantID needs what embeds faces on data of kind world; give face, or use shards"
-            )
-        own = config.instantid
-        return InstantIDRecipe(
-            *given, config.recipe, held_out, embeddings=embeddings, own=own, seed=seed, **more
-        )
-    if config.method == "base":
-        return TunedBaseRecipe(*given, config.recipe, held_out, **more)
-    return AdapterRecipe(*given, config.recipe, held_out, lora, **more)
+    elif config.method == "base":
+        made = TunedBaseRecipe(*given, config.recipe, held_out, **more)
+    else:
+        made = AdapterRecipe(*given, config.recipe, held_out, lora, **more)
+    return made
+
+
+def _face_embeddings(
+    album: ShardAlbum | WorldDataset | WorldAlbum, width: int, face: FaceEmbedding | None, method: str
+) -> Embeddings:
+    """Embeddings of faces by rows: those that shards hold, or the recogniser's.
+
+    Raises:
+        SettingsError: There are none, and nothing makes them.
+    """
+    if isinstance(album, ShardAlbum):
+        return kept_faces(album.faces(width))
+    if face is not None:
+        return seen_faces(album, face)
+    raise SettingsError(
+        f"method {method} needs what embeds faces on data of kind world; give face, or use shards"
+    )
 
 
 def run(

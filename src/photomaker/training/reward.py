@@ -6,14 +6,15 @@ denoising steps keep their gradients. What is drawn is judged by rewards and by 
 the ordinary diffusion loss goes on, so that nothing is unlearnt.
 
 Source: DRaFT, arXiv 2309.17400, section 4 (gradients through the last K steps); the accurate identity loss of PuLID,
-arXiv 2404.16022, section 3.2; ADD, arXiv 2311.17042, section 3 (hinge losses, R1).
+arXiv 2404.16022, section 3.2, and its contrastive alignment; ADD, arXiv 2311.17042, section 3 (hinge losses, R1).
 """
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from photomaker.faces.bundled import BundledFaces, BundledRecogniser
 from photomaker.faces.networks import load_network
 from photomaker.registry import find
 from photomaker.synthetic.captions import SCENE_PHRASES
+from photomaker.training.alignment import Aligning
 from photomaker.training.critics import CRITICS, Critics, frozen
 from photomaker.training.data import clip_normalised
 from photomaker.training.loop import Preview, Recipe
@@ -58,6 +60,8 @@ class RewardSettings:
         r1: Weight of the R1 penalty on real pictures.
         diffusion: Weight of the ordinary loss.
         base_lr: Peak learning rate of the base's UNet; 0 leaves it as it is, and only the adapter learns.
+        semantic: Weight of how much the person changes what the words find in the picture, see `training.alignment`.
+        layout: Weight of how much the person changes the picture's features in their places.
         rewards: Further rewards, each a name in the registry or "module:Class", with its weight.
 
     Raises:
@@ -79,6 +83,8 @@ class RewardSettings:
     r1: float = 1.0
     diffusion: float = 1.0
     base_lr: float = 0.0
+    semantic: float = 0.0
+    layout: float = 0.0
     rewards: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,7 +103,7 @@ class RewardSettings:
             raise SettingsError(f"reward.merge is {self.merge}; give a share from 0 to below 1")
         if self.towards < 1:
             raise SettingsError(f"reward.towards is {self.towards}; give a number of photos from 1 up")
-        weights = ("likeness", "tower", "prompt", "realism", "r1", "diffusion")
+        weights = ("likeness", "tower", "prompt", "realism", "r1", "diffusion", "semantic", "layout")
         for name in (*weights, "guidance", "realism_lr", "base_lr"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"reward.{name} is {getattr(self, name)}; give a number from 0 up")
@@ -105,6 +111,11 @@ class RewardSettings:
             raise SettingsError(
                 f"reward.prompt is {self.prompt} and there is no reward.classifier; give an attribute network's file"
             )
+
+    @property
+    def aligns(self) -> bool:
+        """Whether pictures are drawn without the person too, to be compared with."""
+        return bool(self.semantic or self.layout)
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,7 @@ class Drawn:
         captions: The captions, with trigger.
         others: Dataset rows of other photos of each person, which the adapter did not get.
         recipe: What is trained.
+        alignment: Losses of alignment, `semantic` and `layout`; empty where they do not count.
     """
 
     pixels: Tensor
@@ -130,6 +142,7 @@ class Drawn:
     captions: Sequence[str]
     others: Sequence[np.ndarray]
     recipe: PeopleRecipe
+    alignment: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def found(self) -> Tensor:
@@ -374,6 +387,8 @@ class RewardRecipe(Recipe):
         for name, weight, reward in self.rewards:
             loss = reward(drawn).mean()
             total, figures[name] = total + weight * loss, float(loss.detach())
+        for name, loss in drawn.alignment.items():
+            total, figures[name] = total + getattr(self.own, name) * loss, float(loss.detach())
         if self.critics is not None:
             fooled = self.critics.fooled(drawn.pixels, drawn.boxes)
             critics, lead = self.critics.loss(
@@ -394,9 +409,10 @@ class RewardRecipe(Recipe):
         captions = [inner._caption(int(row), rng) for row in rows]
         with_photos = np.zeros(len(rows), dtype=bool)
         condition = inner.condition(captions, references, with_photos, rng)
-        plain = inner.condition(captions, references, ~with_photos, rng) if own.merge else condition
+        needs_plain = own.merge or own.aligns
+        plain = inner.condition(captions, references, ~with_photos, rng) if needs_plain else condition
         steps = int(rng.integers(own.fewest, own.steps + 1)) if own.fewest else own.steps
-        latents = self._sampled(rows, condition, plain, steps, generator)
+        latents, alignment = self._sampled(rows, condition, plain, steps, generator)
         scale = inner.parts.autoencoder.config.scaling_factor
         weights = next(inner.parts.autoencoder.parameters())
         decoded = inner.parts.autoencoder.decode((latents / scale).to(weights.dtype), return_dict=False)[0]
@@ -413,6 +429,7 @@ class RewardRecipe(Recipe):
             [str(text) for text in captions],
             others,
             inner,
+            alignment,
         )
 
     def _photos(
@@ -437,32 +454,31 @@ class RewardRecipe(Recipe):
         plain: Condition,
         count: int,
         generator: torch.Generator,
-    ) -> Tensor:
-        """Latents [batch, channels, h, w] at the UNet's scale; the last steps with gradients."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Latents [batch, channels, h, w] at the UNet's scale, the last steps with gradients; losses of alignment."""
         inner, own = self.inner, self.own
-        scheduler = type(inner.parts.scheduler).from_config(inner.parts.scheduler.config)
-        scheduler.set_timesteps(count, device=inner.device)
         high, wide = (int(side) // 8 for side in inner.frames.targets[rows[0]])
         channels = int(inner.parts.unet.config.in_channels)
-        shape = (len(rows), channels, high, wide)
-        latents = torch.randn(shape, generator=generator).to(inner.device) * scheduler.init_noise_sigma
-        guided = own.guidance > 1
-        conditions = [_doubled(one) if guided else one for one in (plain, condition)]
-        doubled = np.concatenate([rows, rows]) if guided else rows
-        for number, step in enumerate(scheduler.timesteps):
-            used = conditions[int(number >= round(own.merge * count))]
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= count - own.through):
-                given = torch.cat([latents] * 2) if guided else latents
-                noisy = scheduler.scale_model_input(given, step)
-                steps = step.expand(len(noisy))
-                asked = Noised(doubled, noisy, noisy, steps, noisy, noisy[:, :1, :1, :1])
-                predicted = inner.predict(asked, used).float()
-                if guided:
-                    without, with_text = predicted.chunk(2)
-                    predicted = without + own.guidance * (with_text - without)
-                noise = {"generator": generator} if inner.device.type == "cpu" else {}
-                latents = scheduler.step(predicted, step, latents, return_dict=False, **noise)[0]
-        return latents
+        start = torch.randn((len(rows), channels, high, wide), generator=generator)
+        path = _Path(self, rows, start, count)
+        # the same noise and words without the person, where both are compared
+        apart = _Path(self, rows, start, count) if own.aligns else None
+        aligning = Aligning(inner.parts.unet, own.semantic, own.layout) if apart else None
+        for number in range(count):
+            used = condition if number >= round(own.merge * count) else plain
+            learns = torch.is_grad_enabled() and number >= count - own.through
+            compares = learns and used is condition
+            if apart is not None and aligning is not None:
+                with torch.no_grad(), aligning.recorded("without", compares), _same_noise(generator) as again:
+                    apart.step(plain, again)
+            with (
+                torch.set_grad_enabled(learns),
+                aligning.recorded("with", compares) if aligning else nullcontext(),
+            ):
+                path.step(used, generator)
+            if compares and aligning is not None:
+                aligning.compare(len(rows))
+        return path.latents, aligning.losses() if aligning else {}
 
     @torch.no_grad()
     def _boxes(self, pixels: Tensor) -> Tensor:
@@ -474,6 +490,49 @@ class RewardRecipe(Recipe):
             if faces:
                 boxes[at] = torch.tensor(max(faces, key=lambda face: face.area).box)
         return boxes
+
+
+class _Path:
+    """Denoising from noise on, step by step.
+
+    Args:
+        recipe: Whose settings and models these are.
+        rows: Dataset rows, for the sizes.
+        start: Noise of variance 1 [batch, channels, h, w].
+        count: Steps.
+    """
+
+    def __init__(self, recipe: RewardRecipe, rows: np.ndarray, start: Tensor, count: int) -> None:
+        """Begin with noise; a scheduler of its own keeps where it is."""
+        self.inner, self.guidance, self.rows = recipe.inner, recipe.own.guidance, rows
+        made = self.inner.parts.scheduler
+        self.scheduler = type(made).from_config(made.config)
+        self.scheduler.set_timesteps(count, device=self.inner.device)
+        self.left = iter(self.scheduler.timesteps)
+        self.latents = start.to(self.inner.device) * self.scheduler.init_noise_sigma
+
+    def step(self, condition: Condition, generator: torch.Generator) -> None:
+        """Take the next step under a condition."""
+        step, guided = next(self.left), self.guidance > 1
+        given = torch.cat([self.latents] * 2) if guided else self.latents
+        rows = np.concatenate([self.rows, self.rows]) if guided else self.rows
+        noisy = self.scheduler.scale_model_input(given, step)
+        asked = Noised(rows, noisy, noisy, step.expand(len(noisy)), noisy, noisy[:, :1, :1, :1])
+        predicted = self.inner.predict(asked, _doubled(condition) if guided else condition).float()
+        if guided:
+            without, with_text = predicted.chunk(2)
+            predicted = without + self.guidance * (with_text - without)
+        noise = {"generator": generator} if self.inner.device.type == "cpu" else {}
+        self.latents = self.scheduler.step(predicted, step, self.latents, return_dict=False, **noise)[0]
+
+
+@contextmanager
+def _same_noise(generator: torch.Generator) -> Iterator[torch.Generator]:
+    """Randomness that what comes after draws once more."""
+    again = torch.Generator()
+    again.set_state(generator.get_state())
+    with torch.random.fork_rng():
+        yield again
 
 
 def _doubled(condition: Condition) -> Condition:

@@ -136,6 +136,9 @@ class StructureIn(BaseModel):
     scale: float = 1.0
     start: float = 0.0
     stop: float = 1.0
+    kind: str | None = Field(
+        None, description="Read off the picture: landmarks, edges or mask; null follows it as it is."
+    )
 
 
 class StyleIn(BaseModel):
