@@ -4,13 +4,47 @@ from __future__ import annotations
 
 import gc
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from photomaker.apps.options import (
+    Adapter,
+    Base,
+    Changes,
+    Config,
+    Device,
+    Dtype,
+    FaceBackend,
+    Faces,
+    Format,
+    Gallery,
+    Host,
+    MethodName,
+    Mixing,
+    Model,
+    More,
+    NoProvenance,
+    PassphraseFile,
+    Photos,
+    Precision,
+    Processes,
+    Replicated,
+    Results,
+    Samples,
+    ScoredSplit,
+    Seeds,
+    Split,
+    Styles,
+    Threads,
+    Ttl,
+    Unseen,
+    Without,
+    composed,
+    names,
+)
 from photomaker.errors import PhotoMakerError, SettingsError
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -36,65 +70,6 @@ class Door(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
 
-class Precision(StrEnum):
-    """Precisions that a model can run in."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-
-
-class FaceBackend(StrEnum):
-    """What finds and compares faces."""
-
-    AUTO = "auto"
-    DLIB = "dlib"
-    AURAFACE = "auraface"
-    INSIGHTFACE = "insightface"
-    BUNDLED = "bundled"
-    NONE = "none"
-
-
-class Where(StrEnum):
-    """What draws."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class Memory(StrEnum):
-    """Memory plans."""
-
-    AUTO = "auto"
-    MAX_SPEED = "max-speed"
-    BALANCED = "balanced"
-    LOWEST = "lowest"
-
-
-class Format(StrEnum):
-    """Kinds of files that pictures are written as."""
-
-    PNG = "png"
-    JPEG = "jpeg"
-    WEBP = "webp"
-
-
-class Mixing(StrEnum):
-    """How two people are mixed."""
-
-    BLEND = "blend"
-    PROPORTION = "proportion"
-
-
-class Split(StrEnum):
-    """Where synthetic people are taken from; no model was trained on validation and test people."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
 app = typer.Typer(
     cls=Door,
     no_args_is_help=True,
@@ -116,85 +91,6 @@ dataset_app = typer.Typer(
 )
 app.add_typer(dataset_app, name="dataset")
 
-Photos = Annotated[
-    list[Path] | None,
-    typer.Option("--photos", "-p", help="Folder or picture of the person; may be given several times."),
-]
-More = Annotated[list[Path] | None, typer.Argument(metavar="[PHOTO]...", help="More photos of the person.")]
-Base = Annotated[
-    Path | None,
-    typer.Option(help="SDXL model as a diffusers folder or hub id. (default: the bundled small model)"),
-]
-Adapter = Annotated[
-    Path | None,
-    typer.Option(help="PhotoMaker weights that fit --base: a file or hub id. (default: the bundled ones)"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[Precision, typer.Option(help="Precision; auto is bf16 or fp16 on a GPU and fp32 on a CPU.")]
-MemoryPlan = Annotated[
-    Memory, typer.Option("--memory", help="What to keep on the device; auto is the fastest plan that fits.")
-]
-Faces = Annotated[
-    FaceBackend,
-    typer.Option(
-        help="What finds faces and measures likeness; auto is bundled with the bundled model, else dlib where it is "
-        "installed."
-    ),
-]
-
-FaceModels = Annotated[
-    str | None,
-    typer.Option(
-        "--face-models",
-        help="For V2 adapters: folder of ONNX models, or InsightFace pack. (default: buffalo_l)",
-    ),
-]
-
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        "--variant", help="Form of the base's weights to load, such as fp16. (default: the plain one)"
-    ),
-]
-
-Executor = Annotated[
-    Where, typer.Option("--executor", help="local draws in this process, ray by replicas on a Ray cluster.")
-]
-ReplicaCount = Annotated[
-    int | None, typer.Option("--replicas", min=1, help="With ray: engines. (default: one a device)")
-]
-Cluster = Annotated[
-    str | None,
-    typer.Option(
-        "--cluster", help="With ray: address of a running cluster, such as auto. (default: this machine)"
-    ),
-]
-
-MethodName = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="Name of the method; docs/methods.md lists them. (default: photomaker, or the identity's)",
-    ),
-]
-
-NoProvenance = Annotated[
-    bool,
-    typer.Option(
-        "--no-provenance", help="Put no signed manifest into pictures, only IPTC's mark and the text."
-    ),
-]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(help="Text file with the passphrase in its first line. (default: it is asked for)"),
-]
-
-Config = Annotated[Path, typer.Argument(help="Settings file, YAML; see examples/configs.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change a setting, for example run.workers=2; may be given several times."),
-]
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -215,11 +111,10 @@ def root(
 
 _WITH_ORDERS = frozenset(
     {
-        "orders", "changes", "out", "sheet", "preview", "styles", "method", "base", "adapter", "device", "dtype",
-        "faces", "memory", "face_models", "variant", "kind", "no_provenance", "certificate", "key",
-        "provenance_prompt", "executor", "replicas", "cluster",
+        "orders", "changes", "out", "sheet", "preview", "styles", "method", "kind", "no_provenance", "certificate",
+        "key", "provenance_prompt",
     }
-)  # fmt: skip
+) | names(Model, Replicated)  # fmt: skip
 """Parameters of `generate` that go with a file of orders; all others stand in it."""
 
 
@@ -234,6 +129,7 @@ def _stated(ctx: typer.Context) -> dict[str, str]:
 
 
 @app.command()
+@composed
 def generate(
     ctx: typer.Context,
     prompt: Annotated[
@@ -289,7 +185,7 @@ def generate(
     style: Annotated[
         str, typer.Option(help="Style preset, or none; `photomaker styles` lists them.")
     ] = "none",
-    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    styles: Styles = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -368,9 +264,8 @@ def generate(
         typer.Option(help="YAML file of many orders, in the place of prompt and people; see docs/using.md."),
     ] = None,
     changes: Changes = None,
-    executor: Executor = Where.LOCAL,
-    replicas: ReplicaCount = None,
-    cluster: Cluster = None,
+    *,
+    replicated: Replicated,
     no_provenance: NoProvenance = False,
     certificate: Annotated[
         Path | None,
@@ -381,35 +276,23 @@ def generate(
         bool, typer.Option("--provenance-prompt", help="Tell the prompt in the signed manifest too.")
     ] = False,
     method: MethodName = None,
-    base: Base = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: Dtype = Precision.AUTO,
-    faces: Faces = FaceBackend.AUTO,
-    memory: MemoryPlan = Memory.AUTO,
-    face_models: FaceModels = None,
-    variant: Variant = None,
+    model: Model,
 ) -> None:
     """Make pictures of the person in some photos.
 
     Example: photomaker generate --photos examples/ada --prompt "a photo of a woman img in the snow" -n 4 --out out/
     """
-    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.generate import Asked, Output, run, run_orders
     from photomaker.apps.signing import Signing
     from photomaker.types import Sampling
 
-    engine = {
-        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
-        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
-    }  # fmt: skip
+    engine = model.settings() | {"styles": styles}
     signing = Signing(not no_provenance, certificate, key, provenance_prompt)
     output = Output(out, sheet, preview, None if kind is None else kind.value, signing)
     stated = _stated(ctx)
     if orders is not None:
         beside = [option for name, option in stated.items() if name not in _WITH_ORDERS]
-        elsewhere = Elsewhere.of(executor.value, replicas, cluster)
-        run_orders(orders, changes or (), output, beside, method, elsewhere, **engine)
+        run_orders(orders, changes or (), output, beside, method, replicated.elsewhere(), **engine)
         return
     for name, needed in (
         ("changes", "orders"), ("executor", "orders"), ("replicas", "orders"), ("cluster", "orders"),
@@ -448,6 +331,7 @@ def photos_check(
 
 
 @identity_app.command("make")
+@composed
 def identity_make(
     out: Annotated[Path, typer.Option(help="File to write, for example ada.safetensors.")],
     photos: Photos = None,
@@ -461,20 +345,15 @@ def identity_make(
         str | None,
         typer.Option(help="Who agreed, when, and to what; kept with the person and told by every picture."),
     ] = None,
-    base: Base = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: Dtype = Precision.AUTO,
-    faces: Faces = FaceBackend.AUTO,
-    face_models: FaceModels = None,
-    variant: Variant = None,
+    *,
+    model: Annotated[Model, Without(("memory",))],
 ) -> None:
     """Make an identity of photos and save it; it stands for the photos from then on."""
     from photomaker.apps.identities import make
 
-    engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    given = [*(photos or ()), *(more or ())]
-    make(given, out, method, class_word, consent, **engine, face_models=face_models, variant=variant)
+    engine = model.settings()
+    del engine["memory"]  # one person is read with any plan
+    make([*(photos or ()), *(more or ())], out, method, class_word, consent, **engine)
 
 
 @identity_app.command("show")
@@ -557,10 +436,9 @@ def list_styles(
 
 
 @app.command()
+@composed
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's own needs --token-file.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
     data: Annotated[
         Path, typer.Option(help="Folder in which people, pictures and jobs are kept; it outlives the server.")
@@ -568,9 +446,7 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help="File with a token on each line; each is a caller of their own.")
     ] = None,
-    ttl: Annotated[
-        str | None, typer.Option(help="Delete what is older: 30m, 24h, 7d. (default: all is kept)")
-    ] = None,
+    ttl: Ttl = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
@@ -586,25 +462,16 @@ def serve(
     max_waiting: Annotated[int, typer.Option(min=1, help="Jobs that wait, of all callers.")] = 256,
     max_waiting_each: Annotated[int, typer.Option(min=1, help="Jobs that wait, of one caller.")] = 64,
     no_provenance: NoProvenance = False,
-    executor: Executor = Where.LOCAL,
-    replicas: ReplicaCount = None,
-    cluster: Cluster = None,
-    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    *,
+    replicated: Replicated,
+    styles: Styles = None,
     method: MethodName = None,
-    base: Base = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: Dtype = Precision.AUTO,
-    faces: Faces = FaceBackend.AUTO,
-    memory: MemoryPlan = Memory.AUTO,
-    face_models: FaceModels = None,
-    variant: Variant = None,
+    model: Model,
 ) -> None:
     """Serve people and pictures over HTTP, to this machine alone unless told otherwise; see docs/serve.md.
 
     Example: photomaker serve --port 8765 --data photomaker-data
     """
-    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.serve import Served, run, seconds_of
     from photomaker.apps.signing import Signing
     from photomaker.studio.limits import Limits
@@ -614,12 +481,9 @@ def serve(
         upload_bytes=max_upload << 20, photos=max_photos, pixels=max_megapixels * 10**6, pictures=max_pictures,
         steps=max_steps, drawn_pixels=max_side**2, waiting=max_waiting, waiting_each=max_waiting_each,
     )  # fmt: skip
-    engine = {
-        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
-        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
-    }  # fmt: skip
+    engine = model.settings() | {"styles": styles}
     living = None if ttl is None else seconds_of(ttl)
-    elsewhere, signing = Elsewhere.of(executor.value, replicas, cluster), Signing(not no_provenance)
+    elsewhere, signing = replicated.elsewhere(), Signing(not no_provenance)
     run(
         Served(
             host, port, data, token_file, limits, living, tuple(allow or ()), method or PHOTOMAKER, engine, elsewhere,
@@ -629,10 +493,9 @@ def serve(
 
 
 @app.command()
+@composed
 def ui(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's own needs --token-file.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port; where it is in use, the next free one is taken.")
     ] = 7860,
@@ -650,43 +513,29 @@ def ui(
             help="Let everybody in without a token, each with a page of their own that is deleted after an hour.",
         ),
     ] = False,
-    ttl: Annotated[
-        str | None, typer.Option(help="Delete what is older: 30m, 24h, 7d. (default: all is kept)")
-    ] = None,
+    ttl: Ttl = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
     no_provenance: NoProvenance = False,
-    executor: Executor = Where.LOCAL,
-    replicas: ReplicaCount = None,
-    cluster: Cluster = None,
-    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    *,
+    replicated: Replicated,
+    styles: Styles = None,
     method: MethodName = None,
-    base: Base = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: Dtype = Precision.AUTO,
-    faces: Faces = FaceBackend.AUTO,
-    memory: MemoryPlan = Memory.AUTO,
-    face_models: FaceModels = None,
-    variant: Variant = None,
+    model: Model,
 ) -> None:
     """Show a page on which pictures are made in a browser; see docs/ui.md.
 
     Example: photomaker ui
     """
-    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.serve import Served, seconds_of
     from photomaker.apps.signing import Signing
     from photomaker.apps.ui import UPLOAD, Shown, run
     from photomaker.studio.limits import Limits
     from photomaker.studio.opening import PHOTOMAKER
 
-    engine = {
-        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
-        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
-    }  # fmt: skip
+    engine = model.settings() | {"styles": styles}
     living = None if ttl is None else seconds_of(ttl)
     limits = Limits(upload_bytes=UPLOAD)
-    elsewhere, signing = Elsewhere.of(executor.value, replicas, cluster), Signing(not no_provenance)
+    elsewhere, signing = replicated.elsewhere(), Signing(not no_provenance)
     served = Served(
         host, port, data, token_file, limits, living, (), method or PHOTOMAKER, engine, elsewhere, signing
     )
@@ -739,24 +588,16 @@ def evaluate(
     name: Annotated[
         str | None, typer.Option(help="Name of the result files. (default: the method's)")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the result files. (default: benchmarks)")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="test, or validation while something is still chosen.")
-    ] = None,
+    out: Results = None,
+    split: ScoredSplit = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 100)")] = None,
     prompts: Annotated[
         int | None, typer.Option(help="How many prompts, from the first on. (default: all)")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
+    seeds: Seeds = None,
     references: Annotated[int | None, typer.Option(help="Photos that the method gets. (default: 4)")] = None,
-    unseen: Annotated[
-        int | None, typer.Option(help="Photos that it never gets, to score by. (default: 6)")
-    ] = None,
-    gallery: Annotated[
-        int | None, typer.Option(help="People among whom one is found. (default: 200)")
-    ] = None,
+    unseen: Unseen = None,
+    gallery: Gallery = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 20)")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale. (default: what the sweep chooses)")
@@ -776,11 +617,11 @@ def evaluate(
     parts: Annotated[
         str | None, typer.Option(help="Parts of the benchmark, with commas. (default: all)")
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
+    processes: Processes = None,
+    threads: Threads = None,
     device: Device = "auto",
     dtype: Dtype = Precision.AUTO,
-    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+    samples: Samples = None,
     resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = True,
 ) -> None:
     """Measure likeness, prompt accuracy and more on people nothing was trained on; writes JSON, tables and plots."""
@@ -807,14 +648,10 @@ def benchmark(
         int | None, typer.Option(help="Of these, for methods that tune weights for each person. (default: 8)")
     ] = None,
     prompts: Annotated[int | None, typer.Option(help="Prompts, from the first on. (default: 10)")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
+    seeds: Seeds = None,
     references: Annotated[int | None, typer.Option(help="Photos that a method gets. (default: 4)")] = None,
-    unseen: Annotated[
-        int | None, typer.Option(help="Photos that it never gets, to score by. (default: 6)")
-    ] = None,
-    gallery: Annotated[
-        int | None, typer.Option(help="People among whom one is found. (default: 200)")
-    ] = None,
+    unseen: Unseen = None,
+    gallery: Gallery = None,
     curve_people: Annotated[
         int | None,
         typer.Option(help="People of the curves over photos and merge step; 0 for none. (default: 20)"),
@@ -822,9 +659,7 @@ def benchmark(
     steps: Annotated[
         int | None, typer.Option(help="Denoising steps, the same for all. (default: 20)")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="test, or validation while something is still chosen.")
-    ] = None,
+    split: ScoredSplit = None,
     base: Annotated[
         str | None, typer.Option(help="Base model of all methods. (default: the bundled small model)")
     ] = None,
@@ -832,14 +667,14 @@ def benchmark(
         Path | None,
         typer.Option(help="Folder of the results; goes on where a run stopped. (default: benchmarks)"),
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
+    processes: Processes = None,
+    threads: Threads = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. (default: auto)")] = None,
     dtype: Annotated[
         Precision | None,
         typer.Option(help="Precision; auto is bf16 on a GPU and fp32 on a CPU. (default: auto)"),
     ] = None,
-    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+    samples: Samples = None,
     readme: Annotated[
         Path | None, typer.Option(help="Text file whose table between the markers is written anew.")
     ] = None,
@@ -881,9 +716,7 @@ def ablate(
     data: Annotated[
         Path | None, typer.Option(help="Folder of synthetic people to train on. (default: some are drawn)")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the result files. (default: benchmarks)")
-    ] = None,
+    out: Results = None,
     axes: Annotated[
         str | None,
         typer.Option(
@@ -913,7 +746,7 @@ def ablate(
     ] = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision of drawing. (default: bf16)")] = None,
     processes: Annotated[int | None, typer.Option(help="Trainings at a time. (default: 2)")] = None,
-    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+    samples: Samples = None,
     tiny: Annotated[
         bool, typer.Option("--tiny", help="A rehearsal in which no figure means anything.")
     ] = False,
