@@ -44,8 +44,8 @@ train-small: $(VENV)/dev.stamp ## train the bundled model from scratch; goes on 
 evaluate: $(VENV)/dev.stamp ## measure the bundled model; writes benchmarks/
 	$(BIN)/photomaker evaluate
 
-benchmark: $(VENV)/dev.stamp ## measure all methods side by side, in about an hour; writes benchmarks/methods.*, README, docs/methods
-	HF_HUB_OFFLINE=1 $(BIN)/photomaker benchmark --dtype bf16 --curve-people 10 --out benchmarks --readme README.md
+benchmark: $(VENV)/dev.stamp ## measure all methods side by side, in about an hour; writes benchmarks/methods.*, README, docs
+	HF_HUB_OFFLINE=1 $(BIN)/photomaker benchmark --dtype bf16 --curve-people 10 --out benchmarks --readme README.md --readme docs/benchmark.md
 	$(BIN)/python scripts/method_pages.py
 
 ablate: $(VENV)/dev.stamp ## train small adapters that lack one part of the method each, and compare them; about an hour

@@ -676,7 +676,10 @@ def benchmark(
     ] = None,
     samples: Samples = None,
     readme: Annotated[
-        Path | None, typer.Option(help="Text file whose table between the markers is written anew.")
+        list[Path] | None,
+        typer.Option(
+            help="Page whose figures between the markers are written anew; may be given several times."
+        ),
     ] = None,
 ) -> None:
     """Measure methods side by side on the same people, photos, prompts and noise; writes tables and plots.
@@ -688,7 +691,7 @@ def benchmark(
     given = dict(locals())
     apart = ("run", "config", "changes", "readme")
     options = {name: value for name, value in given.items() if name not in apart and value is not None}
-    run(options, config, changes or (), readme)
+    run(options, config, changes or (), readme or ())
 
 
 @app.command()
