@@ -414,7 +414,13 @@ class Identity:
             raise IdentityError(
                 f"{path} is no identity file or is damaged; make it again from the photos"
             ) from error
-        if metadata.get("format") != FORMAT:
+        known = metadata.get("format", "")
+        if known != FORMAT and known.startswith(FORMAT.rpartition("-")[0]):
+            raise IdentityError(
+                f"{path} is an identity of format {known} and this version reads {FORMAT}; update photomaker, "
+                "or make it again from the photos"
+            )
+        if known != FORMAT:
             raise IdentityError(
                 f"{path} is a safetensors file but no identity; make one with `photomaker identity make`"
             )
