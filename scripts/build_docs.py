@@ -1,4 +1,4 @@
-"""Build the documentation as a site, with every link checked, into build/docs/site; needs `pip install 'photomaker[docs]'`.
+"""Build the documentation as a site into build/docs/site and check every link; needs `pip install 'photomaker[docs]'`.
 
 python scripts/build_docs.py
 python scripts/build_docs.py --serve     # and show it on http://127.0.0.1:8000
@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     stage(PAGES)
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--clean"], cwd=ROOT, env=environment, check=False
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--clean"],
+        cwd=ROOT,
+        env=environment,
+        check=False,
     )
     if built.returncode:
         return 1
@@ -87,7 +90,9 @@ def _command(command: object, path: tuple[str, ...]) -> Iterator[str]:
     yield f"\n## `{name}`\n\n{' '.join(str(getattr(command, 'help', '') or '').split())}\n"
     if inner is None:
         yield "| option | meaning | default |\n|---|---|---|"
-        yield from (_option(one) for one in getattr(command, "params", ()) if not getattr(one, "hidden", False))
+        yield from (
+            _option(one) for one in getattr(command, "params", ()) if not getattr(one, "hidden", False)
+        )
         return
     for child, found in sorted(inner.items()):
         yield from _command(found, (*path, child))
@@ -102,7 +107,9 @@ def _option(option: object) -> str:
     if choices:
         said += f" One of {_coded(getattr(one, 'value', one) for one in choices)}."
     default = getattr(option, "default", None)
-    shown = "" if default in (None, False, ()) or callable(default) else f"`{getattr(default, 'value', default)}`"
+    shown = (
+        "" if default in (None, False, ()) or callable(default) else f"`{getattr(default, 'value', default)}`"
+    )
     if getattr(option, "required", False):
         shown = "must be given"
     return f"| {_coded(names)} | {said} | {shown} |"

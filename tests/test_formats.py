@@ -48,7 +48,9 @@ def test_an_identity_of_format_1_is_read_as_long_as_the_promise_stands(tmp_path)
 def test_an_identity_of_a_later_format_is_refused_with_both_formats_named(tmp_path):
     path = tmp_path / "ada.safetensors"
     save_file(FEATURES, path, metadata={"format": "photomaker-identity-2", "method": "x", "notes": "{}"})
-    with pytest.raises(IdentityError, match="of format photomaker-identity-2 and this version reads photomaker-ide"):
+    with pytest.raises(
+        IdentityError, match="of format photomaker-identity-2 and this version reads photomaker-ide"
+    ):
         Identity.load(path)
 
 
@@ -65,8 +67,12 @@ def test_adapters_without_a_format_are_read_as_before(tmp_path, noted, read):
 
 
 def test_the_notes_of_a_later_format_are_refused(tmp_path):
-    save_file({"a": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"notes_format": "photomaker-adapter-2"})
-    with pytest.raises(WeightsError, match="photomaker-adapter-2 and this version reads photomaker-adapter-1"):
+    save_file(
+        {"a": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"notes_format": "photomaker-adapter-2"}
+    )
+    with pytest.raises(
+        WeightsError, match="photomaker-adapter-2 and this version reads photomaker-adapter-1"
+    ):
         adapter_file.noted_config(tmp_path / "a.safetensors")
 
 
@@ -78,5 +84,7 @@ def test_published_results_are_of_the_schema(name):
 def test_rows_of_another_version_are_refused(tmp_path):
     store = rows.Store(tmp_path)
     (tmp_path / "stamp.json").write_text(json.dumps({"version": rows.VERSION + 1}))
-    with pytest.raises(OutputError, match=f"of version {rows.VERSION + 1} of the benchmark and this is {rows.VERSION}"):
+    with pytest.raises(
+        OutputError, match=f"of version {rows.VERSION + 1} of the benchmark and this is {rows.VERSION}"
+    ):
         store.claim("stamp.json", {"version": rows.VERSION}, "delete it")
