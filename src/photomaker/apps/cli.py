@@ -79,12 +79,12 @@ app = typer.Typer(
     help="A few photos of a person in, new pictures of that person out.",
 )
 identity_app = typer.Typer(
-    no_args_is_help=True, help="Make, look at and mix identities: people as small files."
+    no_args_is_help=True, help="Make, show, mix and encrypt identities: people as small files."
 )
 app.add_typer(identity_app, name="identity")
-photos_app = typer.Typer(no_args_is_help=True, help="Look at a person's photos before anything is drawn.")
+photos_app = typer.Typer(no_args_is_help=True, help="Check a person's photos before drawing.")
 app.add_typer(photos_app, name="photos")
-provenance_app = typer.Typer(no_args_is_help=True, help="Read and check what pictures say of their making.")
+provenance_app = typer.Typer(no_args_is_help=True, help="Read and check how a picture says it was made.")
 app.add_typer(provenance_app, name="provenance")
 dataset_app = typer.Typer(
     no_args_is_help=True, help="Build datasets to train with: people, photos, masks, captions."
@@ -103,7 +103,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """A few photos of a person in, new pictures of that person out."""
@@ -134,134 +134,147 @@ def generate(
     ctx: typer.Context,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help="For example 'a photo of a woman img in the snow'; may be given several times."),
+        typer.Option(help="For example 'a photo of a woman img in the snow'; repeat for more."),
     ] = None,
     photos: Photos = None,
     more: More = None,
     identity: Annotated[
         list[Path] | None,
-        typer.Option(help="A saved identity, in the place of photos; several are several people."),
+        typer.Option(help="Saved identity, instead of photos; repeat for more people."),
     ] = None,
     person: Annotated[
         list[str] | None,
-        typer.Option(
-            help="NAME=PHOTOS or NAME=IDENTITY of one of several people; may be given several times."
-        ),
+        typer.Option(help="NAME=PHOTOS or NAME=IDENTITY; repeat for each person."),
     ] = None,
     pairs: Annotated[
         bool,
         typer.Option(
-            "--pairs", help="The first person with the first prompt, and so on, not each with each."
+            "--pairs",
+            help="Pair the first person with the first prompt, and so on, instead of every person with every prompt.",
         ),
     ] = False,
     n: Annotated[
         int | None,
-        typer.Option("-n", min=1, help="Pictures of each person and prompt. (default: 4, or the seeds)"),
+        typer.Option(
+            "-n", min=1, help="Pictures for each person and prompt. (default: 4, or one for each --seed)"
+        ),
     ] = None,
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for the pictures, or for one picture a name ending in .png, .jpg or .webp; no file is ever "
-            "replaced."
+            help="Folder for the pictures, or a file name ending in .png, .jpg or .webp for a single one; no file "
+            "is ever replaced."
         ),
     ] = Path("out"),
     kind: Annotated[
         Format | None,
-        typer.Option("--format", help="What pictures are written as. (default: png, or what --out says)"),
+        typer.Option("--format", help="File format. (default: the ending of --out, or png)"),
     ] = None,
-    negative: Annotated[str | None, typer.Option(help="What the pictures shall not show.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
-            help="Seed of the first picture, each next one adds 1; or one for each picture. (default: 0)"
+            help="Seed of the first picture, each next adds 1; or repeat it, one for each picture. (default: 0)"
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="portrait, landscape, square, or width and height: 640x480. (default: the model's own)"
+            help="portrait, landscape, square, or WIDTHxHEIGHT such as 640x480. (default: the model's own)"
         ),
     ] = None,
-    style: Annotated[
-        str, typer.Option(help="Style preset, or none; `photomaker styles` lists them.")
-    ] = "none",
+    style: Annotated[str, typer.Option(help="Style preset; `photomaker styles` lists them.")] = "none",
     styles: Styles = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
-            help="euler, euler a, dpm++ 2m karras, unipc, ddim, lcm and so on. (default: the model's own)"
+            help="Sampling scheduler: euler, euler a, dpm++ 2m karras, unipc, ddim, lcm, ... (default: the model's own)"
         ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: the model's own)")] = None,
     guidance_start: Annotated[
-        float, typer.Option(help="Share of the steps, 0 to 1, before guidance begins.")
+        float, typer.Option(help="Share of the steps, 0 to 1, after which guidance begins.")
     ] = 0.0,
     guidance_stop: Annotated[
-        float, typer.Option(help="Share of the steps after which guidance ends; steps without it are faster.")
+        float,
+        typer.Option(
+            help="Share of the steps, 0 to 1, after which guidance ends; steps without it are faster."
+        ),
     ] = 1.0,
     merge: Annotated[
         float | None,
         typer.Option(
-            help="Share of the steps, 0 to 1, before the person joins the prompt. (default: the model's own)"
+            help="Share of the steps, 0 to 1, after which the person joins: lower for more of the person, higher for "
+            "more of the prompt. (default: the model's own)"
         ),
     ] = None,
     best_of: Annotated[
-        int, typer.Option(min=1, help="Draw so many times -n, keep those most like the person.")
+        int,
+        typer.Option(
+            min=1, help="Draw this many times as many pictures, and keep those most like the person."
+        ),
     ] = 1,
     lora: Annotated[
         list[str] | None,
-        typer.Option(help="FILE or FILE:WEIGHT of a further LoRA; may be given several times."),
+        typer.Option(help="FILE or FILE:WEIGHT of another LoRA; repeat for more."),
     ] = None,
-    start: Annotated[str | None, typer.Option(help="Picture to start from.")] = None,
-    strength: Annotated[float, typer.Option(help="How much of it is drawn anew, above 0 to 1.")] = 0.6,
+    start: Annotated[str | None, typer.Option(help="Picture to start from (image to image).")] = None,
+    strength: Annotated[
+        float, typer.Option(help="How much of the start picture to redraw, above 0 to 1.")
+    ] = 0.6,
     mask: Annotated[
-        str | None, typer.Option(help="Mask of its size: white is drawn anew, black stays as it is.")
+        str | None,
+        typer.Option(help="Mask of the start picture's size: white is redrawn, black stays as it is."),
     ] = None,
     control: Annotated[
         list[str] | None,
-        typer.Option(
-            help="MODEL=PICTURE or MODEL=PICTURE:SCALE of a ControlNet; may be given several times."
-        ),
+        typer.Option(help="ControlNet as MODEL=PICTURE or MODEL=PICTURE:SCALE; repeat for more."),
     ] = None,
-    t2i: Annotated[str | None, typer.Option("--t2i", help="The same of a T2I-Adapter.")] = None,
+    t2i: Annotated[
+        str | None, typer.Option("--t2i", help="T2I-Adapter as MODEL=PICTURE or MODEL=PICTURE:SCALE.")
+    ] = None,
     style_picture: Annotated[
-        str | None, typer.Option(help="PICTURE or PICTURE:SCALE whose look is taken over, by an IP-Adapter.")
+        str | None, typer.Option(help="PICTURE or PICTURE:SCALE whose look to copy, by an IP-Adapter.")
     ] = None,
     style_adapter: Annotated[
-        str | None, typer.Option(help="That IP-Adapter's file or hub id. (default: the bundled one)")
+        str | None,
+        typer.Option(help="IP-Adapter for --style-picture: file or hub id. (default: the bundled one)"),
     ] = None,
     together: Annotated[
         bool,
         typer.Option(
-            "--together", help="All the people in each picture; the prompt has 'img' behind each class word."
+            "--together",
+            help="Put all people into each picture; the prompt has 'img' behind each class word.",
         ),
     ] = False,
     layout: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where each of them is: left, middle, right, a box 0,0,0.5,1 or a mask; one for each, in their order."
+            help="Where a person is: left, middle, right, a box 0,0,0.5,1 or a mask; repeat in the order of the people."
         ),
     ] = None,
     pose: Annotated[
         str | None,
         typer.Option(
-            help="PICTURE or PICTURE:SCALE with a face whose place and turn are taken over, or photo, draft, none."
+            help="InstantID: PICTURE or PICTURE:SCALE whose face gives place and direction; or photo, draft, none."
         ),
     ] = None,
     redraw: Annotated[
         str,
         typer.Option(
-            help="Draw small faces again, larger: off, auto (below a quarter of the model's side), or pixels."
+            help="Redraw small faces larger: off, auto (below a quarter of the model's side), or a limit in pixels."
         ),
     ] = "off",
-    sheet: Annotated[bool, typer.Option("--sheet", help="A labelled sheet of all pictures as well.")] = False,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Also write a labelled sheet of all pictures.")
+    ] = False,
     preview: Annotated[
-        Path | None, typer.Option(help="PNG that shows, step by step, what is being drawn; it is replaced.")
+        Path | None, typer.Option(help="PNG that shows the picture being drawn, replaced at every step.")
     ] = None,
     orders: Annotated[
         Path | None,
-        typer.Option(help="YAML file of many orders, in the place of prompt and people; see docs/using.md."),
+        typer.Option(help="YAML file of many orders, instead of prompt and people; see docs/using.md."),
     ] = None,
     changes: Changes = None,
     *,
@@ -269,11 +282,11 @@ def generate(
     no_provenance: NoProvenance = False,
     certificate: Annotated[
         Path | None,
-        typer.Option(help="PEM file of the certificate to sign by. (default: one that is made at first use)"),
+        typer.Option(help="PEM file of the certificate to sign with. (default: one made at the first use)"),
     ] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's private key.")] = None,
     provenance_prompt: Annotated[
-        bool, typer.Option("--provenance-prompt", help="Tell the prompt in the signed manifest too.")
+        bool, typer.Option("--provenance-prompt", help="Put the prompt into the signed manifest too.")
     ] = False,
     method: MethodName = None,
     model: Model,
@@ -318,13 +331,13 @@ def generate(
 @photos_app.command("check")
 def photos_check(
     places: Annotated[
-        list[Path], typer.Argument(help="Folders and pictures of one person.", metavar="PHOTO...")
+        list[Path], typer.Argument(help="Folders and photos of one person.", metavar="PHOTO...")
     ],
     faces: Faces = FaceBackend.AUTO,
     json: Annotated[Path | None, typer.Option(help="JSON file to write the report to.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="PNG to write: the photos with their verdicts.")] = None,
 ) -> None:
-    """Say which photos will serve, which will not, why, and what to do about it."""
+    """Say which photos to keep, which to drop, why, and what to do about it."""
     from photomaker.apps.photos import check
 
     check(places, faces.value, json, sheet)
@@ -339,16 +352,16 @@ def identity_make(
     method: MethodName = None,
     class_word: Annotated[
         str | None,
-        typer.Option(help="What a method that is tuned for each person calls this one, such as woman."),
+        typer.Option(help="Class word for a tuned method to learn the person by, such as woman."),
     ] = None,
     consent: Annotated[
         str | None,
-        typer.Option(help="Who agreed, when, and to what; kept with the person and told by every picture."),
+        typer.Option(help="Who agreed, when, and to what; kept in the identity and in every picture."),
     ] = None,
     *,
     model: Annotated[Model, Without(("memory",))],
 ) -> None:
-    """Make an identity of photos and save it; it stands for the photos from then on."""
+    """Make an identity from photos and save it; use it instead of the photos from then on."""
     from photomaker.apps.identities import make
 
     engine = model.settings()
@@ -358,7 +371,7 @@ def identity_make(
 
 @identity_app.command("show")
 def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")]) -> None:
-    """Say what an identity file holds."""
+    """Show what an identity file holds."""
     from photomaker.apps.identities import show
 
     show(file)
@@ -366,15 +379,16 @@ def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")
 
 @identity_app.command("mix")
 def identity_mix(
-    first: Annotated[Path, typer.Argument(help="Identity file that share 0 gives.")],
-    second: Annotated[Path, typer.Argument(help="Identity file that share 1 gives.")],
+    first: Annotated[Path, typer.Argument(help="Identity that share 0 gives.")],
+    second: Annotated[Path, typer.Argument(help="Identity that share 1 gives.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
     share: Annotated[float, typer.Option(help="Share of the second person, 0 to 1.")] = 0.5,
     how: Annotated[
-        Mixing, typer.Option(help="Interpolate features, or take photos in proportion.")
+        Mixing,
+        typer.Option(help="blend interpolates the features; proportion takes photos of both in proportion."),
     ] = Mixing.BLEND,
 ) -> None:
-    """Make a new person between two."""
+    """Mix two people into a new one."""
     from photomaker.apps.identities import mix
 
     mix(first, second, out, share, how.value)
@@ -386,7 +400,7 @@ def identity_encrypt(
     out: Annotated[Path | None, typer.Option(help="File to write. (default: FILE.age)")] = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Write an identity as an encrypted file (age), to be opened by a passphrase."""
+    """Encrypt an identity with a passphrase (age)."""
     from photomaker.apps.identities import encrypt
 
     encrypt(file, out, passphrase_file)
@@ -398,7 +412,7 @@ def identity_decrypt(
     out: Annotated[Path | None, typer.Option(help="File to write. (default: FILE without .age)")] = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Write an encrypted identity as a plain file."""
+    """Decrypt an encrypted identity."""
     from photomaker.apps.identities import decrypt
 
     decrypt(file, out, passphrase_file)
@@ -407,15 +421,16 @@ def identity_decrypt(
 @provenance_app.command("show")
 def provenance_show(
     file: Annotated[Path, typer.Argument(help="A picture.")],
-    json: Annotated[bool, typer.Option("--json", help="Say it as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust: Annotated[
-        Path | None, typer.Option(help="PEM file of certificates that you trust beside this machine's own.")
+        Path | None, typer.Option(help="PEM file of further certificates that you trust.")
     ] = None,
     original: Annotated[
-        Path | None, typer.Option(help="A signed picture, to compare a copy with that lost its manifest.")
+        Path | None,
+        typer.Option(help="Signed picture to compare with, where the copy has lost its manifest."),
     ] = None,
 ) -> None:
-    """Read and check what a picture says of its making, and what was done to it since.
+    """Show how a picture says it was made, and whether it was changed since.
 
     Status 0: unchanged, signed by a known certificate; 4: unchanged, signed by an unknown one; 1: altered;
     3: no manifest; 2: it cannot be read.
@@ -427,7 +442,7 @@ def provenance_show(
 
 @app.command("styles")
 def list_styles(
-    more: Annotated[Path | None, typer.Option("--styles", help="YAML file with styles of your own.")] = None,
+    more: Annotated[Path | None, typer.Option("--styles", help="YAML file with your own styles.")] = None,
 ) -> None:
     """List the style presets."""
     from photomaker.apps.styles import run
@@ -439,28 +454,30 @@ def list_styles(
 @composed
 def serve(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8765,
     data: Annotated[
-        Path, typer.Option(help="Folder in which people, pictures and jobs are kept; it outlives the server.")
+        Path, typer.Option(help="Folder for people, pictures and jobs; it stays when the server ends.")
     ] = Path("photomaker-data"),
     token_file: Annotated[
-        Path | None, typer.Option(help="File with a token on each line; each is a caller of their own.")
+        Path | None, typer.Option(help="File with one token a line; each token is a separate caller.")
     ] = None,
     ttl: Ttl = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=PATH of a LoRA, ControlNet or adapter that callers may ask for; may be given several times."
+            help="NAME=PATH of a LoRA, ControlNet or adapter that callers may use; repeat for more."
         ),
     ] = None,
-    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 64,
-    max_photos: Annotated[int, typer.Option(min=1, help="Photos of a person.")] = 16,
-    max_megapixels: Annotated[int, typer.Option(min=1, max=134, help="Megapixels of a photo.")] = 50,
-    max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of a job.")] = 64,
+    max_upload: Annotated[int, typer.Option(min=1, help="Largest request in megabytes.")] = 64,
+    max_photos: Annotated[int, typer.Option(min=1, help="Most photos of a person.")] = 16,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=134, help="Largest photo in megapixels.")] = 50,
+    max_pictures: Annotated[int, typer.Option(min=1, help="Most pictures of a job.")] = 64,
     max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 100,
-    max_side: Annotated[int, typer.Option(min=8, help="Side of the largest square that is drawn.")] = 2048,
-    max_waiting: Annotated[int, typer.Option(min=1, help="Jobs that wait, of all callers.")] = 256,
-    max_waiting_each: Annotated[int, typer.Option(min=1, help="Jobs that wait, of one caller.")] = 64,
+    max_side: Annotated[
+        int, typer.Option(min=8, help="Side of the largest square that may be drawn.")
+    ] = 2048,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Most waiting jobs of all callers.")] = 256,
+    max_waiting_each: Annotated[int, typer.Option(min=1, help="Most waiting jobs of one caller.")] = 64,
     no_provenance: NoProvenance = False,
     *,
     replicated: Replicated,
@@ -468,7 +485,7 @@ def serve(
     method: MethodName = None,
     model: Model,
 ) -> None:
-    """Serve people and pictures over HTTP, to this machine alone unless told otherwise; see docs/serve.md.
+    """Serve people and pictures over HTTP, to this machine only by default; see docs/serve.md.
 
     Example: photomaker serve --port 8765 --data photomaker-data
     """
@@ -497,24 +514,24 @@ def serve(
 def ui(
     host: Host = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; where it is in use, the next free one is taken.")
+        int, typer.Option(min=0, max=65535, help="Port; if it is in use, the next free one is taken.")
     ] = 7860,
     data: Annotated[
-        Path, typer.Option(help="Folder in which people and pictures are kept; the same as `serve` has.")
+        Path, typer.Option(help="Folder for people and pictures; `serve` can use the same one.")
     ] = Path("photomaker-data"),
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with a token on each line; visitors type one, and each has their own."),
+        typer.Option(help="File with one token a line; give each visitor their own to type."),
     ] = None,
     visitors: Annotated[
         bool,
         typer.Option(
             "--visitors",
-            help="Let everybody in without a token, each with a page of their own that is deleted after an hour.",
+            help="Let everybody in without a token; each visitor has a separate page, deleted after an hour.",
         ),
     ] = False,
     ttl: Ttl = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     no_provenance: NoProvenance = False,
     *,
     replicated: Replicated,
@@ -522,7 +539,7 @@ def ui(
     method: MethodName = None,
     model: Model,
 ) -> None:
-    """Show a page on which pictures are made in a browser; see docs/ui.md.
+    """Make pictures on a page in the browser; see docs/ui.md.
 
     Example: photomaker ui
     """
@@ -544,7 +561,7 @@ def ui(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Gallery to write; an older one is replaced.")] = Path(
+    out: Annotated[Path, typer.Option(help="Gallery to write; an existing one is replaced.")] = Path(
         "out/gallery.png"
     ),
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
@@ -553,7 +570,7 @@ def demo(
     dtype: Dtype = Precision.AUTO,
     no_provenance: NoProvenance = False,
 ) -> None:
-    """Make a gallery of two bundled people from their photos."""
+    """Draw a gallery of two bundled people from their photos."""
     from photomaker.apps.demo import run
     from photomaker.types import Sampling
 
@@ -562,7 +579,7 @@ def demo(
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, what will be used, and what is missing for what."""
+    """Show what is installed, what will be used, and what is missing."""
     from photomaker.apps.doctor import run
 
     raise typer.Exit(0 if run() else 1)
@@ -571,10 +588,10 @@ def doctor() -> None:
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="Adapter file, .bin or .safetensors.")],
-    target: Annotated[Path, typer.Argument(help="File to write; its ending names the form.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    target: Annotated[Path, typer.Argument(help="File to write; the ending chooses the format.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Turn a PhotoMaker .bin into .safetensors, or back, and compare every number."""
+    """Convert a PhotoMaker .bin to .safetensors or back, and check that every number is the same."""
     from photomaker.apps.convert import run
 
     run(source, target, overwrite)
@@ -591,11 +608,11 @@ def evaluate(
     out: Results = None,
     split: ScoredSplit = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 100)")] = None,
-    prompts: Annotated[
-        int | None, typer.Option(help="How many prompts, from the first on. (default: all)")
-    ] = None,
+    prompts: Annotated[int | None, typer.Option(help="Use the first N prompts. (default: all)")] = None,
     seeds: Seeds = None,
-    references: Annotated[int | None, typer.Option(help="Photos that the method gets. (default: 4)")] = None,
+    references: Annotated[
+        int | None, typer.Option(help="Reference photos that the method gets. (default: 4)")
+    ] = None,
     unseen: Unseen = None,
     gallery: Gallery = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 20)")] = None,
@@ -603,28 +620,32 @@ def evaluate(
         float | None, typer.Option(help="Guidance scale. (default: what the sweep chooses)")
     ] = None,
     merge: Annotated[
-        float | None, typer.Option(help="Merge share, 0 to 1. (default: what the sweep chooses)")
+        float | None, typer.Option(help="Merge step as a share, 0 to 1. (default: what the sweep chooses)")
     ] = None,
-    merges: Annotated[str | None, typer.Option(help="Merge shares to sweep over, with commas.")] = None,
-    guidances: Annotated[str | None, typer.Option(help="Guidance scales to sweep over, with commas.")] = None,
+    merges: Annotated[
+        str | None, typer.Option(help="Merge steps to sweep over, separated by commas.")
+    ] = None,
+    guidances: Annotated[
+        str | None, typer.Option(help="Guidance scales to sweep over, separated by commas.")
+    ] = None,
     sweep_people: Annotated[
         int | None, typer.Option(help="People of the sweep, never scored. (default: 20)")
     ] = None,
     accuracy_bar: Annotated[
         float | None, typer.Option(help="Prompt accuracy that the sweep must keep.")
     ] = None,
-    pairs: Annotated[int | None, typer.Option(help="Pairs of people that are mixed. (default: 30)")] = None,
+    pairs: Annotated[int | None, typer.Option(help="Pairs of people to mix. (default: 30)")] = None,
     parts: Annotated[
-        str | None, typer.Option(help="Parts of the benchmark, with commas. (default: all)")
+        str | None, typer.Option(help="Parts of the benchmark, separated by commas. (default: all)")
     ] = None,
     processes: Processes = None,
     threads: Threads = None,
     device: Device = "auto",
     dtype: Dtype = Precision.AUTO,
     samples: Samples = None,
-    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = True,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = True,
 ) -> None:
-    """Measure likeness, prompt accuracy and more on people nothing was trained on; writes JSON, tables and plots."""
+    """Measure likeness, prompt accuracy and more on people no network was trained on; writes JSON, tables and plots."""
     from photomaker.apps.evaluate import run
 
     given = dict(locals())
@@ -635,9 +656,7 @@ def evaluate(
 def benchmark(
     methods: Annotated[
         str | None,
-        typer.Option(
-            help="Names of the methods, with commas. (default: the config's, or all that are known)"
-        ),
+        typer.Option(help="Methods, separated by commas. (default: the config's, or all)"),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings file, YAML; see examples/configs/benchmark_paper.yaml.")
@@ -645,16 +664,18 @@ def benchmark(
     changes: Changes = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 50)")] = None,
     tuned_people: Annotated[
-        int | None, typer.Option(help="Of these, for methods that tune weights for each person. (default: 8)")
+        int | None, typer.Option(help="People for tuned methods, the first of the scored ones. (default: 8)")
     ] = None,
-    prompts: Annotated[int | None, typer.Option(help="Prompts, from the first on. (default: 10)")] = None,
+    prompts: Annotated[int | None, typer.Option(help="Use the first N prompts. (default: 10)")] = None,
     seeds: Seeds = None,
-    references: Annotated[int | None, typer.Option(help="Photos that a method gets. (default: 4)")] = None,
+    references: Annotated[
+        int | None, typer.Option(help="Reference photos that each method gets. (default: 4)")
+    ] = None,
     unseen: Unseen = None,
     gallery: Gallery = None,
     curve_people: Annotated[
         int | None,
-        typer.Option(help="People of the curves over photos and merge step; 0 for none. (default: 20)"),
+        typer.Option(help="People for the curves over photos and merge step; 0 for no curves. (default: 20)"),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Denoising steps, the same for all. (default: 20)")
@@ -665,7 +686,7 @@ def benchmark(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; goes on where a run stopped. (default: benchmarks)"),
+        typer.Option(help="Folder of the results; an interrupted run there continues. (default: benchmarks)"),
     ] = None,
     processes: Processes = None,
     threads: Threads = None,
@@ -678,7 +699,7 @@ def benchmark(
     readme: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Page whose figures between the markers are written anew; may be given several times."
+            help="Markdown page in which to renew the figures between the markers; repeat for more."
         ),
     ] = None,
 ) -> None:
@@ -699,13 +720,13 @@ def train(
     config: Config,
     changes: Changes = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start again instead of going on from the last checkpoint.")
+        bool, typer.Option("--fresh", help="Start again instead of continuing from the last checkpoint.")
     ] = False,
     export_only: Annotated[
         bool, typer.Option("--export-only", help="Export from the checkpoints, train nothing.")
     ] = False,
 ) -> None:
-    """Train a PhotoMaker adapter around an SDXL model, or go on with a training that was stopped.
+    """Train an adapter for an SDXL model, or continue a training that was stopped.
 
     In several processes: torchrun --nproc-per-node 8 --no-python photomaker train config.yaml
     """
@@ -717,44 +738,44 @@ def train(
 @app.command()
 def ablate(
     data: Annotated[
-        Path | None, typer.Option(help="Folder of synthetic people to train on. (default: some are drawn)")
+        Path | None, typer.Option(help="Folder of synthetic people to train on. (default: draw some)")
     ] = None,
     out: Results = None,
     axes: Annotated[
         str | None,
         typer.Option(
-            help="Of stacking, mask, noise, target, photos, class_word, with commas. (default: all)"
+            help="Any of stacking, mask, noise, target, photos, class_word, separated by commas. (default: all)"
         ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings of each variant. (default: 3)")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of a training. (default: 200)")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a step. (default: 16)")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of training: bf16 or fp32. (default: bf16)")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings for each variant. (default: 3)")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of each training. (default: 200)")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures in each step. (default: 16)")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of training: bf16 or fp32. (default: bf16)")
+    ] = None,
     new_lora: Annotated[
         bool | None, typer.Option("--new-lora", help="Start without the bundled LoRA; takes many more steps.")
     ] = None,
-    train_people: Annotated[int | None, typer.Option(help="People trained on. (default: 800)")] = None,
+    train_people: Annotated[int | None, typer.Option(help="People to train on. (default: 800)")] = None,
     views: Annotated[
-        int | None, typer.Option(help="Pictures of each, where they are drawn. (default: 10)")
+        int | None, typer.Option(help="Pictures of each person, where people are drawn. (default: 10)")
     ] = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 24)")] = None,
-    prompts: Annotated[
-        int | None, typer.Option(help="How many prompts, from the first on. (default: 6)")
-    ] = None,
+    prompts: Annotated[int | None, typer.Option(help="Use the first N prompts. (default: 6)")] = None,
     sampling_steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 12)")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: 2)")] = None,
-    merge: Annotated[float | None, typer.Option(help="Merge share, 0 to 1. (default: 0.1)")] = None,
+    merge: Annotated[float | None, typer.Option(help="Merge step as a share, 0 to 1. (default: 0.1)")] = None,
     counts: Annotated[
-        str | None, typer.Option(help="Numbers of photos, with commas. (default: 1,2,3,4,6,8)")
+        str | None, typer.Option(help="Numbers of photos, separated by commas. (default: 1,2,3,4,6,8)")
     ] = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision of drawing. (default: bf16)")] = None,
-    processes: Annotated[int | None, typer.Option(help="Trainings at a time. (default: 2)")] = None,
+    processes: Annotated[int | None, typer.Option(help="Trainings at the same time. (default: 2)")] = None,
     samples: Samples = None,
     tiny: Annotated[
-        bool, typer.Option("--tiny", help="A rehearsal in which no figure means anything.")
+        bool, typer.Option("--tiny", help="Rehearse with a tiny model; the figures mean nothing.")
     ] = False,
 ) -> None:
-    """Train adapters that differ in one choice of the method each, and compare them; goes on where it stopped."""
+    """Train adapters that each differ in one choice of the method, and compare them; continues an interrupted run."""
     from photomaker.apps.ablate import open_door
 
     given = dict(locals())
@@ -769,19 +790,21 @@ def ablate(
 @app.command()
 def bench(
     size: Annotated[
-        list[int] | None, typer.Option(help="Side of the pictures; may be given twice. (default: 512, 1024)")
+        list[int] | None, typer.Option(help="Side of the pictures; repeat for more. (default: 512, 1024)")
     ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 4,
-    rounds: Annotated[int, typer.Option(help="How often each way is timed.")] = 2,
+    rounds: Annotated[int, typer.Option(help="How many times each variant is timed.")] = 2,
     photos: Annotated[int, typer.Option(help="Photos of the identity.")] = 4,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks"),
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Time compiled blocks too; needs a C++ compiler.")
+        bool, typer.Option("--compile", help="Also time compiled blocks; needs a C++ compiler.")
     ] = False,
-    tiny: Annotated[bool, typer.Option("--tiny", help="A rehearsal with a tiny model, in seconds.")] = False,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Rehearse with a tiny model, in seconds; the figures mean nothing.")
+    ] = False,
 ) -> None:
-    """Time full-size SDXL with an identity beside plain diffusers, on random weights; takes about 10 GB of memory."""
+    """Time full-size SDXL with and without an identity, on random weights; takes about 10 GB of memory."""
     from photomaker.apps.bench import run, settings_of
     from photomaker.studio.device import choose
 
@@ -792,17 +815,20 @@ def bench(
 @app.command("bench-train")
 def bench_train(
     side: Annotated[int, typer.Option(help="Side of the pictures.")] = 512,
-    batch: Annotated[int, typer.Option(help="Pictures a step.")] = 1,
-    steps: Annotated[int, typer.Option(help="Steps timed, after one that is not.")] = 2,
+    batch: Annotated[int, typer.Option(help="Pictures in each step.")] = 1,
+    steps: Annotated[int, typer.Option(help="Steps to time, after one warm-up step.")] = 2,
     rank: Annotated[int, typer.Option(help="Rank of the LoRA.")] = 64,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks"),
     way: Annotated[
-        list[int] | None, typer.Option(help="Number of a way, from 0; may be given often. (default: all)")
+        list[int] | None, typer.Option(help="Number of a variant, from 0; repeat for more. (default: all)")
     ] = None,
-    tiny: Annotated[bool, typer.Option("--tiny", help="A rehearsal with a tiny model, in a minute.")] = False,
+    tiny: Annotated[
+        bool,
+        typer.Option("--tiny", help="Rehearse with a tiny model, in a minute; the figures mean nothing."),
+    ] = False,
 ) -> None:
-    """Time training steps on full-size SDXL with random weights, beside diffusers' LoRA training."""
+    """Time training steps of full-size SDXL and of diffusers' LoRA training, on random weights."""
     from photomaker.apps.bench import Sizes
     from photomaker.apps.bench_train import TrainBenchSettings, run
     from photomaker.studio.device import choose
@@ -818,16 +844,16 @@ def people(
         "out/people"
     ),
     count: Annotated[int, typer.Option(min=1, help="Number of people.")] = 8,
-    views: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 4,
-    split: Annotated[Split, typer.Option(help="Which people.")] = Split.TEST,
-    start: Annotated[int, typer.Option(min=0, help="Number of the first person within the split.")] = 0,
+    views: Annotated[int, typer.Option(min=1, help="Pictures of each person.")] = 4,
+    split: Annotated[Split, typer.Option(help="Which split the people come from.")] = Split.TEST,
+    start: Annotated[int, typer.Option(min=0, help="Number of the first person in the split.")] = 0,
     style: Annotated[
         str | None, typer.Option(help="photo, sketch, painting, pixel art, watercolour. (default: any)")
     ] = None,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Width of a picture in pixels.")] = 128,
-    sheet_only: Annotated[bool, typer.Option("--sheet-only", help="Write the contact sheet alone.")] = False,
+    sheet_only: Annotated[bool, typer.Option("--sheet-only", help="Write only the contact sheet.")] = False,
 ) -> None:
-    """Draw synthetic people, the world that the bundled model was trained on."""
+    """Draw synthetic people, as the bundled model was trained on."""
     from photomaker.apps.people import Cast, run
 
     run(out, Cast(split.value, start, count, views, style, size), sheet_only)
@@ -840,18 +866,16 @@ def dataset_build(
     stages: Annotated[
         str | None,
         typer.Option(
-            help="Stages to run, with commas, or from:to, for example detect:segment. (default: all)"
+            help="Stages to run, separated by commas, or FROM:TO, for example detect:segment. (default: all)"
         ),
     ] = None,
-    fresh: Annotated[
-        str | None, typer.Option(help="Forget this stage and what follows, and do them again.")
-    ] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="Take the paper's thresholds.")] = False,
+    fresh: Annotated[str | None, typer.Option(help="Do this stage and all later ones again.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Use the paper's thresholds.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the settings, say what is to do.")
+        bool, typer.Option("--dry-run", help="Only check the settings and show what would be done.")
     ] = False,
 ) -> None:
-    """Build a dataset, or go on where a run stopped; writes shards, an index and a report."""
+    """Build a dataset, or continue an interrupted build; writes shards, an index and a report."""
     from photomaker.apps.dataset import build
 
     build(config, changes or (), _names(stages), fresh, paper, dry_run)
@@ -859,7 +883,7 @@ def dataset_build(
 
 @dataset_app.command("report")
 def dataset_report(out: Annotated[Path, typer.Argument(help="Folder of a build.")]) -> None:
-    """Write the report of a build again, also of one that is not finished."""
+    """Write the report of a build again, even of an unfinished one."""
     from photomaker.apps.dataset import report
 
     report(out)
@@ -867,7 +891,7 @@ def dataset_report(out: Annotated[Path, typer.Argument(help="Folder of a build."
 
 @dataset_app.command("stages")
 def dataset_stages(config: Config, changes: Changes = None) -> None:
-    """Say how far each stage of a build is."""
+    """Show how far each stage of a build is."""
     from photomaker.apps.dataset import stages
 
     stages(config, changes or ())
@@ -876,26 +900,24 @@ def dataset_stages(config: Config, changes: Changes = None) -> None:
 @dataset_app.command("rehearse")
 def dataset_rehearse(
     out: Annotated[Path, typer.Option(help="Folder of the rehearsal.")] = Path("out/rehearsal"),
-    people: Annotated[int, typer.Option(help="Planted people.")] = 40,
-    photos: Annotated[int, typer.Option(help="Files of each.")] = 10,
+    people: Annotated[int, typer.Option(help="People to plant.")] = 40,
+    photos: Annotated[int, typer.Option(help="Files of each person.")] = 10,
     size: Annotated[int, typer.Option(help="Height of the planted photos in pixels, 72 to 1024.")] = 384,
     groups: Annotated[
-        int, typer.Option(help="People that the rules of verification are measured on; 0 leaves this out.")
+        int, typer.Option(help="People to measure the verification rules on; 0 skips this.")
     ] = 40,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     served: Annotated[
         bool,
-        typer.Option(
-            "--served", help="Download the photos from a server on loopback that fails in many ways."
-        ),
+        typer.Option("--served", help="Download the photos from a local server that fails in many ways."),
     ] = False,
     port: Annotated[int, typer.Option(help="Port of that server.")] = 8799,
     measured: Annotated[
         Path | None,
-        typer.Option(help="An earlier rehearsal.json, of which the figures of the rules are kept."),
+        typer.Option(help="Earlier rehearsal.json whose figures of the rules are kept."),
     ] = None,
 ) -> None:
-    """Build a dataset of synthetic people with all that goes wrong planted in it, and say how right it came out."""
+    """Build a dataset of synthetic people with planted mistakes, and measure how well the builder finds them."""
     from photomaker.apps.rehearse import Rehearsal, run
 
     run(out, Rehearsal(people, photos, size, groups, workers, served, port, measured))

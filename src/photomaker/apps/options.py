@@ -81,7 +81,7 @@ class Split(StrEnum):
 
 Photos = Annotated[
     list[Path] | None,
-    typer.Option("--photos", "-p", help="Folder or picture of the person; may be given several times."),
+    typer.Option("--photos", "-p", help="Folder or photo of the person; repeat for more."),
 ]
 More = Annotated[list[Path] | None, typer.Argument(metavar="[PHOTO]...", help="More photos of the person.")]
 Base = Annotated[
@@ -95,7 +95,8 @@ Adapter = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Precision, typer.Option(help="Precision; auto is bf16 or fp16 on a GPU and fp32 on a CPU.")]
 MemoryPlan = Annotated[
-    Memory, typer.Option("--memory", help="What to keep on the device; auto is the fastest plan that fits.")
+    Memory,
+    typer.Option("--memory", help="What to keep in the device's memory; auto is the fastest plan that fits."),
 ]
 Faces = Annotated[
     FaceBackend,
@@ -115,21 +116,22 @@ FaceModels = Annotated[
 
 Variant = Annotated[
     str | None,
-    typer.Option(
-        "--variant", help="Form of the base's weights to load, such as fp16. (default: the plain one)"
-    ),
+    typer.Option("--variant", help="Variant of the base's weight files, such as fp16. (default: none)"),
 ]
 
 Executor = Annotated[
-    Where, typer.Option("--executor", help="local draws in this process, ray by replicas on a Ray cluster.")
+    Where,
+    typer.Option("--executor", help="local draws in this process; ray draws in replicas on a Ray cluster."),
 ]
 ReplicaCount = Annotated[
-    int | None, typer.Option("--replicas", min=1, help="With ray: engines. (default: one a device)")
+    int | None,
+    typer.Option("--replicas", min=1, help="With ray: number of engines. (default: one for each device)"),
 ]
 Cluster = Annotated[
     str | None,
     typer.Option(
-        "--cluster", help="With ray: address of a running cluster, such as auto. (default: this machine)"
+        "--cluster",
+        help="With ray: address of a running cluster, such as auto. (default: start Ray on this machine)",
     ),
 ]
 
@@ -137,38 +139,42 @@ MethodName = Annotated[
     str | None,
     typer.Option(
         "--method",
-        help="Name of the method; docs/methods.md lists them. (default: photomaker, or the identity's)",
+        help="Method; docs/methods.md lists them. (default: the identity's, or photomaker)",
     ),
 ]
 
 NoProvenance = Annotated[
     bool,
     typer.Option(
-        "--no-provenance", help="Put no signed manifest into pictures, only IPTC's mark and the text."
+        "--no-provenance", help="Do not sign pictures; only the text and IPTC's mark say how they were made."
     ),
 ]
 PassphraseFile = Annotated[
     Path | None,
-    typer.Option(help="Text file with the passphrase in its first line. (default: it is asked for)"),
+    typer.Option(help="Text file with the passphrase in its first line. (default: ask for it)"),
 ]
 
 Config = Annotated[Path, typer.Argument(help="Settings file, YAML; see examples/configs.")]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a setting, for example run.workers=2; may be given several times."),
+    typer.Option("--set", help="Change a setting, for example run.workers=2; repeat for more."),
 ]
 
 Host = Annotated[
-    str, typer.Option(help="Address to listen on; another than this machine's own needs --token-file.")
+    str, typer.Option(help="Address to listen on; any but this machine's own needs --token-file.")
 ]
-Ttl = Annotated[str | None, typer.Option(help="Delete what is older: 30m, 24h, 7d. (default: all is kept)")]
-Styles = Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")]
+Ttl = Annotated[
+    str | None, typer.Option(help="Delete what is older than this: 30m, 24h, 7d. (default: keep everything)")
+]
+Styles = Annotated[Path | None, typer.Option(help="YAML file with your own styles.")]
 Results = Annotated[Path | None, typer.Option(help="Folder of the result files. (default: benchmarks)")]
-ScoredSplit = Annotated[str | None, typer.Option(help="test, or validation while something is still chosen.")]
-Seeds = Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")]
-Unseen = Annotated[int | None, typer.Option(help="Photos that it never gets, to score by. (default: 6)")]
-Gallery = Annotated[int | None, typer.Option(help="People among whom one is found. (default: 200)")]
-Processes = Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")]
+ScoredSplit = Annotated[
+    str | None, typer.Option(help="test, or validation while you are still choosing settings.")
+]
+Seeds = Annotated[int | None, typer.Option(help="Pictures for each person and prompt. (default: 2)")]
+Unseen = Annotated[int | None, typer.Option(help="Unseen photos to score with. (default: 6)")]
+Gallery = Annotated[int | None, typer.Option(help="People among whom retrieval looks. (default: 200)")]
+Processes = Annotated[int | None, typer.Option(help="Number of processes. (default: 2)")]
 Threads = Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")]
 Samples = Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")]
 
