@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 N ?= 2
 PIP_FIND_LINKS ?=
 # Rooms and files whose tests take seconds together; `make test` runs all.
-FAST := tests/prompts tests/encoders tests/test_*.py
+STARTS_PROGRAMS := tests/test_documented_commands.py tests/test_notebooks.py tests/test_processes.py
+FAST := tests/prompts tests/encoders tests/evaluation/test_metrics.py tests/studio/test_orders.py tests/studio/test_places.py \
+  tests/studio/test_consent.py $(filter-out $(STARTS_PROGRAMS),$(wildcard tests/test_*.py))
 
 # uv does not read pip's configuration, so a local folder of wheels is handed on to it; an empty one is harmless.
 # Modules are compiled once, as pip does it: where Python may not write bytecode, every command would compile them anew.
