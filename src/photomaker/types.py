@@ -194,7 +194,7 @@ class Start:
             _picture("the mask", self.mask)
             _, high = self.mask.convert("L").getextrema()
             if high == 0:
-                raise SettingsError("the mask is black all over; paint white what is to be drawn anew")
+                raise SettingsError("the mask is black all over; paint white what should be redrawn")
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +281,7 @@ class Extras:
         object.__setattr__(self, "layout", tuple(places))
         if self.t2i is not None and (self.controls or self.start is not None):
             raise SettingsError(
-                "a T2I-Adapter cannot be drawn with together with a ControlNet or a start picture; leave one out"
+                "a T2I-Adapter cannot be combined with a ControlNet or a start picture; leave one out"
             )
 
     @property
@@ -445,7 +445,8 @@ def _refuse_encrypted(path: Path) -> None:
         raise IdentityError(f"cannot read {path}: {error.strerror}; check its permissions") from error
     if encrypted:
         raise IdentityError(
-            f"{path} is an encrypted identity; run `photomaker identity decrypt {path}` first, and give what it writes"
+            f"{path} is an encrypted identity; run `photomaker identity decrypt {path}` first, and give "
+            "the file that it writes"
         )
 
 

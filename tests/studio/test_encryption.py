@@ -74,9 +74,9 @@ def test_a_file_that_would_take_for_ever_is_refused(locked, encrypted):
 def test_nothing_is_replaced(locked, tmp_path):
     there = tmp_path / "a.safetensors"
     there.write_text("mine")
-    with pytest.raises(SettingsError, match="none is ever replaced"):
+    with pytest.raises(SettingsError, match="is never replaced"):
         encryption.decrypt(locked, PASSPHRASE)
-    with pytest.raises(SettingsError, match="none is ever replaced"):
+    with pytest.raises(SettingsError, match="is never replaced"):
         encryption.encrypt(there, PASSPHRASE, locked)
     assert there.read_text() == "mine"
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_encrypted(locked, tmp_path):
     with pytest.raises(IdentityError, match="is an encrypted identity"):
         encryption.encrypt(locked, PASSPHRASE)
     plain = Identity("m", {"a": torch.ones(2)}).save(tmp_path / "b.safetensors")
-    with pytest.raises(SettingsError, match="has 5 characters, which is soon guessed; give 8 or more"):
+    with pytest.raises(SettingsError, match="has 5 characters, which is easily guessed; give 8 or more"):
         encryption.encrypt(plain, "short")
 
 

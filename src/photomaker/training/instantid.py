@@ -242,7 +242,7 @@ def _landmarks(data: Album) -> np.ndarray:
     found = getattr(data, "landmarks", None)
     if found is None:
         raise SettingsError(
-            "InstantID is trained on landmarks, which the data has not; build the dataset again"
+            "InstantID is trained on landmarks, which the data lacks; build the dataset again"
         )
     return np.asarray(found, dtype=np.float32)
 

@@ -163,8 +163,8 @@ class Crew:
                     yield finished.result()
         except BrokenProcessPool as error:
             raise OutputError(
-                "a process of the benchmark was killed, most likely for want of memory; "
-                "give fewer --processes and call again, what is done stays"
+                "a process of the benchmark was killed, most likely because memory ran out; give fewer "
+                "--processes and start again: finished rows are kept"
             ) from error
 
 
@@ -189,8 +189,8 @@ def _kind(entry: Entry, settings: ComparisonSettings, tools: Tools) -> tuple[boo
     unserved = [said for need, said in UNSERVED.items() if need in kind.needs]
     if unserved:
         raise SettingsError(
-            f"the method {entry.name} needs {unserved[0]} with every prompt, which a benchmark of prompts has not; "
-            "leave it out"
+            f"the method {entry.name} needs {unserved[0]} with every prompt, and the benchmark gives "
+            "prompts alone; leave it out"
         )
     if tools.kind is Tools.kind:
         arguments(entry, settings)
