@@ -89,7 +89,7 @@ def test_one_picture_may_have_a_name(shell, ada):
     assert result.exit_code == 0, result.output
     assert out.is_file()
     shell.loaded.clear()
-    assert "there is a file" in shell.refused(*shell.generate("-n", 1, photos=[ada], out=out))
+    assert "exists already" in shell.refused(*shell.generate("-n", 1, photos=[ada], out=out))
     several = shell.refused(*shell.generate("-n", 2, photos=[ada], out=shell.folder / "b.png"))
     assert "is the name of one file and there will be 2 pictures" in several
     assert "end it in .png, .jpg or .webp" in shell.refused(
@@ -124,7 +124,7 @@ def test_words_that_the_bundled_model_has_never_seen_are_told(shell, ada):
         (("--control", "net"), "is no MODEL=PICTURE"),
         (("--control", "net=none.png:0.5"), "there is no photo none.png"),
         (("--start", "none.png"), "there is no photo none.png"),
-        (("--style-adapter", "x.bin"), "there is a style adapter (x.bin) and no style picture"),
+        (("--style-adapter", "x.bin"), "there is a style adapter (x.bin) but no style picture"),
         (("--preview", "x.jpg"), "the preview is x.jpg"),
         (("--orders", "o.yaml"), "--prompt is given beside --orders"),
         (("--set", "n=2"), "--set is given without --orders"),

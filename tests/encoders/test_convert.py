@@ -37,7 +37,7 @@ def test_notes_survive_between_safetensors(tiny_adapter_file, tmp_path):
 
 
 def test_sizes_that_a_bin_cannot_tell(tiny_adapter_v2_file, tmp_path):
-    with pytest.raises(WeightsError, match="resampler_head that a"):
+    with pytest.raises(WeightsError, match="resampler_head which a"):
         convert_adapter(tiny_adapter_v2_file, tmp_path / "a.bin")
     assert not list(tmp_path.iterdir())
 

@@ -97,7 +97,7 @@ def test_what_is_no_encrypted_identity(tmp_path):
         encryption.decrypt(tmp_path / "a.age", PASSPHRASE)
     with pytest.raises(IdentityError, match="there is no identity file"):
         encryption.decrypt(tmp_path / "none.age", PASSPHRASE)
-    with pytest.raises(SettingsError, match=r"does not end in .age; say by --out"):
+    with pytest.raises(SettingsError, match=r"does not end in .age; name the plain file with --out"):
         encryption.decrypt(tmp_path / "a.txt", PASSPHRASE)
 
 
@@ -113,7 +113,7 @@ def test_a_file_for_a_key_is_told(tmp_path):
     pyrage = pytest.importorskip("pyrage")
     key = pyrage.x25519.Identity.generate()
     (tmp_path / "a.age").write_bytes(pyrage.encrypt(b"x", [key.to_public()]))
-    with pytest.raises(IdentityError, match="encrypted for a key and not by a passphrase"):
+    with pytest.raises(IdentityError, match="encrypted with a key, not with a passphrase"):
         encryption.decrypt(tmp_path / "a.age", PASSPHRASE)
 
 
