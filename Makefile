@@ -6,13 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 2
 PIP_FIND_LINKS ?=
+# Rooms and files whose tests take seconds together; `make test` runs all.
+STARTS_PROGRAMS := tests/test_documented_commands.py tests/test_notebooks.py tests/test_processes.py
+FAST := tests/prompts tests/encoders tests/evaluation/test_metrics.py tests/studio/test_orders.py tests/studio/test_places.py \
+  tests/studio/test_consent.py $(filter-out $(STARTS_PROGRAMS),$(wildcard tests/test_*.py))
 
 # uv does not read pip's configuration, so a local folder of wheels is handed on to it; an empty one is harmless.
 # Modules are compiled once, as pip does it: where Python may not write bytecode, every command would compile them anew.
 INSTALL = UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz setup setup-dev lint format train-small evaluate benchmark ablate bench bench-train load pack clean
+.PHONY: help demo test test-fast check docs wheel fuzz setup setup-dev lint format train-small evaluate benchmark ablate bench bench-train load pack clean
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -23,6 +27,17 @@ demo: $(VENV)/core.stamp ## make a gallery of two bundled people
 
 test: $(VENV)/dev.stamp lint ## ruff, mypy and the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(N) -q
+
+test-fast: $(VENV)/dev.stamp ## the quick tests, in under a minute
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(N) -q -m "not slow and not bundled and not gpu" $(FAST)
+
+check: test docs wheel ## everything that CI checks
+
+docs: $(VENV)/docs.stamp ## build the documentation as a site and check every link
+	$(BIN)/python scripts/build_docs.py
+
+wheel: $(VENV)/dev.stamp ## build the wheel and draw a picture from it alone, in an empty environment
+	UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/python scripts/try_wheel.py
 
 fuzz: $(VENV)/dev.stamp ## damaged files at every reader, 10,000 of them
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=src:. $(BIN)/python -m tests.fuzz.run
@@ -44,8 +59,8 @@ train-small: $(VENV)/dev.stamp ## train the bundled model from scratch; goes on 
 evaluate: $(VENV)/dev.stamp ## measure the bundled model; writes benchmarks/
 	$(BIN)/photomaker evaluate
 
-benchmark: $(VENV)/dev.stamp ## measure all methods side by side, in about an hour; writes benchmarks/methods.*, README, docs/methods
-	HF_HUB_OFFLINE=1 $(BIN)/photomaker benchmark --dtype bf16 --curve-people 10 --out benchmarks --readme README.md
+benchmark: $(VENV)/dev.stamp ## measure all methods side by side, in about an hour; writes benchmarks/methods.*, README, docs
+	HF_HUB_OFFLINE=1 $(BIN)/photomaker benchmark --dtype bf16 --curve-people 10 --out benchmarks --readme README.md --readme docs/benchmark.md
 	$(BIN)/python scripts/method_pages.py
 
 ablate: $(VENV)/dev.stamp ## train small adapters that lack one part of the method each, and compare them; about an hour
@@ -80,4 +95,8 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt | $(VENV)/bin/uv
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(VENV)/bin/uv
 	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/core.stamp
+
+$(VENV)/docs.stamp: pyproject.toml constraints.txt | $(VENV)/bin/uv
+	$(INSTALL) -e '.[docs]'
 	@touch $@ $(VENV)/core.stamp

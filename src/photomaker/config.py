@@ -84,11 +84,11 @@ def table(path: Path) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise SettingsError(f"cannot read the settings file {path}: {reason}; check the path") from error
     except (ValueError, OverflowError) as error:
-        raise SettingsError(f"{path} cannot be read: {_reason(error)}; mend it there") from error
+        raise SettingsError(f"{path} cannot be read: {_reason(error)}; fix it there") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path} is no valid YAML{line}; mend it there") from error
+        raise SettingsError(f"{path} is no valid YAML{line}; fix it there") from error
     if found is None:
         return {}
     if not isinstance(found, dict):

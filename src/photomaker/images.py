@@ -189,7 +189,7 @@ def _unreadable_message(data: bytes, name: str) -> str:
     if not data:
         return f"{name} is an empty file; give another photo"
     if data.startswith(ENCRYPTED):
-        return f"{name} is encrypted; run `photomaker identity decrypt` on it first, and give what it writes"
+        return f"{name} is encrypted; run `photomaker identity decrypt` on it first, and give the file that it writes"
     return f"{name} is no picture or a damaged one; open and save it again as JPEG or PNG, or leave it out"
 
 

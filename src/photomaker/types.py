@@ -206,7 +206,7 @@ class Start:
             _picture("the mask", self.mask)
             _, high = self.mask.convert("L").getextrema()
             if high == 0:
-                raise SettingsError("the mask is black all over; paint white what is to be drawn anew")
+                raise SettingsError("the mask is black all over; paint white what should be redrawn")
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +298,7 @@ class Extras:
             )
         if self.t2i is not None and (self.controls or self.start is not None):
             raise SettingsError(
-                "a T2I-Adapter cannot be drawn with together with a ControlNet or a start picture; leave one out"
+                "a T2I-Adapter cannot be combined with a ControlNet or a start picture; leave one out"
             )
 
     @property
@@ -431,7 +431,13 @@ class Identity:
             raise IdentityError(
                 f"{path} is no identity file or is damaged; make it again from the photos"
             ) from error
-        if metadata.get("format") != FORMAT:
+        known = metadata.get("format", "")
+        if known != FORMAT and known.startswith(FORMAT.rpartition("-")[0]):
+            raise IdentityError(
+                f"{path} is an identity of format {known} and this version reads {FORMAT}; update photomaker, "
+                "or make it again from the photos"
+            )
+        if known != FORMAT:
             raise IdentityError(
                 f"{path} is a safetensors file but no identity; make one with `photomaker identity make`"
             )
@@ -456,7 +462,8 @@ def _refuse_encrypted(path: Path) -> None:
         raise IdentityError(f"cannot read {path}: {error.strerror}; check its permissions") from error
     if encrypted:
         raise IdentityError(
-            f"{path} is an encrypted identity; run `photomaker identity decrypt {path}` first, and give what it writes"
+            f"{path} is an encrypted identity; run `photomaker identity decrypt {path}` first, and give "
+            "the file that it writes"
         )
 
 

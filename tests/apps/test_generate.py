@@ -89,7 +89,7 @@ def test_one_picture_may_have_a_name(shell, ada):
     assert result.exit_code == 0, result.output
     assert out.is_file()
     shell.loaded.clear()
-    assert "there is a file" in shell.refused(*shell.generate("-n", 1, photos=[ada], out=out))
+    assert "exists already" in shell.refused(*shell.generate("-n", 1, photos=[ada], out=out))
     several = shell.refused(*shell.generate("-n", 2, photos=[ada], out=shell.folder / "b.png"))
     assert "is the name of one file and there will be 2 pictures" in several
     assert "end it in .png, .jpg or .webp" in shell.refused(
@@ -120,11 +120,11 @@ def test_words_that_the_bundled_model_has_never_seen_are_told(shell, ada):
             ("--method", "dreambooth", "--lora", "x.safetensors"),
             "the method dreambooth cannot draw with a LoRA",
         ),
-        (("--mask", "m.png"), "there is a mask (m.png) and no start picture"),
+        (("--mask", "m.png"), "there is a mask (m.png) but no start picture"),
         (("--control", "net"), "is no MODEL=PICTURE"),
         (("--control", "net=none.png:0.5"), "there is no photo none.png"),
         (("--start", "none.png"), "there is no photo none.png"),
-        (("--style-adapter", "x.bin"), "there is a style adapter (x.bin) and no style picture"),
+        (("--style-adapter", "x.bin"), "there is a style adapter (x.bin) but no style picture"),
         (("--preview", "x.jpg"), "the preview is x.jpg"),
         (("--orders", "o.yaml"), "--prompt is given beside --orders"),
         (("--set", "n=2"), "--set is given without --orders"),
@@ -142,7 +142,7 @@ def test_what_cannot_be_is_refused(shell, ada, words, message):
 )  # fmt: skip
 def test_what_stands_in_a_file_of_orders_is_not_said_beside_it(shell, words):
     said = shell.refused("generate", "--orders", "o.yaml", *words)
-    assert f"{words[0]} is given beside --orders, in which it stands" in said
+    assert f"{words[0]} is given together with --orders, but belongs into the file of orders" in said
     # while what does not stand in it may be
     assert "cannot read the settings file o.yaml" in shell.refused(
         "generate", "--orders", "o.yaml", "--sheet"

@@ -280,7 +280,7 @@ def test_encrypted_there_and_back(shell, ada, secret):
     shown_ = shell.refused("identity", "show", "ada.safetensors.age")
     assert "is an encrypted identity" in shown_
     decrypt = ("identity", "decrypt", "ada.safetensors.age", "--passphrase-file", secret)
-    assert "none is ever replaced" in shell.refused(*decrypt)
+    assert "is never replaced" in shell.refused(*decrypt)
     (shell.folder / "ada.safetensors").unlink()
     secret.write_text("wrong horse\n")
     assert "the passphrase does not open" in shell.refused(*decrypt)

@@ -62,7 +62,7 @@ def test_without_ray_it_is_named(settings, monkeypatch):
 
 def test_a_worker_that_dies_is_told_and_ends_the_others(settings, built):
     with pytest.raises(
-        OutputError, match=r"a worker died at unit \d, perhaps for want of memory.*start again"
+        OutputError, match=r"a worker died at unit \d, probably because memory ran out.*start again"
     ):
         Build(replace(settings, bright=fakes.Bright(fault="die"))).run()
     assert not list(settings.out.rglob("*.part"))

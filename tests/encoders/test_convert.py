@@ -37,7 +37,7 @@ def test_notes_survive_between_safetensors(tiny_adapter_file, tmp_path):
 
 
 def test_sizes_that_a_bin_cannot_tell(tiny_adapter_v2_file, tmp_path):
-    with pytest.raises(WeightsError, match="resampler_head that a"):
+    with pytest.raises(WeightsError, match="resampler_head which a"):
         convert_adapter(tiny_adapter_v2_file, tmp_path / "a.bin")
     assert not list(tmp_path.iterdir())
 
@@ -46,10 +46,10 @@ def test_mistakes(tiny_adapter_file, tmp_path):
     with pytest.raises(SettingsError, match="ends in neither"):
         convert_adapter(tiny_adapter_file, tmp_path / "a.pt")
     (tmp_path / "a.bin").write_bytes(b"mine")
-    with pytest.raises(SettingsError, match="there already"):
+    with pytest.raises(SettingsError, match="exists already"):
         convert_adapter(tiny_adapter_file, tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == b"mine"
-    with pytest.raises(SettingsError, match="there already"):
+    with pytest.raises(SettingsError, match="exists already"):
         convert_adapter(tiny_adapter_file, tiny_adapter_file, overwrite=True)
     with pytest.raises(WeightsError):
         convert_adapter(tmp_path / "a.bin", tmp_path / "b.safetensors")

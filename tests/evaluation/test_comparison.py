@@ -392,11 +392,11 @@ def test_an_ellipse_holds_95_percent():
 # ---- README
 
 
-def test_the_readme_gets_its_table_and_keeps_the_rest(result, tmp_path):
+def test_a_page_gets_its_table_and_keeps_the_rest(result, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"# A\n\n{pages.START}\nold\n{pages.END}\n\nafter\n")
     for _ in range(2):
-        pages.write_readme_table(readme, result.document)
+        pages.write_figures(readme, result.document)
     text = readme.read_text()
     assert text.startswith(f"# A\n\n{pages.START}\n| method | people |")
     assert text.endswith(f"{pages.END}\n\nafter\n")
@@ -409,6 +409,24 @@ def test_the_readme_gets_its_table_and_keeps_the_rest(result, tmp_path):
     assert said["copier"] == "" and all(
         " to " in value for name, value in said.items() if name not in ("copier", "real")
     )
+
+
+def test_the_readme_gets_three_sentences_and_the_plot_stays(result, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# A\n\n{pages.SUMMARY_START}\nold\n{pages.SUMMARY_END}\n\n![plot](plot.png)\n")
+    for _ in range(2):
+        pages.write_figures(readme, result.document)
+    before, said, after = readme.read_text().partition(pages.summary(result.document))
+    assert before == f"# A\n\n{pages.SUMMARY_START}\n" and after.endswith("![plot](plot.png)\n")
+    methods, first = result.document["methods"], result.document["settings"]["methods"][0]["name"]
+    assert said.count(". ") == 2 and said.startswith(f"On {methods[first]['people']} people")
+    for tuned in (False, True):
+        alike = {
+            name: one["figures"]["likeness_first"]["value"]
+            for name, one in methods.items()
+            if bool(one.get("tuned")) is tuned and name not in (first, "real")
+        }
+        assert f"`{max(alike, key=alike.get)}` is most like the person" in said
 
 
 def test_a_methods_page_gets_its_figures_and_how_they_differ_from_the_first_methods(result, tmp_path):
@@ -428,13 +446,20 @@ def test_a_methods_page_gets_its_figures_and_how_they_differ_from_the_first_meth
 
 
 @pytest.mark.parametrize(
-    "text", ["", pages.START, f"{pages.END} {pages.START}", f"{pages.START} {pages.END} {pages.END}"]
+    "text",
+    [
+        "",
+        pages.START,
+        f"{pages.END} {pages.START}",
+        f"{pages.START} {pages.END} {pages.END}",
+        pages.SUMMARY_START,
+    ],
 )
 def test_a_readme_without_markers_is_refused_before_anything(tmp_path, text):
     readme = tmp_path / "README.md"
     readme.write_text(text)
     with pytest.raises(OutputError, match="once each, in this order"):
-        compare(replace(SMALL, out=tmp_path / "out"), progress=quiet, tools=fakes.TOOLS, readme=readme)
+        compare(replace(SMALL, out=tmp_path / "out"), progress=quiet, tools=fakes.TOOLS, shown_in=[readme])
     assert not (tmp_path / "out").exists()
 
 

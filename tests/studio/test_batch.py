@@ -206,7 +206,7 @@ def test_a_cancelled_run_leaves_whole_files_and_goes_on(here, engine):
         ("seed: 7", "seed: x", SettingsError, "orders.0.seed"),
         ("[euler, ddim]", "magic", SettingsError, "there is no scheduler 'magic'"),
         ("seeds: [4]", "pairs: true\n    people: [ada, ben]", SettingsError, "2 people and 1 prompts"),
-        ("seeds: [4]", "mask: m.png", SettingsError, "there is a mask (m.png) and no start picture"),
+        ("seeds: [4]", "mask: m.png", SettingsError, "there is a mask (m.png) but no start picture"),
         ("seeds: [4]", "start: none.png", PhotoError, "there is no photo none.png"),
         ("seeds: [4]", "controls: [x]", SettingsError, "is no MODEL=PICTURE"),
         ("  ada: ada", "  ada: ada.safetensors", IdentityError, "there is no identity file ada.safetensors"),

@@ -377,7 +377,7 @@ def test_pictures_to_draw_from_are_kept_and_found(desk, method):
         (order("Ada", loras=(PlainLora("/etc/passwd"),)), "no model '/etc/passwd' on this server's list"),
         (order("Ada", controls=(PlainStructure("http://x/y", "p"),)), "no model 'http://x/y'"),
         (order("Ada", loras=(PlainLora("a"),) * 5), "there are 5 LoRA"),
-        (order("Ada", mask="pic_1"), "a mask .* and no start picture"),
+        (order("Ada", mask="pic_1"), "a mask .* but no start picture"),
         (order("Ada", layout=((0.0, 1.0),)), "2 numbers"),
         (order("Ada", style="cubizm"), "no style 'cubizm'"),
         (order("Ada", steps=0), "steps is 0"),

@@ -74,9 +74,9 @@ def test_a_file_that_would_take_for_ever_is_refused(locked, encrypted):
 def test_nothing_is_replaced(locked, tmp_path):
     there = tmp_path / "a.safetensors"
     there.write_text("mine")
-    with pytest.raises(SettingsError, match="none is ever replaced"):
+    with pytest.raises(SettingsError, match="is never replaced"):
         encryption.decrypt(locked, PASSPHRASE)
-    with pytest.raises(SettingsError, match="none is ever replaced"):
+    with pytest.raises(SettingsError, match="is never replaced"):
         encryption.encrypt(there, PASSPHRASE, locked)
     assert there.read_text() == "mine"
 
@@ -97,7 +97,7 @@ def test_what_is_no_encrypted_identity(tmp_path):
         encryption.decrypt(tmp_path / "a.age", PASSPHRASE)
     with pytest.raises(IdentityError, match="there is no identity file"):
         encryption.decrypt(tmp_path / "none.age", PASSPHRASE)
-    with pytest.raises(SettingsError, match=r"does not end in .age; say by --out"):
+    with pytest.raises(SettingsError, match=r"does not end in .age; name the plain file with --out"):
         encryption.decrypt(tmp_path / "a.txt", PASSPHRASE)
 
 
@@ -105,7 +105,7 @@ def test_what_cannot_be_encrypted(locked, tmp_path):
     with pytest.raises(IdentityError, match="is an encrypted identity"):
         encryption.encrypt(locked, PASSPHRASE)
     plain = Identity("m", {"a": torch.ones(2)}).save(tmp_path / "b.safetensors")
-    with pytest.raises(SettingsError, match="has 5 characters, which is soon guessed; give 8 or more"):
+    with pytest.raises(SettingsError, match="has 5 characters, which is easily guessed; give 8 or more"):
         encryption.encrypt(plain, "short")
 
 
@@ -113,7 +113,7 @@ def test_a_file_for_a_key_is_told(tmp_path):
     pyrage = pytest.importorskip("pyrage")
     key = pyrage.x25519.Identity.generate()
     (tmp_path / "a.age").write_bytes(pyrage.encrypt(b"x", [key.to_public()]))
-    with pytest.raises(IdentityError, match="encrypted for a key and not by a passphrase"):
+    with pytest.raises(IdentityError, match="encrypted with a key, not with a passphrase"):
         encryption.decrypt(tmp_path / "a.age", PASSPHRASE)
 
 

@@ -167,7 +167,7 @@ def test_notes_are_told_once_and_each_where_it_belongs(tmp_path):
     (told,) = plan(order(), Profile(base=known), measures=False).notes
     assert told.startswith("no likeness is measured and no face is looked for")
     (told,) = plan(order(), Profile(base=known, faces="none"), measures=False).notes
-    assert told.endswith("switched off by --faces none")
+    assert told.endswith("switched off with --faces none")
     assert plan(order(), Profile(base=known, finds="")).notes == ()
     assert plan(order(), Profile(base=known, bundled=True, finds="")).notes == ()
 

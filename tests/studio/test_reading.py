@@ -83,10 +83,10 @@ def test_one_of_each_may_be_a_text_and_nothing_is_plain(files):
 
 
 def test_what_lacks_its_companion_is_told(files):
-    with pytest.raises(SettingsError, match=r"^there is a mask \(mask.png\) and no start picture; give one"):
+    with pytest.raises(SettingsError, match=r"^there is a mask \(mask.png\) but no start picture; give the picture"):
         extras_of(mask="mask.png")
     with pytest.raises(
-        SettingsError, match=r"^there is a style adapter \(x\) and no style picture; give one$"
+        SettingsError, match=r"^there is a style adapter \(x\) but no style picture; give one$"
     ):
         extras_of(style_adapter="x")
     with pytest.raises(PhotoError, match=r"none\.png"):

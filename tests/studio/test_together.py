@@ -141,7 +141,7 @@ def test_identities_without_faces_are_drawn_and_not_measured():
     [
         ({"people": (ADA,)}, "the number of people to draw together is 1; give 2 to 4"),
         ({"people": (ADA,) * 5}, "is 5; give 2 to 4"),
-        ({"pairs": True, "prompts": (PROMPT,) * 2}, "pairs has each person with a prompt"),
+        ({"pairs": True, "prompts": (PROMPT,) * 2}, "pairs draws each person with one prompt"),
         ({"extras": Extras(layout=("left",))}, "the layout has 1 places for 2 people"),
     ],
 )

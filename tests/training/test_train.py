@@ -574,7 +574,7 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(made, tiny_adapter
         ({"recipe__vision": 0}, "vision is 0"),
         ({"loop__accumulate": 0}, "accumulate is 0"),
         ({"recipe__ranks": 3}, "did you mean recipe.rank?"),
-        ({"data__composed": Path("pairs")}, "composed is pairs; that goes with data.kind world"),
+        ({"data__composed": Path("pairs")}, "composed is pairs; that needs data.kind world"),
         ({"preview__prompts": ["a man"]}, "needs the place of the class word"),
         ({"preview__likeness": "magic"}, "likeness is 'magic'"),
     ],

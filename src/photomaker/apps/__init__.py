@@ -1,1 +1,1 @@
-"""Thin doors to the other rooms: the command line."""
+"""Thin doors to the other rooms: the command line, the HTTP server, the web page."""

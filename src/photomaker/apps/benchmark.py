@@ -23,7 +23,7 @@ def run(
     options: Mapping[str, Any],
     config: Path | None = None,
     changes: Sequence[str] = (),
-    readme: Path | None = None,
+    shown_in: Sequence[Path] = (),
 ) -> None:
     """Compare methods, print the tables and say where they are.
 
@@ -31,7 +31,7 @@ def run(
         options: Options that were given, under the names of `ComparisonSettings`; methods as text with commas.
         config: YAML file of a `ComparisonSettings`; options go over it.
         changes: "a.b=value" each, which go over the file's.
-        readme: A file whose table is written anew.
+        shown_in: Pages whose figures are written anew.
 
     Raises:
         PhotoMakerError: An option is out of range, a method is unknown or cannot be served, photos or a model are
@@ -41,7 +41,7 @@ def run(
     from photomaker.evaluation.comparison.run import compare
 
     settings = settings_of(options, config, changes)
-    result = compare(settings, command(sys.argv[1:]), readme=readme)
+    result = compare(settings, command(sys.argv[1:]), shown_in=shown_in)
     terminal.say(result.files[1].read_text(encoding="utf-8"))
     for path in (*result.files, *result.plots):
         terminal.say(str(path))

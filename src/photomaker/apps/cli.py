@@ -4,13 +4,47 @@ from __future__ import annotations
 
 import gc
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from photomaker.apps.options import (
+    Adapter,
+    Base,
+    Changes,
+    Config,
+    Device,
+    Dtype,
+    FaceBackend,
+    Faces,
+    Format,
+    Gallery,
+    Host,
+    MethodName,
+    Mixing,
+    Model,
+    More,
+    NoProvenance,
+    PassphraseFile,
+    Photos,
+    Precision,
+    Processes,
+    Replicated,
+    Results,
+    Samples,
+    ScoredSplit,
+    Seeds,
+    Split,
+    Styles,
+    Threads,
+    Ttl,
+    Unseen,
+    Without,
+    composed,
+    names,
+)
 from photomaker.errors import PhotoMakerError, SettingsError
 
 MISTAKE, INTERRUPTED = 2, 130
@@ -36,65 +70,6 @@ class Door(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
 
-class Precision(StrEnum):
-    """Precisions that a model can run in."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-
-
-class FaceBackend(StrEnum):
-    """What finds and compares faces."""
-
-    AUTO = "auto"
-    DLIB = "dlib"
-    AURAFACE = "auraface"
-    INSIGHTFACE = "insightface"
-    BUNDLED = "bundled"
-    NONE = "none"
-
-
-class Where(StrEnum):
-    """What draws."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-class Memory(StrEnum):
-    """Memory plans."""
-
-    AUTO = "auto"
-    MAX_SPEED = "max-speed"
-    BALANCED = "balanced"
-    LOWEST = "lowest"
-
-
-class Format(StrEnum):
-    """Kinds of files that pictures are written as."""
-
-    PNG = "png"
-    JPEG = "jpeg"
-    WEBP = "webp"
-
-
-class Mixing(StrEnum):
-    """How two people are mixed."""
-
-    BLEND = "blend"
-    PROPORTION = "proportion"
-
-
-class Split(StrEnum):
-    """Where synthetic people are taken from; no model was trained on validation and test people."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
 app = typer.Typer(
     cls=Door,
     no_args_is_help=True,
@@ -104,96 +79,17 @@ app = typer.Typer(
     help="A few photos of a person in, new pictures of that person out.",
 )
 identity_app = typer.Typer(
-    no_args_is_help=True, help="Make, look at and mix identities: people as small files."
+    no_args_is_help=True, help="Make, show, mix and encrypt identities: people as small files."
 )
 app.add_typer(identity_app, name="identity")
-photos_app = typer.Typer(no_args_is_help=True, help="Look at a person's photos before anything is drawn.")
+photos_app = typer.Typer(no_args_is_help=True, help="Check a person's photos before drawing.")
 app.add_typer(photos_app, name="photos")
-provenance_app = typer.Typer(no_args_is_help=True, help="Read and check what pictures say of their making.")
+provenance_app = typer.Typer(no_args_is_help=True, help="Read and check how a picture says it was made.")
 app.add_typer(provenance_app, name="provenance")
 dataset_app = typer.Typer(
     no_args_is_help=True, help="Build datasets to train with: people, photos, masks, captions."
 )
 app.add_typer(dataset_app, name="dataset")
-
-Photos = Annotated[
-    list[Path] | None,
-    typer.Option("--photos", "-p", help="Folder or picture of the person; may be given several times."),
-]
-More = Annotated[list[Path] | None, typer.Argument(metavar="[PHOTO]...", help="More photos of the person.")]
-Base = Annotated[
-    Path | None,
-    typer.Option(help="SDXL model as a diffusers folder or hub id. (default: the bundled small model)"),
-]
-Adapter = Annotated[
-    Path | None,
-    typer.Option(help="PhotoMaker weights that fit --base: a file or hub id. (default: the bundled ones)"),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[Precision, typer.Option(help="Precision; auto is bf16 or fp16 on a GPU and fp32 on a CPU.")]
-MemoryPlan = Annotated[
-    Memory, typer.Option("--memory", help="What to keep on the device; auto is the fastest plan that fits.")
-]
-Faces = Annotated[
-    FaceBackend,
-    typer.Option(
-        help="What finds faces and measures likeness; auto is bundled with the bundled model, else dlib where it is "
-        "installed."
-    ),
-]
-
-FaceModels = Annotated[
-    str | None,
-    typer.Option(
-        "--face-models",
-        help="For V2 adapters: folder of ONNX models, or InsightFace pack. (default: buffalo_l)",
-    ),
-]
-
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        "--variant", help="Form of the base's weights to load, such as fp16. (default: the plain one)"
-    ),
-]
-
-Executor = Annotated[
-    Where, typer.Option("--executor", help="local draws in this process, ray by replicas on a Ray cluster.")
-]
-ReplicaCount = Annotated[
-    int | None, typer.Option("--replicas", min=1, help="With ray: engines. (default: one a device)")
-]
-Cluster = Annotated[
-    str | None,
-    typer.Option(
-        "--cluster", help="With ray: address of a running cluster, such as auto. (default: this machine)"
-    ),
-]
-
-MethodName = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="Name of the method; docs/methods.md lists them. (default: photomaker, or the identity's)",
-    ),
-]
-
-NoProvenance = Annotated[
-    bool,
-    typer.Option(
-        "--no-provenance", help="Put no signed manifest into pictures, only IPTC's mark and the text."
-    ),
-]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(help="Text file with the passphrase in its first line. (default: it is asked for)"),
-]
-
-Config = Annotated[Path, typer.Argument(help="Settings file, YAML; see examples/configs.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change a setting, for example run.workers=2; may be given several times."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -207,7 +103,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     _: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """A few photos of a person in, new pictures of that person out."""
@@ -215,11 +111,10 @@ def root(
 
 _WITH_ORDERS = frozenset(
     {
-        "orders", "changes", "out", "sheet", "preview", "styles", "method", "base", "adapter", "device", "dtype",
-        "faces", "memory", "face_models", "variant", "kind", "no_provenance", "certificate", "key",
-        "provenance_prompt", "executor", "replicas", "cluster",
+        "orders", "changes", "out", "sheet", "preview", "styles", "method", "kind", "no_provenance", "certificate",
+        "key", "provenance_prompt",
     }
-)  # fmt: skip
+) | names(Model, Replicated)  # fmt: skip
 """Parameters of `generate` that go with a file of orders; all others stand in it."""
 
 
@@ -234,183 +129,186 @@ def _stated(ctx: typer.Context) -> dict[str, str]:
 
 
 @app.command()
+@composed
 def generate(
     ctx: typer.Context,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help="For example 'a photo of a woman img in the snow'; may be given several times."),
+        typer.Option(help="For example 'a photo of a woman img in the snow'; repeat for more."),
     ] = None,
     photos: Photos = None,
     more: More = None,
     identity: Annotated[
         list[Path] | None,
-        typer.Option(help="A saved identity, in the place of photos; several are several people."),
+        typer.Option(help="Saved identity, instead of photos; repeat for more people."),
     ] = None,
     person: Annotated[
         list[str] | None,
-        typer.Option(
-            help="NAME=PHOTOS or NAME=IDENTITY of one of several people; may be given several times."
-        ),
+        typer.Option(help="NAME=PHOTOS or NAME=IDENTITY; repeat for each person."),
     ] = None,
     pairs: Annotated[
         bool,
         typer.Option(
-            "--pairs", help="The first person with the first prompt, and so on, not each with each."
+            "--pairs",
+            help="Pair the first person with the first prompt, and so on, instead of every person with every prompt.",
         ),
     ] = False,
     n: Annotated[
         int | None,
-        typer.Option("-n", min=1, help="Pictures of each person and prompt. (default: 4, or the seeds)"),
+        typer.Option(
+            "-n", min=1, help="Pictures for each person and prompt. (default: 4, or one for each --seed)"
+        ),
     ] = None,
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for the pictures, or for one picture a name ending in .png, .jpg or .webp; no file is ever "
-            "replaced."
+            help="Folder for the pictures, or a file name ending in .png, .jpg or .webp for a single one; no file "
+            "is ever replaced."
         ),
     ] = Path("out"),
     kind: Annotated[
         Format | None,
-        typer.Option("--format", help="What pictures are written as. (default: png, or what --out says)"),
+        typer.Option("--format", help="File format. (default: the ending of --out, or png)"),
     ] = None,
-    negative: Annotated[str | None, typer.Option(help="What the pictures shall not show.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What the pictures should not show.")] = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
-            help="Seed of the first picture, each next one adds 1; or one for each picture. (default: 0)"
+            help="Seed of the first picture, each next adds 1; or repeat it, one for each picture. (default: 0)"
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="portrait, landscape, square, or width and height: 640x480. (default: the model's own)"
+            help="portrait, landscape, square, or WIDTHxHEIGHT such as 640x480. (default: the model's own)"
         ),
     ] = None,
-    style: Annotated[
-        str, typer.Option(help="Style preset, or none; `photomaker styles` lists them.")
-    ] = "none",
-    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    style: Annotated[str, typer.Option(help="Style preset; `photomaker styles` lists them.")] = "none",
+    styles: Styles = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
-            help="euler, euler a, dpm++ 2m karras, unipc, ddim, lcm and so on. (default: the model's own)"
+            help="Sampling scheduler: euler, euler a, dpm++ 2m karras, unipc, ddim, lcm, ... (default: the model's own)"
         ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: the model's own)")] = None,
     guidance_start: Annotated[
-        float, typer.Option(help="Share of the steps, 0 to 1, before guidance begins.")
+        float, typer.Option(help="Share of the steps, 0 to 1, after which guidance begins.")
     ] = 0.0,
     guidance_stop: Annotated[
-        float, typer.Option(help="Share of the steps after which guidance ends; steps without it are faster.")
+        float,
+        typer.Option(
+            help="Share of the steps, 0 to 1, after which guidance ends; steps without it are faster."
+        ),
     ] = 1.0,
     merge: Annotated[
         float | None,
         typer.Option(
-            help="Share of the steps, 0 to 1, before the person joins the prompt. (default: the model's own)"
+            help="Share of the steps, 0 to 1, after which the person joins: lower for more of the person, higher for "
+            "more of the prompt. (default: the model's own)"
         ),
     ] = None,
     best_of: Annotated[
-        int, typer.Option(min=1, help="Draw so many times -n, keep those most like the person.")
+        int,
+        typer.Option(
+            min=1, help="Draw this many times as many pictures, and keep those most like the person."
+        ),
     ] = 1,
     lora: Annotated[
         list[str] | None,
-        typer.Option(help="FILE or FILE:WEIGHT of a further LoRA; may be given several times."),
+        typer.Option(help="FILE or FILE:WEIGHT of another LoRA; repeat for more."),
     ] = None,
-    start: Annotated[str | None, typer.Option(help="Picture to start from.")] = None,
-    strength: Annotated[float, typer.Option(help="How much of it is drawn anew, above 0 to 1.")] = 0.6,
+    start: Annotated[str | None, typer.Option(help="Picture to start from (image to image).")] = None,
+    strength: Annotated[
+        float, typer.Option(help="How much of the start picture to redraw, above 0 to 1.")
+    ] = 0.6,
     mask: Annotated[
-        str | None, typer.Option(help="Mask of its size: white is drawn anew, black stays as it is.")
+        str | None,
+        typer.Option(help="Mask of the start picture's size: white is redrawn, black stays as it is."),
     ] = None,
     control: Annotated[
         list[str] | None,
         typer.Option(
-            help="MODEL=PICTURE or MODEL=PICTURE:SCALE of a ControlNet; MODEL=landmarks@PICTURE, edges@ or mask@ "
-            "reads that off the picture; may be given several times."
+            help="ControlNet as MODEL=PICTURE or MODEL=PICTURE:SCALE; MODEL=landmarks@PICTURE, edges@ or mask@ reads "
+            "that off the picture; repeat for more."
         ),
     ] = None,
-    t2i: Annotated[str | None, typer.Option("--t2i", help="The same of a T2I-Adapter.")] = None,
+    t2i: Annotated[
+        str | None, typer.Option("--t2i", help="T2I-Adapter as MODEL=PICTURE or MODEL=PICTURE:SCALE.")
+    ] = None,
     style_picture: Annotated[
-        str | None, typer.Option(help="PICTURE or PICTURE:SCALE whose look is taken over, by an IP-Adapter.")
+        str | None, typer.Option(help="PICTURE or PICTURE:SCALE whose look to copy, by an IP-Adapter.")
     ] = None,
     style_adapter: Annotated[
-        str | None, typer.Option(help="That IP-Adapter's file or hub id. (default: the bundled one)")
+        str | None,
+        typer.Option(help="IP-Adapter for --style-picture: file or hub id. (default: the bundled one)"),
     ] = None,
     together: Annotated[
         bool,
         typer.Option(
-            "--together", help="All the people in each picture; the prompt has 'img' behind each class word."
+            "--together",
+            help="Put all people into each picture; the prompt has 'img' behind each class word.",
         ),
     ] = False,
     layout: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where each of them is: left, middle, right, a box 0,0,0.5,1 or a mask; one for each, in their order."
+            help="Where a person is: left, middle, right, a box 0,0,0.5,1 or a mask; repeat in the order of the people."
         ),
     ] = None,
     pose: Annotated[
         str | None,
         typer.Option(
-            help="PICTURE or PICTURE:SCALE with a face whose place and turn are taken over, or photo, draft, none."
+            help="InstantID: PICTURE or PICTURE:SCALE whose face gives place and direction; or photo, draft, none."
         ),
     ] = None,
     redraw: Annotated[
         str,
         typer.Option(
-            help="Draw small faces again, larger: off, auto (below a quarter of the model's side), or pixels."
+            help="Redraw small faces larger: off, auto (below a quarter of the model's side), or a limit in pixels."
         ),
     ] = "off",
-    sheet: Annotated[bool, typer.Option("--sheet", help="A labelled sheet of all pictures as well.")] = False,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Also write a labelled sheet of all pictures.")
+    ] = False,
     preview: Annotated[
-        Path | None, typer.Option(help="PNG that shows, step by step, what is being drawn; it is replaced.")
+        Path | None, typer.Option(help="PNG that shows the picture being drawn, replaced at every step.")
     ] = None,
     orders: Annotated[
         Path | None,
-        typer.Option(help="YAML file of many orders, in the place of prompt and people; see docs/using.md."),
+        typer.Option(help="YAML file of many orders, instead of prompt and people; see docs/using.md."),
     ] = None,
     changes: Changes = None,
-    executor: Executor = Where.LOCAL,
-    replicas: ReplicaCount = None,
-    cluster: Cluster = None,
+    *,
+    replicated: Replicated,
     no_provenance: NoProvenance = False,
     certificate: Annotated[
         Path | None,
-        typer.Option(help="PEM file of the certificate to sign by. (default: one that is made at first use)"),
+        typer.Option(help="PEM file of the certificate to sign with. (default: one made at the first use)"),
     ] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's private key.")] = None,
     provenance_prompt: Annotated[
-        bool, typer.Option("--provenance-prompt", help="Tell the prompt in the signed manifest too.")
+        bool, typer.Option("--provenance-prompt", help="Put the prompt into the signed manifest too.")
     ] = False,
     method: MethodName = None,
-    base: Base = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: Dtype = Precision.AUTO,
-    faces: Faces = FaceBackend.AUTO,
-    memory: MemoryPlan = Memory.AUTO,
-    face_models: FaceModels = None,
-    variant: Variant = None,
+    model: Model,
 ) -> None:
     """Make pictures of the person in some photos.
 
     Example: photomaker generate --photos examples/ada --prompt "a photo of a woman img in the snow" -n 4 --out out/
     """
-    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.generate import Asked, Output, run, run_orders
     from photomaker.apps.signing import Signing
     from photomaker.types import Sampling
 
-    engine = {
-        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
-        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
-    }  # fmt: skip
+    engine = model.settings() | {"styles": styles}
     signing = Signing(not no_provenance, certificate, key, provenance_prompt)
     output = Output(out, sheet, preview, None if kind is None else kind.value, signing)
     stated = _stated(ctx)
     if orders is not None:
         beside = [option for name, option in stated.items() if name not in _WITH_ORDERS]
-        elsewhere = Elsewhere.of(executor.value, replicas, cluster)
-        run_orders(orders, changes or (), output, beside, method, elsewhere, **engine)
+        run_orders(orders, changes or (), output, beside, method, replicated.elsewhere(), **engine)
         return
     for name, needed in (
         ("changes", "orders"), ("executor", "orders"), ("replicas", "orders"), ("cluster", "orders"),
@@ -436,19 +334,20 @@ def generate(
 @photos_app.command("check")
 def photos_check(
     places: Annotated[
-        list[Path], typer.Argument(help="Folders and pictures of one person.", metavar="PHOTO...")
+        list[Path], typer.Argument(help="Folders and photos of one person.", metavar="PHOTO...")
     ],
     faces: Faces = FaceBackend.AUTO,
     json: Annotated[Path | None, typer.Option(help="JSON file to write the report to.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="PNG to write: the photos with their verdicts.")] = None,
 ) -> None:
-    """Say which photos will serve, which will not, why, and what to do about it."""
+    """Say which photos to keep, which to drop, why, and what to do about it."""
     from photomaker.apps.photos import check
 
     check(places, faces.value, json, sheet)
 
 
 @identity_app.command("make")
+@composed
 def identity_make(
     out: Annotated[Path, typer.Option(help="File to write, for example ada.safetensors.")],
     photos: Photos = None,
@@ -456,31 +355,26 @@ def identity_make(
     method: MethodName = None,
     class_word: Annotated[
         str | None,
-        typer.Option(help="What a method that is tuned for each person calls this one, such as woman."),
+        typer.Option(help="Class word for a tuned method to learn the person by, such as woman."),
     ] = None,
     consent: Annotated[
         str | None,
-        typer.Option(help="Who agreed, when, and to what; kept with the person and told by every picture."),
+        typer.Option(help="Who agreed, when, and to what; kept in the identity and in every picture."),
     ] = None,
-    base: Base = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: Dtype = Precision.AUTO,
-    faces: Faces = FaceBackend.AUTO,
-    face_models: FaceModels = None,
-    variant: Variant = None,
+    *,
+    model: Annotated[Model, Without(("memory",))],
 ) -> None:
-    """Make an identity of photos and save it; it stands for the photos from then on."""
+    """Make an identity from photos and save it; use it instead of the photos from then on."""
     from photomaker.apps.identities import make
 
-    engine = {"base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value}
-    given = [*(photos or ()), *(more or ())]
-    make(given, out, method, class_word, consent, **engine, face_models=face_models, variant=variant)
+    engine = model.settings()
+    del engine["memory"]  # one person is read with any plan
+    make([*(photos or ()), *(more or ())], out, method, class_word, consent, **engine)
 
 
 @identity_app.command("show")
 def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")]) -> None:
-    """Say what an identity file holds."""
+    """Show what an identity file holds."""
     from photomaker.apps.identities import show
 
     show(file)
@@ -488,15 +382,16 @@ def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")
 
 @identity_app.command("mix")
 def identity_mix(
-    first: Annotated[Path, typer.Argument(help="Identity file that share 0 gives.")],
-    second: Annotated[Path, typer.Argument(help="Identity file that share 1 gives.")],
+    first: Annotated[Path, typer.Argument(help="Identity that share 0 gives.")],
+    second: Annotated[Path, typer.Argument(help="Identity that share 1 gives.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
     share: Annotated[float, typer.Option(help="Share of the second person, 0 to 1.")] = 0.5,
     how: Annotated[
-        Mixing, typer.Option(help="Interpolate features, or take photos in proportion.")
+        Mixing,
+        typer.Option(help="blend interpolates the features; proportion takes photos of both in proportion."),
     ] = Mixing.BLEND,
 ) -> None:
-    """Make a new person between two."""
+    """Mix two people into a new one."""
     from photomaker.apps.identities import mix
 
     mix(first, second, out, share, how.value)
@@ -508,7 +403,7 @@ def identity_encrypt(
     out: Annotated[Path | None, typer.Option(help="File to write. (default: FILE.age)")] = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Write an identity as an encrypted file (age), to be opened by a passphrase."""
+    """Encrypt an identity with a passphrase (age)."""
     from photomaker.apps.identities import encrypt
 
     encrypt(file, out, passphrase_file)
@@ -520,7 +415,7 @@ def identity_decrypt(
     out: Annotated[Path | None, typer.Option(help="File to write. (default: FILE without .age)")] = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Write an encrypted identity as a plain file."""
+    """Decrypt an encrypted identity."""
     from photomaker.apps.identities import decrypt
 
     decrypt(file, out, passphrase_file)
@@ -529,15 +424,16 @@ def identity_decrypt(
 @provenance_app.command("show")
 def provenance_show(
     file: Annotated[Path, typer.Argument(help="A picture.")],
-    json: Annotated[bool, typer.Option("--json", help="Say it as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust: Annotated[
-        Path | None, typer.Option(help="PEM file of certificates that you trust beside this machine's own.")
+        Path | None, typer.Option(help="PEM file of further certificates that you trust.")
     ] = None,
     original: Annotated[
-        Path | None, typer.Option(help="A signed picture, to compare a copy with that lost its manifest.")
+        Path | None,
+        typer.Option(help="Signed picture to compare with, where the copy has lost its manifest."),
     ] = None,
 ) -> None:
-    """Read and check what a picture says of its making, and what was done to it since.
+    """Show how a picture says it was made, and whether it was changed since.
 
     Status 0: unchanged, signed by a known certificate; 4: unchanged, signed by an unknown one; 1: altered;
     3: no manifest; 2: it cannot be read.
@@ -549,7 +445,7 @@ def provenance_show(
 
 @app.command("styles")
 def list_styles(
-    more: Annotated[Path | None, typer.Option("--styles", help="YAML file with styles of your own.")] = None,
+    more: Annotated[Path | None, typer.Option("--styles", help="YAML file with your own styles.")] = None,
 ) -> None:
     """List the style presets."""
     from photomaker.apps.styles import run
@@ -558,54 +454,44 @@ def list_styles(
 
 
 @app.command()
+@composed
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's own needs --token-file.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8765,
     data: Annotated[
-        Path, typer.Option(help="Folder in which people, pictures and jobs are kept; it outlives the server.")
+        Path, typer.Option(help="Folder for people, pictures and jobs; it stays when the server ends.")
     ] = Path("photomaker-data"),
     token_file: Annotated[
-        Path | None, typer.Option(help="File with a token on each line; each is a caller of their own.")
+        Path | None, typer.Option(help="File with one token a line; each token is a separate caller.")
     ] = None,
-    ttl: Annotated[
-        str | None, typer.Option(help="Delete what is older: 30m, 24h, 7d. (default: all is kept)")
-    ] = None,
+    ttl: Ttl = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=PATH of a LoRA, ControlNet or adapter that callers may ask for; may be given several times."
+            help="NAME=PATH of a LoRA, ControlNet or adapter that callers may use; repeat for more."
         ),
     ] = None,
-    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 64,
-    max_photos: Annotated[int, typer.Option(min=1, help="Photos of a person.")] = 16,
-    max_megapixels: Annotated[int, typer.Option(min=1, max=134, help="Megapixels of a photo.")] = 50,
-    max_pictures: Annotated[int, typer.Option(min=1, help="Pictures of a job.")] = 64,
+    max_upload: Annotated[int, typer.Option(min=1, help="Largest request in megabytes.")] = 64,
+    max_photos: Annotated[int, typer.Option(min=1, help="Most photos of a person.")] = 16,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=134, help="Largest photo in megapixels.")] = 50,
+    max_pictures: Annotated[int, typer.Option(min=1, help="Most pictures of a job.")] = 64,
     max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 100,
-    max_side: Annotated[int, typer.Option(min=8, help="Side of the largest square that is drawn.")] = 2048,
-    max_waiting: Annotated[int, typer.Option(min=1, help="Jobs that wait, of all callers.")] = 256,
-    max_waiting_each: Annotated[int, typer.Option(min=1, help="Jobs that wait, of one caller.")] = 64,
+    max_side: Annotated[
+        int, typer.Option(min=8, help="Side of the largest square that may be drawn.")
+    ] = 2048,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Most waiting jobs of all callers.")] = 256,
+    max_waiting_each: Annotated[int, typer.Option(min=1, help="Most waiting jobs of one caller.")] = 64,
     no_provenance: NoProvenance = False,
-    executor: Executor = Where.LOCAL,
-    replicas: ReplicaCount = None,
-    cluster: Cluster = None,
-    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    *,
+    replicated: Replicated,
+    styles: Styles = None,
     method: MethodName = None,
-    base: Base = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: Dtype = Precision.AUTO,
-    faces: Faces = FaceBackend.AUTO,
-    memory: MemoryPlan = Memory.AUTO,
-    face_models: FaceModels = None,
-    variant: Variant = None,
+    model: Model,
 ) -> None:
-    """Serve people and pictures over HTTP, to this machine alone unless told otherwise; see docs/serve.md.
+    """Serve people and pictures over HTTP, to this machine only by default; see docs/serve.md.
 
     Example: photomaker serve --port 8765 --data photomaker-data
     """
-    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.serve import Served, run, seconds_of
     from photomaker.apps.signing import Signing
     from photomaker.studio.limits import Limits
@@ -615,12 +501,9 @@ def serve(
         upload_bytes=max_upload << 20, photos=max_photos, pixels=max_megapixels * 10**6, pictures=max_pictures,
         steps=max_steps, drawn_pixels=max_side**2, waiting=max_waiting, waiting_each=max_waiting_each,
     )  # fmt: skip
-    engine = {
-        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
-        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
-    }  # fmt: skip
+    engine = model.settings() | {"styles": styles}
     living = None if ttl is None else seconds_of(ttl)
-    elsewhere, signing = Elsewhere.of(executor.value, replicas, cluster), Signing(not no_provenance)
+    elsewhere, signing = replicated.elsewhere(), Signing(not no_provenance)
     run(
         Served(
             host, port, data, token_file, limits, living, tuple(allow or ()), method or PHOTOMAKER, engine, elsewhere,
@@ -630,64 +513,49 @@ def serve(
 
 
 @app.command()
+@composed
 def ui(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine's own needs --token-file.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port; where it is in use, the next free one is taken.")
+        int, typer.Option(min=0, max=65535, help="Port; if it is in use, the next free one is taken.")
     ] = 7860,
     data: Annotated[
-        Path, typer.Option(help="Folder in which people and pictures are kept; the same as `serve` has.")
+        Path, typer.Option(help="Folder for people and pictures; `serve` can use the same one.")
     ] = Path("photomaker-data"),
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with a token on each line; visitors type one, and each has their own."),
+        typer.Option(help="File with one token a line; give each visitor their own to type."),
     ] = None,
     visitors: Annotated[
         bool,
         typer.Option(
             "--visitors",
-            help="Let everybody in without a token, each with a page of their own that is deleted after an hour.",
+            help="Let everybody in without a token; each visitor has a separate page, deleted after an hour.",
         ),
     ] = False,
-    ttl: Annotated[
-        str | None, typer.Option(help="Delete what is older: 30m, 24h, 7d. (default: all is kept)")
-    ] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    ttl: Ttl = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     no_provenance: NoProvenance = False,
-    executor: Executor = Where.LOCAL,
-    replicas: ReplicaCount = None,
-    cluster: Cluster = None,
-    styles: Annotated[Path | None, typer.Option(help="YAML file with styles of your own.")] = None,
+    *,
+    replicated: Replicated,
+    styles: Styles = None,
     method: MethodName = None,
-    base: Base = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    dtype: Dtype = Precision.AUTO,
-    faces: Faces = FaceBackend.AUTO,
-    memory: MemoryPlan = Memory.AUTO,
-    face_models: FaceModels = None,
-    variant: Variant = None,
+    model: Model,
 ) -> None:
-    """Show a page on which pictures are made in a browser; see docs/ui.md.
+    """Make pictures on a page in the browser; see docs/ui.md.
 
     Example: photomaker ui
     """
-    from photomaker.apps.elsewhere import Elsewhere
     from photomaker.apps.serve import Served, seconds_of
     from photomaker.apps.signing import Signing
     from photomaker.apps.ui import UPLOAD, Shown, run
     from photomaker.studio.limits import Limits
     from photomaker.studio.opening import PHOTOMAKER
 
-    engine = {
-        "base": base, "adapter": adapter, "device": device, "dtype": dtype.value, "faces": faces.value,
-        "memory": memory.value, "face_models": face_models, "variant": variant, "styles": styles,
-    }  # fmt: skip
+    engine = model.settings() | {"styles": styles}
     living = None if ttl is None else seconds_of(ttl)
     limits = Limits(upload_bytes=UPLOAD)
-    elsewhere, signing = Elsewhere.of(executor.value, replicas, cluster), Signing(not no_provenance)
+    elsewhere, signing = replicated.elsewhere(), Signing(not no_provenance)
     served = Served(
         host, port, data, token_file, limits, living, (), method or PHOTOMAKER, engine, elsewhere, signing
     )
@@ -696,7 +564,7 @@ def ui(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Gallery to write; an older one is replaced.")] = Path(
+    out: Annotated[Path, typer.Option(help="Gallery to write; an existing one is replaced.")] = Path(
         "out/gallery.png"
     ),
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
@@ -705,7 +573,7 @@ def demo(
     dtype: Dtype = Precision.AUTO,
     no_provenance: NoProvenance = False,
 ) -> None:
-    """Make a gallery of two bundled people from their photos."""
+    """Draw a gallery of two bundled people from their photos."""
     from photomaker.apps.demo import run
     from photomaker.types import Sampling
 
@@ -714,7 +582,7 @@ def demo(
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, what will be used, and what is missing for what."""
+    """Show what is installed, what will be used, and what is missing."""
     from photomaker.apps.doctor import run
 
     raise typer.Exit(0 if run() else 1)
@@ -723,10 +591,10 @@ def doctor() -> None:
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="Adapter file, .bin or .safetensors.")],
-    target: Annotated[Path, typer.Argument(help="File to write; its ending names the form.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    target: Annotated[Path, typer.Argument(help="File to write; the ending chooses the format.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Turn a PhotoMaker .bin into .safetensors, or back, and compare every number."""
+    """Convert a PhotoMaker .bin to .safetensors or back, and check that every number is the same."""
     from photomaker.apps.convert import run
 
     run(source, target, overwrite)
@@ -740,57 +608,54 @@ def evaluate(
     name: Annotated[
         str | None, typer.Option(help="Name of the result files. (default: the method's)")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the result files. (default: benchmarks)")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="test, or validation while something is still chosen.")
-    ] = None,
+    out: Results = None,
+    split: ScoredSplit = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 100)")] = None,
-    prompts: Annotated[
-        int | None, typer.Option(help="How many prompts, from the first on. (default: all)")
+    prompts: Annotated[int | None, typer.Option(help="Use the first N prompts. (default: all)")] = None,
+    seeds: Seeds = None,
+    references: Annotated[
+        int | None, typer.Option(help="Reference photos that the method gets. (default: 4)")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
-    references: Annotated[int | None, typer.Option(help="Photos that the method gets. (default: 4)")] = None,
-    unseen: Annotated[
-        int | None, typer.Option(help="Photos that it never gets, to score by. (default: 6)")
-    ] = None,
-    gallery: Annotated[
-        int | None, typer.Option(help="People among whom one is found. (default: 200)")
-    ] = None,
+    unseen: Unseen = None,
+    gallery: Gallery = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 20)")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale. (default: what the sweep chooses)")
     ] = None,
     merge: Annotated[
-        float | None, typer.Option(help="Merge share, 0 to 1. (default: what the sweep chooses)")
+        float | None, typer.Option(help="Merge step as a share, 0 to 1. (default: what the sweep chooses)")
     ] = None,
-    merges: Annotated[str | None, typer.Option(help="Merge shares to sweep over, with commas.")] = None,
-    guidances: Annotated[str | None, typer.Option(help="Guidance scales to sweep over, with commas.")] = None,
+    merges: Annotated[
+        str | None, typer.Option(help="Merge steps to sweep over, separated by commas.")
+    ] = None,
+    guidances: Annotated[
+        str | None, typer.Option(help="Guidance scales to sweep over, separated by commas.")
+    ] = None,
     sweep_people: Annotated[
         int | None, typer.Option(help="People of the sweep, never scored. (default: 20)")
     ] = None,
     accuracy_bar: Annotated[
         float | None, typer.Option(help="Prompt accuracy that the sweep must keep.")
     ] = None,
-    pairs: Annotated[int | None, typer.Option(help="Pairs of people that are mixed. (default: 30)")] = None,
+    pairs: Annotated[int | None, typer.Option(help="Pairs of people to mix. (default: 30)")] = None,
     parts: Annotated[
-        str | None, typer.Option(help="Parts of the benchmark, with commas. (default: all but structure)")
+        str | None,
+        typer.Option(help="Parts of the benchmark, separated by commas. (default: all but structure)"),
     ] = None,
     control: Annotated[
-        str | None, typer.Option(help="A ControlNet's folder, for the part structure.")
+        str | None, typer.Option(help="Folder of a ControlNet, for the part structure.")
     ] = None,
     control_scale: Annotated[
-        float | None, typer.Option(help="How closely it is followed. (default: 1)")
+        float | None, typer.Option(help="How closely to follow it. (default: 1)")
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
+    processes: Processes = None,
+    threads: Threads = None,
     device: Device = "auto",
     dtype: Dtype = Precision.AUTO,
-    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = True,
+    samples: Samples = None,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = True,
 ) -> None:
-    """Measure likeness, prompt accuracy and more on people nothing was trained on; writes JSON, tables and plots."""
+    """Measure likeness, prompt accuracy and more on people no network was trained on; writes JSON, tables and plots."""
     from photomaker.apps.evaluate import run
 
     given = dict(locals())
@@ -801,9 +666,7 @@ def evaluate(
 def benchmark(
     methods: Annotated[
         str | None,
-        typer.Option(
-            help="Names of the methods, with commas. (default: the config's, or all that are known)"
-        ),
+        typer.Option(help="Methods, separated by commas. (default: the config's, or all)"),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings file, YAML; see examples/configs/benchmark_paper.yaml.")
@@ -811,44 +674,43 @@ def benchmark(
     changes: Changes = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 50)")] = None,
     tuned_people: Annotated[
-        int | None, typer.Option(help="Of these, for methods that tune weights for each person. (default: 8)")
+        int | None, typer.Option(help="People for tuned methods, the first of the scored ones. (default: 8)")
     ] = None,
-    prompts: Annotated[int | None, typer.Option(help="Prompts, from the first on. (default: 10)")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
-    references: Annotated[int | None, typer.Option(help="Photos that a method gets. (default: 4)")] = None,
-    unseen: Annotated[
-        int | None, typer.Option(help="Photos that it never gets, to score by. (default: 6)")
+    prompts: Annotated[int | None, typer.Option(help="Use the first N prompts. (default: 10)")] = None,
+    seeds: Seeds = None,
+    references: Annotated[
+        int | None, typer.Option(help="Reference photos that each method gets. (default: 4)")
     ] = None,
-    gallery: Annotated[
-        int | None, typer.Option(help="People among whom one is found. (default: 200)")
-    ] = None,
+    unseen: Unseen = None,
+    gallery: Gallery = None,
     curve_people: Annotated[
         int | None,
-        typer.Option(help="People of the curves over photos and merge step; 0 for none. (default: 20)"),
+        typer.Option(help="People for the curves over photos and merge step; 0 for no curves. (default: 20)"),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Denoising steps, the same for all. (default: 20)")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="test, or validation while something is still chosen.")
-    ] = None,
+    split: ScoredSplit = None,
     base: Annotated[
         str | None, typer.Option(help="Base model of all methods. (default: the bundled small model)")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; goes on where a run stopped. (default: benchmarks)"),
+        typer.Option(help="Folder of the results; an interrupted run there continues. (default: benchmarks)"),
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
+    processes: Processes = None,
+    threads: Threads = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. (default: auto)")] = None,
     dtype: Annotated[
         Precision | None,
         typer.Option(help="Precision; auto is bf16 on a GPU and fp32 on a CPU. (default: auto)"),
     ] = None,
-    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+    samples: Samples = None,
     readme: Annotated[
-        Path | None, typer.Option(help="Text file whose table between the markers is written anew.")
+        list[Path] | None,
+        typer.Option(
+            help="Markdown page in which to renew the figures between the markers; repeat for more."
+        ),
     ] = None,
 ) -> None:
     """Measure methods side by side on the same people, photos, prompts and noise; writes tables and plots.
@@ -860,7 +722,7 @@ def benchmark(
     given = dict(locals())
     apart = ("run", "config", "changes", "readme")
     options = {name: value for name, value in given.items() if name not in apart and value is not None}
-    run(options, config, changes or (), readme)
+    run(options, config, changes or (), readme or ())
 
 
 @app.command()
@@ -868,13 +730,13 @@ def train(
     config: Config,
     changes: Changes = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start again instead of going on from the last checkpoint.")
+        bool, typer.Option("--fresh", help="Start again instead of continuing from the last checkpoint.")
     ] = False,
     export_only: Annotated[
         bool, typer.Option("--export-only", help="Export from the checkpoints, train nothing.")
     ] = False,
 ) -> None:
-    """Train a PhotoMaker adapter around an SDXL model, or go on with a training that was stopped.
+    """Train an adapter for an SDXL model, or continue a training that was stopped.
 
     In several processes: torchrun --nproc-per-node 8 --no-python photomaker train config.yaml
     """
@@ -886,46 +748,44 @@ def train(
 @app.command()
 def ablate(
     data: Annotated[
-        Path | None, typer.Option(help="Folder of synthetic people to train on. (default: some are drawn)")
+        Path | None, typer.Option(help="Folder of synthetic people to train on. (default: draw some)")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the result files. (default: benchmarks)")
-    ] = None,
+    out: Results = None,
     axes: Annotated[
         str | None,
         typer.Option(
-            help="Of stacking, mask, noise, target, photos, class_word, with commas. (default: all)"
+            help="Any of stacking, mask, noise, target, photos, class_word, separated by commas. (default: all)"
         ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings of each variant. (default: 3)")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of a training. (default: 200)")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures a step. (default: 16)")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of training: bf16 or fp32. (default: bf16)")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings for each variant. (default: 3)")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of each training. (default: 200)")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures in each step. (default: 16)")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Precision of training: bf16 or fp32. (default: bf16)")
+    ] = None,
     new_lora: Annotated[
         bool | None, typer.Option("--new-lora", help="Start without the bundled LoRA; takes many more steps.")
     ] = None,
-    train_people: Annotated[int | None, typer.Option(help="People trained on. (default: 800)")] = None,
+    train_people: Annotated[int | None, typer.Option(help="People to train on. (default: 800)")] = None,
     views: Annotated[
-        int | None, typer.Option(help="Pictures of each, where they are drawn. (default: 10)")
+        int | None, typer.Option(help="Pictures of each person, where people are drawn. (default: 10)")
     ] = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 24)")] = None,
-    prompts: Annotated[
-        int | None, typer.Option(help="How many prompts, from the first on. (default: 6)")
-    ] = None,
+    prompts: Annotated[int | None, typer.Option(help="Use the first N prompts. (default: 6)")] = None,
     sampling_steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 12)")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: 2)")] = None,
-    merge: Annotated[float | None, typer.Option(help="Merge share, 0 to 1. (default: 0.1)")] = None,
+    merge: Annotated[float | None, typer.Option(help="Merge step as a share, 0 to 1. (default: 0.1)")] = None,
     counts: Annotated[
-        str | None, typer.Option(help="Numbers of photos, with commas. (default: 1,2,3,4,6,8)")
+        str | None, typer.Option(help="Numbers of photos, separated by commas. (default: 1,2,3,4,6,8)")
     ] = None,
     dtype: Annotated[Precision | None, typer.Option(help="Precision of drawing. (default: bf16)")] = None,
-    processes: Annotated[int | None, typer.Option(help="Trainings at a time. (default: 2)")] = None,
-    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+    processes: Annotated[int | None, typer.Option(help="Trainings at the same time. (default: 2)")] = None,
+    samples: Samples = None,
     tiny: Annotated[
-        bool, typer.Option("--tiny", help="A rehearsal in which no figure means anything.")
+        bool, typer.Option("--tiny", help="Rehearse with a tiny model; the figures mean nothing.")
     ] = False,
 ) -> None:
-    """Train adapters that differ in one choice of the method each, and compare them; goes on where it stopped."""
+    """Train adapters that each differ in one choice of the method, and compare them; continues an interrupted run."""
     from photomaker.apps.ablate import open_door
 
     given = dict(locals())
@@ -940,19 +800,21 @@ def ablate(
 @app.command()
 def bench(
     size: Annotated[
-        list[int] | None, typer.Option(help="Side of the pictures; may be given twice. (default: 512, 1024)")
+        list[int] | None, typer.Option(help="Side of the pictures; repeat for more. (default: 512, 1024)")
     ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 4,
-    rounds: Annotated[int, typer.Option(help="How often each way is timed.")] = 2,
+    rounds: Annotated[int, typer.Option(help="How many times each variant is timed.")] = 2,
     photos: Annotated[int, typer.Option(help="Photos of the identity.")] = 4,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks"),
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Time compiled blocks too; needs a C++ compiler.")
+        bool, typer.Option("--compile", help="Also time compiled blocks; needs a C++ compiler.")
     ] = False,
-    tiny: Annotated[bool, typer.Option("--tiny", help="A rehearsal with a tiny model, in seconds.")] = False,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Rehearse with a tiny model, in seconds; the figures mean nothing.")
+    ] = False,
 ) -> None:
-    """Time full-size SDXL with an identity beside plain diffusers, on random weights; takes about 10 GB of memory."""
+    """Time full-size SDXL with and without an identity, on random weights; takes about 10 GB of memory."""
     from photomaker.apps.bench import run, settings_of
     from photomaker.studio.device import choose
 
@@ -963,17 +825,20 @@ def bench(
 @app.command("bench-train")
 def bench_train(
     side: Annotated[int, typer.Option(help="Side of the pictures.")] = 512,
-    batch: Annotated[int, typer.Option(help="Pictures a step.")] = 1,
-    steps: Annotated[int, typer.Option(help="Steps timed, after one that is not.")] = 2,
+    batch: Annotated[int, typer.Option(help="Pictures in each step.")] = 1,
+    steps: Annotated[int, typer.Option(help="Steps to time, after one warm-up step.")] = 2,
     rank: Annotated[int, typer.Option(help="Rank of the LoRA.")] = 64,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("benchmarks"),
     way: Annotated[
-        list[int] | None, typer.Option(help="Number of a way, from 0; may be given often. (default: all)")
+        list[int] | None, typer.Option(help="Number of a variant, from 0; repeat for more. (default: all)")
     ] = None,
-    tiny: Annotated[bool, typer.Option("--tiny", help="A rehearsal with a tiny model, in a minute.")] = False,
+    tiny: Annotated[
+        bool,
+        typer.Option("--tiny", help="Rehearse with a tiny model, in a minute; the figures mean nothing."),
+    ] = False,
 ) -> None:
-    """Time training steps on full-size SDXL with random weights, beside diffusers' LoRA training."""
+    """Time training steps of full-size SDXL and of diffusers' LoRA training, on random weights."""
     from photomaker.apps.bench import Sizes
     from photomaker.apps.bench_train import TrainBenchSettings, run
     from photomaker.studio.device import choose
@@ -989,16 +854,16 @@ def people(
         "out/people"
     ),
     count: Annotated[int, typer.Option(min=1, help="Number of people.")] = 8,
-    views: Annotated[int, typer.Option(min=1, help="Pictures of each.")] = 4,
-    split: Annotated[Split, typer.Option(help="Which people.")] = Split.TEST,
-    start: Annotated[int, typer.Option(min=0, help="Number of the first person within the split.")] = 0,
+    views: Annotated[int, typer.Option(min=1, help="Pictures of each person.")] = 4,
+    split: Annotated[Split, typer.Option(help="Which split the people come from.")] = Split.TEST,
+    start: Annotated[int, typer.Option(min=0, help="Number of the first person in the split.")] = 0,
     style: Annotated[
         str | None, typer.Option(help="photo, sketch, painting, pixel art, watercolour. (default: any)")
     ] = None,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Width of a picture in pixels.")] = 128,
-    sheet_only: Annotated[bool, typer.Option("--sheet-only", help="Write the contact sheet alone.")] = False,
+    sheet_only: Annotated[bool, typer.Option("--sheet-only", help="Write only the contact sheet.")] = False,
 ) -> None:
-    """Draw synthetic people, the world that the bundled model was trained on."""
+    """Draw synthetic people, as the bundled model was trained on."""
     from photomaker.apps.people import Cast, run
 
     run(out, Cast(split.value, start, count, views, style, size), sheet_only)
@@ -1011,18 +876,16 @@ def dataset_build(
     stages: Annotated[
         str | None,
         typer.Option(
-            help="Stages to run, with commas, or from:to, for example detect:segment. (default: all)"
+            help="Stages to run, separated by commas, or FROM:TO, for example detect:segment. (default: all)"
         ),
     ] = None,
-    fresh: Annotated[
-        str | None, typer.Option(help="Forget this stage and what follows, and do them again.")
-    ] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="Take the paper's thresholds.")] = False,
+    fresh: Annotated[str | None, typer.Option(help="Do this stage and all later ones again.")] = None,
+    paper: Annotated[bool, typer.Option("--paper", help="Use the paper's thresholds.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the settings, say what is to do.")
+        bool, typer.Option("--dry-run", help="Only check the settings and show what would be done.")
     ] = False,
 ) -> None:
-    """Build a dataset, or go on where a run stopped; writes shards, an index and a report."""
+    """Build a dataset, or continue an interrupted build; writes shards, an index and a report."""
     from photomaker.apps.dataset import build
 
     build(config, changes or (), _names(stages), fresh, paper, dry_run)
@@ -1030,7 +893,7 @@ def dataset_build(
 
 @dataset_app.command("report")
 def dataset_report(out: Annotated[Path, typer.Argument(help="Folder of a build.")]) -> None:
-    """Write the report of a build again, also of one that is not finished."""
+    """Write the report of a build again, even of an unfinished one."""
     from photomaker.apps.dataset import report
 
     report(out)
@@ -1038,7 +901,7 @@ def dataset_report(out: Annotated[Path, typer.Argument(help="Folder of a build."
 
 @dataset_app.command("stages")
 def dataset_stages(config: Config, changes: Changes = None) -> None:
-    """Say how far each stage of a build is."""
+    """Show how far each stage of a build is."""
     from photomaker.apps.dataset import stages
 
     stages(config, changes or ())
@@ -1047,26 +910,24 @@ def dataset_stages(config: Config, changes: Changes = None) -> None:
 @dataset_app.command("rehearse")
 def dataset_rehearse(
     out: Annotated[Path, typer.Option(help="Folder of the rehearsal.")] = Path("out/rehearsal"),
-    people: Annotated[int, typer.Option(help="Planted people.")] = 40,
-    photos: Annotated[int, typer.Option(help="Files of each.")] = 10,
+    people: Annotated[int, typer.Option(help="People to plant.")] = 40,
+    photos: Annotated[int, typer.Option(help="Files of each person.")] = 10,
     size: Annotated[int, typer.Option(help="Height of the planted photos in pixels, 72 to 1024.")] = 384,
     groups: Annotated[
-        int, typer.Option(help="People that the rules of verification are measured on; 0 leaves this out.")
+        int, typer.Option(help="People to measure the verification rules on; 0 skips this.")
     ] = 40,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     served: Annotated[
         bool,
-        typer.Option(
-            "--served", help="Download the photos from a server on loopback that fails in many ways."
-        ),
+        typer.Option("--served", help="Download the photos from a local server that fails in many ways."),
     ] = False,
     port: Annotated[int, typer.Option(help="Port of that server.")] = 8799,
     measured: Annotated[
         Path | None,
-        typer.Option(help="An earlier rehearsal.json, of which the figures of the rules are kept."),
+        typer.Option(help="Earlier rehearsal.json whose figures of the rules are kept."),
     ] = None,
 ) -> None:
-    """Build a dataset of synthetic people with all that goes wrong planted in it, and say how right it came out."""
+    """Build a dataset of synthetic people with planted mistakes, and measure how well the builder finds them."""
     from photomaker.apps.rehearse import Rehearsal, run
 
     run(out, Rehearsal(people, photos, size, groups, workers, served, port, measured))

@@ -179,7 +179,9 @@ def run_orders(
         PhotoMakerError: Something in the orders cannot be done.
     """
     if beside:
-        raise SettingsError(f"{beside[0]} is given beside --orders, in which it stands; leave one out")
+        raise SettingsError(
+            f"{beside[0]} is given together with --orders, but belongs into the file of orders; leave one out"
+        )
     rows = read_orders(file, changes)
     check_folder(output.out)
     _check_preview(output.preview)

@@ -127,7 +127,7 @@ def _passphrase(file: Path | None, twice: bool) -> str:
     if file is not None:
         return encryption.passphrase_from(file)
     if not _typed_at():
-        raise SettingsError("there is no terminal to type a passphrase at; give --passphrase-file")
+        raise SettingsError("a passphrase cannot be typed without a terminal; give --passphrase-file")
     told = getpass("passphrase: ")
     if twice and getpass("the same again: ") != told:
         raise SettingsError("the two passphrases differ; try again")

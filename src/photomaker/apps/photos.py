@@ -55,7 +55,7 @@ def check(places: Sequence[Path], faces: str, report_file: Path | None, sheet_fi
 def _backends(photos: Sequence[Photo], faces: str) -> Backends:
     if faces == NONE:
         raise SettingsError(
-            "--faces none finds no face and so has nothing to say; give auto, dlib or bundled"
+            "--faces none finds no faces, so photos cannot be checked; give auto, dlib or bundled"
         )
     if faces != AUTO:
         return open_backends(faces)

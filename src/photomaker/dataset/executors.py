@@ -241,8 +241,8 @@ def _send(pipe: Connection, order: bytes, unit: int) -> None:
 
 def _dead(unit: int) -> OutputError:
     return OutputError(
-        f"a worker died at unit {unit}, perhaps for want of memory; give fewer with --set run.workers=1 "
-        "and start again, what is done stays"
+        f"a worker died at unit {unit}, probably because memory ran out; use fewer workers (--set "
+        "run.workers=1) and start again: finished units are kept"
     )
 
 

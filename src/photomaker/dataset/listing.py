@@ -210,7 +210,7 @@ def _urls(path: Path, source: Input) -> pa.Table:
         name, url = (_text(table, column, path) for column in (source.name_column, source.url_column))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise SettingsError(f"the list {path} cannot be read ({text}); mend it there") from error
+        raise SettingsError(f"the list {path} cannot be read ({text}); fix it there") from error
     nothing = pa.nulls(table.num_rows, pa.int64())
     return pa.table([name, url, url, nothing, nothing], schema=_FOUND)
 

@@ -245,7 +245,7 @@ class Build:
             change = _difference(stated["settings"], _described(stage)["settings"], f"{stage.name}.")
             raise SettingsError(
                 f"{self.plan.out} has photos of the stage {stage.name} made with other settings ({change}); "
-                f"set them back, or do this stage and what follows again with --fresh {stage.name}"
+                f"set them back, or do this stage and the later ones again with --fresh {stage.name}"
             )
 
     def states(self) -> list[State]:

@@ -28,6 +28,8 @@ from photomaker.outside import read_object
 from photomaker.weights import read_metadata, read_tensors
 
 SECTIONS = ("id_encoder", "lora_weights")
+NOTES_FORMAT = "photomaker-adapter-1"
+"""Format of what an adapter file notes of itself; a file that names none is official or of this format."""
 HEAD_WIDTH = 64  # of every CLIP image encoder; only needed where a file does not state its sizes
 V2_MARK = "qformer_perceiver."
 ENCODERS: dict[str, tuple[type[PhotoMakerIDEncoder], Callable[..., CLIPVisionConfig], tuple[str, ...]]] = {
@@ -244,7 +246,11 @@ def write_adapter(
         for name, tensor in flat.items()
     }
     check_finite(tensors, "the adapter to be written")
-    metadata = {"format": "pt", "config": json.dumps(dict(config), sort_keys=True)}
+    metadata = {
+        "format": "pt",
+        "notes_format": NOTES_FORMAT,
+        "config": json.dumps(dict(config), sort_keys=True),
+    }
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as part:
         part.write(save(tensors, metadata=metadata))
     Path(part.name).replace(path)
@@ -290,11 +296,16 @@ def noted_config(path: Path) -> dict[str, Any]:
     """What an adapter file notes of itself; empty for official files, which say nothing.
 
     Raises:
-        WeightsError: The note is no JSON.
+        WeightsError: The note is no JSON, or of a format that this version does not know.
     """
-    noted = read_metadata(path).get("config", "{}") if path.suffix == ".safetensors" else "{}"
+    noted = read_metadata(path) if path.suffix == ".safetensors" else {}
+    known = noted.get("notes_format", NOTES_FORMAT)
+    if known != NOTES_FORMAT:
+        raise WeightsError(
+            f"the notes in {path} are of format {known} and this version reads {NOTES_FORMAT}; update photomaker"
+        )
     try:
-        return read_object(noted)
+        return read_object(noted.get("config", "{}"))
     except ValueError as error:
         raise WeightsError(f"the `config` noted in {path} is no JSON; export the adapter again") from error
 

@@ -56,7 +56,7 @@ def convert_adapter(
     if target.suffix not in FORMS:
         raise SettingsError(f"{target} ends in neither {' nor '.join(FORMS)}; name the form by the ending")
     if target.exists() and (not overwrite or target.samefile(source)):
-        raise SettingsError(f"{target} is there already; choose another name, or allow overwriting")
+        raise SettingsError(f"{target} exists already; choose another name, or allow overwriting")
     adapter = read_adapter(source)
     metadata = read_metadata(source) if source.suffix == FORMS[1] else {}
     if target.suffix == FORMS[0]:
@@ -114,7 +114,7 @@ def _check_tellable(adapter: AdapterFile) -> None:
     hidden = [name for name, value in seen.items() if adapter.config.get(name, value) != value]
     if hidden:
         raise WeightsError(
-            f"{adapter.source} has {', '.join(hidden)} that a .bin file cannot tell; keep it as .safetensors"
+            f"{adapter.source} has {', '.join(hidden)} which a .bin file cannot hold; keep it as .safetensors"
         )
 
 
@@ -125,4 +125,4 @@ def _compare(first: AdapterFile, second: AdapterFile) -> None:
             for name, tensor in one.items()
         )
         if not same:
-            raise WeightsError(f"{first.source} did not survive being written; check the disk")
+            raise WeightsError(f"{first.source} was not the same after it was written; check the disk")

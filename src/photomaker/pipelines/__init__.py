@@ -1,4 +1,4 @@
-"""Stock diffusers pipelines with an identity: one mixin, thin classes under the official names."""
+"""Unchanged diffusers pipelines with an identity: one mixin, thin classes under the official names."""
 
 # Imported here because diffusers loads a component of a foreign class only if its module has been imported before.
 from photomaker.pipelines.autoencoder import SmallAutoencoder

@@ -60,7 +60,7 @@ class PromptEmbeddings:
 class PhotoMakerAdapter:
     """A PhotoMaker adapter, V1 or V2, without a diffusion model.
 
-    Example:
+    Examples:
         >>> adapter = PhotoMakerAdapter.open("photomaker-v1.bin")  # doctest: +SKIP
         >>> ada = adapter.identity("photos/ada")  # doctest: +SKIP
         >>> prompt = adapter.prompt("a photo of a woman img", ada, my_text_encoders)  # doctest: +SKIP

@@ -1,1 +1,1 @@
-"""What a person does in one sitting: open an engine, check photos, make an identity, order pictures, score, save."""
+"""What every door offers: open an engine, check photos, make an identity, order pictures, score, save."""

@@ -175,8 +175,8 @@ def _rows(block: Block, number: int, told: OrdersFile, where: str) -> Iterator[R
     prompts = _tuple(block.prompts)
     if block.pairs and len(people) != len(prompts):
         raise SettingsError(
-            f"order {number} of {where} has {len(people)} people and {len(prompts)} prompts, which make no pairs; give "
-            "as many"
+            f"order {number} of {where} has {len(people)} people and {len(prompts)} prompts, which make "
+            "no pairs; give as many prompts as people"
         )
     extras = extras_of(
         block.loras, block.start, block.strength, block.mask, block.controls, block.t2i, block.style_picture,
@@ -383,8 +383,9 @@ def _by_several(
             except DrawerLost as error:
                 if not left_over:
                     raise OutputError(
-                        f"what drew '{one.row.label}' was lost {TRIES} times, perhaps for want of memory; ask for "
-                        "fewer or smaller pictures, and give the same command again, which goes on"
+                        f"what drew '{one.row.label}' was lost {TRIES} times, probably because memory ran "
+                        "out; ask for fewer or smaller pictures, and give the same command again to "
+                        "continue"
                     ) from error
             finally:
                 free.put(drawer)

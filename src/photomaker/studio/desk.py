@@ -43,7 +43,7 @@ class Desk:
 
     An owner is any text that tells callers apart; what belongs to one is not there for another.
 
-    Example:
+    Examples:
         >>> with Desk(Engine.open(), "data") as desk:  # doctest: +SKIP
         ...     ada = desk.add_person("me", [Upload("1.png", Path("examples/ada/1.png"))], "Ada")
         ...     job = desk.submit("me", PlainOrder((ada.id,), ("a photo of a woman img in the snow",)))

@@ -56,7 +56,7 @@ def encrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLik
     Identity.load(place)
     if len(passphrase) < LEAST:
         raise SettingsError(
-            f"the passphrase has {len(passphrase)} characters, which is soon guessed; give {LEAST} or more"
+            f"the passphrase has {len(passphrase)} characters, which is easily guessed; give {LEAST} or more"
         )
     age = _library()
     return _written(target, age.passphrase.encrypt(_read(place), passphrase))
@@ -76,7 +76,7 @@ def decrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLik
     """
     place = Path(path)
     if out is None and place.suffix != SUFFIX:
-        raise SettingsError(f"{place} does not end in {SUFFIX}; say by --out what to call the plain file")
+        raise SettingsError(f"{place} does not end in {SUFFIX}; name the plain file with --out")
     target = _free(place.with_suffix("") if out is None else Path(out))
     data = _read(place)
     if not data.startswith(ENCRYPTED):
@@ -90,7 +90,7 @@ def decrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLik
             raise IdentityError(f"the passphrase does not open {place}; try it again") from error
         if "keys" in str(error):
             raise IdentityError(
-                f"{place} is encrypted for a key and not by a passphrase; open it by age"
+                f"{place} is encrypted with a key, not with a passphrase; open it with age"
             ) from error
         raise IdentityError(f"{place} is damaged and cannot be opened; take a copy of it") from error
     return _written(target, plain)
@@ -108,9 +108,7 @@ def _library():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module
 
 def _free(target: Path) -> Path:
     if target.exists():
-        raise SettingsError(
-            f"there is a file {target} already, and none is ever replaced; give another --out"
-        )
+        raise SettingsError(f"the file {target} exists already and is never replaced; give another --out")
     return target
 
 
@@ -119,7 +117,9 @@ def _read(path: Path) -> bytes:
         raise IdentityError(f"there is no identity file {path}; check the path")
     try:
         if path.stat().st_size > LARGEST:
-            raise IdentityError(f"{path} is larger than {LARGEST >> 30} GiB; no identity is")
+            raise IdentityError(
+                f"{path} is larger than {LARGEST >> 30} GiB and cannot be an identity; check the path"
+            )
         return path.read_bytes()
     except OSError as error:
         raise IdentityError(f"cannot read {path}: {error.strerror}; check its permissions") from error
@@ -131,7 +131,7 @@ def _written(target: Path, data: bytes) -> Path:
             file.write(data)
     except FileExistsError as error:
         raise SettingsError(
-            f"there is a file {target} already, and none is ever replaced; give another --out"
+            f"the file {target} exists already and is never replaced; give another --out"
         ) from error
     except OSError as error:
         raise IdentityError(f"cannot write {target}: {error.strerror}; choose another place") from error

@@ -65,7 +65,7 @@ class Engine:
     Any number of threads may ask at once: they are served batch by batch in the order of asking, and each gets what it
     would get alone.
 
-    Example:
+    Examples:
         >>> engine = Engine.open()  # doctest: +SKIP
         >>> ada = engine.identity("examples/ada")  # doctest: +SKIP
         >>> engine.generate(ada, "a photo of a woman img in the snow")[0].image.show()  # doctest: +SKIP

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Cancel:
     """Stops a call from another thread, or from one of its callbacks; used for one call or for several.
 
-    Example:
+    Examples:
         >>> cancel = Cancel()
         >>> cancel.cancelled
         False

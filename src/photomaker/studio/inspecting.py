@@ -149,7 +149,9 @@ def _bytes(path: Path) -> bytes:
         raise PhotoError(f"there is no picture {path}; check the path")
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise PhotoError(f"{path} is larger than {MAX_BYTES >> 20} MB; no picture of ours is")
+            raise PhotoError(
+                f"{path} is larger than {MAX_BYTES >> 20} MB and cannot be a picture of photomaker's; check the path"
+            )
         return path.read_bytes()
     except OSError as error:
         raise PhotoError(f"cannot read {path}: {error.strerror}; check its permissions") from error
@@ -284,7 +286,7 @@ def _compared(name: str, seen: _Seen, original: Path) -> Inspected:
     wrong = [code for code in failures(store) if code != UNTRUSTED and not code.startswith(_CONTENT)]
     if was is None or wrong:
         raise ProvenanceError(
-            f"{original} has no manifest of photomaker's that holds; give the picture as it was signed"
+            f"{original} has no valid manifest of photomaker's; give the picture as it was signed"
         )
     how = was.change(seen.fingerprint)
     if how is None:

@@ -14,7 +14,7 @@ class Line:
 
     Not safe from several threads; whoever owns it holds a lock.
 
-    Example:
+    Examples:
         >>> line = Line(most=10, each=5)
         >>> for owner, job in (("a", "a1"), ("a", "a2"), ("b", "b1")):
         ...     line.add(owner, job)

@@ -115,8 +115,8 @@ class Order:
         self._check_together()
         if self.pairs and len(self.people) != len(self.prompts):
             raise SettingsError(
-                f"there are {len(self.people)} people and {len(self.prompts)} prompts, which make no pairs; give as "
-                "many, or let each person go with each prompt"
+                f"there are {len(self.people)} people and {len(self.prompts)} prompts, which make no "
+                "pairs; give as many prompts as people, or leave out pairs"
             )
         last = self.sampling.seed + self.n * self.best_of - 1
         whole("the last picture's seed", last, 0, MOST_SEED)
@@ -132,7 +132,7 @@ class Order:
             )
         if self.together and self.pairs:
             raise SettingsError(
-                "pairs has each person with a prompt, together has all in each; leave one out"
+                "pairs draws each person with one prompt, and together draws all people in each picture; leave one out"
             )
         if self.extras.layout and not self.together:
             raise SettingsError(

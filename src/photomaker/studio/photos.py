@@ -113,8 +113,8 @@ def choose_faces(
     if not references:
         names = ", ".join(photo.name for photo in photos)
         raise PhotoError(
-            f"no face was found in {names}; give photos in which the face is large and seen from the front, or take "
-            "them as they are by --faces none"
+            f"no face was found in {names}; give photos in which the face is large and seen from the "
+            "front, or use --faces none to take the photos as they are"
         )
     return Sitting(tuple(references), tuple(notes))
 

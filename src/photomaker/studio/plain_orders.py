@@ -205,7 +205,7 @@ def full_order(plain: PlainOrder, shelf: Shelf) -> Order:
 def _extras(plain: PlainOrder, shelf: Shelf) -> Extras:
     if plain.mask is not None and plain.start is None:
         raise SettingsError(
-            f"there is a mask ({shown(plain.mask)}) and no start picture; give one that the mask belongs to"
+            f"there is a mask ({shown(plain.mask)}) but no start picture; give the picture that the mask belongs to"
         )
     return Extras(
         None if plain.start is None else _start(plain.start, plain, shelf),

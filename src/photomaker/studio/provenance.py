@@ -97,7 +97,7 @@ class Seal:
         """Sign a small picture and read it.
 
         Raises:
-            ProvenanceError: It cannot be signed, or C2PA does not take the certificate.
+            ProvenanceError: It cannot be signed, or C2PA does not accept the certificate.
         """
         import c2pa  # type: ignore[import-untyped]
 
@@ -110,8 +110,8 @@ class Seal:
             wrong = [_reason(error)]
         if wrong:
             raise ProvenanceError(
-                f"C2PA does not take the certificate {path} ({wrong[0]}); give one for signing documents, with those "
-                "that vouch for it"
+                f"C2PA does not accept the certificate {path} ({wrong[0]}); give one for signing "
+                "documents, followed by the certificates that vouch for it"
             )
 
     def signed(self, data: bytes, kind: str, facts: Facts, pixels: Image.Image | None = None) -> bytes:

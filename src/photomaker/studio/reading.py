@@ -52,10 +52,10 @@ def extras_of(
     """
     if start is None and mask is not None:
         raise SettingsError(
-            f"there is a mask ({mask}) and no start picture; give one that the mask belongs to"
+            f"there is a mask ({mask}) but no start picture; give the picture that the mask belongs to"
         )
     if style_picture is None and style_adapter is not None:
-        raise SettingsError(f"there is a style adapter ({style_adapter}) and no style picture; give one")
+        raise SettingsError(f"there is a style adapter ({style_adapter}) but no style picture; give one")
     return Extras(
         None if start is None else Start(picture(start), strength, None if mask is None else picture(mask)),
         tuple(Lora(*weighed(one)) for one in _several(loras)),

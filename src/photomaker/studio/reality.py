@@ -43,7 +43,7 @@ _AUTO = (
     "no likeness is measured and no face is looked for: nothing here finds faces in photographs; install it with: pip "
     "install 'photomaker[faces]' (--faces bundled measures drawn people)"
 )
-_NONE = "no likeness is measured, because faces are switched off by --faces none"
+_NONE = "no likeness is measured, because faces are switched off with --faces none"
 _MEANINGLESS = (
     "these look like photographs; --faces bundled knows drawn people only, so their likeness means nothing; leave it "
     "out"

@@ -40,7 +40,7 @@ class Replicas:
     Raises:
         SettingsError: Ray is not installed, there is no such cluster, or a number is out of range.
 
-    Example:
+    Examples:
         >>> with Replicas(2, {}) as replicas:  # doctest: +SKIP
         ...     desk = Desk(Engine.open(), "data", drawers=replicas.drawers)
     """

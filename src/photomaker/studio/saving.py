@@ -108,7 +108,7 @@ def target(out: str | os.PathLike[str], pictures: int, kind: str | None = None) 
             f"{path} is the name of one file and there will be {pictures} pictures; give a folder, or ask for one"
         )
     if path.exists():
-        raise OutputError(f"there is a file {path} already, and none is ever replaced; give another name")
+        raise OutputError(f"the file {path} exists already and is never replaced; give another name")
     return Target(check_folder(path.parent), path.name, named)
 
 
@@ -185,7 +185,7 @@ def save_named(
         return write_whole(path, file_of(sample, kind_of(path) or "png", about, seal=seal), overwrite=False)
     except FileExistsError as error:
         raise OutputError(
-            f"there is a file {path} already, and none is ever replaced; give another name"
+            f"the file {path} exists already and is never replaced; give another name"
         ) from error
 
 

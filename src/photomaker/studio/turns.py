@@ -45,7 +45,7 @@ class Turns:
         me = threading.get_ident()
         if self._holder == me:
             raise SettingsError(
-                "the engine was asked for something from inside one of its own callbacks; ask again once it is done"
+                "the engine was called from inside one of its own callbacks; call it again after the callback"
             )
         ticket = object()
         with self._changed:

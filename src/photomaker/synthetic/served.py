@@ -112,7 +112,7 @@ def serve(photos: Path, port: int) -> Iterator[None]:
     try:
         server = _Server(("127.0.0.1", port), Handler)
     except (OSError, OverflowError) as error:
-        raise SettingsError(f"port {port} of 127.0.0.1 cannot be had; give another port") from error
+        raise SettingsError(f"port {port} of 127.0.0.1 cannot be used; give another port") from error
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     before = os.environ.get("no_proxy")

@@ -1,1 +1,1 @@
-"""Training: one loop for every model of the house, and the recipes that run in it."""
+"""Training: one loop for every model, and the recipes that run in it."""

@@ -174,15 +174,15 @@ class TrainConfig:
             )
         if self.data.kind == "world" and self.encoder.version == "v2":
             raise SettingsError(
-                "V2 needs a face embedding of every photo, which data of kind world has not; use shards or version v1"
+                "V2 needs a face embedding of every photo, which data of kind world lacks; use shards or version v1"
             )
         if self.data.kind == "world" and self.data.keep_texts:
             raise SettingsError(
-                "captions of kind world are written anew each time and cannot be kept; set keep_texts to false"
+                "captions of kind world change each time and cannot be kept; set keep_texts to false"
             )
         if self.data.composed is not None and (self.data.kind != "world" or not self.data.keep_latents):
             raise SettingsError(
-                f"data.composed is {self.data.composed}; that goes with data.kind world and data.keep_latents true"
+                f"data.composed is {self.data.composed}; that needs data.kind world and data.keep_latents true"
             )
         if self.method == "base" and (self.data.keep_texts or self.base.dtype != "fp32"):
             raise SettingsError(
@@ -191,7 +191,7 @@ class TrainConfig:
         seeing = self.method not in ("base", "controlnet")
         if not seeing and (self.reward.likeness or self.reward.tower) and self.reward.steps:
             raise SettingsError(
-                f"method {self.method} sees no photos, so nothing can be like them; set reward.likeness and "
+                f"method {self.method} gets no photos, so likeness cannot be rewarded; set reward.likeness and "
                 "reward.tower to 0"
             )
         if self.method == "photoverse" and self.data.keep_texts:

@@ -38,7 +38,8 @@ def asked(kind: DistributedType) -> FullyShardedDataParallelPlugin | None:
     """
     if kind not in (*_WHOLE, DistributedType.FSDP):
         raise SettingsError(
-            f"accelerate is configured for {kind.value}, which this training does not have; choose no, several GPUs, "
+            f"accelerate is configured for {kind.value}, which this training does not support; choose no, "
+            "several GPUs, "
             "or FSDP of version 2"
         )
     wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
@@ -56,7 +57,7 @@ def asked(kind: DistributedType) -> FullyShardedDataParallelPlugin | None:
     for remedy, fault in faults.items():
         if fault:
             raise SettingsError(
-                f"accelerate is configured for an FSDP that this training has not; set {remedy}"
+                f"accelerate is configured for FSDP settings that this training does not support; set {remedy}"
             )
     return plugin
 

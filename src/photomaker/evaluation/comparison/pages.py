@@ -1,4 +1,4 @@
-"""The tables of a comparison as Markdown, CSV and LaTeX, and the one in the README."""
+"""The tables of a comparison as Markdown, CSV and LaTeX, and what the README and other pages show of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from photomaker.evaluation.comparison.work import REAL
 from photomaker.evaluation.report import table, write
 
 START, END = "<!-- methods-table:start -->", "<!-- methods-table:end -->"
+SUMMARY_START, SUMMARY_END = "<!-- methods-summary:start -->", "<!-- methods-summary:end -->"
 ARROWS = {"up": " ↑", "down": " ↓", "": ""}
 TITLES = {
     "main": "Likeness, prompt, pictures",
@@ -23,7 +24,7 @@ TITLES = {
     "cost": "Cost",
     "beside": "Beside {first}, on the same people",
 }
-README_COLUMNS = {
+PAGE_COLUMNS = {
     "likeness_first": "likeness, of real photos'",
     "likeness_second": "the same by the second recogniser",
     "prompt_accuracy": "prompt accuracy",
@@ -32,7 +33,7 @@ README_COLUMNS = {
     "seconds": "seconds a picture",
     "identity_kib": "identity, KiB",
 }
-"""Columns of the README and of the methods' own pages, with the headings that they have there."""
+"""Columns of the short table and of the methods' own pages, with the headings that they have there."""
 PAGE_START, PAGE_END = "<!-- figures:start -->", "<!-- figures:end -->"
 BESIDE = {
     "likeness_first": "beside_likeness", "prompt_accuracy": "beside_prompt_accuracy", "seconds_fit": "beside_fit",
@@ -100,9 +101,9 @@ def latex(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def readme_table(document: Document) -> str:
-    """The table of the README, with the sentence that says what it is."""
-    wanted = _readme_columns()
+def short_table(document: Document) -> str:
+    """The table of `docs/benchmark.md`, with the sentence that says what it is."""
+    wanted = _page_columns()
     # rows of few people and of many compare here alone
     likeness = next(one for one in COLUMNS if one.key == BESIDE["likeness_first"])
     wanted.insert(2, replace(likeness, title=f"cosine beside {_first(document)}, same people"))
@@ -120,16 +121,16 @@ def readme_table(document: Document) -> str:
     )
 
 
-def _readme_columns() -> list[Column]:
+def _page_columns() -> list[Column]:
     known = {one.key: one for one in COLUMNS}
-    return [replace(known[key], title=title) for key, title in README_COLUMNS.items()]
+    return [replace(known[key], title=title) for key, title in PAGE_COLUMNS.items()]
 
 
 def method_figures(document: Document, name: str) -> str:
     """The table of a method's own page: its figures, and how they differ from the first method's on the same people."""
     method, known, first = document["methods"][name], {one.key: one for one in COLUMNS}, _first(document)
     lines = []
-    for one in _readme_columns():
+    for one in _page_columns():
         beside = BESIDE.get(one.key, "")
         said = _shown(method["figures"].get(beside), known[beside]) if beside else ""
         lines.append([one.title, _shown(method["figures"].get(one.key), one), said])
@@ -145,39 +146,103 @@ def method_page(page: Path, document: Document, name: str) -> str:
     Raises:
         OutputError: The file is missing or has no such markers.
     """
-    before, after = split_readme(page, PAGE_START, PAGE_END)
+    before, after = split_page(page, PAGE_START, PAGE_END)
     return f"{before}{PAGE_START}\n{method_figures(document, name)}\n{PAGE_END}{after}"
 
 
-def write_readme_table(readme: Path, document: Document) -> Path:
-    """Put the table between the markers of a README; the rest of the file stays as it is.
+def summary(document: Document) -> str:
+    """The README's sentences: the first method, the best of those like it, the best of those tuned for each person."""
+    first, methods = _first(document), document["methods"]
+    own = methods[first]
+    rivals = [name for name in methods if name not in (REAL, first) and not methods[name].get("tuned")]
+    tuned = [name for name in methods if methods[name].get("tuned") and name != first]
+    said = [
+        f"On {own['people']} people that no network was trained on, `{first}` reaches "
+        f"{_said(own, 'likeness_first')} of the likeness of real photos{_accuracy(own)}."
+    ]
+    if rivals:
+        best = _most_alike(document, rivals)
+        said.append(
+            "Of the other methods that need no tuning for a person, "
+            f"`{best}` is most like the person, with {_said(methods[best], 'likeness_first')}."
+        )
+    if tuned:
+        best = _most_alike(document, tuned)
+        said.append(
+            f"Of the methods that are tuned for each person, measured on {methods[best]['people']} people, `{best}` "
+            f"is most like the person: its cosine less that of `{first}` on the same people is "
+            f"{_said(methods[best], 'beside_likeness')}, and it takes {_seconds(methods[best])} to fit a person "
+            f"where `{first}` takes {_seconds(own)}."
+        )
+    return " ".join(said)
+
+
+def _accuracy(method: Mapping[str, Any]) -> str:
+    shown = _said(method, "prompt_accuracy")
+    return f", with a prompt accuracy of {shown}" if shown else ""
+
+
+def _seconds(method: Mapping[str, Any]) -> str:
+    return f"{method['figures']['seconds_fit']['value']:.3g} s"
+
+
+def _most_alike(document: Document, names: Sequence[str]) -> str:
+    return max(names, key=lambda name: document["methods"][name]["figures"]["likeness_first"]["value"] or 0)
+
+
+def _said(method: Mapping[str, Any], key: str) -> str:
+    return _shown(method["figures"].get(key), next(one for one in COLUMNS if one.key == key))
+
+
+def write_figures(page: Path, document: Document) -> Path:
+    """Put table and sentences between their markers in a page; the rest of the file stays as it is.
 
     Args:
-        readme: A file that has the lines `START` and `END` once, in this order.
+        page: A file that has the lines `START` and `END`, or `SUMMARY_START` and `SUMMARY_END`, once, in this order.
         document: What `run.compare` writes as JSON.
 
     Raises:
         OutputError: The file is missing or has no such markers, or cannot be written.
     """
-    before, after = split_readme(readme)
-    return write(readme, f"{before}{START}\n{readme_table(document)}\n{END}{after}")
+    contents = {START: short_table, SUMMARY_START: summary}
+    for opening, closing in places(page):
+        before, after = split_page(page, opening, closing)
+        write(page, f"{before}{opening}\n{contents[opening](document)}\n{closing}{after}")
+    return page
 
 
-def split_readme(readme: Path, opening: str = START, closing: str = END) -> tuple[str, str]:
+def places(page: Path) -> list[tuple[str, str]]:
+    """The pairs of markers that a page has.
+
+    Raises:
+        OutputError: The file is missing, or a pair is not there whole and once; a page without any lacks the table's.
+    """
+    pairs = [(SUMMARY_START, SUMMARY_END), (START, END)]
+    text = _text(page, START)
+    found = [pair for pair in pairs if pair[0] in text or pair[1] in text] or [(START, END)]
+    for opening, closing in found:
+        split_page(page, opening, closing)
+    return found
+
+
+def _text(page: Path, opening: str) -> str:
+    try:
+        return page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OutputError(f"cannot read {page}; name a text file that has the line {opening}") from error
+
+
+def split_page(page: Path, opening: str = START, closing: str = END) -> tuple[str, str]:
     """What stands before and after two markers.
 
     Raises:
         OutputError: The file is missing or has no such markers.
     """
-    try:
-        text = readme.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"cannot read {readme}; name a text file that has the line {opening}") from error
-    before, start, rest = text.partition(opening)
+    before, start, rest = _text(page, opening).partition(opening)
     _, end, after = rest.partition(closing)
     if not start or not end or opening in rest or closing in after:
         raise OutputError(
-            f"{readme} must have the lines {opening} and {closing} once each, in this order; add them"
+            f"{page} must have the lines {opening} and {closing} once each, in this order; add them"
         )
     return before, after
 

@@ -65,7 +65,7 @@ def compare(
     command: str = "photomaker benchmark",
     progress: Progress | None = None,
     tools: Tools | None = None,
-    readme: Path | None = None,
+    shown_in: Sequence[Path] = (),
 ) -> Result:
     """Measure methods side by side and write `methods.json`, `.md`, `.csv`, `.tex` and plots into `settings.out`.
 
@@ -77,7 +77,7 @@ def compare(
         command: The command line, for the results.
         progress: Called with the stage, the people done and the people there are; None shows bars.
         tools: How people, judge and methods are opened; None opens what the settings name.
-        readme: A file whose table between the markers is replaced, see `pages.write_readme_table`.
+        shown_in: Pages whose figures between the markers are written anew, see `pages.write_figures`.
 
     Raises:
         SettingsError: A method is unknown, takes no such option or needs what the prompts do not give, or matplotlib
@@ -88,8 +88,8 @@ def compare(
     """
     tools = tools or Tools()
     plots.check()
-    if readme is not None:
-        pages.split_readme(readme)
+    for page in shown_in:
+        pages.places(page)
     kinds = {entry.name: _kind(entry, settings, tools) for entry in settings.methods}
     prompts_of(settings)
     store = Store(settings.out / FOLDER)
@@ -104,7 +104,7 @@ def compare(
             crew.do(name, wanted)
     document = _document(settings, tools, store, jobs, {name: tuned for name, (tuned, _) in kinds.items()})
     document |= {"command": command, "seconds": time.perf_counter() - start, "stamps": stamps}
-    return _write(settings, tools.people(settings), clean(document), store, jobs, readme)
+    return _write(settings, tools.people(settings), clean(document), store, jobs, shown_in)
 
 
 class Crew:
@@ -163,8 +163,8 @@ class Crew:
                     yield finished.result()
         except BrokenProcessPool as error:
             raise OutputError(
-                "a process of the benchmark was killed, most likely for want of memory; "
-                "give fewer --processes and call again, what is done stays"
+                "a process of the benchmark was killed, most likely because memory ran out; give fewer "
+                "--processes and start again: finished rows are kept"
             ) from error
 
 
@@ -189,8 +189,8 @@ def _kind(entry: Entry, settings: ComparisonSettings, tools: Tools) -> tuple[boo
     unserved = [said for need, said in UNSERVED.items() if need in kind.needs]
     if unserved:
         raise SettingsError(
-            f"the method {entry.name} needs {unserved[0]} with every prompt, which a benchmark of prompts has not; "
-            "leave it out"
+            f"the method {entry.name} needs {unserved[0]} with every prompt, and the benchmark gives "
+            "prompts alone; leave it out"
         )
     if tools.kind is Tools.kind:
         arguments(entry, settings)
@@ -345,7 +345,7 @@ def _write(
     document: dict[str, Any],
     store: Store,
     jobs: Mapping[str, Sequence[Job]],
-    readme: Path | None,
+    shown_in: Sequence[Path],
 ) -> Result:
     accurate = "prompt_accuracy" in document["methods"][REAL]["figures"]
     fidelity = "prompt_accuracy" if accurate else "clip_t"
@@ -365,8 +365,8 @@ def _write(
         "tex": pages.latex(document),
     }
     files = tuple(report.write(settings.out / f"methods.{end}", text) for end, text in contents.items())
-    if readme is not None:
-        pages.write_readme_table(readme, document)
+    for page in shown_in:
+        pages.write_figures(page, document)
     return Result(files, drawn, document)
 
 

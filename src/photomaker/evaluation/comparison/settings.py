@@ -184,9 +184,7 @@ class ComparisonSettings:
                 "give no more than are scored"
             )
         if self.photos is None and not self.unseen:
-            raise SettingsError(
-                "unseen is 0; give 1 or more, of drawn people there are as many photos as one wants"
-            )
+            raise SettingsError("unseen is 0; give 1 or more, drawn people have as many photos as needed")
 
     def _check_whole_numbers(self) -> None:
         limits = {
