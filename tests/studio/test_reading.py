@@ -83,7 +83,9 @@ def test_one_of_each_may_be_a_text_and_nothing_is_plain(files):
 
 
 def test_what_lacks_its_companion_is_told(files):
-    with pytest.raises(SettingsError, match=r"^there is a mask \(mask.png\) but no start picture; give the picture"):
+    with pytest.raises(
+        SettingsError, match=r"^there is a mask \(mask.png\) but no start picture; give the picture"
+    ):
         extras_of(mask="mask.png")
     with pytest.raises(
         SettingsError, match=r"^there is a style adapter \(x\) but no style picture; give one$"
