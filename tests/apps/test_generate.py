@@ -126,7 +126,7 @@ def test_words_that_the_bundled_model_has_never_seen_are_told(shell, ada):
         (("--start", "none.png"), "there is no photo none.png"),
         (("--style-adapter", "x.bin"), "there is a style adapter (x.bin) but no style picture"),
         (("--preview", "x.jpg"), "the preview is x.jpg"),
-        (("--orders", "o.yaml"), "--prompt is given beside --orders"),
+        (("--orders", "o.yaml"), "--prompt is given together with --orders"),
         (("--set", "n=2"), "--set is given without --orders"),
         (("--strength", "0.6"), "--strength is given without --start"),
         (("--styles", "none.yaml"), "cannot read the settings file none.yaml"),
