@@ -21,6 +21,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "ip_adapter": ("photomaker.methods.ip_adapter:IPAdapter", None),
         "photoverse": ("photomaker.methods.photoverse:PhotoVerse", None),
         "instantid": ("photomaker.methods.instantid:InstantID", None),
+        "flashface": ("photomaker.methods.flashface:FlashFace", None),
     },
     "detector": {
         "bundled": ("photomaker.faces:BundledFaces", None),

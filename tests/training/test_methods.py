@@ -15,6 +15,7 @@ from test_adapter import SIZES
 from test_base import tiny_parts
 
 from photomaker.encoders.fastcomposer import read_fastcomposer
+from photomaker.encoders.flashface import read_flashface
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.instantid import read_instantid, scaled
 from photomaker.encoders.ip_adapter import read_ip_adapter
@@ -23,6 +24,7 @@ from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.faces import Seen
 from photomaker.methods.fastcomposer import FastComposer
+from photomaker.methods.flashface import FlashFace
 from photomaker.methods.instantid import InstantID
 from photomaker.methods.ip_adapter import IPAdapter
 from photomaker.methods.photoverse import PhotoVerse
@@ -31,6 +33,7 @@ from photomaker.pipelines.identity_nets import open_identity_net
 from photomaker.pipelines.landmarks import Pencil, draw_landmarks
 from photomaker.training.diffusion import DiffusionSettings, Noising, make_scheduler
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings, localisation_loss
+from photomaker.training.flashface import FlashFaceRecipe, FlashFaceTraining
 from photomaker.training.frames import Frames
 from photomaker.training.id_tower import tower_config
 from photomaker.training.instantid import InstantIDRecipe, InstantIDSettings, kept_faces, seen_faces
@@ -44,7 +47,7 @@ from photomaker.types import Face, Reference, Request, Sampling
 
 SETTINGS = AdapterSettings(rank=4, lr=1e-2, fusion_lr=1e-2, vision_lr=1e-3, text_only=0.2, photo=SMALL_PHOTOS)
 STEPS = TrainSettings(steps=24, batch_size=8, ema_decay=0.8, log_every=6, save_every=0)
-KINDS = ("ip_adapter", "ip_adapter plus", "fastcomposer", "photoverse", "instantid")
+KINDS = ("ip_adapter", "ip_adapter plus", "fastcomposer", "photoverse", "instantid", "flashface")
 PENCIL = Pencil(2.5, 1.0)
 
 
@@ -90,6 +93,8 @@ def make(kind: str, tmp_path: Path) -> Any:
             queries=3, hidden=64, net_lr=1e-3, hint=(4, 4, 8, 8), pencil=PENCIL, recogniser="fake"
         )
         return InstantIDRecipe(*given, embeddings=seen_faces(world, likeness), own=sizes)
+    if kind == "flashface":
+        return FlashFaceRecipe(*given, own=FlashFaceTraining(side=32, crop=1.2, no_place=0.5))
     form = "plus" if "plus" in kind else "base"
     return IPAdapterRecipe(*given, own=IPAdapterSettings(form=form, queries=3, hidden=64))
 
@@ -105,7 +110,14 @@ def opened(kind: str, folder: Path, base: Path, tower: ImageTower) -> Any:
     if kind == "instantid":
         net = open_identity_net(folder / "ControlNetModel", torch.float32)
         return InstantID(pipeline, read_instantid(folder / "ip-adapter.safetensors"), net, MeanColours())
+    if kind == "flashface":
+        return FlashFace(pipeline, read_flashface(folder / "flashface.safetensors"))
     return IPAdapter(pipeline, read_ip_adapter(folder / "ip_adapter.safetensors"), tower)
+
+
+def seen_reference(world: FakeWorld, row: int) -> Reference:
+    face = Face(tuple(map(float, world.boxes[row])), 1.0, world.landmarks[row])
+    return Reference(Image.fromarray(world.images[row]), face=face)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,7 +154,7 @@ def test_a_recipe_learns_leaves_the_base_alone_and_its_export_draws(kind: str, t
         kind, tmp_path / "run" / "export", tmp_path / "base", ImageTower.of_encoder(recipe.id_encoder)
     )
     people = [
-        method.fit([Reference(Image.fromarray(recipe.data.images[row])) for row in rows])
+        method.fit([seen_reference(recipe.data, row) for row in rows])
         for rows in ([0, 1], [7])
     ]
     request = Request("a photo of a man img in the snow", Sampling(steps=2, guidance=2.0, merge=0.0))
@@ -232,6 +244,56 @@ def test_what_instantid_is_trained_with_is_what_is_drawn_with(tmp_path: Path) ->
     assert (found - wanted).abs().mean() < 0.05 * wanted.abs().mean()
 
 
+def test_what_flashface_is_trained_with_is_what_is_drawn_with(tmp_path: Path) -> None:
+    """For the same crops, text and place the recipe's models and the opened method's predict the same."""
+    from photomaker.pipelines.changes import processors_in, weights_in
+    from photomaker.pipelines.references import Guidance, Referenced, placed
+
+    recipe = make("flashface", tmp_path)
+    tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())
+    train(recipe, replace(STEPS, steps=6), tmp_path / "run")
+    method = opened(
+        "flashface", tmp_path / "run" / "export", tmp_path / "base", ImageTower.of_encoder(recipe.id_encoder)
+    )
+    state = torch.load(sorted((tmp_path / "run/checkpoints").glob("step*.pt"))[-1])["average"]
+    rows, references = np.array([0, 7]), [np.array([1, 2]), np.array([8])]
+    unet, prompts = method.pipeline.unet, ["a photo of a man img in the snow"] * 2
+    with torch.no_grad():
+        for part, module in recipe.modules().items():
+            for name, one in module.named_parameters():
+                if one.requires_grad:
+                    one.copy_(state[f"{part}.{name}"])
+        condition = recipe.condition(prompts, references, np.zeros(2, bool), np.random.default_rng(0))
+        noised = recipe.noised(rows[:1], torch.Generator().manual_seed(0))
+        one = Condition(condition.embeds[:1], condition.pooled[:1], {k: v[:1] for k, v in condition.more.items()})
+        wanted = recipe.predict(noised, one)
+        assert one.more["bias"][0].exp().sum() == pytest.approx(4)
+        told = (one.embeds, one.pooled)
+        # all of the references at once, and no guidance of their own
+        guidance = Guidance(1.0, early=1.0, launch=-1.0)
+        crops = one.more["photos"][0, :2]
+        referenced = Referenced(
+            method.reference, method.bank, crops, torch.tensor([0.5, 0.5]), told, [0], guidance
+        )
+        maps = recipe.maps(rows[:1]) * one.more["told"][0]
+        with (
+            weights_in(unet, method.unet),
+            processors_in(unet, method.processors),
+            placed(unet, method.place, lambda _rows: maps),
+            referenced.attached(unet),
+        ):
+            added = {"text_embeds": one.pooled, "time_ids": recipe.frames.time_ids(rows[:1])}
+            found = unet(
+                noised.noisy,
+                noised.steps[0],
+                encoder_hidden_states=one.embeds,
+                added_cond_kwargs=added,
+                return_dict=False,
+            )[0]
+    torch.testing.assert_close(found, wanted, atol=2e-2, rtol=0)
+    assert (found - wanted).abs().mean() < 0.05 * wanted.abs().mean()
+
+
 def test_the_identity_net_sees_the_landmarks_of_the_picture(tmp_path: Path) -> None:
     recipe = make("instantid", tmp_path)
     drawn = recipe.drawings(np.array([3, 4]))
@@ -301,6 +363,10 @@ def test_settings_out_of_range_are_refused() -> None:
         lambda: InstantIDSettings(net_lr=-1.0),
         lambda: InstantIDSettings(hint=(4, 4)),
         lambda: Pencil(radius=0.0),
+        lambda: FlashFaceTraining(side=30),
+        lambda: FlashFaceTraining(crop=0.0),
+        lambda: FlashFaceTraining(no_place=2.0),
+        lambda: FlashFaceTraining(captioned=-1.0),
         lambda: PhotoVerseSettings(layers=()),
         lambda: PhotoVerseSettings(face_noise=2),
     ):

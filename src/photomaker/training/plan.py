@@ -27,6 +27,7 @@ from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum, WorldAlbum
 from photomaker.training.base import BaseParts
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
+from photomaker.training.flashface import FlashFaceRecipe, FlashFaceTraining
 from photomaker.training.frames import Frames, bucket_sides, step_for
 from photomaker.training.id_tower import FILE as TOWER_FILE
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
@@ -121,6 +122,7 @@ class TrainConfig:
         fastcomposer: What is FastComposer's own.
         photoverse: What is PhotoVerse's own.
         instantid: What is InstantID's own.
+        flashface: What is FlashFace's own.
         start: Folder of an earlier training of the same method, whose averaged weights are gone on from.
         reward: Finishing by reward of what was trained before, which `start` or `encoder.start` names; off by default.
         loop: How long.
@@ -136,13 +138,14 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "base"] = (
+    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "flashface", "base"] = (
         "photomaker"
     )
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
     instantid: InstantIDSettings = field(default_factory=InstantIDSettings)
+    flashface: FlashFaceTraining = field(default_factory=FlashFaceTraining)
     start: Path | None = None
     reward: RewardSettings = field(default_factory=RewardSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
@@ -239,6 +242,7 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
     recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
     unused = [*(parts.text_encoders if config.data.keep_texts else ())]
     decodes = bool(config.reward.steps) or (config.method == "photoverse" and face is not None)
+    decodes = decodes or config.method == "flashface"  # which encodes crops of the faces
     for module in [*unused, *([parts.autoencoder] if config.data.keep_latents and not decodes else [])]:
         module.to("cpu" if config.loop.preview_every else "meta")  # kept for pictures, or given up
     if config.loop.preview_every and isinstance(recipe, AdapterRecipe):
@@ -280,6 +284,8 @@ def _recipe(
         return InstantIDRecipe(
             *given, config.recipe, held_out, embeddings=embeddings, own=own, seed=seed, **more
         )
+    if config.method == "flashface":
+        return FlashFaceRecipe(*given, config.recipe, held_out, own=config.flashface, **more)
     if config.method == "base":
         return TunedBaseRecipe(*given, config.recipe, held_out, **more)
     return AdapterRecipe(*given, config.recipe, held_out, lora, **more)
