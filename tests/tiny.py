@@ -544,3 +544,78 @@ def tiny_flashface(folder: Path, notes: dict[str, Any] | None = None) -> Path:
         flat = {name: one.contiguous().clone() for name, one in state.items() if not name.startswith("ori_")}
         save_file(flat, path, metadata={"config": json.dumps(notes)})
     return path
+
+
+def tiny_dino(folder: Path) -> Path:
+    """Write (once) a DINOv2 of two layers in transformers' layout into `folder` and return its path."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    path = Path(folder) / "dino"
+    if not path.is_dir():
+        config = Dinov2Config(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=32, patch_size=2,
+            layerscale_value=1.0,
+        )  # fmt: skip
+        _randomise(Dinov2Model(config), 19).save_pretrained(path)
+    return path
+
+
+def anydoor_name(name: str) -> str:
+    """Latent diffusion's name of a weight of `tiny_unet` or of its ControlNet, written down by hand."""
+    parts = {
+        "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+        "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
+        "conv_norm_out": "out.0", "conv_out": "out.2",
+        "down_blocks.0.resnets.0": "input_blocks.1.0", "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
+        "down_blocks.1.resnets.0": "input_blocks.3.0", "down_blocks.1.attentions.0": "input_blocks.3.1",
+        "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
+        "mid_block.resnets.1": "middle_block.2",
+        "up_blocks.0.resnets.0": "output_blocks.0.0", "up_blocks.0.attentions.0": "output_blocks.0.1",
+        "up_blocks.0.resnets.1": "output_blocks.1.0", "up_blocks.0.attentions.1": "output_blocks.1.1",
+        "up_blocks.0.upsamplers.0.conv": "output_blocks.1.2.conv",
+        "up_blocks.1.resnets.0": "output_blocks.2.0", "up_blocks.1.resnets.1": "output_blocks.3.0",
+        "controlnet_cond_embedding.conv_in": "input_hint_block.0",
+        **{f"controlnet_cond_embedding.blocks.{j}": f"input_hint_block.{2 + 2 * j}" for j in range(6)},
+        "controlnet_cond_embedding.conv_out": "input_hint_block.14",
+        **{f"controlnet_down_blocks.{j}": f"zero_convs.{j}.0" for j in range(4)},
+        "controlnet_mid_block": "middle_block_out.0",
+    }  # fmt: skip
+    prefix = next(part for part in parts if name.startswith(part + "."))
+    inside = name.removeprefix(prefix + ".")
+    inner = {
+        "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+        "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+    }  # fmt: skip
+    own = next((one for one in inner if ".resnets." in prefix and inside.startswith(one + ".")), None)
+    return f"{parts[prefix]}.{inside if own is None else inner[own] + inside.removeprefix(own)}"
+
+
+def tiny_anydoor(folder: Path, notes: dict[str, Any] | None = None) -> Path:
+    """Write (once) an AnyDoor checkpoint for `tiny_unet`: the published `.ckpt`, or with notes what is made here."""
+    from diffusers import ControlNetModel
+
+    path = Path(folder) / ("anydoor.ckpt" if notes is None else "anydoor.safetensors")
+    if path.is_file():
+        return path
+    unet = tiny_unet()
+    net = _randomise(
+        ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 8), conditioning_channels=4), 20
+    )
+    with torch.no_grad():
+        for part in (*net.controlnet_down_blocks, net.controlnet_mid_block):
+            part.weight *= 0.1
+    base, other = unet.state_dict(), _randomise(tiny_unet(), 21).state_dict()
+    state = {f"control_model.{anydoor_name(name)}": one for name, one in net.state_dict().items()}
+    for name, one in base.items():
+        doubles = name.startswith(("up_blocks", "conv_norm_out", "conv_out"))
+        state[f"model.diffusion_model.{anydoor_name(name)}"] = 0.8 * one + 0.2 * other[name] if doubles else one
+    projector = _randomise(torch.nn.Linear(32, WIDTH), 22)
+    state |= {f"cond_stage_model.projector.{name}": one for name, one in projector.state_dict().items()}
+    if notes is None:  # with what is frozen, and what a trainer keeps beside the weights
+        state["cond_stage_model.model.cls_token"] = torch.zeros(1, 1, 32)
+        state["first_stage_model.quant_conv.weight"] = torch.zeros(8, 8, 1, 1)
+        torch.save({"epoch": 1, "global_step": 10, "state_dict": state}, path)
+    else:
+        flat = {name: one.contiguous().clone() for name, one in state.items()}
+        save_file(flat, path, metadata={"config": json.dumps(notes)})
+    return path

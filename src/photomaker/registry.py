@@ -22,6 +22,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "photoverse": ("photomaker.methods.photoverse:PhotoVerse", None),
         "instantid": ("photomaker.methods.instantid:InstantID", None),
         "flashface": ("photomaker.methods.flashface:FlashFace", None),
+        "anydoor": ("photomaker.methods.anydoor:AnyDoor", None),
     },
     "detector": {
         "bundled": ("photomaker.faces:BundledFaces", None),

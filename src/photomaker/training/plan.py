@@ -25,6 +25,7 @@ from photomaker.synthetic.composed import ComposedDataset
 from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum, WorldAlbum
+from photomaker.training.anydoor import AnyDoorRecipe, AnyDoorSettings
 from photomaker.training.base import BaseParts
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
 from photomaker.training.flashface import FlashFaceRecipe, FlashFaceTraining
@@ -123,6 +124,7 @@ class TrainConfig:
         photoverse: What is PhotoVerse's own.
         instantid: What is InstantID's own.
         flashface: What is FlashFace's own.
+        anydoor: What is AnyDoor's own.
         start: Folder of an earlier training of the same method, whose averaged weights are gone on from.
         reward: Finishing by reward of what was trained before, which `start` or `encoder.start` names; off by default.
         loop: How long.
@@ -138,7 +140,7 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "flashface", "base"] = (
+    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "flashface", "anydoor", "base"] = (
         "photomaker"
     )
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
@@ -146,6 +148,7 @@ class TrainConfig:
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
     instantid: InstantIDSettings = field(default_factory=InstantIDSettings)
     flashface: FlashFaceTraining = field(default_factory=FlashFaceTraining)
+    anydoor: AnyDoorSettings = field(default_factory=AnyDoorSettings)
     start: Path | None = None
     reward: RewardSettings = field(default_factory=RewardSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
@@ -286,6 +289,8 @@ def _recipe(
         )
     if config.method == "flashface":
         return FlashFaceRecipe(*given, config.recipe, held_out, own=config.flashface, **more)
+    if config.method == "anydoor":
+        return AnyDoorRecipe(*given, config.recipe, held_out, own=config.anydoor, seed=seed, **more)
     if config.method == "base":
         return TunedBaseRecipe(*given, config.recipe, held_out, **more)
     return AdapterRecipe(*given, config.recipe, held_out, lora, **more)
