@@ -484,7 +484,8 @@ def in_hub_cache(cache: Path, repository: str, *files: Path) -> Path:
 def flashface_name(name: str) -> str:
     """The published name of a weight of `tiny_unet`, written down by hand."""
     parts = {
-        "conv_in": "encoder.0", "time_embedding.linear_1": "time_embedding.0", "time_embedding.linear_2": "time_embedding.2",
+        "conv_in": "encoder.0",
+        "time_embedding.linear_1": "time_embedding.0", "time_embedding.linear_2": "time_embedding.2",
         "add_embedding.linear_1": "y_embedding.0", "add_embedding.linear_2": "y_embedding.2",
         "conv_norm_out": "head.0", "conv_out": "head.2",
         "down_blocks.0.resnets.0": "encoder.1.0", "down_blocks.0.downsamplers.0.conv": "encoder.2",
@@ -498,14 +499,15 @@ def flashface_name(name: str) -> str:
     prefix = next(part for part in parts if name.startswith(part + "."))
     inside = name.removeprefix(prefix + ".")
     inner = {
-        "norm1": "layer1.0", "conv1": "layer1.2", "time_emb_proj": "embedding.1", "norm2": "layer2.0", "conv2": "layer2.3",
-        "conv_shortcut": "shortcut",
+        "norm1": "layer1.0", "conv1": "layer1.2", "time_emb_proj": "embedding.1", "norm2": "layer2.0",
+        "conv2": "layer2.3", "conv_shortcut": "shortcut",
     }  # fmt: skip
     if ".attentions." in prefix:
         inner = {
             "norm": "norm1", "proj_in": "conv1", "proj_out": "conv2", "transformer_blocks.0.norm1": "blocks.0.norm1",
             "transformer_blocks.0.norm2": "blocks.0.norm2", "transformer_blocks.0.norm3": "blocks.0.norm3",
-            "transformer_blocks.0.ff.net.0.proj": "blocks.0.ffn.0.proj", "transformer_blocks.0.ff.net.2": "blocks.0.ffn.2",
+            "transformer_blocks.0.ff.net.0.proj": "blocks.0.ffn.0.proj",
+            "transformer_blocks.0.ff.net.2": "blocks.0.ffn.2",
         }  # fmt: skip
         for ours, theirs in (("attn1", "self_attn"), ("attn2", "cross_attn")):
             for own, other in (("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "o")):
@@ -563,7 +565,8 @@ def tiny_dino(folder: Path) -> Path:
 def anydoor_name(name: str) -> str:
     """Latent diffusion's name of a weight of `tiny_unet` or of its ControlNet, written down by hand."""
     parts = {
-        "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+        "conv_in": "input_blocks.0.0",
+        "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
         "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
         "conv_norm_out": "out.0", "conv_out": "out.2",
         "down_blocks.0.resnets.0": "input_blocks.1.0", "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
@@ -599,7 +602,10 @@ def tiny_anydoor(folder: Path, notes: dict[str, Any] | None = None) -> Path:
         return path
     unet = tiny_unet()
     net = _randomise(
-        ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 8, 8), conditioning_channels=4), 20
+        ControlNetModel.from_unet(
+            unet, conditioning_embedding_out_channels=(4, 8, 8, 8), conditioning_channels=4
+        ),
+        20,
     )
     with torch.no_grad():
         for part in (*net.controlnet_down_blocks, net.controlnet_mid_block):
@@ -608,7 +614,9 @@ def tiny_anydoor(folder: Path, notes: dict[str, Any] | None = None) -> Path:
     state = {f"control_model.{anydoor_name(name)}": one for name, one in net.state_dict().items()}
     for name, one in base.items():
         doubles = name.startswith(("up_blocks", "conv_norm_out", "conv_out"))
-        state[f"model.diffusion_model.{anydoor_name(name)}"] = 0.8 * one + 0.2 * other[name] if doubles else one
+        state[f"model.diffusion_model.{anydoor_name(name)}"] = (
+            0.8 * one + 0.2 * other[name] if doubles else one
+        )
     projector = _randomise(torch.nn.Linear(32, WIDTH), 22)
     state |= {f"cond_stage_model.projector.{name}": one for name, one in projector.state_dict().items()}
     if notes is None:  # with what is frozen, and what a trainer keeps beside the weights

@@ -108,6 +108,7 @@ OPENERS = {
     "dreambooth lora": with_prior("dreambooth", kind="lora"),
     "lora": tuned("lora"),
     "textual_inversion": tuned("textual_inversion"),
+    "dreamartist": tuned("dreamartist"),
     "hypernetwork": tuned("hypernetwork"),
     "custom_diffusion": with_prior("custom_diffusion"),
 }
@@ -142,7 +143,9 @@ def checksum(method):
 
 def asked(method, *requests):
     """The requests with the scene that some methods need: a picture whose hole is most of it."""
-    return [replace(one, extras=SCENE) if Need.SCENE in method.needs else one for one in requests or [REQUEST]]
+    return [
+        replace(one, extras=SCENE) if Need.SCENE in method.needs else one for one in requests or [REQUEST]
+    ]
 
 
 def drawn(method, identity, *requests):

@@ -71,13 +71,17 @@ def test_diffusers_own_converters_read_what_is_written(tiny_folder, tmp_path):
     for name, tensor in net.state_dict().items():
         # diffusers knows no ControlNet of SDXL under these names, and leaves the embedding of sizes out
         assert name.startswith("add_embedding.") or torch.equal(control[name], tensor), name
-    every = {f"model.diffusion_model.{names_of(unet, LDM)[name]}": one for name, one in unet.state_dict().items()}
+    every = {
+        f"model.diffusion_model.{names_of(unet, LDM)[name]}": one for name, one in unet.state_dict().items()
+    }
     config = dict(unet.config) | {"class_embed_type": None}
     back = convert_ldm_unet_checkpoint(every, config)
     for name, tensor in unet.state_dict().items():
         assert torch.equal(back[name], tensor), name
     assert {name for name in made if name.startswith("model.")} == {
-        name for name in every if name.startswith(("model.diffusion_model.output_blocks", "model.diffusion_model.out."))
+        name
+        for name in every
+        if name.startswith(("model.diffusion_model.output_blocks", "model.diffusion_model.out."))
     }
     assert made["cond_stage_model.projector.weight"].shape == (WIDTH, 32)
 
@@ -168,9 +172,13 @@ def test_only_what_the_mask_shows_is_put_into_the_scene(method, photos):
     assert all(torch.equal(same.tensors[name], part.tensors[name]) for name in part.tensors)
 
 
-def test_the_photo_of_largest_weight_is_drawn_and_scale_weighs_the_details(method, references, tiny_base, tiny_folder):
+def test_the_photo_of_largest_weight_is_drawn_and_scale_weighs_the_details(
+    method, references, tiny_base, tiny_folder
+):
     several = method.fit(references[:3], weights=[1, 2, 1])
-    assert np.array_equal(drawn(method, several, into(hole())), drawn(method, method.fit(references[1:2]), into(hole())))
+    assert np.array_equal(
+        drawn(method, several, into(hole())), drawn(method, method.fit(references[1:2]), into(hole()))
+    )
     file = tiny_anydoor(tiny_folder, {"zoom": 0.0})
     less = AnyDoor.open(tiny_base, file, device="cpu", image_encoder=tiny_dino(tiny_folder), scale=0.2)
     assert np.abs(drawn(less, several, into(hole())) - drawn(method, several, into(hole()))).max() > 0
@@ -202,7 +210,9 @@ def test_a_hole_is_looked_at_with_its_surroundings():
     found = Hole.of(scene, region, 2.0)
     assert found.square == (40, 5, 70, 25)  # of the scene's shape, and beyond it
     hint = found.hint(None, (60, 40))
-    assert (hint[3, :, 41:] == -1).all() and (hint[3, 12:28, 24:38] == 1).all() and (hint[3, :, :18] == 0).all()
+    assert (
+        (hint[3, :, 41:] == -1).all() and (hint[3, 12:28, 24:38] == 1).all() and (hint[3, :, :18] == 0).all()
+    )
     assert (hint[:3, 12:28, 24:38] == -1).all() and (hint[:3, :, :18] == 1).all()
     back = np.asarray(found.put_back(Image.new("RGB", (60, 40), "black")))
     assert not back[5:25, 40:].any() and back[:, :40].all() and back[26:].all()
@@ -232,7 +242,11 @@ def test_scenes_without_a_hole_and_wrong_regions_are_refused_before_a_model_runs
             (into(hole(), layout=("left",)), "a mask and a layout"),
             (into(hole((1, 1, 3, 3))), "smaller than 4 pixels"),
         ):
-            refused(lambda request=request: method.generate(identity, [into(hole()), request]), match, SettingsError)
+            refused(
+                lambda request=request: method.generate(identity, [into(hole()), request]),
+                match,
+                SettingsError,
+            )
     finally:
         hook.remove()
     refused(lambda: into(Image.new("L", (64, 64))), "black all over", SettingsError)
@@ -259,7 +273,9 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
     monkeypatch.setattr(anydoor, "open_pipeline", fail)
     dino = tiny_dino(tiny_folder)
     for other in (tiny_adapter(tiny_folder), tiny_flashface(tiny_folder)):
-        refused(lambda other=other: AnyDoor.open(tiny_base, other, image_encoder=dino), "is no AnyDoor checkpoint")
+        refused(
+            lambda other=other: AnyDoor.open(tiny_base, other, image_encoder=dino), "is no AnyDoor checkpoint"
+        )
     state = torch.load(tiny_anydoor(tiny_folder), weights_only=True)["state_dict"]
     wide = "control_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
     hint, tokens = "control_model.input_hint_block.0.weight", "cond_stage_model.projector.weight"
@@ -271,7 +287,10 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
     ):
         torch.save({"state_dict": state | {name: torch.zeros(shape)}}, tmp_path / "other.ckpt")
         refused(lambda: AnyDoor.open(tiny_base, tmp_path / "other.ckpt", image_encoder=dino), match)
-    refused(lambda: AnyDoor.open(tiny_base, tiny_anydoor(tiny_folder), image_encoder=tiny_base / "unet"), "no DINOv2")
+    refused(
+        lambda: AnyDoor.open(tiny_base, tiny_anydoor(tiny_folder), image_encoder=tiny_base / "unet"),
+        "no DINOv2",
+    )
     refused(lambda: AnyDoor.open(tiny_base), "no bundled weights of anydoor")
     refused(lambda: AnyDoor.open(tiny_base, "/nothing", scale=3.0), "give", SettingsError)
 

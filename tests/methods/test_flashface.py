@@ -48,7 +48,7 @@ def test_the_published_file_has_as_many_tensors_and_weights_as_the_layout_says()
 
     with torch.device("meta"):
         unet = UNet2DConditionModel(
-            block_out_channels=(320, 640, 1280, 1280), layers_per_block=2, cross_attention_dim=768, attention_head_dim=8,
+            block_out_channels=(320, 640, 1280, 1280), layers_per_block=2, cross_attention_dim=768,
             down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
             up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         )  # fmt: skip
@@ -207,7 +207,11 @@ def test_strength_and_launch_change_the_picture_and_nothing_is_left_behind(metho
 
 def test_the_face_is_told_its_place(method, references):
     identity = method.fit(references[:1])
-    free, left, right = drawn(method, identity), drawn(method, identity, at("left")), drawn(method, identity, at("right"))
+    free, left, right = (
+        drawn(method, identity),
+        drawn(method, identity, at("left")),
+        drawn(method, identity, at("right")),
+    )
     assert np.abs(left - right).max() > 0 and np.abs(left - free).max() > 0
     box = square_map((1.0, 2.0, 3.0, 6.0), 8, 8)
     assert box[0, 2:6, 0:4].all() and int(box.sum()) == 16
@@ -218,7 +222,9 @@ def test_the_face_is_told_its_place(method, references):
 def test_photos_count_by_their_weights_and_people_mix(method, references):
     weighed = method.fit(references[:2], weights=[3, 1])
     assert np.abs(drawn(method, weighed) - drawn(method, method.fit(references[:2]))).max() > 0
-    assert np.array_equal(drawn(method, method.fit(references[:2], weights=[2, 2])), drawn(method, method.fit(references[:2])))
+    assert np.array_equal(
+        drawn(method, method.fit(references[:2], weights=[2, 2])), drawn(method, method.fit(references[:2]))
+    )
     mixed = mix([(method.fit(references[:1]), 0.5), (method.fit(references[1:2]), 0.5)])
     assert drawn(method, mixed).std() > 1
 
@@ -232,7 +238,9 @@ def refused(call, match, kind=WeightsError):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
-def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(tiny_base, tiny_folder, tmp_path, monkeypatch):
+def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
+    tiny_base, tiny_folder, tmp_path, monkeypatch
+):
     from photomaker.methods import flashface
 
     def fail(*_args, **_more):
@@ -240,11 +248,17 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(tiny_base, t
 
     monkeypatch.setattr(flashface, "open_pipeline", fail)
     for other in (tiny_adapter(tiny_folder), tiny_fastcomposer(tiny_folder)):
-        refused(lambda other=other: FlashFace.open(tiny_base, other), "is no FlashFace checkpoint: it has no encoder")
+        refused(
+            lambda other=other: FlashFace.open(tiny_base, other),
+            "is no FlashFace checkpoint: it has no encoder",
+        )
     state = torch.load(tiny_flashface(tiny_folder), weights_only=True)
     name = "middle.1.blocks.0.cross_attn.k.weight"
     torch.save(state | {name: torch.zeros(32, 768)}, tmp_path / "sd15.ckpt")
-    refused(lambda: FlashFace.open(tiny_base, tmp_path / "sd15.ckpt"), "is for Stable Diffusion 1.5 and the base is of")
+    refused(
+        lambda: FlashFace.open(tiny_base, tmp_path / "sd15.ckpt"),
+        "is for Stable Diffusion 1.5 and the base is of",
+    )
     torch.save(state | {"encoder.0.weight": torch.zeros(16, 4, 3, 3)}, tmp_path / "four.ckpt")
     refused(lambda: FlashFace.open(tiny_base, tmp_path / "four.ckpt"), "reads 4 channels")
     (tmp_path / "broken.ckpt").write_bytes(b"nothing")

@@ -162,10 +162,7 @@ def test_a_recipe_learns_leaves_the_base_alone_and_its_export_draws(kind: str, t
     method = opened(
         kind, tmp_path / "run" / "export", tmp_path / "base", ImageTower.of_encoder(recipe.id_encoder)
     )
-    people = [
-        method.fit([seen_reference(recipe.data, row) for row in rows])
-        for rows in ([0, 1], [7])
-    ]
+    people = [method.fit([seen_reference(recipe.data, row) for row in rows]) for rows in ([0, 1], [7])]
     hole = Extras(start=Start(Image.new("RGB", (128, 128)), mask=Image.new("L", (128, 128), "white")))
     extras = hole if kind == "anydoor" else Extras()
     request = Request(
@@ -278,7 +275,9 @@ def test_what_flashface_is_trained_with_is_what_is_drawn_with(tmp_path: Path) ->
                     one.copy_(state[f"{part}.{name}"])
         condition = recipe.condition(prompts, references, np.zeros(2, bool), np.random.default_rng(0))
         noised = recipe.noised(rows[:1], torch.Generator().manual_seed(0))
-        one = Condition(condition.embeds[:1], condition.pooled[:1], {k: v[:1] for k, v in condition.more.items()})
+        one = Condition(
+            condition.embeds[:1], condition.pooled[:1], {k: v[:1] for k, v in condition.more.items()}
+        )
         wanted = recipe.predict(noised, one)
         assert one.more["bias"][0].exp().sum() == pytest.approx(4)
         told = (one.embeds, one.pooled)
@@ -351,7 +350,12 @@ class Wardrobe(FakeWorld):
     def __init__(self) -> None:
         super().__init__()
         hats = np.arange(len(self.person)) % 2
-        self.attributes |= {"hat": hats, "hat_colour": hats, "clothing": 0 * hats, "clothing_colour": 0 * hats - 1}
+        self.attributes |= {
+            "hat": hats,
+            "hat_colour": hats,
+            "clothing": 0 * hats,
+            "clothing_colour": 0 * hats - 1,
+        }
 
     def item_mask(self, row: int, item: str) -> np.ndarray:
         mask = np.zeros((128, 128), np.uint8)

@@ -156,7 +156,9 @@ def detail_net(file: AnyDoorFile, unet: Any) -> Any:  # noqa: ANN401 - diffusers
     for place in HINTS:
         weight = file.tensors.get(f"{_CONTROL}input_hint_block.{place}.weight")
         if weight is None:
-            raise WeightsError(f"{file.source} has no {_CONTROL}input_hint_block.{place}.weight; fetch it again")
+            raise WeightsError(
+                f"{file.source} has no {_CONTROL}input_hint_block.{place}.weight; fetch it again"
+            )
         hints.append(int(weight.shape[0]))
     net = new_detail_net(unet, tuple(hints))
     net.load_state_dict(taken(net, file.tensors, _control_names(net), file.source))
@@ -186,7 +188,7 @@ def trained_part(unet: Any) -> list[Tensor]:  # noqa: ANN401 - a diffusers UNet
     return [one for name, one in unet.named_parameters() if name.startswith(_TRAINED)]
 
 
-def export_anydoor(  # noqa: PLR0913 - the parts of the method
+def export_anydoor(
     path: str | os.PathLike[str],
     unet: Any,  # noqa: ANN401 - diffusers models
     net: Any,  # noqa: ANN401 - as above

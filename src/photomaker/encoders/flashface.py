@@ -1,8 +1,8 @@
 """FlashFace's checkpoint: two UNets, further self-attention layers, and a first layer that reads the face's place.
 
-The published file is one flat state dict under names of its own: `encoder`, `middle` and `decoder` are the drawing UNet,
-`ref_encoder` and `ref_decoder` the one that reads the photos; `ori_*` are the first three once more. `ref_middle` is in
-the file, but the published code reads with `middle` in both; files made here note that theirs is used.
+The published file is one flat state dict under names of its own: `encoder`, `middle` and `decoder` are the drawing
+UNet, `ref_encoder` and `ref_decoder` the one that reads the photos; `ori_*` are the first three once more. `ref_middle`
+is in the file, but the published code reads with `middle` in both; files made here note that theirs is used.
 
 Source: FlashFace, arXiv 2403.17008; the names of the released `flashface.ckpt`.
 """
@@ -162,7 +162,7 @@ def _second_names(unet: Any) -> dict[str, str]:  # noqa: ANN401 - a diffusers UN
     return found
 
 
-def export_flashface(  # noqa: PLR0913 - the parts of the method
+def export_flashface(
     path: str | os.PathLike[str],
     unet: Any,  # noqa: ANN401 - diffusers UNets
     reference: Any,  # noqa: ANN401 - as above

@@ -180,8 +180,8 @@ def taken(
         if tensor is None or not same:
             got = "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
             raise WeightsError(
-                f"{source} has {got} for {theirs} and the base model has shape {tuple(shape)}; give the base model that "
-                "it was made for"
+                f"{source} has {got} for {theirs} and the base model has shape {tuple(shape)}; give the base model "
+                "that it was made for"
             )
         found[name] = tensor.reshape(shape)
     return found

@@ -1,7 +1,7 @@
-"""AnyDoor: a subject from a photo is drawn into the hole of a scene, by its tokens in the place of the text and its edges.
+"""AnyDoor: a subject from a photo is drawn into the hole of a scene, by tokens in the text's place and by its edges.
 
-The tokens say who or what it is. A high-frequency map of the photo, laid into the scene where the hole is, goes through a
-detail extractor, a ControlNet that reads the same tokens. Outside the hole the scene's own pixels stay.
+The tokens say who or what it is. A high-frequency map of the photo, laid into the scene where the hole is, goes through
+a detail extractor, a ControlNet that reads the same tokens. Outside the hole the scene's own pixels stay.
 
 Source: arXiv 2307.09481.
 """
@@ -58,8 +58,8 @@ SMALLEST = 4
 class AnyDoor(PretrainedMethod):
     """AnyDoor on a stock SDXL pipeline.
 
-    It reads one photo, that of largest weight; where a photo has a mask, the subject is what the mask shows, else all of
-    it. A mixed identity has no photo: it is drawn by its tokens alone.
+    It reads one photo, that of largest weight; where a photo has a mask, the subject is what the mask shows, else all
+    of it. A mixed identity has no photo: it is drawn by its tokens alone.
 
     Args:
         pipeline: A pipeline without adapter.
@@ -122,8 +122,8 @@ class AnyDoor(PretrainedMethod):
             device: Where to compute; None is CUDA where there is one, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
-            image_encoder: DINOv2 as a folder or hub id, or `bundled`; None takes what the file notes, else the published
-                one.
+            image_encoder: DINOv2 as a folder or hub id, or `bundled`; None takes what the file notes, else the
+                published one.
             scale: Weight of the detail extractor.
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
@@ -169,7 +169,9 @@ class AnyDoor(PretrainedMethod):
                     f"{reference.image.width} x {reference.image.height}; give a mask of the photo's size"
                 )
             if box_of(mask) is None:
-                raise PhotoError(f"the mask of photo {called} is empty; paint white what is to be put into the scene")
+                raise PhotoError(
+                    f"the mask of photo {called} is empty; paint white what is to be put into the scene"
+                )
 
     def identity(
         self,
@@ -217,7 +219,9 @@ class AnyDoor(PretrainedMethod):
         width = int(identity.tensors["id_features"].shape[-1])
         known = identity.notes.get("encoder_sha256", self.sha256)
         if width != self.tower.width or known != self.sha256:
-            raise IdentityError("the identity was made with another AnyDoor checkpoint; make it again with this one")
+            raise IdentityError(
+                "the identity was made with another AnyDoor checkpoint; make it again with this one"
+            )
 
     def _hole(self, request: Request) -> Hole:
         """Where a request wants the subject, in its scene at the size of the picture."""
@@ -248,9 +252,7 @@ class AnyDoor(PretrainedMethod):
         mask = Image.fromarray(hole.region)
         return pasted([hole.put_back(one) for one in drawn], hole.scene, mask)
 
-    def _with_subject(
-        self, identity: Identity, requests: Sequence[Request], hole: Hole
-    ) -> list[Image.Image]:
+    def _with_subject(self, identity: Identity, requests: Sequence[Request], hole: Hole) -> list[Image.Image]:
         pipeline, count, sampling = self.pipeline, len(requests), requests[0].sampling
         size = (int(sampling.width or 0), int(sampling.height or 0))
         device, dtype = pipeline._execution_device, pipeline.unet.dtype

@@ -195,7 +195,9 @@ class FlashFace(PretrainedMethod):
             PhotoError: There are more than four photos.
         """
         if len(pictures) > MOST_PHOTOS:
-            raise PhotoError(f"FlashFace reads 1 to {MOST_PHOTOS} photos, got {len(pictures)}; leave some out")
+            raise PhotoError(
+                f"FlashFace reads 1 to {MOST_PHOTOS} photos, got {len(pictures)}; leave some out"
+            )
         del references
         side = (self.side, self.side)
         crops = np.stack(
@@ -276,7 +278,10 @@ class FlashFace(PretrainedMethod):
         features, weights = active_features(identity)
         given = [request.negative_prompt or "" for request in requests]
         texts = list(dict.fromkeys(given))
-        width, pooled = int(unet.config.cross_attention_dim), self.pipeline.text_encoder_2.config.projection_dim
+        width, pooled = (
+            int(unet.config.cross_attention_dim),
+            self.pipeline.text_encoder_2.config.projection_dim,
+        )
         context = (torch.zeros(1, 77, width), torch.zeros(1, int(pooled)))
         if negatives is None:
             texts, given = [""], [""] * len(given)

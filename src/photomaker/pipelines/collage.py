@@ -21,8 +21,6 @@ EDGE_SIDE = 256
 THRESHOLD = 50
 ROOM = 1.2
 """Side of a subject's picture, in sides of the box around it."""
-REACH = 1.15
-"""Side of what is erased in the scene, in sides of the box around the region."""
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -82,7 +80,9 @@ def high_frequency(picture: Image.Image, mask: np.ndarray) -> Image.Image:
 
 def _weighed(around: np.ndarray, axis: int) -> np.ndarray:
     """1, 2, 1 along an axis, of a picture with a border of one pixel."""
-    low, middle, high = (np.take(around, range(start, around.shape[axis] - 2 + start), axis) for start in (0, 1, 2))
+    low, middle, high = (
+        np.take(around, range(start, around.shape[axis] - 2 + start), axis) for start in (0, 1, 2)
+    )
     return low + 2 * middle + high
 
 
@@ -133,7 +133,7 @@ class Hole:
 
     @classmethod
     def of(cls, scene: Image.Image, region: np.ndarray, zoom: float) -> Hole:
-        """A hole with so much of the scene around it, of the scene's shape; 1 is the region's box, 0 all of the scene."""
+        """A hole and its surroundings, of the scene's shape; zoom 1 is the region's box, 0 the whole scene."""
         box = box_of(region)
         if zoom <= 0 or box is None:
             return cls(scene, region)
@@ -152,7 +152,7 @@ class Hole:
         seen = seen.resize(size, Image.Resampling.BILINEAR)
         region = np.asarray(inside.resize(size, Image.Resampling.BILINEAR))
         box = box_of(region) or (0, 0, *size)
-        made = collage(seen, details, grown(box, size, REACH), region)
+        made = collage(seen, details, box, region)
         beyond = torch.from_numpy(np.asarray(outside.resize(size, Image.Resampling.NEAREST)).copy())
         made[3][beyond > 0] = -1
         return made

@@ -1,8 +1,8 @@
 """Feature maps of reference pictures as further keys and values in a UNet's self-attention, as long as a context lasts.
 
-A second UNet reads the reference pictures at the noise level of the step, and what goes into its self-attention is kept.
-The drawing UNet gets, beside each self-attention in its middle and second half, another one over its own places and those
-of the references. Both read the same normalised input, so that one attention processor adds up both.
+A second UNet reads the reference pictures at the noise level of the step, and what goes into its self-attention is
+kept. The drawing UNet gets, beside each self-attention in its middle and second half, another one over its own places
+and those of the references. Both read the same normalised input, so that one attention processor adds up both.
 
 Source: FlashFace, arXiv 2403.17008, section 3.
 """
@@ -117,7 +117,7 @@ class ReadingProcessor(nn.Module):
         self.name, self.bank = name, bank
         self.inner = AttnProcessor() if plain else AttnProcessor2_0()
 
-    def forward(self, attn: Attention, hidden_states: Tensor, *_args: Any, **_more: Any) -> Tensor:  # noqa: ANN401
+    def forward(self, attn: Attention, hidden_states: Tensor, *_args: Any, **_more: Any) -> Tensor:
         """Called by diffusers in the place of the layer's own processor."""
         return self.inner(attn, hidden_states) + self.second(hidden_states)
 
@@ -147,7 +147,7 @@ class WritingProcessor:
         self.name, self.bank = name, bank
         self.inner = AttnProcessor() if plain else AttnProcessor2_0()
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, *_args: Any, **_more: Any) -> Tensor:  # noqa: ANN401
+    def __call__(self, attn: Attention, hidden_states: Tensor, *_args: Any, **_more: Any) -> Tensor:
         """Called by diffusers in the place of the layer's own processor."""
         self.bank.features[self.name] = hidden_states
         return self.inner(attn, hidden_states)
@@ -226,7 +226,7 @@ class Referenced:
         on: Whether the references take part in the next call.
     """
 
-    def __init__(  # noqa: PLR0913 - all of it is what a picture depends on
+    def __init__(
         self,
         net: nn.Module,
         bank: Bank,

@@ -134,7 +134,7 @@ class Order:
             raise SettingsError(
                 "pairs has each person with a prompt, together has all in each; leave one out"
             )
-        if self.extras.layout and not self.together:
+        if len(self.extras.layout) > 1 and not self.together:
             raise SettingsError(
                 "a layout says where each of several people is; draw them together, or leave it out"
             )

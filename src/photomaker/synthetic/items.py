@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,6 @@ def item_mask(person: Person, view: View, item: str, size: int = 128) -> np.ndar
     """
     if item not in ITEMS:
         raise SettingsError(f"the item is {item!r}; give one of {', '.join(ITEMS)}")
-    drawn = [
-        render(person, replace(view, style="photo", **{f"{item}_colour": colour}), size).image.astype(int)
-        for colour in _COLOURS
-    ]
+    changes: list[dict[str, Any]] = [{f"{item}_colour": colour, "style": "photo"} for colour in _COLOURS]
+    drawn = [render(person, replace(view, **change), size).image.astype(int) for change in changes]
     return np.where(np.abs(drawn[0] - drawn[1]).max(-1) >= _LEAST, 255, 0).astype(np.uint8)

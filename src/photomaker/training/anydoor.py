@@ -1,9 +1,9 @@
 """Recipe of AnyDoor: a detail extractor, the half of the UNet that doubles, and a map of the subject's tokens.
 
-A row is a picture with a hole where a subject was, and another picture of the same subject: a person, or a hat or piece of
-clothing that somebody else wears. What differs from the paper: there is no prompt and no size conditioning of crops, but
-the whole picture is drawn; a share of the rows reads a black picture for the subject, so that the empty condition is a
-learned one; timesteps are those of the other recipes, for all pairs here are two pictures of one subject.
+A row is a picture with a hole where a subject was, and another picture of the same subject: a person, or a hat or
+piece of clothing that somebody else wears. What differs from the paper: the whole picture is drawn and no crop around
+the hole; a share of the rows reads a black picture for the subject, so that the empty condition is a learned one;
+timesteps are those of the other recipes, for all pairs here are two pictures of one subject.
 
 Source: arXiv 2307.09481, sections 3.1 to 3.3.
 """
@@ -50,13 +50,13 @@ class AnyDoorSettings:
     tokens; `rank`, `vision`, `vision_lr`, `photos` and `text_only` do nothing.
 
     Attributes:
-        hint: Widths of the layers that read the collage, each but the last halving it; they must come out at the latents'
-            size.
+        hint: Widths of the layers that read the collage, each but the last halving it; they must come out at the
+            latents' size.
         items: Share of the rows whose subject is a hat or a piece of clothing, for data that knows them.
         shape: Share of the rows whose hole has the subject's rough shape and is no box.
         inside: Weight of the loss inside the hole; 1 is the paper's.
-        tower: What reads the subject: `bundled`, which is the tower that `encoder.start` names, or DINOv2 (folder or hub
-            id).
+        tower: What reads the subject: `bundled`, which is the tower that `encoder.start` names, or DINOv2 (folder or
+            hub id).
 
     Raises:
         SettingsError: A value lies outside its range.
@@ -192,7 +192,7 @@ class AnyDoorRecipe(PeopleRecipe):
         return found[self.data.person[found] != self.data.person[row]]
 
     def _look(self, row: int, kind: str) -> tuple[int, int]:
-        attributes = self.data.attributes
+        attributes = self.data.attributes  # type: ignore[attr-defined] - of the synthetic people
         return int(attributes[kind][row]), int(attributes[f"{kind}_colour"][row])
 
     def _worn(self, kind: str) -> dict[tuple[int, int], np.ndarray]:

@@ -122,8 +122,8 @@ class FlashFaceRecipe(PeopleRecipe):
             raise SettingsError(f"flashface.side is {own.side}; give a multiple of {least} for this base")
         if settings.gradient_checkpointing:
             raise SettingsError(
-                "FlashFace reads feature maps of the forward pass, which gradient_checkpointing does not keep; switch it "
-                "off"
+                "FlashFace reads feature maps of the forward pass, which gradient_checkpointing does not keep; switch "
+                "it off"
             )
         if settings.photos > _MOST:
             raise SettingsError(f"recipe.photos is {settings.photos}; FlashFace reads at most {_MOST}")
@@ -267,7 +267,7 @@ class FlashFaceRecipe(PeopleRecipe):
             for name, one in self.processors.items()
         }
         own = asdict(self.own)
-        notes = {"side": self.own.side, "crop": self.own.crop}
+        notes: dict[str, Any] = {"side": self.own.side, "crop": self.own.crop}
         notes["flashface"] = {name: own[name] for name in ("strength", "reference", "launch")}
         export_flashface(
             folder / FILE, self.parts.unet, self.reference, second, self.place, {**self.notes, **notes}

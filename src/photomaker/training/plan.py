@@ -140,9 +140,9 @@ class TrainConfig:
     loop: TrainSettings
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal["photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "flashface", "anydoor", "base"] = (
-        "photomaker"
-    )
+    method: Literal[
+        "photomaker", "ip_adapter", "fastcomposer", "photoverse", "instantid", "flashface", "anydoor", "base"
+    ] = "photomaker"
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
     fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
     photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
@@ -265,10 +265,14 @@ def _recipe(
 ) -> PeopleRecipe:
     """The recipe of the method that is asked for."""
     held_out, seed = config.data.held_out, config.loop.seed
-    if config.method == "ip_adapter":
-        return IPAdapterRecipe(*given, config.recipe, held_out, own=config.ip_adapter, seed=seed, **more)
-    if config.method == "fastcomposer":
-        return FastComposerRecipe(*given, config.recipe, held_out, own=config.fastcomposer, seed=seed, **more)
+    alike: dict[str, tuple[Any, Any]] = {
+        "ip_adapter": (IPAdapterRecipe, config.ip_adapter),
+        "fastcomposer": (FastComposerRecipe, config.fastcomposer),
+        "anydoor": (AnyDoorRecipe, config.anydoor),
+    }
+    if config.method in alike:
+        kind, settings = alike[config.method]
+        return kind(*given, config.recipe, held_out, own=settings, seed=seed, **more)
     if config.method == "photoverse":
         return PhotoVerseRecipe(
             *given, config.recipe, held_out, own=config.photoverse, face=face, seed=seed, **more
@@ -289,8 +293,6 @@ def _recipe(
         )
     if config.method == "flashface":
         return FlashFaceRecipe(*given, config.recipe, held_out, own=config.flashface, **more)
-    if config.method == "anydoor":
-        return AnyDoorRecipe(*given, config.recipe, held_out, own=config.anydoor, seed=seed, **more)
     if config.method == "base":
         return TunedBaseRecipe(*given, config.recipe, held_out, **more)
     return AdapterRecipe(*given, config.recipe, held_out, lora, **more)
