@@ -192,7 +192,7 @@ class AnyDoorRecipe(PeopleRecipe):
         return found[self.data.person[found] != self.data.person[row]]
 
     def _look(self, row: int, kind: str) -> tuple[int, int]:
-        attributes = self.data.attributes  # type: ignore[attr-defined] - of the synthetic people
+        attributes = self.data.attributes  # type: ignore[attr-defined]
         return int(attributes[kind][row]), int(attributes[f"{kind}_colour"][row])
 
     def _worn(self, kind: str) -> dict[tuple[int, int], np.ndarray]:
