@@ -515,3 +515,151 @@ def in_hub_cache(cache: Path, repository: str, *files: Path) -> Path:
         copy = shutil.copytree if file.is_dir() else shutil.copy
         copy(file, snapshot / file.name)
     return snapshot
+
+
+def flashface_name(name: str) -> str:
+    """The published name of a weight of `tiny_unet`, written down by hand."""
+    parts = {
+        "conv_in": "encoder.0",
+        "time_embedding.linear_1": "time_embedding.0", "time_embedding.linear_2": "time_embedding.2",
+        "add_embedding.linear_1": "y_embedding.0", "add_embedding.linear_2": "y_embedding.2",
+        "conv_norm_out": "head.0", "conv_out": "head.2",
+        "down_blocks.0.resnets.0": "encoder.1.0", "down_blocks.0.downsamplers.0.conv": "encoder.2",
+        "down_blocks.1.resnets.0": "encoder.3.0", "down_blocks.1.attentions.0": "encoder.3.1",
+        "mid_block.resnets.0": "middle.0", "mid_block.attentions.0": "middle.1", "mid_block.resnets.1": "middle.2",
+        "up_blocks.0.resnets.0": "decoder.0.0", "up_blocks.0.attentions.0": "decoder.0.1",
+        "up_blocks.0.resnets.1": "decoder.1.0", "up_blocks.0.attentions.1": "decoder.1.1",
+        "up_blocks.0.upsamplers.0.conv": "decoder.1.2.1",
+        "up_blocks.1.resnets.0": "decoder.2.0", "up_blocks.1.resnets.1": "decoder.3.0",
+    }  # fmt: skip
+    prefix = next(part for part in parts if name.startswith(part + "."))
+    inside = name.removeprefix(prefix + ".")
+    inner = {
+        "norm1": "layer1.0", "conv1": "layer1.2", "time_emb_proj": "embedding.1", "norm2": "layer2.0",
+        "conv2": "layer2.3", "conv_shortcut": "shortcut",
+    }  # fmt: skip
+    if ".attentions." in prefix:
+        inner = {
+            "norm": "norm1", "proj_in": "conv1", "proj_out": "conv2", "transformer_blocks.0.norm1": "blocks.0.norm1",
+            "transformer_blocks.0.norm2": "blocks.0.norm2", "transformer_blocks.0.norm3": "blocks.0.norm3",
+            "transformer_blocks.0.ff.net.0.proj": "blocks.0.ffn.0.proj",
+            "transformer_blocks.0.ff.net.2": "blocks.0.ffn.2",
+        }  # fmt: skip
+        for ours, theirs in (("attn1", "self_attn"), ("attn2", "cross_attn")):
+            for own, other in (("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "o")):
+                inner[f"transformer_blocks.0.{ours}.{own}"] = f"blocks.0.{theirs}.{other}"
+    own = next((one for one in inner if inside.startswith(one + ".")), None)
+    return f"{parts[prefix]}.{inside if own is None else inner[own] + inside.removeprefix(own)}"
+
+
+def tiny_flashface(folder: Path, notes: dict[str, Any] | None = None) -> Path:
+    """Write (once) a FlashFace checkpoint for `tiny_unet`: the published `.ckpt`, or with notes what is made here."""
+    path = Path(folder) / ("flashface.ckpt" if notes is None else "flashface.safetensors")
+    if path.is_file():
+        return path
+    base, generator = tiny_unet().state_dict(), torch.Generator().manual_seed(18)
+    other = _randomise(tiny_unet(), 17).state_dict()
+    state = {}
+    for name, tensor in base.items():
+        theirs = flashface_name(name)
+        own = 0.8 * tensor + 0.2 * other[name]
+        if theirs.endswith(("conv1.weight", "conv2.weight")):
+            own = own[..., None, None]  # 1x1 convolutions in the published model
+        if theirs == "encoder.0.weight":
+            own = torch.cat([own, 0.1 * torch.randn(own[:, :1].shape, generator=generator)], dim=1)
+        state[theirs] = own
+        coder = theirs.partition(".")[0]
+        if coder in ("encoder", "middle", "decoder"):
+            state[f"ori_{theirs}"] = own
+            state[f"ref_{theirs}"] = tensor.reshape(own.shape) if theirs != "encoder.0.weight" else tensor
+        if ".self_attn." in theirs and coder != "encoder":
+            further = 0.5 * own + 0.5 * torch.randn(own.shape, generator=generator) / math.sqrt(own.shape[-1])
+            for prefix in ("", "ori_"):
+                state[prefix + theirs.replace(".self_attn.", ".self_attn.self_attn_first.")] = further
+    if notes is None:
+        torch.save(state, path)
+    else:
+        flat = {name: one.contiguous().clone() for name, one in state.items() if not name.startswith("ori_")}
+        save_file(flat, path, metadata={"config": json.dumps(notes)})
+    return path
+
+
+def tiny_dino(folder: Path) -> Path:
+    """Write (once) a DINOv2 of two layers in transformers' layout into `folder` and return its path."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    path = Path(folder) / "dino"
+    if not path.is_dir():
+        config = Dinov2Config(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=32, patch_size=2,
+            layerscale_value=1.0,
+        )  # fmt: skip
+        _randomise(Dinov2Model(config), 19).save_pretrained(path)
+    return path
+
+
+def anydoor_name(name: str) -> str:
+    """Latent diffusion's name of a weight of `tiny_unet` or of its ControlNet, written down by hand."""
+    parts = {
+        "conv_in": "input_blocks.0.0",
+        "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+        "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
+        "conv_norm_out": "out.0", "conv_out": "out.2",
+        "down_blocks.0.resnets.0": "input_blocks.1.0", "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
+        "down_blocks.1.resnets.0": "input_blocks.3.0", "down_blocks.1.attentions.0": "input_blocks.3.1",
+        "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
+        "mid_block.resnets.1": "middle_block.2",
+        "up_blocks.0.resnets.0": "output_blocks.0.0", "up_blocks.0.attentions.0": "output_blocks.0.1",
+        "up_blocks.0.resnets.1": "output_blocks.1.0", "up_blocks.0.attentions.1": "output_blocks.1.1",
+        "up_blocks.0.upsamplers.0.conv": "output_blocks.1.2.conv",
+        "up_blocks.1.resnets.0": "output_blocks.2.0", "up_blocks.1.resnets.1": "output_blocks.3.0",
+        "controlnet_cond_embedding.conv_in": "input_hint_block.0",
+        **{f"controlnet_cond_embedding.blocks.{j}": f"input_hint_block.{2 + 2 * j}" for j in range(6)},
+        "controlnet_cond_embedding.conv_out": "input_hint_block.14",
+        **{f"controlnet_down_blocks.{j}": f"zero_convs.{j}.0" for j in range(4)},
+        "controlnet_mid_block": "middle_block_out.0",
+    }  # fmt: skip
+    prefix = next(part for part in parts if name.startswith(part + "."))
+    inside = name.removeprefix(prefix + ".")
+    inner = {
+        "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+        "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+    }  # fmt: skip
+    own = next((one for one in inner if ".resnets." in prefix and inside.startswith(one + ".")), None)
+    return f"{parts[prefix]}.{inside if own is None else inner[own] + inside.removeprefix(own)}"
+
+
+def tiny_anydoor(folder: Path, notes: dict[str, Any] | None = None) -> Path:
+    """Write (once) an AnyDoor checkpoint for `tiny_unet`: the published `.ckpt`, or with notes what is made here."""
+    from diffusers import ControlNetModel
+
+    path = Path(folder) / ("anydoor.ckpt" if notes is None else "anydoor.safetensors")
+    if path.is_file():
+        return path
+    unet = tiny_unet()
+    net = _randomise(
+        ControlNetModel.from_unet(
+            unet, conditioning_embedding_out_channels=(4, 8, 8, 8), conditioning_channels=4
+        ),
+        20,
+    )
+    with torch.no_grad():
+        for part in (*net.controlnet_down_blocks, net.controlnet_mid_block):
+            part.weight *= 0.1
+    base, other = unet.state_dict(), _randomise(tiny_unet(), 21).state_dict()
+    state = {f"control_model.{anydoor_name(name)}": one for name, one in net.state_dict().items()}
+    for name, one in base.items():
+        doubles = name.startswith(("up_blocks", "conv_norm_out", "conv_out"))
+        state[f"model.diffusion_model.{anydoor_name(name)}"] = (
+            0.8 * one + 0.2 * other[name] if doubles else one
+        )
+    projector = _randomise(torch.nn.Linear(32, WIDTH), 22)
+    state |= {f"cond_stage_model.projector.{name}": one for name, one in projector.state_dict().items()}
+    if notes is None:  # with what is frozen, and what a trainer keeps beside the weights
+        state["cond_stage_model.model.cls_token"] = torch.zeros(1, 1, 32)
+        state["first_stage_model.quant_conv.weight"] = torch.zeros(8, 8, 1, 1)
+        torch.save({"epoch": 1, "global_step": 10, "state_dict": state}, path)
+    else:
+        flat = {name: one.contiguous().clone() for name, one in state.items()}
+        save_file(flat, path, metadata={"config": json.dumps(notes)})
+    return path

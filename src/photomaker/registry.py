@@ -15,6 +15,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "dreambooth": ("photomaker.methods.dreambooth:DreamBooth", None),
         "lora": ("photomaker.methods.lora:Lora", None),
         "textual_inversion": ("photomaker.methods.textual_inversion:TextualInversion", None),
+        "dreamartist": ("photomaker.methods.dreamartist:DreamArtist", None),
         "custom_diffusion": ("photomaker.methods.custom_diffusion:CustomDiffusion", None),
         "hypernetwork": ("photomaker.methods.hypernetwork:Hypernetwork", None),
         "fastcomposer": ("photomaker.methods.fastcomposer:FastComposer", None),
@@ -22,6 +23,8 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "photoverse": ("photomaker.methods.photoverse:PhotoVerse", None),
         "instantid": ("photomaker.methods.instantid:InstantID", None),
         "pulid": ("photomaker.methods.pulid:PuLID", None),
+        "flashface": ("photomaker.methods.flashface:FlashFace", None),
+        "anydoor": ("photomaker.methods.anydoor:AnyDoor", None),
     },
     "detector": {
         "bundled": ("photomaker.faces:BundledFaces", None),

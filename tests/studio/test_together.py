@@ -153,7 +153,8 @@ def test_orders_that_cannot_be_are_refused(more, message):
 
 def test_a_layout_is_for_several_people():
     with pytest.raises(SettingsError, match="a layout says where each of several people is"):
-        Order((Someone(ADA),), ("a man img",), extras=Extras(layout=("left",)))
+        Order((Someone(ADA),) * 2, ("a man img",), extras=Extras(layout=("left", "right")))
+    Order((Someone(ADA),), ("a man img",), extras=Extras(layout=("left",)))  # where the one person is
 
 
 def test_prompts_name_everybody():

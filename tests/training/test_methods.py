@@ -14,16 +14,21 @@ from PIL import Image
 from test_adapter import SIZES
 from test_base import tiny_parts
 
+from photomaker.encoders.anydoor import read_anydoor
 from photomaker.encoders.fastcomposer import read_fastcomposer
+from photomaker.encoders.flashface import read_flashface
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.instantid import read_instantid, scaled
 from photomaker.encoders.ip_adapter import read_ip_adapter
 from photomaker.encoders.photoverse import read_photoverse
 from photomaker.encoders.pulid import read_pulid
+from photomaker.encoders.subject_tower import SubjectTower
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.faces import Seen
+from photomaker.methods.anydoor import AnyDoor
 from photomaker.methods.fastcomposer import FastComposer
+from photomaker.methods.flashface import FlashFace
 from photomaker.methods.instantid import InstantID
 from photomaker.methods.ip_adapter import IPAdapter
 from photomaker.methods.photoverse import PhotoVerse
@@ -31,8 +36,10 @@ from photomaker.methods.pulid import PuLID
 from photomaker.pipelines.drawing import open_pipeline
 from photomaker.pipelines.identity_nets import open_identity_net
 from photomaker.pipelines.landmarks import Pencil, draw_landmarks
+from photomaker.training.anydoor import AnyDoorRecipe, AnyDoorSettings, Pair
 from photomaker.training.diffusion import DiffusionSettings, Noising, make_scheduler
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings, localisation_loss
+from photomaker.training.flashface import FlashFaceRecipe, FlashFaceTraining
 from photomaker.training.frames import Frames
 from photomaker.training.id_tower import tower_config
 from photomaker.training.instantid import InstantIDRecipe, InstantIDSettings, kept_faces, seen_faces
@@ -43,11 +50,13 @@ from photomaker.training.people import AdapterSettings, Condition
 from photomaker.training.photos import SMALL as SMALL_PHOTOS
 from photomaker.training.photoverse import PhotoVerseRecipe, PhotoVerseSettings, random_fusion
 from photomaker.training.pulid import PuLIDRecipe, PuLIDSettings
-from photomaker.types import Face, Identity, Reference, Request, Sampling
+from photomaker.types import Extras, Face, Identity, Reference, Request, Sampling, Start
 
 SETTINGS = AdapterSettings(rank=4, lr=1e-2, fusion_lr=1e-2, vision_lr=1e-3, text_only=0.2, photo=SMALL_PHOTOS)
 STEPS = TrainSettings(steps=24, batch_size=8, ema_decay=0.8, log_every=6, save_every=0)
-KINDS = ("ip_adapter", "ip_adapter plus", "fastcomposer", "photoverse", "instantid", "pulid")
+KINDS = (
+    "ip_adapter", "ip_adapter plus", "fastcomposer", "photoverse", "instantid", "pulid", "flashface", "anydoor",
+)  # fmt: skip
 PENCIL = Pencil(2.5, 1.0)
 
 
@@ -77,7 +86,7 @@ class MeanColours:
         return Seen(embedding, Face(box, 1.0, points))
 
 
-def make(kind: str, tmp_path: Path) -> Any:
+def make(kind: str, tmp_path: Path) -> Any:  # noqa: PLR0911 - a line a kind
     world = FakeWorld()
     parts = tiny_parts(world)
     torch.manual_seed(1)
@@ -96,11 +105,15 @@ def make(kind: str, tmp_path: Path) -> Any:
     if kind == "pulid":
         small = PuLIDSettings((-1, -2), queries=3, dim=64, hidden=32, depth=2, id_tokens=2, recogniser="fake")
         return PuLIDRecipe(*given, embeddings=seen_faces(world, likeness), own=small)
+    if kind == "anydoor":
+        return AnyDoorRecipe(*given, own=AnyDoorSettings(hint=(4, 4, 8, 8)))
+    if kind == "flashface":
+        return FlashFaceRecipe(*given, own=FlashFaceTraining(side=32, crop=1.2, no_place=0.5))
     form = "plus" if "plus" in kind else "base"
     return IPAdapterRecipe(*given, own=IPAdapterSettings(form=form, queries=3, hidden=64))
 
 
-def opened(kind: str, folder: Path, base: Path, tower: ImageTower) -> Any:
+def opened(kind: str, folder: Path, base: Path, tower: ImageTower) -> Any:  # noqa: PLR0911
     from diffusers import StableDiffusionXLPipeline
 
     pipeline = open_pipeline(StableDiffusionXLPipeline, base, torch.float32)
@@ -113,7 +126,17 @@ def opened(kind: str, folder: Path, base: Path, tower: ImageTower) -> Any:
         return InstantID(pipeline, read_instantid(folder / "ip-adapter.safetensors"), net, MeanColours())
     if kind == "pulid":
         return PuLID(pipeline, read_pulid(folder / "pulid.safetensors"), tower, MeanColours())
+    if kind == "anydoor":
+        subjects = SubjectTower(tower.vision_model, True, int(tower.config.image_size))
+        return AnyDoor(pipeline, read_anydoor(folder / "anydoor.safetensors"), subjects)
+    if kind == "flashface":
+        return FlashFace(pipeline, read_flashface(folder / "flashface.safetensors"))
     return IPAdapter(pipeline, read_ip_adapter(folder / "ip_adapter.safetensors"), tower)
+
+
+def seen_reference(world: FakeWorld, row: int) -> Reference:
+    face = Face(tuple(map(float, world.boxes[row])), 1.0, world.landmarks[row])
+    return Reference(Image.fromarray(world.images[row]), face=face)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -149,11 +172,12 @@ def test_a_recipe_learns_leaves_the_base_alone_and_its_export_draws(kind: str, t
     method = opened(
         kind, tmp_path / "run" / "export", tmp_path / "base", ImageTower.of_encoder(recipe.id_encoder)
     )
-    people = [
-        method.fit([Reference(Image.fromarray(recipe.data.images[row])) for row in rows])
-        for rows in ([0, 1], [7])
-    ]
-    request = Request("a photo of a man img in the snow", Sampling(steps=2, guidance=2.0, merge=0.0))
+    people = [method.fit([seen_reference(recipe.data, row) for row in rows]) for rows in ([0, 1], [7])]
+    hole = Extras(start=Start(Image.new("RGB", (128, 128)), mask=Image.new("L", (128, 128), "white")))
+    extras = hole if kind == "anydoor" else Extras()
+    request = Request(
+        "a photo of a man img in the snow", Sampling(steps=2, guidance=2.0, merge=0.0), extras=extras
+    )
     one, two = (np.array(method.generate(person, [request])[0]).astype(int) for person in people)
     assert np.abs(one - two).max() > 0
 
@@ -276,6 +300,139 @@ def _person(condition: Condition) -> Identity:
     return Identity("pulid", {"id_features": tokens, "weights": torch.ones(1)})
 
 
+def test_what_flashface_is_trained_with_is_what_is_drawn_with(tmp_path: Path) -> None:
+    """For the same crops, text and place the recipe's models and the opened method's predict the same."""
+    from photomaker.pipelines.changes import processors_in, weights_in
+    from photomaker.pipelines.references import Guidance, Referenced, placed
+
+    recipe = make("flashface", tmp_path)
+    tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())
+    train(recipe, replace(STEPS, steps=6), tmp_path / "run")
+    method = opened(
+        "flashface", tmp_path / "run" / "export", tmp_path / "base", ImageTower.of_encoder(recipe.id_encoder)
+    )
+    state = torch.load(sorted((tmp_path / "run/checkpoints").glob("step*.pt"))[-1])["average"]
+    rows, references = np.array([0, 7]), [np.array([1, 2]), np.array([8])]
+    unet, prompts = method.pipeline.unet, ["a photo of a man img in the snow"] * 2
+    with torch.no_grad():
+        for part, module in recipe.modules().items():
+            for name, one in module.named_parameters():
+                if one.requires_grad:
+                    one.copy_(state[f"{part}.{name}"])
+        condition = recipe.condition(prompts, references, np.zeros(2, bool), np.random.default_rng(0))
+        noised = recipe.noised(rows[:1], torch.Generator().manual_seed(0))
+        one = Condition(
+            condition.embeds[:1], condition.pooled[:1], {k: v[:1] for k, v in condition.more.items()}
+        )
+        wanted = recipe.predict(noised, one)
+        assert one.more["bias"][0].exp().sum() == pytest.approx(4)
+        told = (one.embeds, one.pooled)
+        # all of the references at once, and no guidance of their own
+        guidance = Guidance(1.0, early=1.0, launch=-1.0)
+        crops = one.more["photos"][0, :2]
+        referenced = Referenced(
+            method.reference, method.bank, crops, torch.tensor([0.5, 0.5]), told, [0], guidance
+        )
+        maps = recipe.maps(rows[:1]) * one.more["told"][0]
+        with (
+            weights_in(unet, method.unet),
+            processors_in(unet, method.processors),
+            placed(unet, method.place, lambda _rows: maps),
+            referenced.attached(unet),
+        ):
+            added = {"text_embeds": one.pooled, "time_ids": recipe.frames.time_ids(rows[:1])}
+            found = unet(
+                noised.noisy,
+                noised.steps[0],
+                encoder_hidden_states=one.embeds,
+                added_cond_kwargs=added,
+                return_dict=False,
+            )[0]
+    torch.testing.assert_close(found, wanted, atol=2e-2, rtol=0)
+    assert (found - wanted).abs().mean() < 0.05 * wanted.abs().mean()
+
+
+def test_what_anydoor_is_trained_with_is_what_is_drawn_with(tmp_path: Path) -> None:
+    """For the same subject and hole the recipe's models and the opened method's predict the same."""
+    from photomaker.pipelines.changes import weights_in
+    from photomaker.pipelines.identity_nets import Structured
+
+    recipe = make("anydoor", tmp_path)
+    tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())
+    train(recipe, replace(STEPS, steps=6), tmp_path / "run")
+    tower = ImageTower.of_encoder(recipe.id_encoder)
+    method = opened("anydoor", tmp_path / "run" / "export", tmp_path / "base", tower)
+    assert method.zoom == 0 and method.file.config["tower"] == "bundled"
+    state = torch.load(sorted((tmp_path / "run/checkpoints").glob("step*.pt"))[-1])["average"]
+    rows, unet = np.array([0, 7]), method.pipeline.unet
+    with torch.no_grad():
+        for part, module in recipe.modules().items():
+            for name, one in module.named_parameters():
+                if one.requires_grad:
+                    one.copy_(state[f"{part}.{name}"])
+        condition = recipe.told([Pair(0, 1), Pair(7, 8)], np.random.default_rng(0))
+        noised = recipe.noised(rows, torch.Generator().manual_seed(0))
+        wanted = recipe.predict(noised, condition)
+        tokens = method.projector(condition.more["tokens"])
+        structured = Structured(method.net, tokens, condition.more["hint"], 1.0)
+        with weights_in(unet, method.unet), structured.attached(unet):
+            found = unet(
+                noised.noisy,
+                noised.steps,
+                encoder_hidden_states=tokens,
+                added_cond_kwargs={
+                    "text_embeds": condition.pooled,
+                    "time_ids": recipe.frames.time_ids(rows),
+                },
+                return_dict=False,
+            )[0]
+    torch.testing.assert_close(found, wanted, atol=2e-2, rtol=0)
+    assert (found - wanted).abs().mean() < 0.05 * wanted.abs().mean()
+
+
+class Wardrobe(FakeWorld):
+    """People who wear hats: everybody's in each picture is at the top left, in one of two colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        hats = np.arange(len(self.person)) % 2
+        self.attributes |= {
+            "hat": hats,
+            "hat_colour": hats,
+            "clothing": 0 * hats,
+            "clothing_colour": 0 * hats - 1,
+        }
+
+    def item_mask(self, row: int, item: str) -> np.ndarray:
+        mask = np.zeros((128, 128), np.uint8)
+        mask[10:40, 10:50] = 255
+        return mask
+
+
+def test_a_hat_is_taken_from_somebody_else_who_wears_the_same(tmp_path: Path) -> None:
+    recipe, rng = make("anydoor", tmp_path), np.random.default_rng(0)
+    recipe.data = world = Wardrobe()
+    recipe.own = AnyDoorSettings(hint=(4, 4, 8, 8), items=1.0, shape=0.0)
+    for _ in range(50):
+        row = int(rng.integers(len(world.person)))
+        pair = recipe.choose(row, rng)
+        if pair.kind == "hat":
+            assert world.attributes["hat"][row] == world.attributes["hat"][pair.reference]
+            assert world.person[row] != world.person[pair.reference] and world.is_photo[pair.reference]
+        else:  # clothes have no colour here, so that nobody wears the same
+            assert pair.kind == "person" and world.person[row] == world.person[pair.reference]
+    hint = recipe.told([Pair(0, 7, "hat")], rng).more["hint"][0]
+    inside = hint[3] > 0
+    assert inside[10:40, 10:50].all() and int(inside.sum()) < 36 * 48 + 200
+    scene = torch.from_numpy(world.images[0]).permute(2, 0, 1) / 127.5 - 1
+    outside = torch.ones(128, 128, dtype=torch.bool)
+    outside[7:44, 6:54] = False
+    assert torch.equal(hint[:3][:, outside], scene[:, outside])
+    with pytest.raises(SettingsError, match="does not know where hats"):
+        given = (FakeWorld(), recipe.latents, recipe.parts, recipe.id_encoder, SETTINGS)
+        AnyDoorRecipe(*given, own=AnyDoorSettings(hint=(4, 4, 8, 8), items=0.5))
+
+
 def test_the_identity_net_sees_the_landmarks_of_the_picture(tmp_path: Path) -> None:
     recipe = make("instantid", tmp_path)
     drawn = recipe.drawings(np.array([3, 4]))
@@ -349,6 +506,13 @@ def test_settings_out_of_range_are_refused() -> None:
         lambda: PuLIDSettings(layers=()),
         lambda: PuLIDSettings(dim=100),
         lambda: PuLIDSettings(depth=7),
+        lambda: AnyDoorSettings(hint=(4,)),
+        lambda: AnyDoorSettings(items=2.0),
+        lambda: AnyDoorSettings(inside=0.0),
+        lambda: FlashFaceTraining(side=30),
+        lambda: FlashFaceTraining(crop=0.0),
+        lambda: FlashFaceTraining(no_place=2.0),
+        lambda: FlashFaceTraining(captioned=-1.0),
         lambda: PhotoVerseSettings(layers=()),
         lambda: PhotoVerseSettings(face_noise=2),
     ):

@@ -360,12 +360,21 @@ EXPORTED = {"instantid": {"ip-adapter.safetensors", "ControlNetModel"}}
 def of_method(given, method):
     """The settings for another method, of sizes that suit the tiny models."""
     small = replace(given.instantid, width=16, queries=3, hidden=64, hint=(4, 4, 8, 8), net_lr=1e-3)
+    face = replace(given.flashface, side=32)
+    door = replace(given.anydoor, hint=(4, 4, 8, 8))
     return replace(
-        given, method=method, photoverse=replace(given.photoverse, layers=(-1, -2)), instantid=small
+        given,
+        method=method,
+        photoverse=replace(given.photoverse, layers=(-1, -2)),
+        instantid=small,
+        flashface=face,
+        anydoor=door,
     )
 
 
-@pytest.mark.parametrize("method", ["ip_adapter", "fastcomposer", "photoverse", "instantid"])
+@pytest.mark.parametrize(
+    "method", ["ip_adapter", "fastcomposer", "photoverse", "instantid", "flashface", "anydoor"]
+)
 def test_a_compared_method_is_trained_from_settings(method, made, clip):
     given = of_method(made(loop__steps=2, loop__save_every=0, data__keep_latents=False), method)
     figures = plan.run(given, face=lambda images, boxes: images.mean((2, 3)))
@@ -616,8 +625,10 @@ def test_the_examples_are_whole():
     assert set(found) == {
         "train_folders.yaml",
         "train_small.yaml",
+        "train_small_anydoor.yaml",
         "train_small_base_reward.yaml",
         "train_small_fastcomposer.yaml",
+        "train_small_flashface.yaml",
         "train_small_instantid.yaml",
         "train_small_ip_adapter.yaml",
         "train_small_photoverse.yaml",
@@ -628,7 +639,7 @@ def test_the_examples_are_whole():
     }
     bundled = found["train_small.yaml"]
     assert found["train_small_reward.yaml"].reward.steps and not bundled.reward.steps
-    for method in ("fastcomposer", "instantid", "ip_adapter", "photoverse"):
+    for method in ("anydoor", "fastcomposer", "flashface", "instantid", "ip_adapter", "photoverse"):
         other = found[f"train_small_{method}.yaml"]
         assert other.method == method and other.data == bundled.data
         assert other.loop == replace(bundled.loop, steps=1200, preview_every=0, tensorboard=False)

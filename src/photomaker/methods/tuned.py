@@ -160,6 +160,11 @@ class TunedMethod(Method, Generic[Settings]):
         del identity
         return {"prompt": list(prompts)}
 
+    def negated(self, identity: Identity, negatives: Sequence[str]) -> dict[str, Any]:
+        """The pipeline's arguments for negative prompts that need more than their text; empty texts are none."""
+        del identity, negatives
+        return {}
+
     # ---- fitting
 
     def fit(
@@ -315,9 +320,10 @@ class TunedMethod(Method, Generic[Settings]):
         sampling = requests[0].sampling
         with torch.no_grad():
             prompted = self.prompted(identity, [request.prompt for request in requests])
+            negated = self.negated(identity, [request.negative_prompt or "" for request in requests])
         result = self.pipeline(
             **prompted,
-            negative_prompt=negatives_of(requests),
+            **(negated or {"negative_prompt": negatives_of(requests)}),
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance,
             width=sampling.width,

@@ -134,7 +134,7 @@ class Order:
             raise SettingsError(
                 "pairs draws each person with one prompt, and together draws all people in each picture; leave one out"
             )
-        if self.extras.layout and not self.together:
+        if len(self.extras.layout) > 1 and not self.together:
             raise SettingsError(
                 "a layout says where each of several people is; draw them together, or leave it out"
             )

@@ -30,6 +30,7 @@ from photomaker.synthetic.factors import (
     Person,
     View,
 )
+from photomaker.synthetic.items import item_mask
 from photomaker.synthetic.relief import depth_of
 from photomaker.synthetic.renderer import render
 
@@ -274,6 +275,19 @@ class WorldDataset:
     def words(self, row: int) -> dict[str, str]:
         """What a picture shows, attribute by attribute, in words."""
         return {name: words[max(0, int(self.attributes[name][row]))] for name, words in ATTRIBUTES.items()}
+
+    def item_mask(self, row: int, item: str) -> np.ndarray:
+        """Where a picture shows the hat or the clothing, drawn again to know; see `photomaker.synthetic.items`.
+
+        Args:
+            row: Of the picture.
+            item: `hat` or `clothing`.
+        """
+        index, number = self.plan.start + int(self.person[row]), int(row) % self.plan.views
+        someone, seed = person(index), index * self.plan.views + number
+        shown = with_class(someone, shown_class(someone, seed))
+        half = item_mask(shown, view(someone, seed), item, SIZE // 2)  # a quarter of the time
+        return half.repeat(2, 0).repeat(2, 1)
 
     def caption(
         self, row: int, rng: np.random.Generator, describe: float = 0.0, trigger: str | None = None

@@ -25,9 +25,11 @@ from photomaker.synthetic.composed import ComposedDataset
 from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum, WorldAlbum
+from photomaker.training.anydoor import AnyDoorRecipe, AnyDoorSettings
 from photomaker.training.base import BaseParts
 from photomaker.training.controlnet import ControlNetRecipe, ControlNetSettings
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
+from photomaker.training.flashface import FlashFaceRecipe, FlashFaceTraining
 from photomaker.training.frames import Frames, bucket_sides, step_for
 from photomaker.training.id_tower import FILE as TOWER_FILE
 from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
@@ -131,6 +133,8 @@ class TrainConfig:
         instantid: What is InstantID's own.
         controlnet: What is a ControlNet's own.
         pulid: What is PuLID's own.
+        flashface: What is FlashFace's own.
+        anydoor: What is AnyDoor's own.
         start: Folder of an earlier training of the same method, whose averaged weights are gone on from.
         reward: Finishing by reward of what was trained before, which `start` or `encoder.start` names; off by default.
         loop: How long.
@@ -154,6 +158,8 @@ class TrainConfig:
         "instantid",
         "controlnet",
         "pulid",
+        "flashface",
+        "anydoor",
         "base",
     ] = "photomaker"
     ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
@@ -162,6 +168,8 @@ class TrainConfig:
     instantid: InstantIDSettings = field(default_factory=InstantIDSettings)
     controlnet: ControlNetSettings = field(default_factory=ControlNetSettings)
     pulid: PuLIDSettings = field(default_factory=PuLIDSettings)
+    flashface: FlashFaceTraining = field(default_factory=FlashFaceTraining)
+    anydoor: AnyDoorSettings = field(default_factory=AnyDoorSettings)
     start: Path | None = None
     reward: RewardSettings = field(default_factory=RewardSettings)
     preview: PreviewSettings = field(default_factory=PreviewSettings)
@@ -260,6 +268,7 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
     recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
     unused = [*(parts.text_encoders if config.data.keep_texts else ())]
     decodes = bool(config.reward.steps) or (config.method == "photoverse" and face is not None)
+    decodes = decodes or config.method == "flashface"  # which encodes crops of the faces
     for module in [*unused, *([parts.autoencoder] if config.data.keep_latents and not decodes else [])]:
         module.to("cpu" if config.loop.preview_every else "meta")  # kept for pictures, or given up
     if config.loop.preview_every and isinstance(recipe, AdapterRecipe):
@@ -283,6 +292,7 @@ def _recipe(
         "ip_adapter": (IPAdapterRecipe, config.ip_adapter),
         "fastcomposer": (FastComposerRecipe, config.fastcomposer),
         "controlnet": (ControlNetRecipe, config.controlnet),
+        "anydoor": (AnyDoorRecipe, config.anydoor),
     }
     by_face: dict[str, tuple[Any, Any]] = {
         "instantid": (InstantIDRecipe, config.instantid),
@@ -300,6 +310,8 @@ def _recipe(
         made = PhotoVerseRecipe(
             *given, config.recipe, held_out, own=config.photoverse, face=face, seed=seed, **more
         )
+    elif config.method == "flashface":
+        made = FlashFaceRecipe(*given, config.recipe, held_out, own=config.flashface, **more)
     elif config.method == "base":
         made = TunedBaseRecipe(*given, config.recipe, held_out, **more)
     else:
