@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+
+from photomaker.types import Sampling
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,25 @@ class Pictures:
     steps: int
     merge: float | None
     guidance: float | None
+
+    def sampling(self, seed: int) -> Sampling:
+        """How the picture of a seed is drawn."""
+        return Sampling(steps=self.steps, guidance=self.guidance, merge=self.merge, seed=seed)
+
+
+@dataclass(frozen=True)
+class SpedPictures(Pictures):
+    """Pictures that are drawn in a way of their own.
+
+    Attributes:
+        way: How, but for the seed.
+    """
+
+    way: Sampling
+
+    def sampling(self, seed: int) -> Sampling:
+        """See `Pictures`."""
+        return replace(self.way, seed=seed)
 
 
 Task = Photos | Contexts | Pictures

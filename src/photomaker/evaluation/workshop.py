@@ -24,7 +24,7 @@ from photomaker.evaluation.settings import DTYPES, BenchmarkSettings
 from photomaker.evaluation.tasks import Contexts, Photos, Pictures, Task, key
 from photomaker.evaluation.world import SyntheticWorld, World
 from photomaker.processes import pool
-from photomaker.types import Identity, Reference, Request, Sampling
+from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, model_hash
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Worker:
 
     def _generate(self, task: Pictures) -> Made:
         requests = [
-            Request(prompt, Sampling(steps=task.steps, guidance=task.guidance, merge=task.merge, seed=seed))
+            Request(prompt, task.sampling(seed))
             for prompt, seed in zip(task.prompts, task.seeds, strict=True)
         ]
         try:

@@ -21,6 +21,7 @@ from photomaker.errors import IdentityError, SettingsError
 from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
+from photomaker.speeds import EXACT, Speed
 from photomaker.studio.coach import Report, advised, coached
 from photomaker.studio.consent import checked as checked_consent
 from photomaker.studio.consent import told_of as consent_of
@@ -328,6 +329,7 @@ class Engine:
         extras: Extras = PLAIN,
         pairs: bool = False,
         redraw: str | int = "off",
+        speed: Speed | str = EXACT,
         cancel: Cancel | None = None,
         on_event: Listener | None = None,
     ) -> list[Sample]:
@@ -349,6 +351,7 @@ class Engine:
             extras: LoRA, start picture, ControlNets and more.
             pairs: Whether the first person goes with the first prompt alone, and so on.
             redraw: Whether small faces are drawn again, larger: `off`, `auto`, or a number of pixels; see `Order`.
+            speed: `exact`, `fast`, `turbo` or `auto`; see docs/speed.md.
             cancel: Stops the call within one denoising step, from another thread or a callback.
             on_event: Told of everything that happens, see `photomaker.studio.events`; without one, notes come as
                 warnings.
@@ -370,6 +373,7 @@ class Engine:
             order = Order(
                 as_people(who), as_prompts(prompt), pairs, n, tuple(_listed("seeds", seeds)), best_of,
                 Sampling() if sampling is None else sampling, size, style, negative, extras, redraw,
+                speed=speed,
             )  # fmt: skip
         return list(self.stream(order, batch, progress, cancel, on_event))
 
@@ -755,7 +759,8 @@ def _kept(samples: Iterator[Sample], groups: Sequence[Group], order: Order) -> I
 def told_of(plan: Plan, person: int) -> dict[str, str]:
     """What a picture's file says of the order beside the request."""
     style = {} if plan.order.style.lower() == "none" else {"style": plan.order.style}
-    return {**style, "person": names_of(plan.order, person)}
+    speed = {} if plan.speed.preset == EXACT else {"speed": str(plan.speed)}
+    return {**style, **speed, "person": names_of(plan.order, person)}
 
 
 def _listed(name: str, values: object) -> Sequence[Any]:
