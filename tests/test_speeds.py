@@ -1,5 +1,7 @@
 """Presets: what they are called, and what they do to a sampling."""
 
+import re
+
 import pytest
 
 from photomaker.errors import SettingsError
@@ -29,7 +31,9 @@ def test_what_was_asked_for_stays():
     assert (interval.guidance_start, interval.guidance_stop) == (0.1, 0.9)
 
 
-@pytest.mark.parametrize("given", ["exact", "fast", "turbo", "auto", "turbo:lcm", "turbo:lcm=/models/lcm.safetensors"])
+@pytest.mark.parametrize(
+    "given", ["exact", "fast", "turbo", "auto", "turbo:lcm", "turbo:lcm=/models/lcm.safetensors"]
+)
 def test_a_speed_is_written_as_it_is_read(given):
     assert str(Speed.of(given)) == given
     assert Speed.of(Speed.of(given)) == Speed.of(given)
@@ -48,9 +52,8 @@ def test_a_speed_is_written_as_it_is_read(given):
     ],
 )
 def test_another_word_is_refused(given, told):
-    with pytest.raises(SettingsError, match="speed|few-step|turbo") as caught:
+    with pytest.raises(SettingsError, match=re.escape(told)):
         Speed.of(given)
-    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("name", STUDENTS)

@@ -158,6 +158,7 @@ TRICKS: Mapping[str, Way] = {
     "own 10": Way(0.5),
     "guidance to 0.5": Way(guidance_stop=0.5),
     "guidance from 0.2 to 0.7": Way(guidance_start=0.2, guidance_stop=0.7),
+    "guidance from 0.3": Way(guidance_start=0.3),
     "words to 0.5": Way(shortcuts=Shortcuts(words_after=0.5)),
     "T-GATE at 0.5": Way(guidance_stop=0.5, shortcuts=Shortcuts(words_after=0.5)),
     "deep every 2": Way(shortcuts=Shortcuts(2)),
@@ -173,6 +174,20 @@ COMBINATIONS: Mapping[str, Way] = {
     "own 10, guidance to 0.5": Way(0.5, guidance_stop=0.5),
     "unipc 5": Way(0.25, "unipc"),
     "dpm++ 2m 5": Way(0.25, "dpm++ 2m"),
+    "dpm++ 2m sde 10, guidance to 0.5": Way(0.5, "dpm++ 2m sde", guidance_stop=0.5),
+    "own 14, T-GATE at 0.5, deep every 2": Way(
+        0.7, guidance_stop=0.5, shortcuts=Shortcuts(2, words_after=0.5)
+    ),
+    "own 10, guidance from 0.3": Way(0.5, guidance_start=0.3),
+    "dpm++ 2m sde 10, guidance from 0.3": Way(0.5, "dpm++ 2m sde", guidance_start=0.3),
+    "guidance from 0.3, deep every 2": Way(guidance_start=0.3, shortcuts=Shortcuts(2)),
+    "guidance from 0.3, deep every 2, words to 0.5": Way(
+        guidance_start=0.3, shortcuts=Shortcuts(2, words_after=0.5)
+    ),
+    "guidance to 0.5, deep every 2": Way(guidance_stop=0.5, shortcuts=Shortcuts(2)),
+    "guidance to 0.5, deep every 3": Way(guidance_stop=0.5, shortcuts=Shortcuts(3)),
+    "dpm++ 2m sde 5, guidance to 0.6": Way(0.25, "dpm++ 2m sde", guidance_stop=0.6),
+    "dpm++ 2m sde 5": Way(0.25, "dpm++ 2m sde"),
     "own 5, guidance to 0.6": Way(0.25, guidance_stop=0.6),
     "unipc 5, guidance to 0.6": Way(0.25, "unipc", guidance_stop=0.6),
 }

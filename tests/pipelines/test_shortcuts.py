@@ -92,7 +92,11 @@ def test_words_are_looked_at_until_they_have_settled(method, person):
 def test_the_picture_changes_a_little(method, person):
     whole = drawn(method, person)
     for shortcuts in (Shortcuts(2), Shortcuts(2, outer=1), Shortcuts(words_after=0.5)):
-        assert 0 < np.abs(drawn(method, person, shortcuts) - whole).mean() < np.abs(whole - whole[:, ::-1]).mean()
+        assert (
+            0
+            < np.abs(drawn(method, person, shortcuts) - whole).mean()
+            < np.abs(whole - whole[:, ::-1]).mean()
+        )
 
 
 def test_more_outer_layers_are_more_exact():
@@ -159,9 +163,7 @@ def test_nothing_stays_behind(method, person):
     first = drawn(method, person)
     drawn(method, person, Shortcuts(2, words_after=0.5))
     with pytest.raises(RuntimeError, match="stop here"):
-        method.generate(
-            person, [Request(PROMPT, Sampling(steps=4, shortcuts=Shortcuts(2)))], watch=_stop
-        )
+        method.generate(person, [Request(PROMPT, Sampling(steps=4, shortcuts=Shortcuts(2)))], watch=_stop)
     assert [(name, "forward" in vars(layer)) for name, layer in unet.named_modules()] == before
     assert all(torch.equal(one, weights[name]) for name, one in unet.state_dict().items())
     np.testing.assert_array_equal(drawn(method, person), first)

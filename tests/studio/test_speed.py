@@ -62,7 +62,9 @@ def test_turbo_is_a_lora_with_its_solver(name):
 
 
 def test_turbo_by_a_file():
-    assert sped(order("turbo:lcm=/models/x.safetensors"), SDXL)[1].extras.loras == (Lora("/models/x.safetensors"),)
+    assert sped(order("turbo:lcm=/models/x.safetensors"), SDXL)[1].extras.loras == (
+        Lora("/models/x.safetensors"),
+    )
     assert str(sped(order("turbo"), SDXL)[0]) == "turbo:lightning"
 
 

@@ -18,7 +18,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from photomaker.types import NO_SHORTCUTS, Sampling
@@ -211,40 +210,3 @@ def _taking(unet: Any) -> list[nn.Module]:  # noqa: ANN401 - a diffusers UNet
 
 def _cross_attentions(unet: nn.Module) -> list[nn.Module]:
     return [layer for name, layer in unet.named_modules() if name.endswith(".attn2")]
-
-
-def unet_tflop(unet: Any, sampling: Sampling, side: int, guided: bool = True) -> float:  # noqa: ANN401
-    """Operations of the UNet for one picture, counted, in units of 10^12; nothing is computed on a meta device.
-
-    Args:
-        unet: A diffusers UNet of SDXL's kind.
-        sampling: How the picture is drawn, with nothing left open.
-        side: Of the picture in latent cells.
-        guided: Whether there is a negative row.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from photomaker.pipelines.guidance import GuidanceInterval
-
-    steps, total = sampling.steps, 0
-    interval = GuidanceInterval(sampling.guidance_start, sampling.guidance_stop, lambda: steps)
-    with torch.no_grad(), Sparing(sampling, lambda: steps).attached(unet):
-        for step in range(steps):
-            with FlopCounterMode(display=False) as counter:
-                unet(**_inputs(unet, 2 if guided and interval.guides(step) else 1, side))
-            total += counter.get_total_flops()
-    return total / 1e12
-
-
-def _inputs(unet: Any, rows: int, side: int) -> dict[str, Any]:  # noqa: ANN401 - a diffusers UNet
-    config, like = unet.config, next(unet.parameters())
-    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-    return {
-        "sample": like.new_zeros(rows, config.in_channels, side, side),
-        "timestep": 500,
-        "encoder_hidden_states": like.new_zeros(rows, 77, config.cross_attention_dim),
-        "added_cond_kwargs": {
-            "text_embeds": like.new_zeros(rows, pooled),
-            "time_ids": like.new_zeros(rows, 6),
-        },
-    }

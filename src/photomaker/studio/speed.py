@@ -41,7 +41,9 @@ def sped(order: Order, profile: Profile) -> tuple[Speed, Order, list[str]]:
     return speed, replace(order, speed=DEFAULT, sampling=way.applied(order.sampling)), []
 
 
-_UNMEASURED = "speed is auto and nothing is measured of this base, so all work is done; fast draws in less time"
+_UNMEASURED = (
+    "speed is auto and nothing is measured of this base, so all work is done; fast draws in less time"
+)
 
 
 def _settled(speed: Speed, profile: Profile) -> Speed:
