@@ -169,5 +169,24 @@ def test_nothing_stays_behind(method, person):
     np.testing.assert_array_equal(drawn(method, person), first)
 
 
+@torch.no_grad()
+def test_exact_is_the_same_picture(tmp_path):
+    """Keys and values kept, LoRA fused, text encoded for all rows at once: latents as without any of it."""
+    from photomaker.pipelines import mixin
+
+    base, adapter = tiny_pipeline(tmp_path), tiny_adapter(tmp_path)
+    plain, fused = (PhotoMaker.open(base, adapter, fuse_lora=fuse) for fuse in (False, True))
+    person, seen = fitted(plain, 3), []
+    request = Request(PROMPT, Sampling(steps=6, merge=0.3, seed=5))
+    other = Request("a sketch of a woman img", Sampling(steps=6, merge=0.3, seed=6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mixin, "kept_projections", lambda _unet: torch.no_grad())
+        plain.generate(person, [request], watch=lambda step: seen.append(step.clean))
+    before = seen[-1]
+    fused.generate(person, [request, other], watch=lambda step: seen.append(step.clean))
+    difference = (seen[-1][:1] - before).abs().max()
+    assert difference <= 1e-3 * before.std()
+
+
 def _stop(_step):
     raise RuntimeError("stop here")

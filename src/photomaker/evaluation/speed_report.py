@@ -96,7 +96,7 @@ def _table(rows: Sequence[Row]) -> str:
                 row.name,
                 told(row.sampling),
                 f"{row.share:.2f}",
-                f"{row.tflop / exact.tflop:.2f}",
+                f"{row.tflop / exact.tflop:.2f}" if exact.tflop else "-",
                 _percent(figures["likeness_share"]),
                 _points(figures["accuracy_points"]),
                 _percent(figures["sharpness_share"]),

@@ -284,6 +284,7 @@ class GenerationIn(BaseModel):
     seed: int = 0
     steps: int = 20
     guidance: float | None = None
+    speed: str = Field("exact", description="exact, fast, turbo or auto; see docs/speed.md.")
     merge: float | None = None
     negative: str | None = None
     preset: str = Field("none", description="Name of a style preset.")
