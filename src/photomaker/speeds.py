@@ -151,50 +151,51 @@ STUDENT = "lightning"
 """What draws where none is named."""
 
 TRICKS: Mapping[str, Way] = {
+    "own 10": Way(0.5),
     "euler 10": Way(0.5, "euler"),
     "dpm++ 2m 10": Way(0.5, "dpm++ 2m"),
     "dpm++ 2m sde 10": Way(0.5, "dpm++ 2m sde"),
     "unipc 10": Way(0.5, "unipc"),
-    "own 10": Way(0.5),
     "guidance to 0.5": Way(guidance_stop=0.5),
-    "guidance from 0.2 to 0.7": Way(guidance_start=0.2, guidance_stop=0.7),
     "guidance from 0.3": Way(guidance_start=0.3),
+    "guidance from 0.2 to 0.7": Way(guidance_start=0.2, guidance_stop=0.7),
     "words to 0.5": Way(shortcuts=Shortcuts(words_after=0.5)),
-    "T-GATE at 0.5": Way(guidance_stop=0.5, shortcuts=Shortcuts(words_after=0.5)),
     "deep every 2": Way(shortcuts=Shortcuts(2)),
     "deep every 3": Way(shortcuts=Shortcuts(3)),
     "deep every 2, outer 1": Way(shortcuts=Shortcuts(2, outer=1)),
     "deep every 2 from 0.5": Way(shortcuts=Shortcuts(2, deep_after=0.5)),
 }
 """Every trick by itself."""
+_DEEP = Shortcuts(2)
 COMBINATIONS: Mapping[str, Way] = {
+    "T-GATE at 0.5": Way(guidance_stop=0.5, shortcuts=Shortcuts(words_after=0.5)),
     "T-GATE at 0.5, deep every 2": Way(guidance_stop=0.5, shortcuts=Shortcuts(2, words_after=0.5)),
-    "unipc 10, guidance to 0.5": Way(0.5, "unipc", guidance_stop=0.5),
-    "own 14, guidance to 0.5": Way(0.7, guidance_stop=0.5),
-    "own 10, guidance to 0.5": Way(0.5, guidance_stop=0.5),
-    "unipc 5": Way(0.25, "unipc"),
-    "dpm++ 2m 5": Way(0.25, "dpm++ 2m"),
-    "dpm++ 2m sde 10, guidance to 0.5": Way(0.5, "dpm++ 2m sde", guidance_stop=0.5),
-    "own 14, T-GATE at 0.5, deep every 2": Way(
-        0.7, guidance_stop=0.5, shortcuts=Shortcuts(2, words_after=0.5)
-    ),
     "own 10, guidance from 0.3": Way(0.5, guidance_start=0.3),
+    "own 4, guidance from 0.3": Way(0.2, guidance_start=0.3),
     "dpm++ 2m sde 10, guidance from 0.3": Way(0.5, "dpm++ 2m sde", guidance_start=0.3),
-    "guidance from 0.3, deep every 2": Way(guidance_start=0.3, shortcuts=Shortcuts(2)),
+    "dpm++ 2m sde 4, guidance from 0.3": Way(0.2, "dpm++ 2m sde", guidance_start=0.3),
+    "dpm++ 2m sde 5, guidance from 0.3, deep every 2": Way(
+        0.25, "dpm++ 2m sde", guidance_start=0.3, shortcuts=Shortcuts(2)
+    ),
+    "dpm++ 2m sde 5": Way(0.25, "dpm++ 2m sde"),
+    "unipc 5": Way(0.25, "unipc"),
+    "guidance from 0.3, deep every 2": Way(guidance_start=0.3, shortcuts=_DEEP),
     "guidance from 0.3, deep every 2, words to 0.5": Way(
         guidance_start=0.3, shortcuts=Shortcuts(2, words_after=0.5)
     ),
-    "guidance to 0.5, deep every 2": Way(guidance_stop=0.5, shortcuts=Shortcuts(2)),
-    "guidance to 0.5, deep every 3": Way(guidance_stop=0.5, shortcuts=Shortcuts(3)),
-    "dpm++ 2m sde 5, guidance to 0.6": Way(0.25, "dpm++ 2m sde", guidance_stop=0.6),
-    "dpm++ 2m sde 5": Way(0.25, "dpm++ 2m sde"),
-    "own 5, guidance to 0.6": Way(0.25, guidance_stop=0.6),
-    "unipc 5, guidance to 0.6": Way(0.25, "unipc", guidance_stop=0.6),
+    "guidance from 0.3, deep every 3": Way(guidance_start=0.3, shortcuts=Shortcuts(3)),
+    "own 16, guidance from 0.3, deep every 2": Way(0.8, guidance_start=0.3, shortcuts=_DEEP),
+    "own 14, guidance from 0.3, deep every 2": Way(0.7, guidance_start=0.3, shortcuts=_DEEP),
+    "own 6, guidance from 0.3, deep every 2": Way(0.3, guidance_start=0.3, shortcuts=_DEEP),
+    "dpm++ 2m sde 6, guidance from 0.3, deep every 2": Way(
+        0.3, "dpm++ 2m sde", guidance_start=0.3, shortcuts=_DEEP
+    ),
 }
 """Tricks together."""
 PRESETS: Mapping[str, Way] = {
     EXACT: Way(),
-    FAST: Way(0.5, "unipc", guidance_stop=0.5),
+    FAST: Way(0.8, guidance_start=0.3, shortcuts=_DEEP),
 }
+"""Presets of one's own weights; `turbo` is among them where such a way is good enough."""
 WAYS: Mapping[str, Way] = {**PRESETS, **TRICKS, **COMBINATIONS}
 """All that is measured, by name."""

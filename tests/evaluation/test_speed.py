@@ -19,8 +19,8 @@ WAYS = ("fast", "own 10")
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     return SpeedSettings(
-        people=3, prompts=2, seeds=1, split="validation", ways=WAYS, rounds=2, out=tmp_path_factory.mktemp("speed"), processes=1,
-        samples=20,
+        people=3, prompts=2, seeds=1, split="validation", ways=WAYS, rounds=2,
+        out=tmp_path_factory.mktemp("speed"), processes=1, samples=20,
     )  # fmt: skip
 
 
