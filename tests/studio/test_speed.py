@@ -10,7 +10,7 @@ from photomaker.apps.page.wishes import Wish, order_of
 from photomaker.errors import SettingsError
 from photomaker.methods.photomaker import PhotoMaker
 from photomaker.methods.textual_inversion import TextualInversion
-from photomaker.speeds import PRESETS, STUDENTS, TURBO, Speed
+from photomaker.speeds import PRESETS, STUDENTS, Speed
 from photomaker.studio.batch import read_orders
 from photomaker.studio.engine import Backends, Engine, told_of
 from photomaker.studio.opening import Profile
@@ -76,12 +76,11 @@ def test_turbo_says_what_it_cannot():
         sped(order("turbo:lcm"), BUNDLED)
 
 
-def test_turbo_of_the_bundled_model():
-    if TURBO in PRESETS:
-        assert sped(order("turbo"), BUNDLED)[1].sampling == PRESETS[TURBO].applied(Sampling())
-    else:
-        with pytest.raises(SettingsError, match="no few-step weights are trained for the bundled model yet"):
-            sped(order("turbo"), BUNDLED)
+def test_turbo_of_the_bundled_model_is_a_better_solver_in_a_few_steps():
+    speed, done, _ = sped(order("turbo"), BUNDLED)
+    assert (speed, done.extras.loras) == (Speed("turbo"), ())
+    assert (done.sampling.steps, done.sampling.scheduler) == (5, "dpm++ 2m sde")
+    assert sped(done, BUNDLED)[1] == done
 
 
 # ---- the doors
