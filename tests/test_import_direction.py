@@ -24,6 +24,7 @@ FLOOR = {
     "bfloat16",
     "metadata",
     "cluster",
+    "speeds",
     "__init__",
 }
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
@@ -40,6 +41,7 @@ ALLOWED = {
     "processes": set(),
     "bfloat16": set(),
     "cluster": {"errors"},
+    "speeds": {"checks", "errors", "types"},
     "weights": {"errors", "types", "outside"},
     "hub": {"errors"},
     "config": {"errors", "checks", "outside"},

@@ -297,6 +297,10 @@ class PhotoMakerGenerate:
                 "INT",
                 {"default": 1, "min": 1, "max": 16, "tooltip": "draw so many times more, keep the best"},
             ),
+            "speed": (
+                ["exact", "fast", "turbo", "auto"],
+                {"tooltip": "fast leaves work out and loses little; turbo draws in a few steps"},
+            ),
         }
         return {"required": required, "optional": optional}
 
@@ -314,6 +318,7 @@ class PhotoMakerGenerate:
         size: str = "",
         style: str = "none",
         best_of: int = 1,
+        speed: str = "exact",
     ) -> tuple[torch.Tensor, float, str]:
         """Draw.
 
@@ -323,7 +328,7 @@ class PhotoMakerGenerate:
         sampling = Sampling(steps, None if guidance < 0 else guidance, None if merge < 0 else merge, seed)
         order = Order(
             (Someone(identity, "person"),), (prompt,), n=number, best_of=best_of, sampling=sampling,
-            size=size.strip() or None, style=style.strip() or "none", negative=negative.strip() or None,
+            size=size.strip() or None, style=style.strip() or "none", negative=negative.strip() or None, speed=speed,
         )  # fmt: skip
         cancel, notes = Cancel(), list[str]()
         try:

@@ -70,6 +70,37 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Shortcuts:
+    """Work that is left out while a picture is drawn, which changes it a little; see `photomaker.pipelines.shortcuts`.
+
+    Attributes:
+        deep_every: The deep layers of the UNet are computed in one of so many steps, 1..20; 1 is in each.
+        deep_after: Share of the steps, 0..1, before that begins.
+        outer: Skip connections beside the outermost that are computed in the other steps: more of them, more exact.
+        words_after: Share of the steps, 0..1, after which the UNet looks at the prompt no more; 1 is never.
+
+    Raises:
+        SettingsError: A value is of another type or lies outside its range.
+    """
+
+    deep_every: int = 1
+    deep_after: float = 0.0
+    outer: int = 0
+    words_after: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check types and ranges."""
+        whole("deep_every", self.deep_every, 1, 20)
+        whole("outer", self.outer, 0, 100)
+        for name, share in (("deep_after", self.deep_after), ("words_after", self.words_after)):
+            number(name, share, 0, 1, "a share of the steps from 0 to 1")
+
+
+NO_SHORTCUTS = Shortcuts()
+"""All work is done."""
+
+
+@dataclass(frozen=True)
 class Sampling:
     """How a picture is drawn.
 
@@ -84,6 +115,7 @@ class Sampling:
         scheduler: Name of the scheduler, see `photomaker.pipelines.schedulers`; None takes the model's own.
         guidance_start: Share of the steps, 0..1, after which guidance begins.
         guidance_stop: Share of the steps, 0..1, after which guidance ends; a step without it takes half the time.
+        shortcuts: Work that is left out.
 
     Raises:
         SettingsError: A value is of another type or lies outside its range.
@@ -98,9 +130,11 @@ class Sampling:
     scheduler: str | None = None
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
+    shortcuts: Shortcuts = NO_SHORTCUTS
 
     def __post_init__(self) -> None:
         """Check types and ranges."""
+        instance("shortcuts", self.shortcuts, Shortcuts, "give a Shortcuts")
         whole("steps", self.steps, 1, 1000)
         if self.guidance is not None:
             number("guidance", self.guidance, 0, wanted="a number from 0 up, 1 switches guidance off")

@@ -45,3 +45,12 @@ def test_full_sizes_are_those_of_sdxl():
 def test_numbers_out_of_range_are_told(change, words):
     with pytest.raises(SettingsError, match=words):
         bench.BenchSettings(**change)
+
+
+def test_less_work_is_counted_and_timed(document):
+    found, out = document
+    (picture,) = found["pictures"]
+    work = picture["work_tflop"]
+    assert 0 < work["turbo"] < work["fast"] < work["exact"]
+    assert picture["seconds"]["the same as the third, speed fast"] > 0
+    assert "TFLOP (fast)" in (out / "sdxl_speed.md").read_text()

@@ -96,7 +96,7 @@ def test_a_form_becomes_an_order():
     order = order_of(wish, 0.1)
     assert order == PlainOrder(
         ("idn_1",), ("a man",), n=3, seed=12, negative="hat", size="portrait", style="sketch", scheduler="ddim",
-        steps=10, guidance=3.0, merge=0.0, redraw="auto",
+        steps=30, speed="fast", guidance=3.0, merge=0.0, redraw="auto",
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from photomaker.types import (
     Reference,
     Request,
     Sampling,
+    Shortcuts,
     Start,
     Structure,
     StylePicture,
@@ -274,6 +275,22 @@ def test_guidance_in_a_part_of_the_steps_spares_the_negative_rows(method, refere
     plain = drawn(method, identity, replace(REQUEST, sampling=replace(REQUEST.sampling, guidance=1.0)))[0]
     np.testing.assert_allclose(without, plain, atol=1)
     assert np.abs(first - without).max() > 1
+
+
+def test_work_that_is_left_out_leaves_the_base_as_it_was(method, references):
+    identity, before = method.fit(references[:2]), checksum(method)
+    whole = drawn(method, identity)[0]
+    layers = [(name, "forward" in vars(layer)) for name, layer in method.pipeline.unet.named_modules()]
+    # of the steps after the person has joined, every second one computes the outer layers alone
+    less = Sampling(steps=6, seed=7, merge=0.0, shortcuts=Shortcuts(2, words_after=0.5))
+    sped = drawn(method, identity, replace(REQUEST, sampling=less))[0]
+    full = drawn(method, identity, replace(REQUEST, sampling=replace(less, shortcuts=Shortcuts())))[0]
+    assert not np.array_equal(sped, full)
+    assert checksum(method) == before
+    assert [
+        (name, "forward" in vars(layer)) for name, layer in method.pipeline.unet.named_modules()
+    ] == layers
+    assert np.array_equal(drawn(method, identity)[0], whole)
 
 
 PICTURE = Image.new("RGB", (32, 32), "white")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,19 @@ from photomaker.encoders.id_encoder_v2 import vision_config_v2
 from photomaker.errors import SettingsError
 from photomaker.evaluation.report import write
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline, mixin
-from photomaker.types import Identity
+from photomaker.pipelines.drawing import as_asked
+from photomaker.pipelines.guidance import GuidanceInterval
+from photomaker.pipelines.shortcuts import Sparing
+from photomaker.speeds import EXACT, FAST, PRESETS, STUDENT, STUDENTS, TURBO, Student, Way
+from photomaker.types import Identity, Sampling
 from photomaker.weights import bundled
 
 PROMPT, PERSON = "a photo of a man on the beach", "a photo of a man img on the beach"
 PLAIN, FUSED = "plain diffusers", "identity, LoRA fused"
 RANK = 64
+GUIDANCE, MERGE = 5.0, 0.2
+WORK_STEPS = 20
+"""Steps of the picture whose operations are counted."""
 GIB = 2**30
 _VOCABULARY = 49408
 
@@ -304,7 +312,13 @@ def measure(ways: _Ways, beside: float) -> dict[str, Any]:
         "unet_tflop": flops / 1e12,
         "matmul_tflops": rate / 1e12,
         "floor_seconds": flops * 2 * settings.steps / rate,
+        "work_tflop": ways.work(),
     }
+
+
+def sped() -> dict[str, Way | Student]:
+    """What draws in less time, by name: the presets, and the few-step weights, whose LoRA costs nothing once fused."""
+    return {FAST: PRESETS[FAST], TURBO: STUDENTS[STUDENT]}
 
 
 class _Ways:
@@ -328,6 +342,10 @@ class _Ways:
             "the same, keys and values of the prompt kept": self.person,
             "the same, channels last": self._channels_last,
             "the same as the third, guidance off for the second half": self._half_guided,
+            **{
+                f"the same as the third, speed {name}": partial(self._sped, way)
+                for name, way in sped().items()
+            },
         }
         if settings.compile:
             self.all["the same as the second, blocks compiled"] = self._compiled
@@ -338,7 +356,7 @@ class _Ways:
             "num_inference_steps": self.settings.steps,
             "height": self.side,
             "width": self.side,
-            "guidance_scale": 5.0,
+            "guidance_scale": GUIDANCE,
             "generator": torch.Generator(device).manual_seed(0),
             "output_type": "latent",
         }
@@ -347,9 +365,8 @@ class _Ways:
         return self.stock(PROMPT, **self._arguments()).images
 
     def person(self, **more: Any) -> Tensor:
-        return self.pipeline(
-            PERSON, identity=self.identity, start_merge_step=0.2, **self._arguments(), **more
-        ).images
+        arguments = self._arguments() | more
+        return self.pipeline(PERSON, identity=self.identity, start_merge_step=MERGE, **arguments).images
 
     def _without_keeping(self, draw: Callable[[], Tensor]) -> Tensor:
         kept = mixin.kept_projections
@@ -394,6 +411,22 @@ class _Ways:
         names = ["prompt_embeds", "add_text_embeds", "add_time_ids"]
         return self.person(callback_on_step_end=switch, callback_on_step_end_tensor_inputs=names)
 
+    def _sped(self, way: Way | Student) -> Tensor:
+        sampling = way.applied(Sampling(self.settings.steps, guidance=GUIDANCE, merge=MERGE))
+        changes = {"num_inference_steps": sampling.steps, "guidance_scale": sampling.guidance}
+        with as_asked(self.pipeline, sampling):
+            return self.person(**changes)
+
+    def work(self) -> dict[str, float]:
+        """Operations of the UNet for a picture in so many steps, by speed, in units of 10^12."""
+        with torch.device("meta"):
+            unet = make_unet(self.settings.sizes)
+        usual = Sampling(WORK_STEPS, guidance=GUIDANCE, merge=MERGE)
+        several = {EXACT: usual, **{name: way.applied(usual) for name, way in sped().items()}}
+        return {
+            name: picture_tflop(unet, one, self.side // 8, one.guidance != 1) for name, one in several.items()
+        }
+
     def beside(self) -> float:
         """Seconds of a picture with LoRA layers beside the base's."""
         with terminal.waiting(f"{self.side} x {self.side}: LoRA not fused"):
@@ -420,14 +453,44 @@ class _Ways:
 
         with torch.device("meta"):
             unet = make_unet(self.settings.sizes)
-            latents = torch.empty(1, 4, self.side // 8, self.side // 8)
-            texts = self.settings.sizes.texts
-            added = {"text_embeds": torch.empty(1, texts[1]), "time_ids": torch.empty(1, 6)}
-            tokens = torch.empty(1, 77, sum(texts))
-            moment = torch.empty(1)
-            with FlopCounterMode(display=False) as counter:
-                unet(latents, moment, tokens, added_cond_kwargs=added)
+        with FlopCounterMode(display=False) as counter:
+            unet(**_inputs(unet, 1, self.side // 8))
         return float(counter.get_total_flops())
+
+
+def picture_tflop(unet: Any, sampling: Sampling, side: int, guided: bool = True) -> float:  # noqa: ANN401
+    """Operations of the UNet for one picture, counted, in units of 10^12; nothing is computed on a meta device.
+
+    Args:
+        unet: A diffusers UNet of SDXL's kind.
+        sampling: How the picture is drawn, with nothing left open.
+        side: Of the picture in latent cells.
+        guided: Whether there is a negative row.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    steps, total = sampling.steps, 0
+    interval = GuidanceInterval(sampling.guidance_start, sampling.guidance_stop, lambda: steps)
+    with torch.no_grad(), Sparing(sampling, lambda: steps).attached(unet):
+        for step in range(steps):
+            with FlopCounterMode(display=False) as counter:
+                unet(**_inputs(unet, 2 if guided and interval.guides(step) else 1, side))
+            total += counter.get_total_flops()
+    return total / 1e12
+
+
+def _inputs(unet: Any, rows: int, side: int) -> dict[str, Any]:  # noqa: ANN401 - a diffusers UNet
+    config, like = unet.config, next(unet.parameters())
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    return {
+        "sample": like.new_zeros(rows, config.in_channels, side, side),
+        "timestep": 500,
+        "encoder_hidden_states": like.new_zeros(rows, 77, config.cross_attention_dim),
+        "added_cond_kwargs": {
+            "text_embeds": like.new_zeros(rows, pooled),
+            "time_ids": like.new_zeros(rows, 6),
+        },
+    }
 
 
 def quick_dtype(device: str) -> torch.dtype:
@@ -510,6 +573,10 @@ def markdown(document: dict[str, Any]) -> str:
             f"The latents' deviation is {found['deviation']:.2g}. One row of one step is {found['unet_tflop']:.3g} "
             f"TFLOP, and a matrix product runs at {found['matmul_tflops']:.2f} TFLOP/s here, so that the UNet alone "
             f"takes at least {found['floor_seconds']:.3g} s.",
+            "",
+            f"Counted, a picture in {WORK_STEPS} steps is "
+            + ", ".join(f"{work:.0f} TFLOP ({name})" for name, work in found["work_tflop"].items())
+            + f"; {TURBO} always takes {STUDENTS[STUDENT].steps} steps.",
             "",
         ]
     return "\n".join(lines)

@@ -191,6 +191,12 @@ def generate(
             help="Sampling scheduler: euler, euler a, dpm++ 2m karras, unipc, ddim, lcm, ... (default: the model's own)"
         ),
     ] = None,
+    speed: Annotated[
+        str,
+        typer.Option(
+            help="exact, fast (less work, nearly the same), turbo (a few steps), or auto; see docs/speed.md."
+        ),
+    ] = "exact",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. (default: the model's own)")] = None,
     guidance_start: Annotated[
@@ -326,7 +332,7 @@ def generate(
         tuple(prompt or ()), (*(photos or ()), *(more or ())), tuple(identity or ()), tuple(person or ()), pairs, n,
         tuple(seed or ()), best_of, sampling, size, style, negative, tuple(lora or ()), start, strength, mask,
         tuple(control or ()), t2i, style_picture, style_adapter, redraw, together,
-        tuple(layout or ()), pose,
+        tuple(layout or ()), pose, speed,
     )  # fmt: skip
     run(asked, output, method, **engine)
 
@@ -659,6 +665,43 @@ def evaluate(
     from photomaker.apps.evaluate import run
 
     given = dict(locals())
+    run({name: value for name, value in given.items() if name != "run" and value is not None})
+
+
+@app.command()
+def speed(
+    people: Annotated[int | None, typer.Option(help="People scored. (default: 50)")] = None,
+    prompts: Annotated[int | None, typer.Option(help="Prompts, from the first on. (default: 10)")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="test, or validation while something is still chosen.")
+    ] = None,
+    ways: Annotated[
+        str | None,
+        typer.Option(help='Ways to draw, with semicolons, such as "fast;unipc 10". (default: all)'),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="How often each way is timed. (default: 5)")] = None,
+    pictures: Annotated[int | None, typer.Option(help="Pictures timed together. (default: 1)")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results; goes on where a run stopped. (default: benchmarks)"),
+    ] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. (default: auto)")] = None,
+    dtype: Annotated[
+        Precision | None,
+        typer.Option(help="Precision; auto is bf16 on a GPU and fp32 on a CPU. (default: auto)"),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
+) -> None:
+    """Measure what drawing with less work costs in likeness, prompt accuracy and sharpness; writes a table and a plot.
+
+    Example: photomaker speed --people 4 --prompts 2 --seeds 1 --split validation --ways fast --out out/speed
+    """
+    given = dict(locals())
+    from photomaker.apps.speed import run
+
     run({name: value for name, value in given.items() if name != "run" and value is not None})
 
 

@@ -70,6 +70,7 @@ class Asked:
     together: bool
     layout: tuple[str, ...]
     pose: str | None = None
+    speed: str = "exact"
 
     def order(self) -> Order:
         """The order, its people as places yet to be opened.
@@ -85,7 +86,7 @@ class Asked:
                 self.loras, self.start, self.strength, self.mask, self.controls, self.t2i, self.style_picture,
                 self.style_adapter, layout=self.layout, pose=self.pose,
             ),
-            self.redraw, self.together,
+            self.redraw, self.together, self.speed,
         )  # fmt: skip
 
     def _everyone(self) -> tuple[Someone, ...]:

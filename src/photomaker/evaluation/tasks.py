@@ -6,6 +6,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 
+from photomaker.types import Sampling
+
 
 @dataclass(frozen=True)
 class Photos:
@@ -66,6 +68,25 @@ class Pictures:
     def with_merge(self, merge: float | None) -> Pictures:
         """The same with another share of text-only steps."""
         return replace(self, merge=merge)
+
+    def sampling(self, seed: int) -> Sampling:
+        """How the picture of a seed is drawn."""
+        return Sampling(steps=self.steps, guidance=self.guidance, merge=self.merge, seed=seed)
+
+
+@dataclass(frozen=True)
+class SpedPictures(Pictures):
+    """Pictures that are drawn in a way of their own.
+
+    Attributes:
+        way: How, but for the seed.
+    """
+
+    way: Sampling
+
+    def sampling(self, seed: int) -> Sampling:
+        """See `Pictures`."""
+        return replace(self.way, seed=seed)
 
 
 @dataclass(frozen=True)

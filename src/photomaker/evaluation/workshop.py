@@ -24,7 +24,7 @@ from photomaker.evaluation.settings import DTYPES, BenchmarkSettings
 from photomaker.evaluation.tasks import Contexts, Followed, Photos, Pictures, Task, key
 from photomaker.evaluation.world import SyntheticWorld, World
 from photomaker.processes import pool
-from photomaker.types import PLAIN, Extras, Identity, Reference, Request, Sampling, Structure
+from photomaker.types import PLAIN, Extras, Identity, Reference, Request, Structure
 from photomaker.weights import bundled, model_hash
 
 if TYPE_CHECKING:
@@ -241,11 +241,7 @@ class Worker:
 
     def _generate(self, task: Pictures, extras: Extras = PLAIN) -> Made:
         requests = [
-            Request(
-                prompt,
-                Sampling(steps=task.steps, guidance=task.guidance, merge=task.merge, seed=seed),
-                extras=extras,
-            )
+            Request(prompt, task.sampling(seed), extras=extras)
             for prompt, seed in zip(task.prompts, task.seeds, strict=True)
         ]
         try:

@@ -22,6 +22,7 @@ from photomaker.pipelines.memory import MemoryPlan, apply_memory, plan_memory
 from photomaker.pipelines.merging import Conditioning, DelayedMerging, steps_of
 from photomaker.pipelines.projections import kept_projections
 from photomaker.pipelines.schedulers import scheduler_for
+from photomaker.pipelines.shortcuts import Sparing
 from photomaker.pipelines.watching import Watch, watched
 from photomaker.prompts import EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
 from photomaker.types import Reference, Request, Sampling
@@ -262,8 +263,9 @@ def as_asked(pipeline: Any, sampling: Sampling, watch: Watch | None = None) -> I
         lambda: steps_of(pipeline),
         pipeline.scheduler.order,
     )
+    sparing = Sparing(sampling, lambda: steps_of(pipeline), pipeline.scheduler.order)
     try:
-        with interval.attached(pipeline.unet), watched(pipeline, watch):
+        with interval.attached(pipeline.unet), sparing.attached(pipeline.unet), watched(pipeline, watch):
             yield
     finally:
         pipeline.scheduler = before

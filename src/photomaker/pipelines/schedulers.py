@@ -28,6 +28,8 @@ class Named:
 
 
 _KARRAS = {"use_karras_sigmas": True}
+# few-step weights are trained from the last time step on
+_TRAILING = {"timestep_spacing": "trailing"}
 _MULTISTEP = "DPMSolverMultistepScheduler"
 _SINGLESTEP, _LAST = "DPMSolverSinglestepScheduler", {"lower_order_final": True}
 # made for pictures in -1..1, these clip what they draw to it; latents reach further
@@ -35,6 +37,7 @@ _UNCLIPPED = {"clip_sample": False}
 _SDE = {"algorithm_type": "sde-dpmsolver++"}
 NAMES: Mapping[str, Named] = {
     "euler": Named("EulerDiscreteScheduler"),
+    "euler trailing": Named("EulerDiscreteScheduler", _TRAILING),
     "euler karras": Named("EulerDiscreteScheduler", _KARRAS),
     "euler a": Named("EulerAncestralDiscreteScheduler", {}, ("euler ancestral",)),
     "heun": Named("HeunDiscreteScheduler"),
@@ -52,6 +55,7 @@ NAMES: Mapping[str, Named] = {
     "unipc karras": Named("UniPCMultistepScheduler", _KARRAS),
     "deis": Named("DEISMultistepScheduler"),
     "ddim": Named("DDIMScheduler", _UNCLIPPED),
+    "ddim trailing": Named("DDIMScheduler", _UNCLIPPED | _TRAILING),
     "ddpm": Named("DDPMScheduler", _UNCLIPPED),
     "pndm": Named("PNDMScheduler", {"skip_prk_steps": True}, ("plms",)),
     "lcm": Named("LCMScheduler"),

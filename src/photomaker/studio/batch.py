@@ -23,6 +23,7 @@ from photomaker import config
 from photomaker.checks import shown
 from photomaker.errors import OutputError, PhotoError, PromptError, SettingsError
 from photomaker.metadata import KINDS
+from photomaker.speeds import EXACT
 from photomaker.studio.engine import BATCH, Engine, Progress, rank
 from photomaker.studio.events import Cancel, Listener
 from photomaker.studio.orders import Order, Someone
@@ -62,6 +63,7 @@ class Block:
         merge: One merge share or several.
         guidance_start: Share of the steps after which guidance begins.
         guidance_stop: Share after which it ends.
+        speed: One speed or several: `exact`, `fast`, `turbo`, `auto`.
         loras: As on the command line, `FILE` or `FILE:WEIGHT`.
         start: A start picture.
         strength: How much of it is drawn anew.
@@ -92,6 +94,7 @@ class Block:
     merge: float | tuple[float, ...] | None = None
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
+    speed: Names = EXACT
     loras: Names = ()
     start: str | None = None
     strength: float = 0.6
@@ -106,7 +109,7 @@ class Block:
     pose: str | None = None
 
 
-VARIED = ("style", "size", "scheduler", "steps", "guidance", "merge")
+VARIED = ("style", "size", "scheduler", "steps", "guidance", "merge", "speed")
 """Settings of which a block may have several."""
 
 
@@ -201,6 +204,7 @@ def _rows(block: Block, number: int, told: OrdersFile, where: str) -> Iterator[R
                 extras=extras,
                 redraw=block.redraw,
                 together=block.together,
+                speed=setting.speed,
             )
             label = ", ".join([f"{name}: {order.prompts[0]}", *setting.told])
             yield Row(label, name, order, f"{number:02d}-{_slug(name)}-{what + 1:02d}-{place:02d}")
@@ -211,6 +215,7 @@ class _Setting:
     sampling: Sampling
     size: str | None
     style: str
+    speed: str
     told: tuple[str, ...]
 
 
@@ -224,7 +229,7 @@ def _settings(block: Block) -> Iterator[_Setting]:
             steps=one["steps"], guidance=one["guidance"], merge=one["merge"], seed=block.seed,
             scheduler=one["scheduler"], guidance_start=block.guidance_start, guidance_stop=block.guidance_stop,
         )  # fmt: skip
-        yield _Setting(sampling, one["size"], one["style"] or "none", told)
+        yield _Setting(sampling, one["size"], one["style"] or "none", one["speed"] or EXACT, told)
 
 
 def _tuple(value: object) -> tuple[Any, ...]:

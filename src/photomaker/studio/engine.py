@@ -22,6 +22,7 @@ from photomaker.faces.base import Segmenter
 from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
+from photomaker.speeds import EXACT, Speed
 from photomaker.studio.coach import Report, advised, coached
 from photomaker.studio.consent import checked as checked_consent
 from photomaker.studio.consent import told_of as consent_of
@@ -329,6 +330,7 @@ class Engine:
         extras: Extras = PLAIN,
         pairs: bool = False,
         redraw: str | int = "off",
+        speed: Speed | str = EXACT,
         cancel: Cancel | None = None,
         on_event: Listener | None = None,
     ) -> list[Sample]:
@@ -350,6 +352,7 @@ class Engine:
             extras: LoRA, start picture, ControlNets and more.
             pairs: Whether the first person goes with the first prompt alone, and so on.
             redraw: Whether small faces are drawn again, larger: `off`, `auto`, or a number of pixels; see `Order`.
+            speed: `exact`, `fast`, `turbo` or `auto`; see docs/speed.md.
             cancel: Stops the call within one denoising step, from another thread or a callback.
             on_event: Told of everything that happens, see `photomaker.studio.events`; without one, notes come as
                 warnings.
@@ -371,6 +374,7 @@ class Engine:
             order = Order(
                 as_people(who), as_prompts(prompt), pairs, n, tuple(_listed("seeds", seeds)), best_of,
                 Sampling() if sampling is None else sampling, size, style, negative, extras, redraw,
+                speed=speed,
             )  # fmt: skip
         return list(self.stream(order, batch, progress, cancel, on_event))
 
@@ -762,7 +766,8 @@ def _kept(samples: Iterator[Sample], groups: Sequence[Group], order: Order) -> I
 def told_of(plan: Plan, person: int) -> dict[str, str]:
     """What a picture's file says of the order beside the request."""
     style = {} if plan.order.style.lower() == "none" else {"style": plan.order.style}
-    return {**style, "person": names_of(plan.order, person)}
+    speed = {} if plan.speed.preset == EXACT else {"speed": str(plan.speed)}
+    return {**style, **speed, "person": names_of(plan.order, person)}
 
 
 def _listed(name: str, values: object) -> Sequence[Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union
 from photomaker.checks import instance, shown, text, whole
 from photomaker.encoders.together import FEWEST, MOST
 from photomaker.errors import PhotoError, PromptError, SettingsError
+from photomaker.speeds import EXACT, Speed
 from photomaker.studio.redraw import checked
 from photomaker.types import MOST_SEED, PLAIN, Extras, Identity, Request, Sampling
 
@@ -60,6 +61,7 @@ class Order:
             their order.
         redraw: Whether small faces are drawn again, larger, and put back: `off`, `auto` for those below a quarter of
             the base's own side, or a number of pixels.
+        speed: `exact`, `fast`, `turbo` or `auto`, see docs/speed.md; it becomes a `Speed`.
 
     Raises:
         PromptError: There is no prompt, or one is no text.
@@ -80,6 +82,7 @@ class Order:
     extras: Extras = PLAIN
     redraw: str | int = "off"
     together: bool = False
+    speed: Speed | str = EXACT
 
     def __post_init__(self) -> None:
         """Check what can be told from the order alone."""
@@ -95,6 +98,7 @@ class Order:
         instance("extras", self.extras, Extras, "give an Extras")
         text("style", self.style, "give the name of a style, or none")
         object.__setattr__(self, "redraw", checked(self.redraw))
+        object.__setattr__(self, "speed", Speed.of(self.speed))
         self._check_numbers()
         if self.size is not None:
             text("size", self.size, "give portrait, landscape, square or 640x480")

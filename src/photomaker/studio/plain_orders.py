@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from photomaker import config
 from photomaker.checks import shown
 from photomaker.errors import SettingsError
 from photomaker.prompts.places import PLACES
+from photomaker.speeds import EXACT, Speed
 from photomaker.studio.orders import Order, Someone
 from photomaker.types import Extras, Lora, Sampling, Start, Structure, StylePicture
 
@@ -91,6 +92,7 @@ class PlainOrder:
         merge: Share of the steps before the person joins.
         guidance_start: Share of the steps before guidance begins.
         guidance_stop: Share of the steps after which it ends.
+        speed: `exact`, `fast`, `turbo` or `auto`; `turbo:NAME` names few-step weights.
         redraw: Whether small faces are drawn again: `off`, `auto`, or a number of pixels.
         together: Whether all the people are in each picture.
         layout: Where each of them is: `left`, `middle`, `right`, a box of four shares, or the id of a mask.
@@ -119,6 +121,7 @@ class PlainOrder:
     merge: float | None = None
     guidance_start: float = 0.0
     guidance_stop: float = 1.0
+    speed: str = EXACT
     redraw: str | int = "off"
     together: bool = False
     layout: tuple[str | tuple[float, ...], ...] = ()
@@ -199,7 +202,14 @@ def full_order(plain: PlainOrder, shelf: Shelf) -> Order:
         _extras(plain, shelf),
         plain.redraw,
         plain.together,
+        _speed(plain, shelf),
     )
+
+
+def _speed(plain: PlainOrder, shelf: Shelf) -> Speed:
+    """The speed; weights of one's own are those of the list, never a path."""
+    speed = Speed.of(plain.speed)
+    return speed if speed.weights is None else replace(speed, weights=shelf.model(speed.weights))
 
 
 def _extras(plain: PlainOrder, shelf: Shelf) -> Extras:

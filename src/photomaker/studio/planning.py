@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.outside import read_file
+from photomaker.speeds import Speed
 from photomaker.studio.opening import Profile
 from photomaker.studio.orders import IDENTITY_FILE, Order, Someone, Who
 from photomaker.studio.photos import Sitting
 from photomaker.studio.prompts import check_prompt
 from photomaker.studio.reality import reality_notes
 from photomaker.studio.sizes import resolve, size_note
+from photomaker.studio.speed import DEFAULT, sped
 from photomaker.studio.styles import Style, find_style, styles
 from photomaker.types import Face, Identity, Request
 
@@ -50,12 +52,14 @@ class Plan:
         prompts: The prompts as they are drawn, with trigger and style.
         groups: The pictures, by person and prompt.
         notes: What the user should know, one sentence each.
+        speed: How fast it is drawn, as it stands in the order's sampling; `auto` is settled.
     """
 
     order: Order
     prompts: tuple[str, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
+    speed: Speed = DEFAULT
 
 
 def planned(
@@ -97,6 +101,7 @@ def planned(
     if order.sampling.scheduler is not None:
         name = _checked_scheduler(order.sampling.scheduler, profile)
         order = replace(order, sampling=replace(order.sampling, scheduler=name))
+    speed, order, told = sped(order, profile)
     order = _posed(order, profile, detect)
     order = _structured(order, profile, detect, cut)
     groups = tuple(
@@ -105,8 +110,8 @@ def planned(
     _check_extras(order, profile, groups[0].requests)
     order = _redrawn(order, profile, finds)
     order = replace(order, people=tuple(_read(person, look) for person in order.people))
-    notes += _prompt_notes(complete, profile) + _people_notes(order, profile, measures)
-    return Plan(order, tuple(prompt for prompt, _ in drawn), groups, tuple(dict.fromkeys(notes)))
+    notes += told + _prompt_notes(complete, profile) + _people_notes(order, profile, measures)
+    return Plan(order, tuple(prompt for prompt, _ in drawn), groups, tuple(dict.fromkeys(notes)), speed)
 
 
 def _styled(prompt: str, negative: str | None, style: Style | None, bundled: bool) -> tuple[str, str | None]:

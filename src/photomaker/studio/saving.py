@@ -18,7 +18,7 @@ from photomaker.errors import OutputError, ProvenanceError
 from photomaker.images import write_whole
 from photomaker.metadata import BY_MODEL, EDITED_BY_MODEL, KINDS, encoded, kind_of
 from photomaker.studio.provenance import NOTE, NOTED, Sealing, facts_of, seal_of
-from photomaker.types import Extras, Sample, Structure
+from photomaker.types import Extras, Sample, Shortcuts, Structure
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 _NUMBERED = re.compile(r"(\d+)\.(?:png|jpg|jpeg|webp)")
@@ -273,12 +273,23 @@ def describe(sample: Sample) -> dict[str, str]:
         "guidance_stop": None if sampling.guidance_stop == 1 else sampling.guidance_stop,
         "merge": sampling.merge,
         "scheduler": sampling.scheduler,
+        "shortcuts": _shortcuts(sampling.shortcuts),
         "width": sampling.width,
         "height": sampling.height,
         "likeness": None if sample.likeness is None else f"{sample.likeness:.3f}",
         **_extras(request.extras),
     }
     return {name: str(value) for name, value in facts.items() if value is not None}
+
+
+def _shortcuts(given: Shortcuts) -> str | None:
+    """What was left out, in words; None where nothing was."""
+    told = []
+    if given.deep_every > 1:
+        told.append(f"deep every {given.deep_every} from {given.deep_after:g}, outer {given.outer}")
+    if given.words_after < 1:
+        told.append(f"words to {given.words_after:g}")
+    return ", ".join(told) or None
 
 
 def _extras(extras: Extras) -> dict[str, str]:

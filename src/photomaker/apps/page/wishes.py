@@ -6,10 +6,10 @@ import secrets
 from dataclasses import dataclass, replace
 
 from photomaker.apps.page.mistakes import Mistake
+from photomaker.speeds import EXACT, FAST
 from photomaker.studio.plain_orders import PlainOrder
 from photomaker.types import MOST_SEED
 
-FAST_STEPS = 10
 MIDDLE, FULL = 50.0, 100.0
 LATEST = 0.8
 """Share of the steps after which the person joins where the slider is all on the side of the words."""
@@ -34,7 +34,7 @@ class Wish:
         seed: Of the first, as it was typed; empty is a new one.
         scheduler: Name of a scheduler; empty is the model's own.
         steps: Denoising steps.
-        fast: Whether a few steps will do.
+        fast: Whether less work will do.
         guidance: Guidance scale; empty is the model's own.
         redraw: Whether small faces are drawn again.
         start: Id of the picture to begin with; empty is none.
@@ -76,7 +76,8 @@ def order_of(wish: Wish, own_merge: float) -> PlainOrder:
         (wish.person,), (wish.prompt.strip(),), n=int(wish.count), seed=_seed(wish.seed),
         negative=wish.negative.strip() or None,
         size=None if wish.size == "square" else wish.size, style=wish.style, scheduler=wish.scheduler or None,
-        steps=FAST_STEPS if wish.fast else int(wish.steps), guidance=float(wish.guidance) if wish.guidance else None,
+        steps=int(wish.steps), speed=FAST if wish.fast else EXACT,
+        guidance=float(wish.guidance) if wish.guidance else None,
         merge=merge_of(wish.likeness, own_merge), redraw="auto" if wish.redraw else "off",
         start=wish.start or None, strength=max(0.01, wish.strength / 100),
     )  # fmt: skip

@@ -119,7 +119,7 @@ def _person(asked: GenerationIn) -> str | None:
 async def _drawn(request: Request, door: Door, owner: str, asked: GenerationIn, person: str) -> ImagesOut:
     order = PlainOrder(
         (person,), (asked.prompt,), n=asked.n or 1, seed=asked.seed, steps=asked.steps, guidance=asked.guidance,
-        merge=asked.merge, negative=asked.negative, style=asked.preset,
+        merge=asked.merge, negative=asked.negative, style=asked.preset, speed=asked.speed,
         size=None if asked.size in (None, AUTO) else asked.size,
     )  # fmt: skip
     job = await anyio.to_thread.run_sync(door.desk.submit, owner, order)

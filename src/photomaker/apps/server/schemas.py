@@ -185,6 +185,9 @@ class OrderIn(BaseModel):
     )
     guidance_start: float = Field(0.0, description="Share of the steps before guidance begins.")
     guidance_stop: float = Field(1.0, description="Share of the steps after which it ends.")
+    speed: str = Field(
+        "exact", description="exact, fast, turbo or auto: how much work is left out; see docs/speed.md."
+    )
     redraw: str | int = Field("off", description="Draw small faces again, larger: off, auto, or pixels.")
     together: bool = Field(False, description="All the people in each picture.")
     layout: list[str | list[float]] = Field(
@@ -284,6 +287,7 @@ class GenerationIn(BaseModel):
     seed: int = 0
     steps: int = 20
     guidance: float | None = None
+    speed: str = Field("exact", description="exact, fast, turbo or auto; see docs/speed.md.")
     merge: float | None = None
     negative: str | None = None
     preset: str = Field("none", description="Name of a style preset.")
