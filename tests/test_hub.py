@@ -22,6 +22,13 @@ def cache(monkeypatch, tmp_path):
     return partial(in_hub_cache, tmp_path)
 
 
+def test_a_published_ckpt_is_named_by_its_hub_id(cache, tmp_path):
+    file = tmp_path / "flashface.ckpt"
+    file.write_bytes(b"weights")
+    snapshot = cache("someone/FlashFace", file)
+    assert hub.adapter_file("someone/FlashFace/flashface.ckpt") == snapshot / "flashface.ckpt"
+
+
 def test_instantid_is_fetched_with_its_identity_net(cache, tiny_folder):
     file = tiny_instantid(tiny_folder)
     snapshot = cache("someone/InstantID", file, file.parent / "ControlNetModel")

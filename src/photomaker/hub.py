@@ -23,7 +23,7 @@ ADAPTER_FILES = {
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _BASE = re.compile(rf"{_NAME}/{_NAME}")
 _FORM = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
-_ADAPTER = re.compile(rf"({_NAME}/{_NAME})/([\w./-]+\.(?:bin|safetensors))")
+_ADAPTER = re.compile(rf"({_NAME}/{_NAME})/([\w./-]+\.(?:bin|ckpt|safetensors))")
 
 
 def base_folder(place: str | os.PathLike[str], variant: str | None = None) -> Path:

@@ -21,7 +21,9 @@ from tests import tiny
 from photomaker import config
 from photomaker.dataset import listing
 from photomaker.encoders import read_adapter
+from photomaker.encoders.anydoor import read_anydoor
 from photomaker.encoders.fastcomposer import read_fastcomposer
+from photomaker.encoders.flashface import read_flashface
 from photomaker.encoders.ip_adapter import read_ip_adapter
 from photomaker.encoders.mixing import mix
 from photomaker.encoders.photoverse import read_photoverse
@@ -106,6 +108,8 @@ def readers(folder: Path, marker: Path) -> list[Reader]:
         Reader(
             "ip-adapter .bin", ".bin", (_sections(tiny.tiny_ip_adapter(folder)), *hostile), read_ip_adapter
         ),
+        Reader("anydoor", ".ckpt", (tiny.tiny_anydoor(folder).read_bytes(),), read_anydoor),
+        Reader("flashface", ".ckpt", (tiny.tiny_flashface(folder).read_bytes(),), read_flashface),
         Reader("fastcomposer", ".bin", (tiny.tiny_fastcomposer(folder).read_bytes(),), read_fastcomposer),
         Reader("photoverse", ".safetensors", (tiny.tiny_photoverse(folder).read_bytes(),), read_photoverse),
         Reader("LoRA", ".safetensors", _loras(folder), lambda path: check_lora_file(path, 80)),

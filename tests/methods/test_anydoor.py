@@ -283,6 +283,7 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
         (wide, (32, 1024), "is for Stable Diffusion 2.1 and the base"),
         (wide, (32, 768), "is for a base of width 768"),
         (hint, (4, 3, 3, 3), "reads pictures of 3 channels"),
+        (tokens, (64, 32), "does not lead to the width 80"),
         (tokens, (WIDTH, 1536), "reads tokens of width 1536 and the image encoder's have 32"),
     ):
         torch.save({"state_dict": state | {name: torch.zeros(shape)}}, tmp_path / "other.ckpt")

@@ -271,6 +271,8 @@ def test_a_file_that_lacks_a_weight_is_refused(tiny_base, tiny_folder, tmp_path)
     for name in ("decoder.0.1.blocks.0.self_attn.self_attn_first.o.bias", "ref_decoder.1.0.layer1.2.weight"):
         torch.save({key: one for key, one in state.items() if key != name}, tmp_path / "less.ckpt")
         refused(lambda: FlashFace.open(tiny_base, tmp_path / "less.ckpt", device="cpu"), name)
+        torch.save(state | {name: torch.zeros(3, 3)}, tmp_path / "other.ckpt")
+        refused(lambda: FlashFace.open(tiny_base, tmp_path / "other.ckpt", device="cpu"), name)
 
 
 def test_requests_and_people_that_cannot_be_drawn_are_refused(method, references, tiny_folder):

@@ -75,7 +75,7 @@ def read_anydoor(source: str | os.PathLike[str]) -> AnyDoorFile:
     """
     path = Path(source)
     flat = _state(path)
-    lacking = [name for name in _WANTED if name not in flat]
+    lacking = [name for name in _WANTED if name not in flat or flat[name].dim() < 2]  # noqa: PLR2004 - matrices
     if lacking:
         found = ", ".join(sorted({name.partition(".")[0] for name in flat})[:5]) or "nothing"
         raise WeightsError(
@@ -109,6 +109,11 @@ def check_fit(file: AnyDoorFile, config: Mapping[str, Any]) -> None:
         raise WeightsError(
             f"{file.source} is for {meant} and the base is of width {width}; give a checkpoint that was trained for "
             "this base, as `photomaker train` makes them"
+        )
+    weight, bias = (file.tensors.get(f"{_PROJECTOR}{part}") for part in ("weight", "bias"))
+    if weight is None or bias is None or len(weight) != width or bias.shape != (width,):
+        raise WeightsError(
+            f"the map of tokens in {file.source} does not lead to the width {width} of the base; fetch it again"
         )
     channels = int(file.tensors[_HINT].shape[1])
     if channels != 4:  # noqa: PLR2004 - colours and mask

@@ -77,7 +77,7 @@ def read_flashface(source: str | os.PathLike[str]) -> FlashFaceFile:
     """
     path = Path(source)
     tensors = {name: one for name, one in read_tensors(path).items() if not name.startswith(_TWICE)}
-    lacking = [name for name in _WANTED if name not in tensors]
+    lacking = [name for name in _WANTED if name not in tensors or tensors[name].dim() < 2]  # noqa: PLR2004 - matrices
     if lacking:
         found = ", ".join(sorted({name.partition(".")[0] for name in tensors})[:5]) or "nothing"
         raise WeightsError(
@@ -131,7 +131,8 @@ def weights_for(file: FlashFaceFile, unet: Any) -> FlashFaceWeights:  # noqa: AN
     first = file.tensors[_FIRST]
     tensors = {**file.tensors, _FIRST: first[:, :-1]}
     second = {
-        layer: _second(file, f"{theirs}.self_attn_first") for layer, theirs in _second_names(unet).items()
+        layer: _second(file, f"{theirs}.self_attn_first", unet.get_submodule(layer))
+        for layer, theirs in _second_names(unet).items()
     }
     return FlashFaceWeights(
         taken(unet, tensors, names, file.source),
@@ -141,12 +142,20 @@ def weights_for(file: FlashFaceFile, unet: Any) -> FlashFaceWeights:  # noqa: AN
     )
 
 
-def _second(file: FlashFaceFile, prefix: str) -> dict[str, Tensor]:
-    wanted = ("q.weight", "k.weight", "v.weight", "o.weight", "o.bias")
-    lacking = [part for part in wanted if f"{prefix}.{part}" not in file.tensors]
+def _second(file: FlashFaceFile, prefix: str, layer: Any) -> dict[str, Tensor]:  # noqa: ANN401 - an attention
+    out = layer.to_out[0]
+    wanted = {
+        "q.weight": layer.to_q.weight,
+        "k.weight": layer.to_k.weight,
+        "v.weight": layer.to_v.weight,
+        "o.weight": out.weight,
+        "o.bias": out.bias,
+    }
+    given = {part: file.tensors.get(f"{prefix}.{part}") for part in wanted}
+    lacking = [part for part, one in given.items() if one is None or one.shape != wanted[part].shape]
     if lacking:
         raise WeightsError(
-            f"{file.source} has no {prefix}.{lacking[0]}; give the base model that it was made for"
+            f"{file.source} has no {prefix}.{lacking[0]} of the base's shape; give the base model that it was made for"
         )
     return {part: file.tensors[f"{prefix}.{part}"] for part in wanted}
 
