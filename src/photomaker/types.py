@@ -299,6 +299,13 @@ class Extras:
         }
         return frozenset(name for name, there in given.items() if there)
 
+    @property
+    def alike(self) -> object:
+        """Equal, and of equal hash, for extras whose pictures can be drawn together: equal values, or the very same."""
+        named = all(isinstance(one, str | tuple) for one in self.layout)
+        pictured = self.asked - {"LoRA", "layout"}
+        return (self.loras, self.layout) if named and not pictured else self
+
 
 EXTRAS = frozenset(
     {"start picture", "mask", "LoRA", "ControlNet", "T2I-Adapter", "style picture", "layout", "pose"}
@@ -322,7 +329,8 @@ class Request:
         prompt: What it shows.
         sampling: How it is drawn.
         negative_prompt: What it shall not show.
-        extras: LoRA, start picture and other things beside; requests that share one are drawn together.
+        extras: LoRA, start picture and other things beside; requests that share one, or whose are equal without any
+            picture, are drawn together.
 
     Raises:
         PromptError: A prompt is no text.

@@ -868,9 +868,13 @@ def test_what_is_drawn_in_one_pass_is_what_is_drawn_alone(tmp_path):
     jobs = [
         desk.submit("me", order(ada.id, seed=3 + at, prompts=(prompt,))) for at, prompt in enumerate(prompts)
     ]
+    passes = []
+    hook = engine.method.pipeline.unet.register_forward_pre_hook(lambda _module, _args: passes.append(1))
     with desk:
         for at, (job, prompt) in enumerate(zip(jobs, prompts, strict=True)):
             assert end_of(desk, job).state == "done"
+            hook.remove()
+            assert len(passes) == 2  # one a step
             (picture,) = desk.job("me", job.id).pictures
             (alone,) = engine.draw(
                 desk.identity("me", ada.id), [Request(prompt, Sampling(steps=2, seed=3 + at))]

@@ -412,6 +412,14 @@ class Desk:
         """
         return self.workshop.placed(self.store.job(owner, id_))
 
+    def check_job(self, owner: str, id_: str) -> None:
+        """Make sure that there is a job, which takes less time than looking at it.
+
+        Raises:
+            NotThere: There is none such.
+        """
+        self.store.check_job(owner, id_)
+
     def jobs(self, owner: str, most: int = 100) -> list[Job]:
         """The last jobs, the newest first."""
         return [self.workshop.placed(job) for job in self.store.jobs(owner, most)]
@@ -467,7 +475,8 @@ class Desk:
         Raises:
             NotThere: There is no such job.
         """
-        return self.workshop.follow(self.store.job(owner, id_).id, notify, after, previews)
+        self.check_job(owner, id_)
+        return self.workshop.follow(id_, notify, after, previews)
 
     # ---- what a person or picture is to an order
 

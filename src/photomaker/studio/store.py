@@ -252,6 +252,14 @@ class Store:
         rows = self._rows("SELECT * FROM jobs WHERE owner = ? AND id = ?", owner, id_)
         return _only([self._job(row) for row in rows], "job", id_)
 
+    def check_job(self, owner: str, id_: str) -> None:
+        """Make sure that there is a job.
+
+        Raises:
+            NotThere: The owner has none such.
+        """
+        _only(self._rows("SELECT 1 FROM jobs WHERE owner = ? AND id = ?", owner, id_), "job", id_)
+
     def jobs(self, owner: str, most: int) -> list[Job]:
         """An owner's jobs with their pictures, the newest first."""
         rows = self._rows(
