@@ -153,7 +153,10 @@ def test_extras_say_what_is_asked_for(extras, asked):
 
 def test_extras_without_pictures_are_alike_where_their_values_are():
     assert Extras().alike == Extras().alike
-    assert Extras(loras=(Lora("x"),), layout=("left",)).alike == Extras(loras=(Lora("x"),), layout=("left",)).alike
+    assert (
+        Extras(loras=(Lora("x"),), layout=("left",)).alike
+        == Extras(loras=(Lora("x"),), layout=("left",)).alike
+    )
     assert Extras(loras=(Lora("x"),)).alike != Extras(loras=(Lora("x", 0.5),)).alike
     start = Extras(start=Start(GREY))
     assert start.alike == start.alike != Extras(start=Start(GREY)).alike
