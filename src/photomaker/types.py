@@ -7,7 +7,6 @@ import html
 import io
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -380,6 +379,8 @@ class Identity:
         """
         from safetensors.torch import save
 
+        from photomaker.images import atomic
+
         path = Path(path)
         data = save(
             {name: tensor.contiguous() for name, tensor in self.tensors.items()},
@@ -390,11 +391,8 @@ class Identity:
             },
         )
         try:
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, prefix=path.name, suffix=".part", delete=False
-            ) as part:
-                part.write(data)
-            Path(part.name).replace(path)
+            with atomic(path, private=True) as file:
+                file.write(data)
         except OSError as error:
             raise IdentityError(
                 f"cannot write the identity to {path}: {error.strerror}; choose another place"

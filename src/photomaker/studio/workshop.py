@@ -659,7 +659,7 @@ class _AnyOf(Cancel):
 def _joins(live: Live) -> bool:
     """Whether a job may be drawn with others of its caller's: pictures of one person, from nothing but a prompt."""
     order = live.order
-    apart = order.best_of > 1 or len(order.people) > 1 or order.style_picture or order.t2i
+    apart = order.best_of > 1 or len(order.people) > 1 or order.style_picture or order.t2i or order.pose
     return not (live.alone or apart or order.start or order.controls)
 
 

@@ -28,7 +28,7 @@ UPLOAD = "upload:"
 """What stands before the name of a form's field in the place of a picture's id."""
 PING = 15
 """Seconds between signs of life of a stream."""
-_PICTURES = ("start", "mask", "layout", "controls", "t2i", "style_picture")
+_PICTURES = ("start", "mask", "layout", "controls", "t2i", "style_picture", "pose")
 _EVENTS = """event: queued
 data: {"place": 2}
 

@@ -148,6 +148,16 @@ class StyleIn(BaseModel):
     scale: float = 0.6
 
 
+class PoseIn(BaseModel):
+    """Where the face shall be, for methods that follow landmarks."""
+
+    source: str = Field(
+        description="Id of a picture with a face, or upload:FIELD; or photo, draft, none.",
+        examples=["upload:face"],
+    )
+    scale: float | None = Field(None, description="How closely, 0 to 2; null is the method's own.")
+
+
 class OrderIn(BaseModel):
     """An order; pictures are named by their ids, or as `upload:FIELD` where the request is a form that has them."""
 
@@ -194,6 +204,9 @@ class OrderIn(BaseModel):
     controls: list[StructureIn] = Field([], description="ControlNets with their pictures.")
     t2i: StructureIn | None = Field(None, description="A T2I-Adapter with its picture.")
     style_picture: StyleIn | None = Field(None, description="A picture whose look is taken over.")
+    pose: PoseIn | None = Field(
+        None, description="Where the face shall be; only methods that follow landmarks take one."
+    )
 
 
 class JobOut(BaseModel):
