@@ -290,7 +290,13 @@ class GenerationIn(BaseModel):
         None, description="Left out, an answer has both."
     )
     output_format: Literal["png"] | None = Field(None, description="Pictures are PNG.")
-    stream: Literal[False] | None = Field(None, description="Events are at /v1/jobs/{id}/events.")
+    stream: bool | None = Field(None, description="Answer by events, each picture as it is finished.")
+    partial_images: int | None = Field(
+        None, ge=0, le=3, description="Of a stream: looks at each picture while it is drawn."
+    )
+    strength: float | None = Field(
+        None, description="Of an edit of a scene: how much is drawn anew, above 0 to 1."
+    )
     seed: int = 0
     steps: int = 20
     guidance: float | None = None
