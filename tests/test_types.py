@@ -151,6 +151,18 @@ def test_extras_say_what_is_asked_for(extras, asked):
     assert asked <= EXTRAS
 
 
+def test_extras_without_pictures_are_alike_where_their_values_are():
+    assert Extras().alike == Extras().alike
+    assert (
+        Extras(loras=(Lora("x"),), layout=("left",)).alike
+        == Extras(loras=(Lora("x"),), layout=("left",)).alike
+    )
+    assert Extras(loras=(Lora("x"),)).alike != Extras(loras=(Lora("x", 0.5),)).alike
+    start = Extras(start=Start(GREY))
+    assert start.alike == start.alike != Extras(start=Start(GREY)).alike
+    assert Extras(layout=(WHITE,)).alike != Extras(layout=(WHITE,)).alike
+
+
 def test_a_long_value_is_shortened_and_kept_on_one_line():
     assert checks.shown("a\nb") == r"'a\nb'"
     assert checks.shown(np.arange(4).reshape(2, 2)) == "array([[0, 1], [2, 3]])"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from photomaker.checks import shown
 from photomaker.errors import SettingsError
 from photomaker.outside import read_yaml
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Settings = TypeVar("Settings")
 LARGEST = 1_000_000
@@ -40,11 +44,12 @@ def make(values: Mapping[str, Any], kind: type[Settings], where: str = "the sett
     Raises:
         SettingsError: As `read`.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     _check_names(values, kind, where)
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        made: Settings = _reader(kind).validate_python(dict(values))
+        return made
     except RecursionError as error:
         raise SettingsError(f"{where} is nested too deep; write plain values") from error
     except ValidationError as error:
@@ -55,6 +60,19 @@ def make(values: Mapping[str, Any], kind: type[Settings], where: str = "the sett
         raise SettingsError(
             f"{name} in {where} is {shown(first['input'])}; {first['msg'][0].lower()}{first['msg'][1:]}"
         ) from error
+
+
+@functools.cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+@functools.cache
+def _reader(kind: type) -> TypeAdapter[Any]:
+    """What reads a kind of settings: made once, for that takes longer than reading."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any settings, any value of them
@@ -128,7 +146,7 @@ def _with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, A
 
 
 def _check_names(values: Mapping[str, Any], kind: type, where: str, prefix: str = "") -> None:
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     for name, value in values.items():
         if name not in known:

@@ -409,7 +409,7 @@ def shortened(line: str, width: float, face: ImageFont.FreeTypeFont | ImageFont.
 
 @contextmanager
 def atomic(path: Path, overwrite: bool = True, private: bool = False) -> Iterator[IO[bytes]]:
-    """Write a file under a temporary name in the same folder and give it its own name only when it is whole.
+    """Write a file under a temporary name in the same folder and its own once it is whole on the disk.
 
     Args:
         path: Where the file shall be.
@@ -427,12 +427,29 @@ def atomic(path: Path, overwrite: bool = True, private: bool = False) -> Iterato
     try:
         with open(part, "xb", opener=_private if private else None) as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # a power cut may else leave the name without the bytes
         if overwrite:
             part.replace(path)
         else:
             _rename_new(part, path)
     finally:
         part.unlink(missing_ok=True)
+    _keep_name(path.parent)
+
+
+def _keep_name(folder: Path) -> None:
+    """Have a folder's names outlive a power cut, where the system can."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(opened)
+    except OSError:  # nor do all file systems
+        pass
+    finally:
+        os.close(opened)
 
 
 def _private(path: str, flags: int) -> int:

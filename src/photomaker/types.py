@@ -7,7 +7,6 @@ import html
 import io
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -350,6 +349,13 @@ class Extras:
         }
         return frozenset(name for name, there in given.items() if there)
 
+    @property
+    def alike(self) -> object:
+        """Equal, and of equal hash, for extras whose pictures can be drawn together: equal values, or the very same."""
+        named = all(isinstance(one, str | tuple) for one in self.layout)
+        pictured = self.asked - {"LoRA", "layout"}
+        return (self.loras, self.layout) if named and not pictured else self
+
 
 EXTRAS = frozenset(
     {"start picture", "mask", "LoRA", "ControlNet", "T2I-Adapter", "style picture", "layout", "pose"}
@@ -373,7 +379,8 @@ class Request:
         prompt: What it shows.
         sampling: How it is drawn.
         negative_prompt: What it shall not show.
-        extras: LoRA, start picture and other things beside; requests that share one are drawn together.
+        extras: LoRA, start picture and other things beside; requests that share one, or whose are equal without any
+            picture, are drawn together.
 
     Raises:
         PromptError: A prompt is no text.
@@ -423,6 +430,8 @@ class Identity:
         """
         from safetensors.torch import save
 
+        from photomaker.images import atomic
+
         path = Path(path)
         data = save(
             {name: tensor.contiguous() for name, tensor in self.tensors.items()},
@@ -433,11 +442,8 @@ class Identity:
             },
         )
         try:
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, prefix=path.name, suffix=".part", delete=False
-            ) as part:
-                part.write(data)
-            Path(part.name).replace(path)
+            with atomic(path, private=True) as file:
+                file.write(data)
         except OSError as error:
             raise IdentityError(
                 f"cannot write the identity to {path}: {error.strerror}; choose another place"

@@ -101,6 +101,73 @@ def test_several_photos_of_a_person_are_an_edit(ai, desk):
     assert ai.images.edit(image=("1.png", fakes.png()), prompt=PROMPT).data[0].b64_json
 
 
+def test_a_stream_shows_pictures_while_they_are_drawn_and_then_as_files(ai, desk, made):
+    ada(desk)
+    made[1].pace = 0.1
+    events = list(
+        ai.images.generate(
+            model="photomaker:Ada", prompt=PROMPT, n=5, stream=True, partial_images=2, extra_body={"steps": 6}
+        )
+    )
+    partial = [one for one in events if one.type == "image_generation.partial_image"]
+    done = [one for one in events if one.type == "image_generation.completed"]
+    assert len(partial) + len(done) == len(events)
+    assert [one.partial_image_index for one in partial] == [0] * 4 + [1] * 4 + [0, 1]
+    assert opened(base64.b64decode(partial[0].b64_json)).format == "JPEG"
+    assert [opened(base64.b64decode(one.b64_json)).text["seed"] for one in done] == list("01234")
+    assert done[0].usage.total_tokens == 0
+
+
+def test_a_stream_without_looks_has_pictures_alone(ai):
+    (one,) = ai.images.edit(image=("1.png", fakes.png()), prompt=PROMPT, stream=True)
+    assert (one.type, one.output_format) == ("image_edit.completed", "png")
+
+
+def test_a_failure_in_a_stream_is_the_clients_own_error(ai, desk, made):
+    ada(desk)
+    made[1].fails = MemoryError()
+    with pytest.raises(openai.APIError, match="ask for fewer or smaller pictures"):
+        list(ai.images.generate(prompt=PROMPT, model="photomaker:Ada", stream=True))
+
+
+def test_the_job_of_a_stream_that_nobody_reads_is_cancelled(ai, desk, made):
+    ada(desk)
+    made[1].gate.clear()
+    stream = ai.images.generate(prompt=PROMPT, model="photomaker:Ada", stream=True, partial_images=1)
+    assert made[1].begun.wait(10)
+    stream.close()
+    (job,) = desk.jobs(LOCAL)
+    made[1].pace = 0.1
+    made[1].gate.set()
+    assert list(desk.events(LOCAL, job.id))[-1].state == "cancelled"
+
+
+def test_a_saved_person_is_drawn_into_a_scene_where_the_mask_is_clear(ai, desk, monkeypatch):
+    monkeypatch.setattr(fakes.SteppingMethod, "takes", frozenset({"start picture", "mask"}))
+    ada(desk)
+    mask = Image.new("RGBA", (64, 64), (9, 9, 9, 255))
+    mask.paste((0, 0, 0, 0), (16, 0, 32, 64))
+    data = io.BytesIO()
+    mask.save(data, "PNG")
+    scene, edit = ("scene.png", fakes.png(who=7)), {"prompt": PROMPT, "model": "photomaker:Ada"}
+    (one,) = ai.images.edit(image=scene, mask=("m.png", data.getvalue()), **edit).data
+    assert "mask" in opened(base64.b64decode(one.b64_json)).text
+    order = desk.jobs(LOCAL)[0].order
+    assert order.strength == 1
+    with Image.open(desk.picture_file(LOCAL, order.mask)) as kept:
+        assert kept.getbbox() == (16, 0, 32, 64)
+    ai.images.edit(image=scene, **edit, extra_body={"strength": 0.3})
+    assert (desk.jobs(LOCAL)[0].order.strength, desk.jobs(LOCAL)[0].order.mask) == (0.3, None)
+    for words, asked in (
+        ("nowhere clear", {"image": scene, "mask": ("m.png", fakes.png())}),
+        ("2 images", {"image": [scene, scene]}),
+        ("strength is 2", {"image": scene, "extra_body": {"strength": 2}}),
+    ):
+        with pytest.raises(openai.UnprocessableEntityError, match=words):
+            ai.images.edit(**edit, **asked)
+    assert len(desk.people(LOCAL)) == 1
+
+
 def test_mistakes_come_as_the_clients_own_errors(ai, desk):
     ada(desk)
     unprocessable, missing = openai.UnprocessableEntityError, openai.NotFoundError

@@ -3,9 +3,11 @@
 import asyncio
 import re
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("gradio")
 
@@ -257,11 +259,35 @@ def test_a_person_is_saved_and_their_photos_are_not_kept(actions, ada, desk):
 
 
 @bundled
+def test_consent_travels_into_every_picture(actions, desk):
+    note = "Ada, 28 November 2026, pictures for her blog"
+    person = actions.save("agreed", ADA[:1], "Ada", f" {note} ")
+    wish = Wish(person.id, "a photo of a woman in the snow", **QUICK | {"count": 1})
+    (picture,) = finished(actions, "agreed", [actions.order(wish)]).pictures
+    with Image.open(desk.picture_file("agreed", picture.id)) as image:
+        assert image.text["consent"] == note
+
+
+@bundled
+def test_two_people_stand_side_by_side(actions, ada, desk):
+    ben = actions.bundled_person("me", "ben")
+    prompt = "a photo of a woman and a man in the snow"
+    wish = Wish(ada.id, prompt, **QUICK | {"count": 1}, beside=ben.id)
+    order = actions.order(wish)
+    assert (order.people, order.together, order.layout) == ((ada.id, ben.id), True, ("left", "right"))
+    (picture,) = finished(actions, "me", [order]).pictures
+    assert picture.person == "Ada, Ben"
+    assert actions.again("me", picture.id).people == order.people
+    for key, changed in (("same_person", {"beside": ada.id}), ("read_two", {"prompt": "a photo of a woman"})):
+        with pytest.raises(Mistake) as told:
+            actions.order(replace(wish, **changed))
+        assert told.value.key == key
+
+
+@bundled
 def test_mistakes_with_photos(actions, tmp_path):
     text, blank = tmp_path / "a.txt", tmp_path / "blank.png"
     text.write_text("no picture")
-    from PIL import Image
-
     Image.new("RGB", (200, 200), "green").save(blank)
     for files, key in (([], "no_photos"), ([text], "no_picture_file"), ([blank], "no_faces_at_all")):
         with pytest.raises(Mistake) as caught:

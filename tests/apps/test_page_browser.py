@@ -146,6 +146,7 @@ def test_from_dropped_photos_to_a_downloaded_picture(page, served, tmp_path):
     page.click(".pm-photo >> nth=3 >> .pm-x")
     page.wait_for_selector("text=All 3 photos will serve well")
     page.fill("#pm-name :is(input, textarea)", "Ada")
+    page.fill("#pm-consent :is(input, textarea)", "Ada, today, for this test")
     page.click("#pm-save")
     page.wait_for_selector("text=Ada is saved. Now say what to draw.")
     assert page.get_attribute(".pm-face", "aria-pressed") == "true"
@@ -179,6 +180,7 @@ def test_from_dropped_photos_to_a_downloaded_picture(page, served, tmp_path):
     id_ = page.get_attribute(".pm-card >> nth=0", "data-id")
     assert got == served.desk.picture_file("local", id_).read_bytes()
     assert b"trainedAlgorithmicMedia" in got
+    assert b"Ada, today, for this test" in got
 
     # and drawn again: the same picture; then it is deleted
     page.click("#pm-again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import threading
 import time
@@ -20,7 +21,8 @@ from photomaker.studio.desk import Desk
 from photomaker.studio.kept import Upload
 from photomaker.studio.limits import Limits
 from photomaker.studio.orders import Order, Someone
-from photomaker.studio.plain_orders import PlainLora, PlainOrder, PlainStructure
+from photomaker.studio.plain_orders import PlainLora, PlainOrder, PlainPose, PlainStructure
+from photomaker.studio.store import IDENTITY, PICTURE
 from photomaker.studio.workshop import TRIES, DrawerLost
 from photomaker.types import Identity, Request, Sampling
 
@@ -365,6 +367,23 @@ def test_pictures_to_draw_from_are_kept_and_found(desk, method):
         desk.submit("me", order("Ada", start="pic_no"))
     with pytest.raises(PhotoError, match=r"x\.png is no picture"):
         desk.add_picture("me", Upload("x.png", b"GIF89a"))
+
+
+def test_a_pose_reaches_a_method_that_takes_one(desk, monkeypatch):
+    ada(desk)
+    with pytest.raises(SettingsError, match="pose"):
+        desk.submit("me", order("Ada", pose=PlainPose("photo")))
+    monkeypatch.setattr(fakes.SteppingMethod, "takes", frozenset({"pose"}))
+    picture = desk.add_picture("me", Upload("face.png", fakes.png(who=7)))
+    (group,) = desk.plan("me", order("Ada", pose=PlainPose(picture.id, 0.5))).groups
+    pose = group.requests[0].extras.pose
+    assert (pose.source.getpixel((0, 0)), pose.scale) == ((1, 0, 7), 0.5)
+    job = desk.submit("me", order("Ada", pose=PlainPose("draft")))
+    assert end_of(desk, job).state == "done"
+    with Image.open(desk.picture_file("me", desk.job("me", job.id).pictures[0].id)) as image:
+        assert image.text["pose"] == "draft"
+    with pytest.raises(NotThere, match="elsewhere"):
+        desk.submit("me", order("Ada", pose=PlainPose("elsewhere")))
 
 
 @pytest.mark.parametrize(
@@ -735,6 +754,41 @@ def test_what_a_kill_left_half_written_is_removed(open_desk):
     assert again.identity("me", person.id)
 
 
+def test_a_row_is_written_once_its_file_and_name_are_on_the_disk(desk, monkeypatch):
+    folder = desk.store.folder
+    named, promised = {}, []
+    sync = os.fsync
+
+    def synced(opened):
+        """Remember what is on the disk: bytes by inode, and the names of a folder that is synced."""
+        sync(opened)
+        told = os.fstat(opened)
+        for path in [one for part in ("pictures", "identities") for one in (folder / part).iterdir()]:
+            same = path.stat().st_ino == told.st_ino
+            named[path.stat().st_ino] = told.st_size if same else named.get(path.stat().st_ino)
+            if path.parent.stat().st_ino == told.st_ino:
+                named[path] = named[path.stat().st_ino]
+
+    def watched(name, paths_of):
+        old = getattr(desk.store, name)
+
+        def told(*values):
+            for path in paths_of(*values):
+                assert named.get(path) == path.stat().st_size, f"{path} would not outlive a power cut"
+                promised.append(path.suffix)
+            return old(*values)
+
+        monkeypatch.setattr(desk.store, name, told)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    watched("add_person", lambda _, who, __: [desk.store.path(IDENTITY, who.id)])
+    watched("add_drawn", lambda _, rows, __: [desk.store.path(PICTURE, one.id) for one, _ in rows])
+    job = desk.submit("me", order(ada(desk).id, n=2))
+    assert end_of(desk, job).state == "done"
+    assert promised == [".safetensors", ".png", ".png"]
+    assert desk.store._base.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL: each commit too
+
+
 def test_a_folder_is_held_by_one_process(open_desk):
     desk = open_desk()
     with pytest.raises(SettingsError, match="in use by another server"):
@@ -823,7 +877,7 @@ def test_several_drawers_share_the_work(open_desk, made):
     desk = open_desk(drawers=[Drawer(), Drawer()]).start()
     job = desk.submit("me", order(ada(desk).id, n=40))
     events = list(desk.events("me", job.id))
-    assert len(set(seen)) == 2
+    assert {name.rsplit("-", 1)[0] for name in seen} == {"photomaker-0", "photomaker-1"}
     assert sorted(seed for _, seed in method.drawn) == list(range(40))
     assert [event.done for event in events if event.kind == "picture"] == list(range(1, 41))
     assert [one.seed for one in desk.job("me", job.id).pictures] == list(range(40))
@@ -868,9 +922,13 @@ def test_what_is_drawn_in_one_pass_is_what_is_drawn_alone(tmp_path):
     jobs = [
         desk.submit("me", order(ada.id, seed=3 + at, prompts=(prompt,))) for at, prompt in enumerate(prompts)
     ]
+    passes = []
+    hook = engine.method.pipeline.unet.register_forward_pre_hook(lambda _module, _args: passes.append(1))
     with desk:
         for at, (job, prompt) in enumerate(zip(jobs, prompts, strict=True)):
             assert end_of(desk, job).state == "done"
+            hook.remove()
+            assert len(passes) == 2  # one a step
             (picture,) = desk.job("me", job.id).pictures
             (alone,) = engine.draw(
                 desk.identity("me", ada.id), [Request(prompt, Sampling(steps=2, seed=3 + at))]

@@ -230,7 +230,7 @@ def in_batches(
     """
     groups: dict[object, list[int]] = {}
     for place, request in enumerate(requests):
-        alike = (replace(request.sampling, seed=0), request.negative_prompt is None, request.extras)
+        alike = (replace(request.sampling, seed=0), request.negative_prompt is None, request.extras.alike)
         groups.setdefault(alike, []).append(place)
     pictures: dict[int, Image.Image] = {}
     for places in groups.values():

@@ -352,6 +352,11 @@ class _Left:
         return [place for place, path in enumerate(self.paths) if not path.exists()]
 
     @property
+    def steps(self) -> int:
+        """Denoising steps that are left to do, where the pictures are of a size."""
+        return len(self.missing) * self.plan.order.best_of * self.plan.order.sampling.steps
+
+    @property
     def notes(self) -> dict[str, str]:
         """What the pictures' files say of the row."""
         style = self.plan.order.style
@@ -397,7 +402,8 @@ def _by_several(
         return None
 
     with ThreadPoolExecutor(len(drawers)) as pool:
-        futures = [pool.submit(work, one) for one in left]
+        # the longest first, lest one drawer is left with it at the end
+        futures = [pool.submit(work, one) for one in sorted(left, key=lambda one: one.steps, reverse=True)]
         try:
             for future in as_completed(futures):
                 future.result()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import logging
 import os
 import threading
@@ -20,7 +21,7 @@ from typing import Literal
 
 from PIL import Image
 
-from photomaker.errors import NotThere, SettingsError
+from photomaker.errors import NotThere, PhotoError, SettingsError
 from photomaker.images import Photo, read_photo, save_png
 from photomaker.studio.engine import Engine, mix
 from photomaker.studio.kept import Job, JobEvent, Person, Picture, Upload
@@ -299,7 +300,25 @@ class Desk:
             PhotoError: It is no picture, or too large.
             OutputError: It cannot be kept.
         """
-        image = self._photo(upload).image
+        return self._keep_given(owner, self._photo(upload).image)
+
+    def add_clear_mask(self, owner: str, upload: Upload) -> Picture:
+        """Keep a mask of the kind that other programs make: drawn anew where it is clear, white in ours.
+
+        Raises:
+            PhotoError: It is no picture, too large, or nowhere clear.
+            OutputError: It cannot be kept.
+        """
+        name = self._photo(upload).name
+        with Image.open(io.BytesIO(upload.read())) as read:
+            clear = read.convert("RGBA").getchannel("A").point(lambda value: 255 * (value == 0))
+        if clear.getbbox() is None:
+            raise PhotoError(
+                f"the mask {name} is nowhere clear; make it clear where the picture is drawn anew"
+            )
+        return self._keep_given(owner, clear.convert("RGB"))
+
+    def _keep_given(self, owner: str, image: Image.Image) -> Picture:
         image.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE))
         picture = Picture(new_id("pic"), time(), image.width, image.height)
         save_png(image, self.store.path(PICTURE, picture.id), overwrite=False, source=None)
@@ -412,6 +431,14 @@ class Desk:
         """
         return self.workshop.placed(self.store.job(owner, id_))
 
+    def check_job(self, owner: str, id_: str) -> None:
+        """Make sure that there is a job, which takes less time than looking at it.
+
+        Raises:
+            NotThere: There is none such.
+        """
+        self.store.check_job(owner, id_)
+
     def jobs(self, owner: str, most: int = 100) -> list[Job]:
         """The last jobs, the newest first."""
         return [self.workshop.placed(job) for job in self.store.jobs(owner, most)]
@@ -467,7 +494,8 @@ class Desk:
         Raises:
             NotThere: There is no such job.
         """
-        return self.workshop.follow(self.store.job(owner, id_).id, notify, after, previews)
+        self.check_job(owner, id_)
+        return self.workshop.follow(id_, notify, after, previews)
 
     # ---- what a person or picture is to an order
 

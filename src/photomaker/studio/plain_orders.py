@@ -12,7 +12,7 @@ from photomaker.errors import SettingsError
 from photomaker.prompts.places import PLACES
 from photomaker.speeds import EXACT, Speed
 from photomaker.studio.orders import Order, Someone
-from photomaker.types import Extras, Lora, Sampling, Start, Structure, StylePicture
+from photomaker.types import POSES, Extras, Lora, Pose, Sampling, Start, Structure, StylePicture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +72,19 @@ class PlainStyle:
 
 
 @dataclass(frozen=True)
+class PlainPose:
+    """Where the face shall be, for methods that follow landmarks.
+
+    Attributes:
+        source: Id of a picture with a face; or `photo`, `draft`, `none`, see `Pose`.
+        scale: How closely it is followed, 0 to 2; None is the method's own.
+    """
+
+    source: str
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
 class PlainOrder:
     """An order that can be written down as JSON; what the fields mean is told by `Order`, `Sampling` and `Extras`.
 
@@ -103,6 +116,7 @@ class PlainOrder:
         controls: ControlNets with their pictures.
         t2i: A T2I-Adapter with its picture.
         style_picture: A picture whose look is taken over.
+        pose: Where the face shall be.
     """
 
     people: tuple[str, ...]
@@ -132,6 +146,7 @@ class PlainOrder:
     controls: tuple[PlainStructure, ...] = ()
     t2i: PlainStructure | None = None
     style_picture: PlainStyle | None = None
+    pose: PlainPose | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> PlainOrder:
@@ -224,6 +239,7 @@ def _extras(plain: PlainOrder, shelf: Shelf) -> Extras:
         None if plain.t2i is None else _structure(plain.t2i, shelf),
         None if plain.style_picture is None else _style(plain.style_picture, shelf),
         tuple(_place(one, shelf) for one in plain.layout),
+        None if plain.pose is None else _pose(plain.pose, shelf),
     )
 
 
@@ -240,6 +256,10 @@ def _structure(one: PlainStructure, shelf: Shelf) -> Structure:
 def _style(one: PlainStyle, shelf: Shelf) -> StylePicture:
     adapter = None if one.adapter is None else shelf.model(one.adapter)
     return StylePicture(shelf.image(one.picture), adapter, one.scale)
+
+
+def _pose(one: PlainPose, shelf: Shelf) -> Pose:
+    return Pose(one.source if one.source in POSES else shelf.image(one.source), one.scale)
 
 
 def _place(one: str | tuple[float, ...], shelf: Shelf) -> str | tuple[float, ...] | Image:

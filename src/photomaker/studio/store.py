@@ -1,7 +1,7 @@
 """What a desk keeps on disk: a database of what there is, and beside it a file for each identity and picture.
 
-A file is written first, then its row: a row is a promise that the file is whole. Files without a row are what a kill
-left behind, and are removed at the next start.
+A file is written first, down to the disk, then its row: a row is a promise that the file is whole, which outlives a
+power cut. Files without a row are what a kill left behind, and are removed at the next start.
 """
 
 from __future__ import annotations
@@ -252,6 +252,14 @@ class Store:
         rows = self._rows("SELECT * FROM jobs WHERE owner = ? AND id = ?", owner, id_)
         return _only([self._job(row) for row in rows], "job", id_)
 
+    def check_job(self, owner: str, id_: str) -> None:
+        """Make sure that there is a job.
+
+        Raises:
+            NotThere: The owner has none such.
+        """
+        _only(self._rows("SELECT 1 FROM jobs WHERE owner = ? AND id = ?", owner, id_), "job", id_)
+
     def jobs(self, owner: str, most: int) -> list[Job]:
         """An owner's jobs with their pictures, the newest first."""
         rows = self._rows(
@@ -386,8 +394,8 @@ def new_id(kind: str) -> str:
 def _connected(path: Path) -> sqlite3.Connection:
     base = sqlite3.connect(path, timeout=_BUSY, check_same_thread=False, isolation_level=None)
     base.row_factory = sqlite3.Row
-    # what is deleted is written over, in the database and in its journal
-    for line in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
+    # what was promised outlives a power cut; what is deleted is written over, in the database and in its journal
+    for line in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
         base.execute(f"PRAGMA {line}").fetchall()
     base.executescript(_TABLES)
     return base

@@ -12,6 +12,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter, time
 from typing import Protocol
@@ -45,6 +46,8 @@ from photomaker.types import Identity, Request, Sample
 
 BATCH = 4
 """Pictures of a turn: what a short job of another caller waits for."""
+HANDS = 2
+"""Threads of a drawer: while one saves what was drawn, another has it draw the next."""
 TRIES = 3
 """How often a job may take the whole process with it."""
 WAITED, IDENTIFIED, DREW, SAVED = "waiting", "identity", "drawing", "saving"
@@ -103,6 +106,8 @@ class Live:
 
 Part = tuple[Live, Piece]
 """A piece of a job that is drawn in this turn."""
+Drawn = list[tuple[Part, list[Sample]]]
+"""What came of a turn, to be put away."""
 
 
 class Following:
@@ -158,7 +163,7 @@ class Workshop:
             store: Keeps what is made.
             plan: Looks at an owner's order.
             limits: How many jobs may wait.
-            drawers: Each draws in a thread of its own.
+            drawers: All draw at once, each one thing at a time.
             measure: Told of seconds by phase, of likeness and of pictures.
             batch: Pictures of a turn.
             seal: What signs pictures.
@@ -184,10 +189,12 @@ class Workshop:
     def start(self) -> None:
         """Begin to draw."""
         for number, drawer in enumerate(self._drawers):
-            thread = threading.Thread(
-                target=self._work, args=(drawer,), name=f"photomaker-{number}", daemon=True
-            )
-            self._threads.append(thread)
+            locks = threading.Lock(), threading.Lock()
+            for hand in range(HANDS):
+                name = f"photomaker-{number}-{hand}"
+                thread = threading.Thread(target=self._work, args=(drawer, *locks), name=name, daemon=True)
+                self._threads.append(thread)
+        for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
@@ -356,14 +363,33 @@ class Workshop:
 
     # ---- drawing
 
-    def _work(self, drawer: Drawer) -> None:
-        while (live := self._next()) is not None:
-            self._news()
+    def _work(self, drawer: Drawer, free: threading.Lock, saving: threading.Lock) -> None:
+        """Take turns at a drawer with its other thread: who has drawn saves while the other draws."""
+        while True:
+            with free:
+                live = self._next()
+                if live is None:
+                    return
+                self._news()
+                drawn: Drawn = []
+                with self._guarded(live):
+                    drawn = self._turn(live, drawer)
+                saving.acquire()  # before the drawer is given on, lest what it draws next is saved first
             try:
-                self._turn(live, drawer)
-            except Exception:  # noqa: BLE001 - the thread draws everybody's jobs
-                _log.exception("job %s could not be put away", live.id)
-                self._end(live, Ended("failed", _INSIDE, live.done))
+                for part, samples in drawn:
+                    with self._guarded(part[0]):
+                        self._put_away(part, samples)
+            finally:
+                saving.release()
+
+    @contextmanager
+    def _guarded(self, live: Live) -> Iterator[None]:
+        """Whatever goes wrong with a job is the end of it alone: the thread works for everybody."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("job %s could not be put away", live.id)
+            self._end(live, Ended("failed", _INSIDE, live.done))
 
     def _next(self) -> Live | None:
         with self._changed:
@@ -376,11 +402,11 @@ class Workshop:
                 self._changed.wait()
         return None
 
-    def _turn(self, live: Live, drawer: Drawer) -> None:
-        """Draw a piece of a job, with pieces of others that can be drawn with it, and put away what came of each."""
+    def _turn(self, live: Live, drawer: Drawer) -> Drawn:
+        """Draw a piece of a job, with pieces of others that can be drawn with it: what came of each, to be put away."""
         parts = self._parts(live)
         if not parts:
-            return
+            return []
         try:
             drawn = self._drawn(parts, drawer)
         except Exception as error:  # noqa: BLE001 - one job's failure is not the others'
@@ -388,14 +414,18 @@ class Workshop:
                 self._settled(one, piece, error, len(parts) > 1)
             if isinstance(error, DrawerLost):
                 self.stopping.wait(1)
-            return
-        for one, piece in parts:
-            own = [next(drawn) for _ in piece.rows]
-            try:
-                self._keep(one, piece, own)
-                self._settled(one, piece, None)
-            except Exception as error:  # noqa: BLE001
-                self._settled(one, piece, error)
+            return []
+        return [(part, [next(drawn) for _ in part[1].rows]) for part in parts]
+
+    def _put_away(self, part: Part, drawn: Sequence[Sample]) -> None:
+        """Save what came of a piece, and tell."""
+        live, piece = part
+        try:
+            self._keep(live, piece, drawn)
+        except Exception as error:  # noqa: BLE001 - one job's failure is not the others'
+            self._settled(live, piece, error)
+        else:
+            self._settled(live, piece, None)
 
     def _parts(self, live: Live) -> list[Part]:
         """A piece of a job, and pieces of jobs of the same caller that differ in prompt and seed alone."""
@@ -629,7 +659,7 @@ class _AnyOf(Cancel):
 def _joins(live: Live) -> bool:
     """Whether a job may be drawn with others of its caller's: pictures of one person, from nothing but a prompt."""
     order = live.order
-    apart = order.best_of > 1 or len(order.people) > 1 or order.style_picture or order.t2i
+    apart = order.best_of > 1 or len(order.people) > 1 or order.style_picture or order.t2i or order.pose
     return not (live.alone or apart or order.start or order.controls)
 
 

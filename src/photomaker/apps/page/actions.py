@@ -147,6 +147,12 @@ class Actions:
         return kind is None or kind.delays
 
     @property
+    def joins(self) -> bool:
+        """Whether two people can be drawn in one picture."""
+        kind = self.desk.engine.profile.kind
+        return kind is None or hasattr(kind, "together")
+
+    @property
     def own_merge(self) -> float:
         """The model's own merge step; it is loaded to tell."""
         return float(getattr(getattr(self.desk.engine.method, "defaults", None), "merge", FULL_SHARE))
@@ -202,8 +208,14 @@ class Actions:
         photo.image.thumbnail((LARGEST_PHOTO, LARGEST_PHOTO))
         return photo
 
-    def save(self, owner: str, files: Sequence[Path], name: str) -> Person:
+    def save(self, owner: str, files: Sequence[Path], name: str, consent: str = "") -> Person:
         """Keep a person.
+
+        Args:
+            owner: Whose it is.
+            files: The photos.
+            name: What to call the person.
+            consent: Who agreed, when, and to what; empty notes nothing.
 
         Raises:
             Mistake: There are no photos, too many, one is no picture, or none shows a face.
@@ -214,7 +226,8 @@ class Actions:
         coaching = self.coach(files)
         if coaching.judged and all("no face" in one.kinds for one in coaching.photos):
             raise Mistake("no_faces_at_all")
-        return self.desk.add_person(owner, [Upload(file.name, file) for file in files], name.strip())
+        photos = [Upload(file.name, file) for file in files]
+        return self.desk.add_person(owner, photos, name.strip(), consent=consent.strip() or None)
 
     def mix(self, owner: str, first: str | None, second: str | None, share: float, name: str) -> Person:
         """Keep a person between two.
@@ -260,10 +273,14 @@ class Actions:
         """The order of a form.
 
         Raises:
-            Mistake: No person was chosen, nothing written, nobody is in it, or the seed is no number.
+            Mistake: No person was chosen, or one twice, nothing written, nobody or not everybody is in it, or the seed
+                is no number.
         """
         order = order_of(wish, self.own_merge if self.delays else 0.0)
-        if not class_words(wish.prompt) and "img" not in wish.prompt.lower():
+        words, told = len(class_words(wish.prompt)), "img" in wish.prompt.lower()
+        if order.together and words != len(order.people) and not told:
+            raise Mistake("read_two")
+        if not words and not told:
             raise Mistake("read_none")
         return order
 

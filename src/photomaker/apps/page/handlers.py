@@ -92,7 +92,9 @@ class Handlers:
 
     # ---- who
 
-    def _people(self, language: str, owner: str, person: str) -> Changes:
+    def _people(self, language: str, owner: str, person: str, gone: bool = False) -> Changes:
+        """The saved people, wherever one is chosen; where somebody is `gone`, nobody stands beside."""
+        beside = {"label": say(language, "beside"), **({"value": ""} if gone else {})}
         people = self._desk.people(owner)
         portraits = {one.id for one in people if self._desk.portrait(owner, one.id) is not None}
         choices = [(one.name or say(language, "unnamed"), one.id) for one in people]
@@ -100,6 +102,7 @@ class Handlers:
             self.w.library: views.library(language, people, person, self.links, portraits),
             self.w.first: gr.update(choices=choices, label=say(language, "first")),
             self.w.second: gr.update(choices=choices, label=say(language, "second")),
+            self.w.beside: gr.update(choices=[(say(language, "nobody"), ""), *choices], **beside),
         }
 
     def dropped(self, language: str, files: list[str] | None, photos: list[str]) -> Changes:
@@ -134,20 +137,22 @@ class Handlers:
             w.saving: gr.update(visible=bool(photos)), w.who_says: views.message(says),
         }  # fmt: skip
 
-    def save(self, language: str, photos: list[str], name: str, prompt: str, request: gr.Request) -> Changes:
+    def save(
+        self, language: str, photos: list[str], name: str, consent: str, prompt: str, request: gr.Request
+    ) -> Changes:
         """The person of the photos is kept and chosen."""
         w, owner = self.w, self._owner(request)
         given = name.strip() or say(language, "person_number", number=len(self._desk.people(owner)) + 1)
         try:
-            person = self.actions.save(owner, [Path(one) for one in photos], given)
+            person = self.actions.save(owner, [Path(one) for one in photos], given, consent)
         except PhotoMakerError as error:
             return {w.who_says: views.message(sentence(language, error))}
         _forget(photos)
         key = "saved" if person.photos == len(photos) else "saved_fewer"
         says = say(language, key, name=person.name, kept=person.photos, given=len(photos))
         return {
-            w.photos: [], w.coached: "", w.saving: gr.update(visible=False), w.name: "", w.person: person.id,
-            w.who_says: views.message(says, "good"), **self._people(language, owner, person.id),
+            w.photos: [], w.coached: "", w.saving: gr.update(visible=False), w.name: "", w.consent: "",
+            w.person: person.id, w.who_says: views.message(says, "good"), **self._people(language, owner, person.id),
             **self.read(language, prompt, person.id, request),
         }  # fmt: skip
 
@@ -167,7 +172,8 @@ class Handlers:
         except PhotoMakerError as error:
             says = views.message(sentence(language, error))
         return {
-            w.person: person, w.who_says: says, **self._people(language, owner, person),
+            w.person: person, w.who_says: says,
+            **self._people(language, owner, person, gone=event.act == "delete"),
             **self.read(language, prompt, person, request),
         }  # fmt: skip
 

@@ -65,7 +65,7 @@ def _bind(blocks: gr.Blocks, w: Widgets, do: Handlers) -> None:
     on(w.drop.upload, do.dropped, language, w.drop, w.photos, concurrency_limit=LOOKING)
     on(w.coached.act, do.photo_away, language, w.photos)
     for event in (w.save.click, w.name.submit):
-        on(event, do.save, language, w.photos, w.name, w.prompt, concurrency_limit=LOOKING)
+        on(event, do.save, language, w.photos, w.name, w.consent, w.prompt, concurrency_limit=LOOKING)
     on(w.clear.click, do.clear, language, w.photos)
     on(w.mix.click, do.mix, language, w.first, w.second, w.share, w.mixed_name, w.prompt)
     on(w.prompt.change, do.read, language, w.prompt, w.person, trigger_mode="always_last")

@@ -27,6 +27,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "drop_hint": ("three to five, face well seen", "三到五张，脸要清楚"),
     "name": ("Name", "名字"),
     "name_hint": ("for example Ada", "例如：小艾"),
+    "consent": ("Consent (may be left out)", "授权说明（可不填）"),
+    "consent_hint": ("Ada, 28 November 2026, pictures for her blog", "小艾，2026年11月28日，用于她的博客"),
+    "consent_info": (
+        "Who agreed, when, and to what; every picture of this person tells it.",
+        "谁同意、何时、用途；这个人的每张图片都会带上它。",
+    ),
     "save": ("Save this person", "保存这个人"),
     "clear": ("Take the photos away", "清空照片"),
     "remove_photo": ("Take {name} away", "去掉 {name}"),
@@ -63,6 +69,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "这里无法检查人脸，照片将直接使用。",
     ),
     "good_photo": ("Good", "很好"),
+    "beside": ("Beside them, in the same picture", "同一张图里的另一个人"),
+    "beside_hint": (
+        "Then write both: a woman and a man. The first stands on the left.",
+        "提示词要写两个人，例如 a woman and a man；前一位在左边。",
+    ),
+    "nobody": ("Nobody", "没有"),
     "mix": ("Mix two people", "混合两个人"),
     "first": ("One", "第一位"),
     "second": ("The other", "第二位"),
@@ -116,6 +128,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "read_none": (
         "Say who is in it by one word: a man, a woman, a boy, a girl, a person.",
         "请用一个英文词说明是谁：a man、a woman、a boy、a girl、a person。",
+    ),
+    "read_two": (
+        "Say both of them by one word each: a woman and a man in the snow.",
+        "请用两个英文词说明两个人：a woman and a man in the snow。",
     ),
     "unknown_words": (
         "The small model has never seen {words}; it will most likely leave that out.",
@@ -241,6 +257,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "请先选一个人：从已保存的人物里选，或拖入照片并保存。",
     ),
     "no_prompt": ("Write what the picture should show.", "请写下图片里要有什么。"),
+    "same_person": ("Choose somebody else beside them, or nobody.", "请选另一个人，或选“没有”。"),
     "two_people": ("Choose two people to mix.", "请选两个人来混合。"),
     "two_values": ("Choose two different values to compare.", "请选两个不同的值来比较。"),
     "no_number": (

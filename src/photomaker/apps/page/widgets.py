@@ -12,6 +12,7 @@ from photomaker.apps.page.actions import Actions
 from photomaker.apps.page.style import CLICKS
 from photomaker.apps.page.texts import LANGUAGES, say
 from photomaker.apps.page.wishes import COMPARED
+from photomaker.studio.consent import LONGEST
 
 SCHEDULERS = ("", "euler", "euler a", "dpm++ 2m", "dpm++ 2m karras", "unipc", "ddim", "lcm")
 GUIDANCE = ("", "1", "1.5", "2", "3", "5", "7.5")
@@ -83,8 +84,16 @@ class Widgets:
             self.name = self._told(
                 gr.Textbox(max_length=100, elem_id="pm-name"), label="name", placeholder="name_hint"
             )
+            self.consent = self._told(
+                gr.Textbox(max_length=LONGEST, elem_id="pm-consent"),
+                label="consent", placeholder="consent_hint", info="consent_info",
+            )  # fmt: skip
             self.save = self._told(gr.Button(variant="primary", elem_id="pm-save"), value="save")
             self.clear = self._told(gr.Button(size="sm", elem_id="pm-clear"), value="clear")
+        self.beside = self._told(
+            gr.Dropdown([("", "")], value="", visible=self.actions.joins, elem_id="pm-beside"),
+            label="beside", info="beside_hint",
+        )  # fmt: skip
         with self._told(gr.Accordion(open=False, elem_id="pm-mix"), label="mix"):
             with gr.Row(elem_classes="pm-two"):
                 self.first = self._told(gr.Dropdown([], min_width=110), label="first")
@@ -182,6 +191,7 @@ class Widgets:
         return [
             self.person, self.prompt, self.style, self.size, self.negative, self.likeness, self.count, self.seed,
             self.scheduler, self.steps, self.fast, self.guidance, self.redraw, self.start, self.strength,
+            self.beside,
         ]  # fmt: skip
 
     def spoken(self, language: str) -> dict[Any, Any]:

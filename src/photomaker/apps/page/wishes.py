@@ -15,6 +15,8 @@ LATEST = 0.8
 """Share of the steps after which the person joins where the slider is all on the side of the words."""
 SEEDS = 1_000_000
 """New seeds are below this, so that people can read them out."""
+SIDES = ("left", "right")
+"""Where two people are in one picture."""
 COMPARED = ("likeness", "style", "steps", "guidance", "scheduler")
 """Settings of which two values can be drawn side by side."""
 
@@ -39,6 +41,7 @@ class Wish:
         redraw: Whether small faces are drawn again.
         start: Id of the picture to begin with; empty is none.
         strength: How much of it may change, 1 to 100.
+        beside: Id of a second person in the same picture; empty is nobody.
     """
 
     person: str
@@ -56,6 +59,7 @@ class Wish:
     redraw: bool = False
     start: str = ""
     strength: float = 60
+    beside: str = ""
 
 
 def order_of(wish: Wish, own_merge: float) -> PlainOrder:
@@ -66,20 +70,24 @@ def order_of(wish: Wish, own_merge: float) -> PlainOrder:
         own_merge: The model's own merge step.
 
     Raises:
-        Mistake: No person was chosen, nothing written, or the seed is no number.
+        Mistake: No person was chosen, or one twice, nothing written, or the seed is no number.
     """
     if not wish.person:
         raise Mistake("no_person")
     if not wish.prompt.strip():
         raise Mistake("no_prompt")
+    if wish.beside == wish.person:
+        raise Mistake("same_person")
+    people = (wish.person, wish.beside) if wish.beside else (wish.person,)
     return PlainOrder(
-        (wish.person,), (wish.prompt.strip(),), n=int(wish.count), seed=_seed(wish.seed),
+        people, (wish.prompt.strip(),), n=int(wish.count), seed=_seed(wish.seed),
         negative=wish.negative.strip() or None,
         size=None if wish.size == "square" else wish.size, style=wish.style, scheduler=wish.scheduler or None,
         steps=int(wish.steps), speed=FAST if wish.fast else EXACT,
         guidance=float(wish.guidance) if wish.guidance else None,
         merge=merge_of(wish.likeness, own_merge), redraw="auto" if wish.redraw else "off",
         start=wish.start or None, strength=max(0.01, wish.strength / 100),
+        together=bool(wish.beside), layout=SIDES if wish.beside else (),
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ UPLOAD = "upload:"
 """What stands before the name of a form's field in the place of a picture's id."""
 PING = 15
 """Seconds between signs of life of a stream."""
-_PICTURES = ("start", "mask", "layout", "controls", "t2i", "style_picture")
+_PICTURES = ("start", "mask", "layout", "controls", "t2i", "style_picture", "pose")
 _EVENTS = """event: queued
 data: {"place": 2}
 
@@ -129,7 +129,7 @@ def events(
 
     Notes, pictures and the end have ids, and are told again to who comes later; places and steps only to who listens.
     """
-    door.desk.job(owner, job)
+    door.desk.check_job(owner, job)
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
         after = max(after, int(last_event_id))
     return EventSourceResponse(_stream(door.desk, owner, job, after, previews), ping=PING)

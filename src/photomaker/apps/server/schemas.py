@@ -151,6 +151,16 @@ class StyleIn(BaseModel):
     scale: float = 0.6
 
 
+class PoseIn(BaseModel):
+    """Where the face shall be, for methods that follow landmarks."""
+
+    source: str = Field(
+        description="Id of a picture with a face, or upload:FIELD; or photo, draft, none.",
+        examples=["upload:face"],
+    )
+    scale: float | None = Field(None, description="How closely, 0 to 2; null is the method's own.")
+
+
 class OrderIn(BaseModel):
     """An order; pictures are named by their ids, or as `upload:FIELD` where the request is a form that has them."""
 
@@ -200,6 +210,9 @@ class OrderIn(BaseModel):
     controls: list[StructureIn] = Field([], description="ControlNets with their pictures.")
     t2i: StructureIn | None = Field(None, description="A T2I-Adapter with its picture.")
     style_picture: StyleIn | None = Field(None, description="A picture whose look is taken over.")
+    pose: PoseIn | None = Field(
+        None, description="Where the face shall be; only methods that follow landmarks take one."
+    )
 
 
 class JobOut(BaseModel):
@@ -283,7 +296,13 @@ class GenerationIn(BaseModel):
         None, description="Left out, an answer has both."
     )
     output_format: Literal["png"] | None = Field(None, description="Pictures are PNG.")
-    stream: Literal[False] | None = Field(None, description="Events are at /v1/jobs/{id}/events.")
+    stream: bool | None = Field(None, description="Answer by events, each picture as it is finished.")
+    partial_images: int | None = Field(
+        None, ge=0, le=3, description="Of a stream: looks at each picture while it is drawn."
+    )
+    strength: float | None = Field(
+        None, description="Of an edit of a scene: how much is drawn anew, above 0 to 1."
+    )
     seed: int = 0
     steps: int = 20
     guidance: float | None = None
