@@ -46,9 +46,10 @@ def make(values: Mapping[str, Any], kind: type[Settings], where: str = "the sett
     """
     from pydantic import ValidationError
 
+    plain_kind: type = kind  # to mypy, no type of a type variable can be hashed
     _check_names(values, kind, where)
     try:
-        made: Settings = _reader(kind).validate_python(dict(values))
+        made: Settings = _reader(plain_kind).validate_python(dict(values))
         return made
     except RecursionError as error:
         raise SettingsError(f"{where} is nested too deep; write plain values") from error

@@ -435,11 +435,11 @@ def atomic(path: Path, overwrite: bool = True, private: bool = False) -> Iterato
             _rename_new(part, path)
     finally:
         part.unlink(missing_ok=True)
-    _keep_name(path.parent)
+    keep_names(path.parent)
 
 
-def _keep_name(folder: Path) -> None:
-    """Have a folder's names outlive a power cut, where the system can."""
+def keep_names(folder: Path) -> None:
+    """Have the names of a folder's files outlive a power cut, where the system can."""
     try:
         opened = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows opens no folders

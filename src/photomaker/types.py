@@ -7,6 +7,7 @@ import html
 import io
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -430,8 +431,6 @@ class Identity:
         """
         from safetensors.torch import save
 
-        from photomaker.images import atomic
-
         path = Path(path)
         data = save(
             {name: tensor.contiguous() for name, tensor in self.tensors.items()},
@@ -442,8 +441,13 @@ class Identity:
             },
         )
         try:
-            with atomic(path, private=True) as file:
-                file.write(data)
+            with tempfile.NamedTemporaryFile(
+                dir=path.parent, prefix=path.name, suffix=".part", delete=False
+            ) as part:
+                part.write(data)
+                part.flush()
+                os.fsync(part.fileno())  # a power cut may else leave the name without the bytes
+            Path(part.name).replace(path)
         except OSError as error:
             raise IdentityError(
                 f"cannot write the identity to {path}: {error.strerror}; choose another place"

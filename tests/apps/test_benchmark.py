@@ -93,7 +93,7 @@ def test_without_a_word_all_known_methods_are_compared():
     listed = [entry.name for entry in settings.methods]
     assert listed[:2] == ["photomaker", "photomaker_same_budget"]
     # a method without bundled weights cannot be measured on the bundled base
-    unbundled = {"instantid", "flashface", "anydoor"}
+    unbundled = {"instantid", "pulid", "flashface", "anydoor"}
     bundled = {*names("method")} - unbundled
     assert sorted(listed) == sorted([*bundled, "photomaker_same_budget"])
     plain = [entry.name for entry in benchmark.settings_of({"base": "somewhere"}).methods]

@@ -346,7 +346,9 @@ def test_the_same_again_is_the_same(actions, made, desk):
     files = [desk.picture_file("me", one.id) for one in (first, again)]
     from PIL import Image, ImageChops
 
-    assert ImageChops.difference(Image.open(files[0]), Image.open(files[1])).getbbox() is None
+    apart = ImageChops.difference(Image.open(files[0]), Image.open(files[1]))
+    # the first came in a batch: sums in another order may round otherwise
+    assert max(high for _, high in apart.getextrema()) <= 1
 
 
 @bundled

@@ -165,7 +165,7 @@ def test_instantid_is_opened_by_its_folder_and_follows_a_pose(tmp_path, monkeypa
     from photomaker.methods import instantid
     from photomaker.types import Extras, Pose
 
-    monkeypatch.setattr(instantid, "_opened", lambda _place: FakeFaces())
+    monkeypatch.setattr(instantid, "opened_faces", lambda _place: FakeFaces())
     file, base = tiny_instantid(tmp_path), tiny_pipeline(tmp_path)
     with pytest.raises(WeightsError, match="an IP-Adapter of the faceid form, not InstantID's"):
         Engine.open(base, tiny_ip_adapter(tmp_path, "faceid"), method="instantid", faces="none")

@@ -185,7 +185,7 @@ def test_accumulated_slices_equal_a_larger_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (DistributedType.DEEPSPEED, "configured for DEEPSPEED, which this training does not have"),
+        (DistributedType.DEEPSPEED, "configured for DEEPSPEED, which this training does not support"),
         (DistributedType.FSDP, "set fsdp_version: 2"),
     ],
 )

@@ -630,6 +630,8 @@ def test_the_examples_are_whole():
         "train_small_fastcomposer.yaml",
         "train_small_flashface.yaml",
         "train_small_instantid.yaml",
+        "train_small_controlnet.yaml",
+        "train_small_pulid.yaml",
         "train_small_ip_adapter.yaml",
         "train_small_photoverse.yaml",
         "train_small_reward.yaml",

@@ -22,7 +22,7 @@ from typing import Literal
 from PIL import Image
 
 from photomaker.errors import NotThere, PhotoError, SettingsError
-from photomaker.images import Photo, read_photo, save_png
+from photomaker.images import Photo, keep_names, read_photo, save_png
 from photomaker.studio.engine import Engine, mix
 from photomaker.studio.kept import Job, JobEvent, Person, Picture, Upload
 from photomaker.studio.limits import Limits
@@ -518,6 +518,7 @@ class Desk:
         identity.save(self.store.path(IDENTITY, person.id))
         if portrait is not None:
             save_png(portrait, self.store.path(PORTRAIT, person.id), source=None)
+        keep_names(self.store.path(IDENTITY, person.id).parent)
         self.store.add_person(owner, person, digest)
         return person
 

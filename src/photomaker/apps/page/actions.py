@@ -282,7 +282,9 @@ class Actions:
             raise Mistake("read_two")
         if not words and not told:
             raise Mistake("read_none")
-        return order
+        kind = self.desk.engine.profile.kind
+        placed = kind is None or "layout" in kind.takes
+        return order if placed else replace(order, layout=())
 
     def start_picture(self, owner: str, file: Path) -> Picture:
         """Keep a picture to begin with.

@@ -94,7 +94,7 @@ class Handlers:
 
     def _people(self, language: str, owner: str, person: str, gone: bool = False) -> Changes:
         """The saved people, wherever one is chosen; where somebody is `gone`, nobody stands beside."""
-        beside = {"label": say(language, "beside"), **({"value": ""} if gone else {})}
+        beside: dict[str, Any] = {"label": say(language, "beside"), **({"value": ""} if gone else {})}
         people = self._desk.people(owner)
         portraits = {one.id for one in people if self._desk.portrait(owner, one.id) is not None}
         choices = [(one.name or say(language, "unnamed"), one.id) for one in people]
