@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from photomaker import types
 from photomaker.encoders import adapter_file
 from photomaker.errors import IdentityError, OutputError, WeightsError
-from photomaker.evaluation import report
-from photomaker.evaluation.comparison import rows
+from photomaker.evaluation.report import files as report
+from photomaker.evaluation.running import store as rows
 from photomaker.types import Identity
 from photomaker.weights import read_metadata
 

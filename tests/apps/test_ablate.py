@@ -15,8 +15,8 @@ from photomaker.apps import ablate
 from photomaker.apps.ablate import SHIPPED, AblationSettings, Job, Kept, run
 from photomaker.apps.cli import app
 from photomaker.errors import PhotoMakerError, SettingsError
-from photomaker.evaluation import ablation
-from photomaker.evaluation.ablation import Scores
+from photomaker.evaluation.plans.ablate import scores as ablation
+from photomaker.evaluation.plans.ablate.scores import Scores
 from photomaker.synthetic import VALIDATION
 from photomaker.synthetic.dataset import WorldPlan, write_world
 

@@ -7,8 +7,8 @@ import pytest
 from photomaker.apps import benchmark
 from photomaker.config import read
 from photomaker.errors import SettingsError
-from photomaker.evaluation.comparison import run
-from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
+from photomaker.evaluation.plans.compare import plan as run
+from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry
 from photomaker.faces.plugins import PlugIn
 from photomaker.registry import names
 

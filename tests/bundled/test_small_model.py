@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from photomaker.evaluation.benchmark import BenchmarkSettings, run
+from photomaker.evaluation.plans.evaluate.plan import BenchmarkSettings, run
 from photomaker.faces.attributes import AttributeClassifier
 from photomaker.faces.bundled import BundledFaces, BundledRecogniser
 from photomaker.synthetic import TEST, person, render, view

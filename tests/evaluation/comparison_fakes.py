@@ -19,9 +19,9 @@ from tests.evaluation.fakes import (
 )
 
 from photomaker.errors import PhotoError
-from photomaker.evaluation.comparison.judges import Seen
-from photomaker.evaluation.comparison.people import DrawnPeople
-from photomaker.evaluation.comparison.work import Tools
+from photomaker.evaluation.judges.networks import Seen
+from photomaker.evaluation.plans.compare.people import DrawnPeople
+from photomaker.evaluation.plans.compare.pictures import Tools
 from photomaker.methods.base import Method, Need
 from photomaker.types import Face, Identity
 

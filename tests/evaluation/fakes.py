@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from photomaker.errors import PhotoError
-from photomaker.evaluation.judge import Measured
+from photomaker.evaluation.judges.bundled import Measured
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
-from photomaker.evaluation.settings import BenchmarkSettings
-from photomaker.evaluation.workshop import Tools
-from photomaker.evaluation.world import stable_seed
+from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
+from photomaker.evaluation.running.runner import Tools
+from photomaker.evaluation.people.world import stable_seed
 from photomaker.types import Identity, Reference, Request
 
 WIDTH = 24

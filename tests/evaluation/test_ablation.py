@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tests.evaluation.fakes import TOOLS, FakeMethod, FakeWorld, vector_of
 
-from photomaker.evaluation import ablation
-from photomaker.evaluation.ablation import Scores, Truth, measure
-from photomaker.evaluation.ablation_report import AXES, REFERENCE, TEXTS, drawings, markdown
-from photomaker.evaluation.settings import BenchmarkSettings
+from photomaker.evaluation.plans.ablate import scores as ablation
+from photomaker.evaluation.plans.ablate.scores import Scores, Truth, measure
+from photomaker.evaluation.plans.ablate.page import AXES, REFERENCE, TEXTS, drawings, markdown
+from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
 
 SETTINGS = BenchmarkSettings(
     method="fake",

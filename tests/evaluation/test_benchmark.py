@@ -14,14 +14,16 @@ from PIL import Image
 from tests.evaluation.fakes import FACELESS, TOOLS, FakeMethod, FakeWorld, noise, vector_of
 
 from photomaker.errors import SettingsError
-from photomaker.evaluation import plots, report
-from photomaker.evaluation.bench import Bench, Grid, Part
-from photomaker.evaluation.benchmark import BenchmarkSettings, Result, prompt_table, run
+from photomaker.evaluation.report import plots
+from photomaker.evaluation.report import files as report
+from photomaker.evaluation.plans.evaluate.cast import Bench, Grid, Part
+from photomaker.evaluation.plans.evaluate.plan import BenchmarkSettings, Result, prompt_table, run
 from photomaker.evaluation.metrics import Interval, kernel_distance
-from photomaker.evaluation.parts import mixing, quality
+from photomaker.evaluation.plans.evaluate import mixing
+from photomaker.evaluation.plans.evaluate import quality
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
-from photomaker.evaluation.report import Bar
-from photomaker.evaluation.workshop import Workshop
+from photomaker.evaluation.report.files import Bar
+from photomaker.evaluation.running.runner import Workshop
 
 ROOT = Path(__file__).parents[2]
 SMALL = BenchmarkSettings(

@@ -19,13 +19,14 @@ from tests.evaluation import comparison_fakes as fakes
 from tests.evaluation.fakes import vector_of
 
 from photomaker.errors import OutputError, PhotoError, SettingsError
-from photomaker.evaluation.comparison import pages, table
-from photomaker.evaluation.comparison.drawings import ellipse
-from photomaker.evaluation.comparison.people import FolderPeople
-from photomaker.evaluation.comparison.rows import FOLDER, Store
-from photomaker.evaluation.comparison.run import compare
-from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry, JudgeSettings
-from photomaker.evaluation.comparison.table import Rows, beside, figures
+from photomaker.evaluation.plans.compare import pages
+from photomaker.evaluation.plans.compare import columns as table
+from photomaker.evaluation.plans.compare.plots import ellipse
+from photomaker.evaluation.plans.compare.people import FolderPeople
+from photomaker.evaluation.running.store import FOLDER, Store
+from photomaker.evaluation.plans.compare.plan import compare
+from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry, JudgeSettings
+from photomaker.evaluation.plans.compare.columns import Rows, beside, figures
 from photomaker.evaluation.prompts import ATTRIBUTES, prompt_list
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +200,7 @@ from dataclasses import replace
 from pathlib import Path
 from tests.evaluation import comparison_fakes as fakes
 from tests.evaluation.test_comparison import SMALL
-from photomaker.evaluation.comparison.run import compare
+from photomaker.evaluation.plans.compare.plan import compare
 if __name__ == "__main__":
     settings = replace(SMALL, out=Path(sys.argv[1]), processes=2, curve_people=0, methods=SMALL.methods[1:2])
     compare(settings, "x", lambda *_: None, replace(fakes.TOOLS, method=fakes.slow_method))

@@ -11,12 +11,12 @@ from PIL import Image
 from tests.tiny import tiny_adapter, tiny_pipeline
 
 from photomaker.errors import PhotoError, SettingsError, WeightsError
-from photomaker.evaluation.benchmark import BenchmarkSettings, Tools, run
-from photomaker.evaluation.judge import BundledJudge
+from photomaker.evaluation.plans.evaluate.plan import BenchmarkSettings, Tools, run
+from photomaker.evaluation.judges.bundled import BundledJudge
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
-from photomaker.evaluation.references import FaceReferences
-from photomaker.evaluation.workshop import Worker, model_hashes, open_method
-from photomaker.evaluation.world import SyntheticWorld
+from photomaker.evaluation.people.references import FaceReferences
+from photomaker.evaluation.running.runner import Worker, model_hashes, open_method
+from photomaker.evaluation.people.world import SyntheticWorld
 from photomaker.faces import BundledFaces, BundledRecogniser
 from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces.crops import face_crop

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from photomaker.errors import SettingsError
-from photomaker.evaluation.benchmark import command
-from photomaker.evaluation.settings import BenchmarkSettings
+from photomaker.evaluation.plans.evaluate.plan import command
+from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 from tests.evaluation.fakes import TOOLS, FakeMethod
 
 from photomaker.errors import SettingsError
-from photomaker.evaluation import speed, speed_report
+from photomaker.evaluation.plans.speed import plan as speed
+from photomaker.evaluation.plans.speed import page as speed_report
 from photomaker.evaluation.metrics import Interval
-from photomaker.evaluation.speed import Row, SpeedSettings
+from photomaker.evaluation.plans.speed.plan import Row, SpeedSettings
 from photomaker.speeds import PRESETS
 from photomaker.types import Sampling, Shortcuts
 

@@ -12,9 +12,9 @@ from PIL import Image
 from tests.evaluation.fakes import TOOLS, FakeJudge, FakeMethod, FakeWorld
 
 from photomaker.errors import PhotoError, SettingsError
-from photomaker.evaluation.benchmark import run
-from photomaker.evaluation.settings import BenchmarkSettings
-from photomaker.evaluation.workshop import Worker
+from photomaker.evaluation.plans.evaluate.plan import run
+from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
+from photomaker.evaluation.running.runner import Worker
 from photomaker.types import Identity, Request, Structure
 
 POINTS = np.zeros((5, 2), np.float32)
@@ -112,7 +112,7 @@ def test_pictures_without_a_face_do_not_count_in_the_error(net: Path, tmp_path: 
 
 
 def test_a_person_without_a_face_in_any_picture(net: Path) -> None:
-    from photomaker.evaluation.tasks import Followed, Pictures
+    from photomaker.evaluation.running.picture_sets import Followed, Pictures
 
     class Nobody(Looks):
         def landmarks(self, pictures: Sequence[Image.Image]) -> np.ndarray:

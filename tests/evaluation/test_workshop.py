@@ -10,9 +10,9 @@ import pytest
 from tests.evaluation.fakes import FACELESS, TOOLS, FakeMethod, FakeWorld, vector_of
 
 from photomaker.errors import OutputError, WeightsError
-from photomaker.evaluation.settings import BenchmarkSettings
-from photomaker.evaluation.tasks import Contexts, Photos, Pictures, key
-from photomaker.evaluation.workshop import Worker, Workshop, prepare
+from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
+from photomaker.evaluation.running.picture_sets import Contexts, Photos, Pictures, key
+from photomaker.evaluation.running.runner import Worker, Workshop, prepare
 
 PERSON = 2_000_000
 SETTINGS = BenchmarkSettings(processes=1)

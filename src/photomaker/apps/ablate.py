@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from photomaker.apps import terminal
 from photomaker.errors import PhotoMakerError, SettingsError
-from photomaker.evaluation import ablation, ablation_report, plots, report
-from photomaker.evaluation.ablation_report import AXES, PHOTOS, REFERENCE
-from photomaker.evaluation.benchmark import CACHE
+from photomaker.evaluation.plans.ablate import scores as ablation
+from photomaker.evaluation.plans.ablate import page as ablation_report
+from photomaker.evaluation.report import plots
+from photomaker.evaluation.report import files as report
+from photomaker.evaluation.plans.ablate.page import AXES, PHOTOS, REFERENCE
+from photomaker.evaluation.plans.evaluate.plan import CACHE
 from photomaker.evaluation.prompts import PROMPTS
-from photomaker.evaluation.settings import BenchmarkSettings
-from photomaker.evaluation.workshop import Tools, prepare
+from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
+from photomaker.evaluation.running.runner import Tools, prepare
 from photomaker.processes import serve_parent
 from photomaker.weights import bundled
 

@@ -21,8 +21,8 @@ def run(given: Mapping[str, Any]) -> None:
     Raises:
         PhotoMakerError: An option is out of range, a model is missing, or the results cannot be written.
     """
-    from photomaker.evaluation.benchmark import run as run_benchmark
-    from photomaker.evaluation.settings import BenchmarkSettings
+    from photomaker.evaluation.plans.evaluate.plan import run as run_benchmark
+    from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
 
     settings = BenchmarkSettings(**{name: _value(name, value) for name, value in given.items()})
     result = run_benchmark(settings)

@@ -17,7 +17,9 @@ def run(given: Mapping[str, Any]) -> None:
     Raises:
         PhotoMakerError: An option is out of range, a model is missing, or the results cannot be written.
     """
-    from photomaker.evaluation import plots, speed, speed_report
+    from photomaker.evaluation.report import plots
+    from photomaker.evaluation.plans.speed import plan as speed
+    from photomaker.evaluation.plans.speed import page as speed_report
 
     values = {name: getattr(value, "value", value) for name, value in given.items()}
     if "ways" in values:

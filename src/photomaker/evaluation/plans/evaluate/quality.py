@@ -1,0 +1,175 @@
+"""What likeness does not see: sharpness, small marks, the distance of faces to real ones, a recogniser in no loop."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from photomaker.evaluation import metrics
+from photomaker.evaluation.plans.evaluate.cast import Bench, Grid, Part
+from photomaker.evaluation.metrics import Interval
+from photomaker.evaluation.prompts import BenchPrompt
+from photomaker.synthetic.marks import MARKS
+
+DRAWS = 200
+"""Bootstrap resamples of distances between sets, which take long."""
+NO_MARK = "none"
+HALVES = 20
+"""How often the real pictures are cut in two."""
+
+
+def measure(bench: Bench) -> Part:
+    """Measure what the judge can measure."""
+    figures: dict[str, Interval] = {}
+    detail: dict[str, Any] = {}
+    available = set(bench.generated.more) & set(bench.real.more)
+    for name, piece in {"sharpness": _sharpness, "face_features": _faces, "third": _third}.items():
+        if name in available:
+            part = piece(bench)
+            figures.update(part.figures)
+            detail.update(part.detail)
+    for part in (_styles(bench), _marks(bench)):
+        figures.update(part.figures)
+        detail.update(part.detail)
+    return Part(figures, detail)
+
+
+def _sharpness(bench: Bench) -> Part:
+    """Fine detail in the face over that of real pictures, in photos and in the other styles."""
+    ours, real = bench.generated.photos(), bench.real.photos()
+    figures = {"sharpness": bench.ratio(ours.more["sharpness"], real.more["sharpness"])}
+    by_style = {}
+    for style in _style_names(bench):
+        one, other = (
+            grid.where(partial(_has_style, style)).more["sharpness"] for grid in (bench.generated, bench.real)
+        )
+        by_style[style] = float(one.mean() / other.mean()) if other.mean() > 0 else None
+    return Part(figures, {"sharpness_by_style": by_style})
+
+
+def _faces(bench: Bench) -> Part:
+    """Kernel distance between the face crops of drawn and of real photos, and its size between halves of real ones."""
+    ours, real = _standardised(*(_by_person(grid.photos()) for grid in (bench.generated, bench.real)))
+    people = np.arange(len(ours), dtype=float)
+    distance = partial(_distance, ours, real)
+    drawn = metrics.draws(distance, people, samples=min(DRAWS, bench.settings.samples))
+    halves = np.abs([_between_halves(real, seed) for seed in range(HALVES)])
+    low, high = np.quantile(halves, [0.025, 0.975])
+    value, chance = distance(people), float(halves.mean())
+    figures = {
+        "face_kid": metrics.interval(value, drawn, len(people), recentre=True),
+        "face_kid_real": Interval(chance, float(low), float(high), len(real)),
+    }
+    return Part(figures, {"face_kid_over_real": value / chance if chance else None})
+
+
+def _between_halves(real: list[np.ndarray], seed: int) -> float:
+    """The distance between two halves of everybody's real pictures: what chance alone makes of it."""
+    rng = np.random.default_rng(seed)
+    parts = [np.array_split(rng.permutation(rows), 2) for rows in real]
+    first, second = (np.concatenate([part[at] for part in parts]) for at in (0, 1))
+    return metrics.kernel_distance(first, second)
+
+
+def _distance(ours: list[np.ndarray], real: list[np.ndarray], people: np.ndarray) -> float:
+    chosen = people.astype(int)
+    return metrics.kernel_distance(
+        np.concatenate([ours[one] for one in chosen]), np.concatenate([real[one] for one in chosen])
+    )
+
+
+def _standardised(
+    ours: list[np.ndarray], real: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Features over the real pictures' deviation, so that each has its say."""
+    everything = np.concatenate(real)
+    mean, spread = everything.mean(0), everything.std(0) + 1e-6
+    first, second = ([(rows - mean) / spread for rows in one] for one in (ours, real))
+    return first, second
+
+
+def _by_person(grid: Grid) -> list[np.ndarray]:
+    """[n, width] features of each person's faces, without pictures in which none was found."""
+    found = grid.found
+    return [features[there] for features, there in zip(grid.more["face_features"], found, strict=True)]
+
+
+def _third(bench: Bench) -> Part:
+    """Likeness and retrieval by the recogniser that no network was trained with."""
+    unseen = bench.unseen_by_third
+
+    def likeness(pictures: np.ndarray, row: int) -> np.ndarray:
+        return metrics.mean_cosine(pictures, unseen[row])
+
+    gallery = metrics.centroids(unseen)
+
+    def hits(pictures: np.ndarray, row: int) -> np.ndarray:
+        return metrics.retrieved(pictures, gallery, np.full(len(pictures), row)).astype(float)
+
+    ours, real = (grid.photos().seen_by("third") for grid in (bench.generated, bench.real))
+    return Part(
+        {
+            "likeness_third": bench.ratio(ours.score(likeness), real.score(likeness)),
+            "retrieval_third": bench.ratio(ours.score(hits), real.score(hits)),
+        }
+    )
+
+
+def _marks(bench: Bench) -> Part:
+    """How often moles, freckles and beards are seen where the person has them, over how often in real photos.
+
+    A mark at another place, or more or fewer freckles, does not count. Beside it stands how often one is made up.
+    """
+    ours, real = bench.generated.photos(), bench.real.photos()
+    kept: dict[str, Any] = {}
+    seen, wanted = np.zeros((2, len(bench.people)))
+    invented = []
+    for kind in set(MARKS) & set(ours.labels) & set(real.labels):
+        own = np.array([bench.workshop.world.marks_of(one)[kind] for one in bench.people])
+        there = own != NO_MARK
+        hits, possible = (_share(grid.labels[kind] == own[:, None, None]) for grid in (ours, real))
+        if there.any():
+            seen, wanted = seen + hits * there, wanted + possible * there
+            kept[kind] = {
+                "kept": float(hits[there].mean() / max(possible[there].mean(), 1e-9)),
+                "seen": float(hits[there].mean()),
+                "seen_real": float(possible[there].mean()),
+                "people": int(there.sum()),
+            }
+        if not there.all():
+            made_up = _share(~np.isin(ours.labels[kind], [NO_MARK, ""]))[~there]
+            invented.append(made_up.mean())
+    if not wanted.any():
+        return Part()
+    figures = {"marks_kept": bench.interval(metrics.ratio_of_means, seen, wanted)}
+    return Part(figures, {"marks": kept, "marks_made_up": float(np.mean(invented)) if invented else None})
+
+
+def _share(values: np.ndarray) -> np.ndarray:
+    """Share of each person's pictures, [P]."""
+    return values.reshape(len(values), -1).mean(1)
+
+
+def _styles(bench: Bench) -> Part:
+    """Prompt accuracy of each style but photo, and of the worst of them."""
+    classes = bench.classes[: len(bench.people)]
+    found: dict[str, Interval] = {}
+    for style in _style_names(bench):
+        grid = bench.generated.where(partial(_has_style, style))
+        correct, stated = grid.accuracy(classes)
+        found[style] = bench.interval(metrics.prompt_accuracy, correct, stated)
+    values = {name: one.value for name, one in found.items() if name != "photo" and one.value is not None}
+    if not values:
+        return Part()
+    worst = min(values, key=lambda name: values[name])
+    return Part({"worst_style": found[worst]}, {"worst_style_name": worst})
+
+
+def _style_names(bench: Bench) -> list[str]:
+    return list(dict.fromkeys(prompt.states.get("style", "photo") for prompt in bench.prompts))
+
+
+def _has_style(style: str, prompt: BenchPrompt) -> bool:
+    return bool(prompt.states.get("style", "photo") == style)
