@@ -24,9 +24,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from photomaker.encoders.ip_adapter import cross_attentions
+from photomaker.evaluation.people.references import FaceReferences
 from photomaker.evaluation.plans.compare.people import open_people
 from photomaker.evaluation.plans.compare.settings import ComparisonSettings
-from photomaker.evaluation.people.references import FaceReferences
 from photomaker.faces import BundledFaces, largest
 from photomaker.methods.photomaker import PhotoMaker
 from photomaker.types import Request, Sampling

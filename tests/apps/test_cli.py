@@ -171,9 +171,9 @@ def test_torchvision_is_absent_here():
 
 
 def test_evaluate_has_an_option_for_every_setting():
-    from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
+    from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
 
-    settings = {field.name for field in dataclasses.fields(BenchmarkSettings)}
+    settings = {field.name for field in dataclasses.fields(EvaluationSettings)}
     assert set(inspect.signature(cli.evaluate).parameters) == settings
 
 

@@ -21,7 +21,7 @@ from tests.evaluation.fakes import (
 from photomaker.errors import PhotoError
 from photomaker.evaluation.judges.networks import Seen
 from photomaker.evaluation.plans.compare.people import DrawnPeople
-from photomaker.evaluation.plans.compare.pictures import Tools
+from photomaker.evaluation.running.worker import Tools
 from photomaker.methods.base import Method, Need
 from photomaker.types import Face, Identity
 
@@ -129,14 +129,6 @@ def judge(settings):
     return PixelJudge()
 
 
-def judge_fingerprint(settings):
-    return "judge"
-
-
-def references(settings):
-    return open_references()
-
-
 def kind(entry):
     return METHODS[entry.registered]
 
@@ -162,4 +154,4 @@ def models(entry, settings):
     return {"weights": entry.adapter or "own"}
 
 
-TOOLS = Tools(people, judge, judge_fingerprint, references, kind, method, models)
+TOOLS = Tools(World, judge, open_references, method, models, kind)

@@ -10,10 +10,10 @@ from PIL import Image
 
 from photomaker.errors import PhotoError
 from photomaker.evaluation.judges.bundled import Measured
-from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
-from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
-from photomaker.evaluation.running.runner import Tools
 from photomaker.evaluation.people.world import stable_seed
+from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
+from photomaker.evaluation.running.methods import Entry
+from photomaker.evaluation.running.worker import Tools
 from photomaker.types import Identity, Reference, Request
 
 WIDTH = 24
@@ -135,17 +135,20 @@ def fake_mix(parts: Sequence[tuple[Identity, float]]) -> Identity:
     return Identity("fake", {"v": torch.nn.functional.normalize(torch.as_tensor(vector), dim=0)}, {})
 
 
-def open_references() -> Callable[[Sequence[Image.Image], str], list[Reference]]:
+def open_judge(settings: object) -> FakeJudge:
+    return FakeJudge()
+
+
+def open_references(settings: object) -> Callable[[Sequence[Image.Image], str], list[Reference]]:
     return lambda photos, name: [Reference(photo, name) for photo in photos]
 
 
-def open_method(settings: BenchmarkSettings) -> FakeMethod:
-    del settings
+def open_method(entry: Entry, settings: object) -> FakeMethod:
     return FakeMethod()
 
 
-def hashes(settings: BenchmarkSettings) -> dict[str, str]:
-    return {"base": "b" * 16, "adapter": str(settings.adapter or "a" * 16)}
+def hashes(entry: Entry, settings: object) -> dict[str, str]:
+    return {"base": "b" * 16, "adapter": str(entry.adapter or "a" * 16)}
 
 
-TOOLS = Tools(FakeWorld, FakeJudge, open_references, open_method, fake_mix, hashes)
+TOOLS = Tools(FakeWorld, open_judge, open_references, open_method, hashes, mix=fake_mix)

@@ -19,15 +19,15 @@ from tests.evaluation import comparison_fakes as fakes
 from tests.evaluation.fakes import vector_of
 
 from photomaker.errors import OutputError, PhotoError, SettingsError
-from photomaker.evaluation.plans.compare import pages
 from photomaker.evaluation.plans.compare import columns as table
-from photomaker.evaluation.plans.compare.plots import ellipse
-from photomaker.evaluation.plans.compare.people import FolderPeople
-from photomaker.evaluation.running.store import FOLDER, Store
-from photomaker.evaluation.plans.compare.plan import compare
-from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry, JudgeSettings
+from photomaker.evaluation.plans.compare import pages
 from photomaker.evaluation.plans.compare.columns import Rows, beside, figures
+from photomaker.evaluation.plans.compare.people import FolderPeople
+from photomaker.evaluation.plans.compare.plan import FOLDER, compare
+from photomaker.evaluation.plans.compare.plots import ellipse
+from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry, JudgeSettings
 from photomaker.evaluation.prompts import ATTRIBUTES, prompt_list
+from photomaker.evaluation.running.store import Store
 
 ROOT = Path(__file__).parents[2]
 SMALL = ComparisonSettings(
@@ -105,7 +105,7 @@ def test_likeness_equals_a_straightforward_computation(result):
 
 
 def test_a_person_whose_photos_a_method_refuses_counts_as_nothing(result):
-    rows = Store(result.files[0].parent / FOLDER).read("tuner", "main", 0)
+    rows = Store(result.files[0].parent / FOLDER).rows("tuner", "main", 0)
     assert len(rows) == 8
     assert all(row["refused"] and row["sim_unseen_first"] == 0 and not row["face"] for row in rows)
     assert not any(value for row in rows for value in row["correct"].values())
@@ -113,7 +113,7 @@ def test_a_person_whose_photos_a_method_refuses_counts_as_nothing(result):
 
 def test_a_row_says_all_about_its_picture(result):
     root = result.files[0].parent / FOLDER
-    rows = Store(root).read("painter", "main", 2)
+    rows = Store(root).rows("painter", "main", 2)
     assert [(row["prompt"], row["seed"]) for row in rows[:3]] == [
         ("studio", 0),
         ("studio", 1),
@@ -161,7 +161,7 @@ def test_the_tables_are_well_formed_and_say_how_they_were_made(result):
     assert str(result.files[0].parent) not in page
     lines = list(csv.DictReader(result.files[2].read_text().splitlines()))
     assert {line["method"] for line in lines} == {"real", "copier", "painter", "tuner"}
-    assert len(lines) == 4 * len(table.COLUMNS)
+    assert len(lines) == 4 * len(table.ALL_COLUMNS)
     row = next(line for line in lines if line["method"] == "painter" and line["column"] == "prompt_accuracy")
     assert (float(row["value"]), row["people"]) == (1, "6")
     tex = result.files[3].read_text()
@@ -241,7 +241,7 @@ def test_an_identity_that_was_fitted_is_not_fitted_again(tmp_path, monkeypatch):
     monkeypatch.setattr(fakes.Painter, "generate", fails_later)
     with pytest.raises(KeyboardInterrupt):
         compare(settings, progress=quiet, tools=fakes.TOOLS)
-    folder = Store(tmp_path / FOLDER).task("painter", "main", 0)
+    folder = Store(tmp_path / FOLDER).folder("painter", "main", 0)
     assert sorted(path.name for path in folder.iterdir()) == [
         "0000.jsonl",
         "0000.npz",

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 
 from photomaker.errors import WeightsError
-from photomaker.evaluation.plans.compare.settings import EVALUATION, JudgeSettings
 from photomaker.evaluation.judges.bundled import classify, embed, width_of
+from photomaker.evaluation.judges.settings import EVALUATION, JudgeSettings
 from photomaker.faces.plugins import PlugIn
 
 if TYPE_CHECKING:
@@ -283,6 +283,7 @@ def open_judge(settings: JudgeSettings) -> NetworkJudge:
     from photomaker.faces.attributes import AttributeClassifier
     from photomaker.faces.loading import device
 
+    mark = fingerprint(settings)
     distance: tuple[nn.Module, int] = (SmallDistance.open(), SMALL_CROP)
     if settings.lpips_trunk and settings.lpips_heads:
         distance = (Lpips.open(settings.lpips_trunk, settings.lpips_heads).to(device()), LPIPS_CROP)
@@ -301,7 +302,7 @@ def open_judge(settings: JudgeSettings) -> NetworkJudge:
         else AttributeFeatures.open(),
         embedders,
         columns(settings),
-        fingerprint(settings),
+        mark,
     )
 
 

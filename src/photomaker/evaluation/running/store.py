@@ -1,4 +1,4 @@
-"""Rows on disk: one JSON line a picture, written piece by piece, each piece whole or not there."""
+"""Results on disk, each whole or not there: rows of JSON, and named arrays beside them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,37 @@ from photomaker.outside import read_object
 VERSION = 1
 """Version of the folder's layout and of how figures are computed; another one is never continued."""
 
-FOLDER = "methods_rows"
 MAIN = "main"
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Store:
-    """The folder of rows of one comparison.
+    """A folder of results, which an interrupted run finds again.
 
     Attributes:
-        root: `methods_rows` of the output folder.
+        root: The folder.
+        mark: Stands for the models behind results that are named by their content; see `named`.
     """
 
     root: Path
+    mark: str = ""
+
+    def begin(self, *, keep: bool = True) -> None:
+        """Make the folder, out of git's sight, and empty it unless what is there shall be kept.
+
+        Raises:
+            OutputError: The folder cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.parent.joinpath(".gitignore").write_text("*\n", encoding="utf-8")
+            for path in [] if keep else [*self.root.glob("*.npz"), *self.root.glob("*.part")]:
+                path.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {self.root}: {error.strerror}; choose another output folder"
+            ) from error
 
     def claim(self, name: str, stamp: Mapping[str, Any], remedy: str) -> None:
         """Take a stamp of what runs here, or make sure that the one that is there is the same.
@@ -64,7 +81,11 @@ class Store:
             old, new = _short(there.get(key)), _short(wanted.get(key))
             raise OutputError(f"{path} is of a run with {key} {old} and now it is {new}; {remedy}")
 
-    def task(self, method: str, part: str, person: int) -> Path:
+    def named(self, key: str) -> Path:
+        """Arrays that are named by all that they depend on."""
+        return self.root / f"{key}.npz"
+
+    def folder(self, method: str, part: str, person: int) -> Path:
         """Folder of one method's rows of one person in one part."""
         return self.root / "rows" / method / part / f"{person:06d}"
 
@@ -76,28 +97,23 @@ class Store:
         """What was measured on a person's photos."""
         return self.root / "people" / f"{row:06d}.npz"
 
-    def read(self, method: str, part: str, person: int) -> list[Row]:
+    def rows(self, method: str, part: str, person: int) -> list[Row]:
         """The rows that are there, in order; a piece is left out only where it was never written."""
-        folder = self.task(method, part, person)
-        lines = [
-            line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()
-        ]
-        return [json.loads(line) for line in lines]
+        pieces = sorted(self.folder(method, part, person).glob("*.jsonl"))
+        return [json.loads(line) for path in pieces for line in path.read_text("utf-8").splitlines()]
 
     def features(self, method: str, person: int) -> np.ndarray:
         """[n, width] features of the pictures of the main part."""
-        return np.concatenate(
-            [load(path)["features"] for path in sorted(self.task(method, MAIN, person).glob("[0-9]*.npz"))]
-        )
+        pieces = sorted(self.folder(method, MAIN, person).glob("[0-9]*.npz"))
+        return np.concatenate([load(path)["features"] for path in pieces])
 
 
 def write_piece(folder: Path, number: int, rows: Sequence[Row], arrays: Mapping[str, np.ndarray]) -> None:
     """Write a piece of rows and what belongs to them; the rows come last, since they mean that the piece is whole."""
     if arrays:
         save(folder / f"{number:04d}.npz", arrays)
-    write(
-        folder / f"{number:04d}.jsonl", "".join(json.dumps(clean(row), sort_keys=True) + "\n" for row in rows)
-    )
+    lines = (json.dumps(clean(row), sort_keys=True) + "\n" for row in rows)
+    write(folder / f"{number:04d}.jsonl", "".join(lines))
 
 
 def has_piece(folder: Path, number: int) -> bool:

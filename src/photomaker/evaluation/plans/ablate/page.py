@@ -3,73 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from photomaker.evaluation.report import plots
-from photomaker.evaluation.report.files import interval_text, table
+import numpy as np
 
-REFERENCE = "reference"
-PHOTOS = "photos"
-TEXTS: Mapping[str, str] = {
-    "likeness": "likeness, over the ceiling",
-    "prompt_accuracy": "prompt accuracy",
-    "copy_paste": "copy-paste",
-}
-"""The figures in words."""
+from photomaker.evaluation.plans.ablate.figures import COLUMNS
+from photomaker.evaluation.plans.ablate.settings import AXES, PHOTOS, REFERENCE
+from photomaker.evaluation.report.plots import panels, png, reach
+from photomaker.evaluation.report.tables import interval_text, table
 
-
-@dataclass(frozen=True)
-class Axis:
-    """One choice of the method, with everything else held.
-
-    Attributes:
-        title: Heading of its part of the page.
-        question: What it tells apart, in one sentence.
-        labels: Variant to what it is called there; the first one is the reference. None for the number of photos, which
-            needs no training of its own.
-    """
-
-    title: str
-    question: str
-    labels: Mapping[str, str] | None
-
-
-AXES: Mapping[str, Axis] = {
-    "stacking": Axis(
-        "Stacked, average, linear",
-        "Each photo has a token of its own, or all photos become one embedding: their mean, or a mean whose shares a "
-        "linear layer reads off the photos.",
-        {REFERENCE: "stacked", "average": "average", "linear": "linear"},
-    ),
-    "mask": Axis(
-        "Masked loss",
-        "For half of the rows the loss counts the person only, or for none.",
-        {REFERENCE: "half masked", "no_mask": "none masked"},
-    ),
-    "noise": Axis(
-        "Backgrounds of the ID photos",
-        "In training the background of half of the ID photos is noise, or all stay as they are; in drawing all photos "
-        "have their backgrounds.",
-        {REFERENCE: "noise", "no_noise": "as they are"},
-    ),
-    "target": Axis(
-        "The target among the ID photos",
-        "In training the picture to be drawn is never among its own ID photos, or may be.",
-        {REFERENCE: "never", "target_among": "may be"},
-    ),
-    PHOTOS: Axis(
-        "Number of ID photos",
-        "The reference, trained with one to four photos a row, draws from more and more photos.",
-        None,
-    ),
-    "class_word": Axis(
-        "Class-word fusion",
-        "The class word's text features are fused with the photos', or the photos' features alone go through the same "
-        "layers.",
-        {REFERENCE: "fused", "no_class_word": "photos alone"},
-    ),
-}
+WIDE = (10.2, 3.4)
 
 
 def rows_of(axis: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -85,8 +28,38 @@ def drawings(document: Mapping[str, Any]) -> dict[str, bytes]:
     drawn = {}
     for axis in document["axes"]:
         below = "photos of the person" if axis == PHOTOS else ""
-        drawn[axis] = plots.ablation(rows_of(axis, document), TEXTS, axis == PHOTOS, below)
+        drawn[axis] = drawing(rows_of(axis, document), axis == PHOTOS, below)
     return drawn
+
+
+def drawing(rows: Sequence[Mapping[str, Any]], numbers: bool = False, x: str = "") -> bytes:
+    """One panel a figure: each row's value with its interval, and its training seeds as dots beside it.
+
+    Args:
+        rows: `label`, `figures` and `by_seed` of each.
+        numbers: Whether the labels are numbers, to be joined by a line.
+        x: What to write below.
+    """
+    figure, every = panels([one.title for one in COLUMNS], WIDE)
+    places = [float(row["label"]) for row in rows] if numbers else list(range(len(rows)))
+    for axes, one in zip(every, COLUMNS, strict=True):
+        for place, row in zip(places, rows, strict=True):
+            seeds = [value for value in row["by_seed"][one.key] if value is not None]
+            axes.plot([place + 0.12] * len(seeds), seeds, ".", color="grey", ms=5)
+        figures = [(at, row["figures"][one.key]) for at, row in zip(places, rows, strict=True)]
+        known = [(at, found) for at, found in figures if found["value"] is not None]
+        axes.errorbar(
+            [at for at, _ in known],
+            [found["value"] for _, found in known],
+            yerr=np.reshape([reach(found) for _, found in known], (-1, 2)).T,
+            fmt="o-" if numbers else "o",
+            capsize=4,
+        )
+        axes.set_xticks(places, [str(row["label"]) for row in rows])
+        if not numbers:
+            axes.set_xlim(-0.5, len(rows) - 0.5)
+        axes.set_xlabel(x)
+    return png(figure)
 
 
 def markdown(document: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -143,15 +116,14 @@ def _lora(settings: Mapping[str, Any]) -> str:
 
 
 def _axis_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = ["", *(cell for text in TEXTS.values() for cell in (text, "less the first row's"))]
+    head = ["", *(cell for one in COLUMNS for cell in (one.title, "less the first row's"))]
     return table([*head, "likeness by seed"], [_row(row) for row in rows])
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
     cells = [str(row["label"])]
-    for name in TEXTS:
-        percent = name != "copy_paste"
-        cells.append(interval_text(row["figures"][name], percent))
-        cells.append(interval_text(row["difference"][name], percent) if "difference" in row else "")
+    for one in COLUMNS:
+        for found in (row["figures"], row.get("difference", {})):
+            cells.append(interval_text(found[one.key], one.unit == "%") if found else "")
     each = ["-" if value is None else f"{100 * value:.1f}" for value in row["by_seed"]["likeness"]]
     return [*cells, ", ".join(each)]

@@ -1,4 +1,4 @@
-"""From rows to figures: every column of the table with its interval over people."""
+"""The columns of a comparison of methods, and what they are computed from: rows to arrays, a person each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from functools import cached_property, partial
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.running.store import Row, column
 from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.prompts import ATTRIBUTES
+from photomaker.evaluation.report import tables
+from photomaker.evaluation.report.tables import ByPerson, Column
+from photomaker.evaluation.running.store import Row, column
 
 WIDE = 512
 """Features above which distances between sets are resampled less, since each takes seconds."""
@@ -19,63 +21,87 @@ WIDE = 512
 SET_SAMPLES, WIDE_SAMPLES = 200, 10
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column.
-
-    Attributes:
-        key: Name in the JSON and CSV files.
-        title: Heading.
-        better: "up", "down", or "" where neither is better.
-        unit: "%" shows shares as percentages, "x" multiples; "s", "MiB", "KiB" and "" show numbers.
-        table: In which table of the page it stands.
-    """
-
-    key: str
-    title: str
-    better: str
-    unit: str = ""
-    table: str = "main"
+def mean(values: np.ndarray) -> float:
+    """Mean over people who have the figure."""
+    usable = values[~np.isnan(values)]
+    return float(usable.mean()) if len(usable) else float("nan")
 
 
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return mean(ours - theirs)
+
+
+def _more_accurate(
+    correct: np.ndarray, stated: np.ndarray, others_correct: np.ndarray, others_stated: np.ndarray
+) -> float:
+    return metrics.prompt_accuracy(correct, stated) - metrics.prompt_accuracy(others_correct, others_stated)
+
+
+def _average(key: str, title: str, better: str, unit: str = "", table: str = "main", of: str = "") -> Column:
+    """A column that is the mean of a score."""
+    return Column(key, title, mean, (of or key,), better, unit, table)
+
+
+def _by_recogniser(name: str, table: str) -> tuple[Column, ...]:
+    return (
+        _average(f"sim_references_{name}", "Face Sim, references", "up", table=table),
+        _average(f"sim_unseen_{name}", "Face Sim, unseen photos", "up", table=table),
+        Column(f"likeness_{name}", "of the ceiling", metrics.ratio_of_means,
+               (f"sim_unseen_{name}", f"ceiling_{name}"), "up", "%", table),
+        # Over pictures with a face: as zeros, the others would make a method look better than it is.
+        Column(f"copy_paste_{name}", "copy-paste", metrics.ratio_of_means,
+               (f"excess_{name}", f"with_face_{name}"), "down", table=table),
+        _average(f"stranger_{name}", "stranger floor", "", table=table),
+        _average(f"retrieval_{name}", "retrieval top-1", "up", "%", table, f"hit_{name}"),
+    )  # fmt: skip
+
+
+ACCURACY = Column(
+    "prompt_accuracy", "prompt accuracy", metrics.prompt_accuracy, ("correct", "stated"), "up", "%"
+)
 COLUMNS: tuple[Column, ...] = (
-    Column("clip_t", "CLIP-T", "up"),
-    Column("clip_i", "CLIP-I", "up"),
-    Column("dino", "DINO", "up"),
-    Column("sim_references_first", "Face Sim, references", "up"),
-    Column("sim_unseen_first", "Face Sim, unseen photos", "up"),
-    Column("likeness_first", "of the ceiling", "up", "%"),
-    Column("copy_paste_first", "copy-paste", "down"),
-    Column("stranger_first", "stranger floor", ""),
-    Column("retrieval_first", "retrieval top-1", "up", "%"),
-    Column("face_div", "Face Div", "up"),
-    Column("fid", "FID", "down"),
-    Column("kid", "KID", "down"),
-    Column("prompt_accuracy", "prompt accuracy", "up", "%"),
-    Column("faces", "faces found", "up", "%"),
-    Column("sim_references_second", "Face Sim, references", "up", table="second"),
-    Column("sim_unseen_second", "Face Sim, unseen photos", "up", table="second"),
-    Column("likeness_second", "of the ceiling", "up", "%", table="second"),
-    Column("copy_paste_second", "copy-paste", "down", table="second"),
-    Column("stranger_second", "stranger floor", "", table="second"),
-    Column("retrieval_second", "retrieval top-1", "up", "%", table="second"),
+    _average("clip_t", "CLIP-T", "up"),
+    _average("clip_i", "CLIP-I", "up"),
+    _average("dino", "DINO", "up"),
+    *_by_recogniser("first", "main"),
+    _average("face_div", "Face Div", "up"),
+    Column("fid", "FID", better="down"),
+    Column("kid", "KID", better="down"),
+    ACCURACY,
+    _average("faces", "faces found", "up", "%"),
+    *_by_recogniser("second", "second"),
     *(
-        Column(f"accuracy_{name}", name.replace("_", " "), "up", "%", table="attributes")
+        Column(
+            f"accuracy_{name}", name.replace("_", " "), metrics.ratio_of_means,
+            (f"correct_{name}", f"stated_{name}"), "up", "%", "attributes",
+        )
         for name in ATTRIBUTES
     ),
-    Column("seconds_fit", "seconds to fit", "down", "s", table="cost"),
-    Column("seconds", "seconds a picture", "down", "s", table="cost"),
-    Column("seconds_total", "photos to first picture, s", "down", "s", table="cost"),
-    Column("peak_memory_mib", "peak memory, MiB", "down", "MiB", table="cost"),
-    Column("identity_kib", "identity, KiB", "down", "KiB", table="cost"),
-    Column("refused", "photos refused", "down", "%", table="cost"),
-    Column("beside_likeness", "Face Sim", "up", table="beside"),
-    Column("beside_retrieval", "retrieval top-1", "up", "%", table="beside"),
-    Column("beside_prompt_accuracy", "prompt accuracy", "up", "%", table="beside"),
-    Column("beside_clip_t", "CLIP-T", "up", table="beside"),
-    Column("beside_fit", "time to fit", "down", "x", table="beside"),
-)
-"""Every column, in the order of the tables."""
+    _average("seconds_fit", "seconds to fit", "down", "s", "cost"),
+    _average("seconds", "seconds a picture", "down", "s", "cost"),
+    _average("seconds_total", "photos to first picture, s", "down", "s", "cost"),
+    Column("peak_memory_mib", "peak memory, MiB", better="down", unit="MiB", table="cost"),
+    _average("identity_kib", "identity, KiB", "down", "KiB", "cost"),
+    _average("refused", "photos refused", "down", "%", "cost"),
+)  # fmt: skip
+"""Every column of a method by itself, in the order of the tables."""
+
+BESIDE: tuple[Column, ...] = (
+    Column("beside_likeness", "Face Sim", _difference, ("likeness", "first_likeness"), "up", table="beside"),
+    Column("beside_retrieval", "retrieval top-1", _difference, ("hit_first", "first_hit_first"), "up", "%", "beside"),
+    Column(
+        "beside_prompt_accuracy", "prompt accuracy", _more_accurate,
+        ("correct", "stated", "first_correct", "first_stated"), "up", "%", "beside",
+    ),
+    Column("beside_clip_t", "CLIP-T", _difference, ("clip_t", "first_clip_t"), "up", table="beside"),
+    Column(
+        "beside_fit", "time to fit", metrics.ratio_of_means, ("seconds_fit", "first_seconds_fit"),
+        "down", "x", "beside",
+    ),
+)  # fmt: skip
+"""Columns of a method beside the first one on the same people, who are resampled together; of time the quotient."""
+
+ALL_COLUMNS = (*COLUMNS, *BESIDE)
 
 
 @dataclass(frozen=True)
@@ -101,7 +127,7 @@ class Rows:
 
     def means(self, name: str, photos: bool = False) -> np.ndarray:
         """[P] means of a column; nan where a person has none of it."""
-        return np.array([_mean(column(rows, name)) for rows in (self.photos if photos else self.people)])
+        return np.array([mean(column(rows, name)) for rows in (self.photos if photos else self.people)])
 
     def accuracy(self) -> tuple[np.ndarray, np.ndarray]:
         """How often each attribute was seen as stated, and stated: [P, attributes] each."""
@@ -124,17 +150,75 @@ def figures(rows: Rows, real: Rows, samples: int) -> dict[str, Interval]:
     Returns:
         Column to figure; columns for which there is nothing are left out.
     """
-    found: dict[str, Interval | None] = {}
-    for name in ("clip_t", "clip_i", "dino"):
-        found[name] = _interval(rows.means(name), samples)
+    found = tables.figures(COLUMNS, by_person(rows, real), samples) | _sets(rows, real, samples)
+    if "seconds_fit" in rows.people[0][0]:
+        peak = max(float(column(one, "peak_memory_mib").max()) for one in rows.people)
+        found["peak_memory_mib"] = Interval(peak, peak, peak, len(rows.people))
+    return _defined(found)
+
+
+def beside(rows: Rows, first: Rows, samples: int) -> dict[str, Interval]:
+    """A method's figures beside those of another on the same people; see `BESIDE`.
+
+    Args:
+        rows: The main part of the method.
+        first: That of the other; its further people do not count.
+        samples: Bootstrap resamples.
+
+    Returns:
+        Column to figure; columns for which there is nothing are left out.
+    """
+    name, other = likeness_name(rows), first.first(len(rows.people))
+    pair = []
+    for one in (rows, other):
+        row = dict(by_person(one))
+        pair.append(row | ({"likeness": row[name]} if name in row else {}))
+    own, others = pair
+    return _defined(
+        tables.figures(BESIDE, own | {f"first_{name}": values for name, values in others.items()}, samples)
+    )
+
+
+def _defined(found: Mapping[str, Interval]) -> dict[str, Interval]:
+    return {name: one for name, one in found.items() if one.value is not None}
+
+
+def by_person(rows: Rows, real: Rows | None = None) -> ByPerson:
+    """What the columns are computed from, as far as the rows have it.
+
+    Args:
+        rows: The main part of a method.
+        real: Real pictures of the same people; None for columns that do not compare with them.
+    """
+    found = {
+        name: rows.means(name) for name in ("clip_t", "clip_i", "dino", "seconds_fit", "seconds", "refused")
+    }
+    found |= {"face_div": rows.means("face_div", photos=True), "faces": rows.means("face", photos=True)}
+    found["seconds_total"] = found["seconds_fit"] + found["seconds"]
+    found["identity_kib"] = rows.means("identity_bytes") / 1024
     for name in ("first", "second"):
-        found |= _faces(rows, real, name, samples)
-    found["face_div"] = _interval(rows.means("face_div", photos=True), samples)
-    found["faces"] = _interval(rows.means("face", photos=True), samples)
-    found |= _sets(rows, real, samples)
-    found |= _control(rows, samples)
-    found |= _cost(rows, samples)
-    return {name: one for name, one in found.items() if one is not None and one.value is not None}
+        for score in ("sim_references", "sim_unseen", "stranger", "hit"):
+            found[f"{score}_{name}"] = rows.means(f"{score}_{name}", photos=True)
+        if real is not None and not np.all(np.isnan(found[f"sim_unseen_{name}"])):
+            found |= _against_photos(rows, real, name)
+    correct, stated = rows.accuracy()
+    if stated.any():
+        found |= {"correct": correct, "stated": stated}
+    for at, name in enumerate(ATTRIBUTES):
+        if stated[:, at].any():
+            found |= {f"correct_{name}": correct[:, at], f"stated_{name}": stated[:, at]}
+    return {name: values for name, values in found.items() if not np.all(np.isnan(values))}
+
+
+def _against_photos(rows: Rows, real: Rows, name: str) -> dict[str, np.ndarray]:
+    """What likeness and copy-paste need beside the cosines, by one recogniser."""
+    excess = [np.nan_to_num(column(one, f"copy_paste_{name}")) * column(one, "face") for one in rows.photos]
+    ceiling = real.means(f"sim_unseen_{name}", photos=True)
+    return {
+        f"excess_{name}": np.array([one.sum() for one in excess]),
+        f"with_face_{name}": np.array([column(one, "face").sum() for one in rows.photos]),
+        **({} if np.any(np.isnan(ceiling)) else {f"ceiling_{name}": ceiling}),
+    }
 
 
 def front(rows: Rows, samples: int, x: str) -> tuple[np.ndarray, np.ndarray]:
@@ -148,50 +232,8 @@ def front(rows: Rows, samples: int, x: str) -> tuple[np.ndarray, np.ndarray]:
     if x == "prompt_accuracy":
         fidelity = metrics.draws(metrics.prompt_accuracy, *rows.accuracy(), samples=samples)
     else:
-        fidelity = metrics.draws(_mean, rows.means(x), samples=samples)
-    return fidelity, metrics.draws(_mean, rows.means(likeness_name(rows), photos=True), samples=samples)
-
-
-def beside(rows: Rows, first: Rows, samples: int) -> dict[str, Interval]:
-    """A method's figures minus those of another on the same people, who are resampled together; of time the quotient.
-
-    Args:
-        rows: The main part of the method.
-        first: That of the other; its further people do not count.
-        samples: Bootstrap resamples.
-
-    Returns:
-        Column to figure; columns for which there is nothing are left out.
-    """
-    other = first.first(len(rows.people))
-    likeness = likeness_name(rows)
-    pairs = {
-        "beside_likeness": [one.means(likeness, photos=True) for one in (rows, other)],
-        "beside_retrieval": [one.means("hit_first", photos=True) for one in (rows, other)],
-        "beside_clip_t": [one.means("clip_t") for one in (rows, other)],
-    }
-    found = {
-        name: metrics.bootstrap(_difference, *pair, samples=samples)
-        for name, pair in pairs.items()
-        if not any(np.all(np.isnan(one)) for one in pair)
-    }
-    control = (*rows.accuracy(), *other.accuracy())
-    if control[1].any() and control[3].any():
-        found["beside_prompt_accuracy"] = metrics.bootstrap(_more_accurate, *control, samples=samples)
-    times = [one.means("seconds_fit") for one in (rows, other)]
-    if not any(np.any(np.isnan(one)) for one in times):
-        found["beside_fit"] = metrics.bootstrap(metrics.ratio_of_means, *times, samples=samples)
-    return {name: one for name, one in found.items() if one.value is not None}
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    return _mean(ours - theirs)
-
-
-def _more_accurate(
-    correct: np.ndarray, stated: np.ndarray, others_correct: np.ndarray, others_stated: np.ndarray
-) -> float:
-    return metrics.prompt_accuracy(correct, stated) - metrics.prompt_accuracy(others_correct, others_stated)
+        fidelity = metrics.draws(mean, rows.means(x), samples=samples)
+    return fidelity, metrics.draws(mean, rows.means(likeness_name(rows), photos=True), samples=samples)
 
 
 def likeness_name(rows: Rows) -> str:
@@ -200,35 +242,13 @@ def likeness_name(rows: Rows) -> str:
     return "sim_references_first" if np.all(np.isnan(unseen)) else "sim_unseen_first"
 
 
-def _faces(rows: Rows, real: Rows, name: str, samples: int) -> dict[str, Interval | None]:
-    ours, ceiling = (one.means(f"sim_unseen_{name}", photos=True) for one in (rows, real))
-    excess = [np.nan_to_num(column(one, f"copy_paste_{name}")) * column(one, "face") for one in rows.photos]
-    faces = np.array([column(one, "face").sum() for one in rows.photos])
-    has_unseen = not np.all(np.isnan(ours))
-    return {
-        f"sim_references_{name}": _interval(rows.means(f"sim_references_{name}", photos=True), samples),
-        f"sim_unseen_{name}": _interval(ours, samples),
-        f"likeness_{name}": metrics.bootstrap(metrics.ratio_of_means, ours, ceiling, samples=samples)
-        if has_unseen and not np.any(np.isnan(ceiling))
-        else None,
-        # Over pictures with a face: as zeros, the others would make a method look better than it is.
-        f"copy_paste_{name}": metrics.bootstrap(
-            metrics.ratio_of_means, np.array([one.sum() for one in excess]), faces, samples=samples
-        )
-        if has_unseen
-        else None,
-        f"stranger_{name}": _interval(rows.means(f"stranger_{name}", photos=True), samples),
-        f"retrieval_{name}": _interval(rows.means(f"hit_{name}", photos=True), samples),
-    }
-
-
-def _sets(rows: Rows, real: Rows, samples: int) -> dict[str, Interval | None]:
+def _sets(rows: Rows, real: Rows, samples: int) -> dict[str, Interval]:
     """Distances between the set of pictures and the set of real ones, people resampled in both at once."""
     if not (len(rows.features) and len(real.features)) or rows.features is real.features:
         return {}
     draws = min(samples, WIDE_SAMPLES if rows.features[0].shape[1] > WIDE else SET_SAMPLES)
     everybody = np.arange(len(rows.features), dtype=float)
-    found: dict[str, Interval | None] = {}
+    found: dict[str, Interval] = {}
     for name, distance in (("fid", metrics.frechet_distance), ("kid", metrics.kernel_distance)):
         statistic = partial(_distance, distance, rows, real)
         drawn = metrics.draws(statistic, everybody, samples=draws)
@@ -246,54 +266,13 @@ def _distance(
     )
 
 
-def _control(rows: Rows, samples: int) -> dict[str, Interval | None]:
-    correct, stated = rows.accuracy()
-    if not stated.any():
-        return {}
-    found: dict[str, Interval | None] = {
-        "prompt_accuracy": metrics.bootstrap(metrics.prompt_accuracy, correct, stated, samples=samples)
-    }
-    for at, name in enumerate(ATTRIBUTES):
-        if stated[:, at].any():
-            found[f"accuracy_{name}"] = metrics.bootstrap(
-                metrics.ratio_of_means, correct[:, at], stated[:, at], samples=samples
-            )
-    return found
-
-
-def _cost(rows: Rows, samples: int) -> dict[str, Interval | None]:
-    if "seconds_fit" not in rows.people[0][0]:
-        return {}
-    fit, each = rows.means("seconds_fit"), rows.means("seconds")
-    peak = max(float(column(one, "peak_memory_mib").max()) for one in rows.people)
-    return {
-        "seconds_fit": _interval(fit, samples),
-        "seconds": _interval(each, samples),
-        "seconds_total": _interval(fit + each, samples),
-        "peak_memory_mib": Interval(peak, peak, peak, len(rows.people)),
-        "identity_kib": _interval(rows.means("identity_bytes") / 1024, samples),
-        "refused": _interval(rows.means("refused"), samples),
-    }
-
-
-def _interval(by_person: np.ndarray, samples: int) -> Interval | None:
-    """Mean over people who have the figure; None where nobody has."""
-    if np.all(np.isnan(by_person)):
-        return None
-    return metrics.bootstrap(_mean, by_person, samples=samples)
-
-
-def _mean(values: np.ndarray) -> float:
-    usable = values[~np.isnan(values)]
-    return float(usable.mean()) if len(usable) else float("nan")
-
-
 def curve(parts: Mapping[float, Rows], samples: int) -> list[dict[str, object]]:
     """Likeness and, where it was read, prompt accuracy at each point of a curve, as plain JSON data."""
     points: list[dict[str, object]] = []
     for at, rows in sorted(parts.items()):
-        likeness = _interval(rows.means(likeness_name(rows), photos=True), samples)
-        control = _control(rows, samples).get("prompt_accuracy")
+        row, name = by_person(rows), likeness_name(rows)
+        wanted = (Column("likeness", "", mean, (name,)), ACCURACY)
+        likeness, control = (tables.figures(wanted, row, samples).get(one.key) for one in wanted)
         points.append(
             {
                 "at": at,

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from photomaker.errors import OutputError
-from photomaker.evaluation.plans.compare.columns import COLUMNS, Column
+from photomaker.evaluation.plans.compare.columns import ALL_COLUMNS
 from photomaker.evaluation.plans.compare.pictures import REAL
-from photomaker.evaluation.report.files import table, write
+from photomaker.evaluation.report.files import write
+from photomaker.evaluation.report.tables import Column, table
 
 START, END = "<!-- methods-table:start -->", "<!-- methods-table:end -->"
 SUMMARY_START, SUMMARY_END = "<!-- methods-summary:start -->", "<!-- methods-summary:end -->"
@@ -69,7 +70,7 @@ def shown_columns(document: Document, name: str) -> list[Column]:
     """The columns of one table that any method has a figure for."""
     return [
         one
-        for one in COLUMNS
+        for one in ALL_COLUMNS
         if one.table == name and any(one.key in method["figures"] for method in document["methods"].values())
     ]
 
@@ -80,7 +81,7 @@ def as_csv(document: Document) -> str:
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["method", "column", "value", "low", "high", "people"])
     for name, method in document["methods"].items():
-        for one in COLUMNS:
+        for one in ALL_COLUMNS:
             figure = method["figures"].get(one.key)
             values = ["", "", ""] if figure is None else [figure[end] for end in ("value", "low", "high")]
             lines.writerow([name, one.key, *values, "" if figure is None else figure["people"]])
@@ -105,7 +106,7 @@ def short_table(document: Document) -> str:
     """The table of `docs/benchmark.md`, with the sentence that says what it is."""
     wanted = _page_columns()
     # rows of few people and of many compare here alone
-    likeness = next(one for one in COLUMNS if one.key == BESIDE["likeness_first"])
+    likeness = next(one for one in ALL_COLUMNS if one.key == BESIDE["likeness_first"])
     wanted.insert(2, replace(likeness, title=f"cosine beside {_first(document)}, same people"))
     have = {key for method in document["methods"].values() for key in method["figures"]}
     settings = document["settings"]
@@ -122,13 +123,13 @@ def short_table(document: Document) -> str:
 
 
 def _page_columns() -> list[Column]:
-    known = {one.key: one for one in COLUMNS}
+    known = {one.key: one for one in ALL_COLUMNS}
     return [replace(known[key], title=title) for key, title in PAGE_COLUMNS.items()]
 
 
 def method_figures(document: Document, name: str) -> str:
     """The table of a method's own page: its figures, and how they differ from the first method's on the same people."""
-    method, known, first = document["methods"][name], {one.key: one for one in COLUMNS}, _first(document)
+    method, known, first = document["methods"][name], {one.key: one for one in ALL_COLUMNS}, _first(document)
     lines = []
     for one in _page_columns():
         beside = BESIDE.get(one.key, "")
@@ -191,7 +192,7 @@ def _most_alike(document: Document, names: Sequence[str]) -> str:
 
 
 def _said(method: Mapping[str, Any], key: str) -> str:
-    return _shown(method["figures"].get(key), next(one for one in COLUMNS if one.key == key))
+    return _shown(method["figures"].get(key), next(one for one in ALL_COLUMNS if one.key == key))
 
 
 def write_figures(page: Path, document: Document) -> Path:

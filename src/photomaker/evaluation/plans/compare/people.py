@@ -12,9 +12,9 @@ from PIL import Image
 
 from photomaker.classes import class_words
 from photomaker.errors import PhotoError, SettingsError
+from photomaker.evaluation.people.world import SyntheticWorld, World, stable_seed
 from photomaker.evaluation.plans.compare.settings import ComparisonSettings
 from photomaker.evaluation.prompts import BenchPrompt
-from photomaker.evaluation.people.world import SyntheticWorld, World, stable_seed
 from photomaker.images import list_photos, open_photo
 from photomaker.weights import sha256
 
@@ -161,14 +161,18 @@ class FolderPeople:
         return digest.hexdigest()[:16]
 
 
-def open_people(settings: ComparisonSettings) -> People:
+def open_people(settings: ComparisonSettings, world: World | None = None) -> People:
     """The people that the settings name.
+
+    Args:
+        settings: With a folder of photos, or with a split of drawn people.
+        world: Where drawn people come from; None takes the bundled ones.
 
     Raises:
         PhotoError: Photos are missing; see `FolderPeople`.
         SettingsError: A class word is missing.
     """
-    return DrawnPeople(settings) if settings.photos is None else FolderPeople(settings)
+    return DrawnPeople(settings, world) if settings.photos is None else FolderPeople(settings)
 
 
 def _folders(place: Path) -> list[Path]:

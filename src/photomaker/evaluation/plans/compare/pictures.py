@@ -1,41 +1,28 @@
-"""What a process does: measure a person's photos, and draw and measure one person's pictures by one method."""
+"""The tasks of a comparison: look at a person's photos; draw and measure one person's pictures by one method."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from photomaker.errors import PhotoError, SettingsError
-from photomaker.evaluation import metrics
-from photomaker.evaluation.running import store as rows
-from photomaker.evaluation.judges.networks import (
-    RECOGNISERS,
-    ComparisonJudge,
-    Seen,
-    fingerprint,
-    open_judge,
-)
+from photomaker.errors import PhotoError
+from photomaker.evaluation.judges.networks import ComparisonJudge, Seen
+from photomaker.evaluation.plans.compare.gallery import Gallery
 from photomaker.evaluation.plans.compare.people import People, open_people
-from photomaker.evaluation.running.store import MAIN, Store
-from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry
-from photomaker.evaluation.plans.evaluate.cost import MEBIBYTE, peak_memory
-from photomaker.evaluation.prompts import BenchPrompt, prompt_list
-from photomaker.evaluation.people.references import FaceReferences
-from photomaker.evaluation.plans.evaluate.settings import DTYPES
-from photomaker.evaluation.running.runner import base_name
-from photomaker.types import Identity, Reference, Request, Sampling
-
-if TYPE_CHECKING:
-    from photomaker.methods.base import Method
+from photomaker.evaluation.plans.compare.settings import prompts_of
+from photomaker.evaluation.prompts import BenchPrompt
+from photomaker.evaluation.running.methods import Entry
+from photomaker.evaluation.running.picture_sets import grey
+from photomaker.evaluation.running.store import MAIN, Store, has_piece, load, save, write_piece
+from photomaker.evaluation.running.worker import Worker, peak_memory
+from photomaker.types import Identity, Request, Sampling
 
 TRIGGER = "img"
 REAL = "real"
@@ -44,12 +31,58 @@ REAL = "real"
 PIECE = 20
 """Pictures that are written at a time, at least those of one prompt; what a killed run loses."""
 
-Prepare = Callable[[Sequence[Image.Image], str], list[Reference]]
+Place = tuple[BenchPrompt, int, int]
+"""Where a picture stands: its prompt, that one's number in the list, the number of the seed."""
+
+_PHOTO = BenchPrompt("photo", "a photo of {c}", {"style": "photo"})
+"""In the place of a prompt, where the picture is a photo of a person and no prompt was drawn."""
+
+
+def people_of(worker: Worker) -> People:
+    """Who is compared on."""
+    return worker.once("people", lambda: open_people(worker.settings, worker.world))
 
 
 @dataclass(frozen=True)
-class Job:
-    """One person's pictures by one method.
+class PersonPhotos:
+    """A person's own photos, measured: a task of `running.runner.Runner`.
+
+    Attributes:
+        person: Row of the person.
+    """
+
+    person: int
+
+    def done(self, store: Store) -> bool:
+        """See `running.runner.Task`."""
+        return store.person(self.person).exists()
+
+    def carry_out(self, worker: Worker, store: Store) -> None:
+        """See `running.runner.Task`."""
+        people, settings = people_of(worker), worker.settings
+        found: dict[str, np.ndarray] = {}
+        photos = {"unseen": people.unseen(self.person)}
+        if self.person < settings.people or not photos["unseen"]:
+            photos["references"] = people.references(self.person, settings.references)
+        for role, pictures in photos.items():
+            if pictures:
+                arrays = worker.judge.see(pictures).arrays
+                found |= {f"{role}_{name}": rows for name, rows in arrays.items() if name != "features"}
+        save(store.person(self.person), found)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An identity with what it cost; None where the method could do nothing with the photos."""
+
+    identity: Identity | None
+    seconds: float
+    size: int
+
+
+@dataclass(frozen=True)
+class MethodPictures:
+    """One person's pictures by one method: a task of `running.runner.Runner`, whose result is rows.
 
     Attributes:
         method: Name of the entry, or `REAL`.
@@ -74,467 +107,182 @@ class Job:
         share = max(1, PIECE // self.seeds)
         return [self.prompts[start : start + share] for start in range(0, len(self.prompts), share)]
 
+    def folder(self, store: Store) -> Path:
+        """Where the rows are."""
+        return store.folder(self.method, self.part, self.person)
+
     def missing(self, store: Store) -> list[int]:
         """Numbers of the pieces that are not there yet."""
-        folder = store.task(self.method, self.part, self.person)
-        return [number for number in range(len(self.pieces())) if not rows.has_piece(folder, number)]
+        return [number for number in range(len(self.pieces())) if not has_piece(self.folder(store), number)]
 
+    def done(self, store: Store) -> bool:
+        """See `running.runner.Task`."""
+        return not self.missing(store)
 
-def method_class(entry: Entry) -> type[Method]:
-    """The class of a method, imported but not opened.
-
-    Raises:
-        SettingsError: The method is unknown, or what it needs is not installed.
-    """
-    from photomaker import registry
-
-    return registry.find("method", entry.registered)
-
-
-def open_method(entry: Entry, settings: ComparisonSettings) -> Method:
-    """Open a method with what its entry and the settings say.
-
-    Raises:
-        PhotoMakerError: It takes no such option, or its weights are not usable.
-    """
-    return method_class(entry).open(**arguments(entry, settings))  # type: ignore[attr-defined]
-
-
-def arguments(entry: Entry, settings: ComparisonSettings) -> dict[str, Any]:
-    """What a method is opened with: base, weights and options where they are given, device and precision.
-
-    Raises:
-        SettingsError: The method is unknown, or its `open` takes no such argument.
-    """
-    import torch
-
-    device, dtype = settings.device, settings.dtype
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        dtype = "bf16" if device.startswith("cuda") else "fp32"
-    takes = inspect.signature(method_class(entry).open).parameters  # type: ignore[attr-defined]
-    given = {"base": settings.base, "adapter": entry.adapter, **entry.options}
-    wanted = {name: value for name, value in given.items() if value is not None}
-    unknown = sorted(wanted.keys() - takes.keys())
-    if unknown:
-        raise SettingsError(
-            f"the method {entry.name} takes no {unknown[0]}; it can be opened with {', '.join(takes)}"
-        )
-    both = {"device": device, "dtype": getattr(torch, DTYPES[dtype])}
-    return {**{name: value for name, value in both.items() if name in takes}, **wanted}
-
-
-def models(entry: Entry, settings: ComparisonSettings) -> dict[str, str]:
-    """What the method's pictures rest on: base and weights, hashed where they are files, and bundled files it may read.
-
-    Raises:
-        WeightsError: A file or folder is missing, or the bundled model is.
-    """
-    from photomaker.weights import bundled, bundled_hash, model_hash
-
-    file = getattr(method_class(entry), "bundled_file", "adapter")
-    own = entry.adapter
-    return {
-        "base": base_name(settings.base if settings.base is not None else bundled("base")),
-        "weights": "its own" if own is None else (model_hash(own) if Path(own).exists() else own),
-        "bundled": bundled_hash("base", "adapter", "faces", file),
-    }
-
-
-def open_references(settings: ComparisonSettings) -> Prepare:
-    """What prepares photos for every method alike."""
-    return FaceReferences(settings.judge.detector.open("detector"))
-
-
-def judge_of(settings: ComparisonSettings) -> ComparisonJudge:
-    """Open the judge."""
-    return open_judge(settings.judge)
-
-
-def judge_fingerprint(settings: ComparisonSettings) -> str:
-    """The judge's hash, without opening it."""
-    return fingerprint(settings.judge)
-
-
-@dataclass(frozen=True)
-class Tools:
-    """How a process gets what it works with: module-level functions, so that they reach other processes.
-
-    Attributes:
-        people: Opens the people.
-        judge: Opens what measures pictures.
-        judge_fingerprint: The judge's hash.
-        references: Opens what prepares photos, with a person's name, for a method.
-        kind: Imports a method's class.
-        method: Opens a method.
-        models: Hashes of what is behind a method.
-    """
-
-    people: Callable[[ComparisonSettings], People] = open_people
-    judge: Callable[[ComparisonSettings], ComparisonJudge] = judge_of
-    judge_fingerprint: Callable[[ComparisonSettings], str] = judge_fingerprint
-    references: Callable[[ComparisonSettings], Prepare] = open_references
-    kind: Callable[[Entry], type[Method]] = method_class
-    method: Callable[[Entry, ComparisonSettings], Method] = open_method
-    models: Callable[[Entry, ComparisonSettings], Mapping[str, str]] = models
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """An identity with what it cost; None where the method could do nothing with the photos."""
-
-    identity: Identity | None
-    seconds: float
-    size: int
-
-
-class Worker:
-    """Does one job at a time; opens what it needs when it first needs it, and keeps one method open."""
-
-    def __init__(self, settings: ComparisonSettings, tools: Tools, store: Store) -> None:
-        """Open nothing yet."""
-        self._settings, self._tools, self._store = settings, tools, store
-        self._open: tuple[str, Method] | None = None
-
-    @cached_property
-    def people(self) -> People:
-        """Who is compared on."""
-        return self._tools.people(self._settings)
-
-    @cached_property
-    def judge(self) -> ComparisonJudge:
-        """Who measures."""
-        return self._tools.judge(self._settings)
-
-    @cached_property
-    def prepare(self) -> Prepare:
-        """Turns photos into references."""
-        return self._tools.references(self._settings)
-
-    @cached_property
-    def prompts(self) -> tuple[BenchPrompt, ...]:
-        """The list that the settings name."""
-        return prompts_of(self._settings)
-
-    @cached_property
-    def gallery(self) -> Gallery:
-        """Everybody's photos as they were measured."""
-        return Gallery.read(self._store, self.people, self._settings)
-
-    def look(self, row: int) -> None:
-        """Measure a person's photos, where that has not been done."""
-        path = self._store.person(row)
-        if path.exists():
+    def carry_out(self, worker: Worker, store: Store) -> None:
+        """See `running.runner.Task`: draw and measure the pieces that are missing."""
+        if self.method == REAL:
+            self._real(worker, store)
             return
-        found: dict[str, np.ndarray] = {}
-        photos = {"unseen": self.people.unseen(row)}
-        if row < self._settings.people or not photos["unseen"]:
-            photos["references"] = self.people.references(row, self._settings.references)
-        for role, pictures in photos.items():
-            if pictures:
-                arrays = self.judge.see(pictures).arrays
-                found |= {f"{role}_{name}": rows_ for name, rows_ in arrays.items() if name != "features"}
-        rows.save(path, found)
+        fitted = self._fit(worker, store)
+        for number in self.missing(store):
+            self._piece(worker, store, number, fitted)
+        self._identity(store).unlink(missing_ok=True)
 
-    def do(self, job: Job) -> None:
-        """Draw and measure what is missing of a job."""
-        missing = job.missing(self._store)
-        if not missing:
-            return
-        if job.method == REAL:
-            self._real(job)
-            return
-        fitted = self._fit(job)
-        for number in missing:
-            self._piece(job, number, fitted)
-        self._identity_file(job).unlink(missing_ok=True)
-
-    def _real(self, job: Job) -> None:
+    def _real(self, worker: Worker, store: Store) -> None:
         """Real pictures where the world has some; else a person's unseen photos, each beside the others."""
-        person, pieces = job.person, job.pieces()
-        drawn = [self.people.real(person, [self.prompts[at] for at in one], job.seeds) for one in pieces]
-        for number, (piece, pictures) in enumerate(zip(pieces, drawn, strict=True)):
+        people, pieces = people_of(worker), [self._places(worker, piece) for piece in self.pieces()]
+        listed = prompts_of(worker.settings)
+        drawn = [
+            people.real(self.person, [listed[at] for at in piece], self.seeds) for piece in self.pieces()
+        ]
+        for number, (places, pictures) in enumerate(zip(pieces, drawn, strict=True)):
             if pictures:
-                self._measure(job, number, self._places(job, piece), pictures, {})
+                self._measure(worker, store, number, places, pictures, {})
         if not any(drawn):
-            photos = self.people.unseen(person) or self.people.references(person, self._settings.references)
-            places = [(_PHOTO, -1, seed) for seed in range(len(photos))]
-            self._measure(job, 0, places, photos, {})
+            photos = people.unseen(self.person) or people.references(self.person, worker.settings.references)
+            self._measure(worker, store, 0, [(_PHOTO, -1, seed) for seed in range(len(photos))], photos, {})
             for number in range(1, len(pieces)):
-                rows.write_piece(self._store.task(job.method, job.part, person), number, [], {})
+                write_piece(self.folder(store), number, [], {})
 
-    def _method(self, name: str) -> Method:
-        if self._open is None or self._open[0] != name:
-            entry = next(entry for entry in self._settings.methods if entry.name == name)
-            self._open = (name, self._tools.method(entry, self._settings))
-        return self._open[1]
+    def _entry(self, worker: Worker) -> Entry:
+        entry: Entry = next(one for one in worker.settings.methods if one.name == self.method)
+        return entry
 
-    def _identity_file(self, job: Job) -> Path:
-        return self._store.task(job.method, job.part, job.person) / "identity.safetensors"
+    def _identity(self, store: Store) -> Path:
+        return self.folder(store) / "identity.safetensors"
 
-    def _fit(self, job: Job) -> Fitted:
+    def _fit(self, worker: Worker, store: Store) -> Fitted:
         """Fit, or take up the identity that an interrupted run has fitted."""
-        folder, file = self._store.task(job.method, job.part, job.person), self._identity_file(job)
-        note = folder / "fit.npz"
+        file, note = self._identity(store), self.folder(store) / "fit.npz"
         if file.exists() and note.exists():
-            return Fitted(Identity.load(file), float(rows.load(note)["seconds"]), file.stat().st_size)
-        method = self._method(job.method)
-        photos = self.people.references(job.person, job.references)
+            return Fitted(Identity.load(file), float(load(note)["seconds"]), file.stat().st_size)
+        people, method = people_of(worker), worker.method(self._entry(worker))
+        photos = people.references(self.person, self.references)
         start = time.perf_counter()
         try:
-            told = {"class_word": self.people.class_of(job.person)}
-            identity = method.fit(self.prepare(photos, f"person {job.person}"), notes=told)
+            told = {"class_word": people.class_of(self.person)}
+            identity = method.fit(worker.prepare(photos, f"person {self.person}"), notes=told)
         except PhotoError:
-            # A method that can do nothing with these photos has no likeness for them; the run goes on.
             return Fitted(None, time.perf_counter() - start, 0)
         seconds = time.perf_counter() - start
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         identity.save(file)
-        rows.save(note, {"seconds": np.array(seconds)})
+        save(note, {"seconds": np.array(seconds)})
         return Fitted(identity, seconds, file.stat().st_size)
 
-    def _places(self, job: Job, piece: Sequence[int]) -> list[tuple[BenchPrompt, int, int]]:
-        return [(self.prompts[at], at, seed) for at in piece for seed in range(job.seeds)]
+    def _places(self, worker: Worker, piece: Sequence[int]) -> list[Place]:
+        listed = worker.once("prompts", lambda: prompts_of(worker.settings))
+        return [(listed[at], at, seed) for at in piece for seed in range(self.seeds)]
 
-    def _piece(self, job: Job, number: int, fitted: Fitted) -> None:
-        places = self._places(job, job.pieces()[number])
-        entry = next(entry for entry in self._settings.methods if entry.name == job.method)
-        merge = entry.merge if job.merge is None else job.merge
-        requests = [
-            Request(
-                prompt.text(self.people.class_of(job.person), TRIGGER),
-                Sampling(
-                    steps=self._settings.steps, guidance=entry.guidance, merge=merge,
-                    seed=self.people.seed(job.person, prompt, seed),
-                    width=self._settings.size, height=self._settings.size,
-                ),
-            )
-            for prompt, _, seed in places
-        ]  # fmt: skip
+    def _piece(self, worker: Worker, store: Store, number: int, fitted: Fitted) -> None:
+        places = self._places(worker, self.pieces()[number])
+        requests = [self._request(worker, place) for place in places]
         start = time.perf_counter()
         if fitted.identity is None:
-            pictures = [Image.new("RGB", (128, 128), (127, 127, 127))] * len(requests)
+            pictures = grey(len(requests))
         else:
-            pictures = self._method(job.method).generate(fitted.identity, requests)
+            pictures = worker.method(self._entry(worker)).generate(fitted.identity, requests)
         seconds = (time.perf_counter() - start) / len(requests)
         cost = {
             "seconds_fit": fitted.seconds,
             "seconds": seconds,
-            "peak_memory_mib": _peak_memory(),
+            "peak_memory_mib": peak_memory(),
             "identity_bytes": fitted.size,
             "refused": fitted.identity is None,
         }
-        self._measure(job, number, places, pictures, cost)
+        self._measure(worker, store, number, places, pictures, cost)
+
+    def _request(self, worker: Worker, place: Place) -> Request:
+        (prompt, _, seed), settings, people = place, worker.settings, people_of(worker)
+        entry = self._entry(worker)
+        sampling = Sampling(
+            steps=settings.steps, guidance=entry.guidance, merge=entry.merge if self.merge is None else self.merge,
+            seed=people.seed(self.person, prompt, seed), width=settings.size, height=settings.size,
+        )  # fmt: skip
+        return Request(prompt.text(people.class_of(self.person), TRIGGER), sampling)
 
     def _measure(
         self,
-        job: Job,
+        worker: Worker,
+        store: Store,
         number: int,
-        places: Sequence[tuple[BenchPrompt, int, int]],
+        places: Sequence[Place],
         pictures: Sequence[Image.Image],
         cost: Mapping[str, Any],
     ) -> None:
-        seen = self.judge.see(pictures)
-        scores = self._scores(job, places, pictures, seen)
-        made = []
-        for place, (prompt, at, seed) in enumerate(places):
-            made.append(
-                {
-                    "method": job.method,
-                    "part": job.part,
-                    "person": job.person,
-                    "name": self.people.names()[job.person],
-                    "prompt": prompt.name,
-                    "photo": prompt.is_photo,
-                    "seed": seed,
-                    "references": job.references,
-                    "merge": job.merge,
-                    "face": seen.faces[place] is not None,
-                    "sha256": hashlib.sha256(
-                        np.asarray(pictures[place].convert("RGB")).tobytes()
-                    ).hexdigest(),
-                    "picture": self._keep(job, max(at, 0) * job.seeds + seed, pictures[place]),
-                    "correct": self._correct(job, prompt, seen, place, bool(cost.get("refused"))),
-                    **{name: float(values[place]) for name, values in scores.items()},
-                    **cost,
-                }
-            )
-        features = {"features": seen.arrays["features"]} if job.part == MAIN else {}
-        rows.write_piece(self._store.task(job.method, job.part, job.person), number, made, features)
+        people, judge = people_of(worker), worker.judge
+        seen: Seen = judge.see(pictures)
+        gallery = worker.once("gallery", lambda: Gallery.read(store, people))
+        alone = self.method == REAL and places[0][0] is _PHOTO
+        scores = gallery.scores(seen.arrays, self.person, alone=alone)
+        scores["face_div"] = diversity(judge, places, pictures, seen)
+        said = people.class_of(self.person)
+        texts = None
+        if "clip" in seen.arrays:  # of texts without the trigger, which no CLIP knows
+            texts = judge.texts([prompt.text(said, "") for prompt, _, _ in places])
+        if texts is not None:
+            scores["clip_t"] = (seen.arrays["clip"] * texts).sum(1)
+        rows = [
+            {
+                "method": self.method,
+                "part": self.part,
+                "person": self.person,
+                "name": people.names()[self.person],
+                "prompt": prompt.name,
+                "photo": prompt.is_photo,
+                "seed": seed,
+                "references": self.references,
+                "merge": self.merge,
+                "face": seen.faces[place] is not None,
+                "sha256": hashlib.sha256(np.asarray(pictures[place].convert("RGB")).tobytes()).hexdigest(),
+                "picture": self._keep(store, max(at, 0) * self.seeds + seed, pictures[place]),
+                "correct": correct(prompt, said, seen, place, bool(cost.get("refused"))),
+                **{name: float(values[place]) for name, values in scores.items()},
+                **cost,
+            }
+            for place, (prompt, at, seed) in enumerate(places)
+        ]
+        features = {"features": seen.arrays["features"]} if self.part == MAIN else {}
+        write_piece(self.folder(store), number, rows, features)
 
-    def _keep(self, job: Job, number: int, picture: Image.Image) -> str | None:
-        if job.part != MAIN:
+    def _keep(self, store: Store, number: int, picture: Image.Image) -> str | None:
+        if self.part != MAIN:
             return None
         from photomaker.images import atomic
 
-        path = self._store.picture(job.method, job.person, number)
+        path = store.picture(self.method, self.person, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as file:
             picture.save(file, "PNG")
-        return path.relative_to(self._store.root).as_posix()
-
-    def _correct(
-        self, job: Job, prompt: BenchPrompt, seen: Seen, place: int, refused: bool
-    ) -> dict[str, bool]:
-        """For each attribute that the prompt states, whether the classifier saw it; nothing is seen in plain grey."""
-        if not seen.labels or prompt is _PHOTO:
-            return {}
-        stated = {**prompt.states, "person_class": self.people.class_of(job.person)}
-        known = {name: word for name, word in stated.items() if name in seen.labels}
-        return {name: not refused and bool(seen.labels[name][place] == word) for name, word in known.items()}
-
-    def _scores(
-        self,
-        job: Job,
-        places: Sequence[tuple[BenchPrompt, int, int]],
-        pictures: Sequence[Image.Image],
-        seen: Seen,
-    ) -> dict[str, np.ndarray]:
-        alone = job.method == REAL and places[0][0] is _PHOTO
-        scores = self.gallery.scores(seen.arrays, job.person, alone=alone)
-        scores["face_div"] = self._diversity(places, pictures, seen)
-        texts = self._texts(job, places) if "clip" in seen.arrays else None
-        if texts is not None:
-            scores["clip_t"] = (seen.arrays["clip"] * texts).sum(1)
-        return scores
-
-    def _texts(self, job: Job, places: Sequence[tuple[BenchPrompt, int, int]]) -> np.ndarray | None:
-        """Texts without the trigger, which no CLIP knows."""
-        said = self.people.class_of(job.person)
-        return self.judge.texts([prompt.text(said, "") for prompt, _, _ in places])
-
-    def _diversity(
-        self, places: Sequence[tuple[BenchPrompt, int, int]], pictures: Sequence[Image.Image], seen: Seen
-    ) -> np.ndarray:
-        """Of the faces of one prompt."""
-        values = np.full(len(pictures), np.nan)
-        for at in {at for _, at, _ in places}:
-            group = [place for place, (_, other, _) in enumerate(places) if other == at]
-            values[group] = self.judge.diversity(
-                [pictures[place] for place in group], [seen.faces[place] for place in group]
-            )
-        return values
+        return path.relative_to(store.root).as_posix()
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Everybody's photos as the judge sees them.
+def correct(prompt: BenchPrompt, said: str, seen: Seen, place: int, refused: bool) -> dict[str, bool]:
+    """For each attribute that a prompt states, whether the classifier saw it; nothing is seen in plain grey.
 
-    Attributes:
-        arrays: By person, `unseen_first`, `references_first`, `references_clip` and so on.
-        classes: By person.
+    Args:
+        prompt: The prompt.
+        said: The class phrase, which every prompt states.
+        seen: What the judge says.
+        place: Number of the picture in it.
+        refused: Whether the picture is plain grey.
     """
+    if not seen.labels or prompt is _PHOTO:
+        return {}
+    stated = {**prompt.states, "person_class": said}
+    known = {name: word for name, word in stated.items() if name in seen.labels}
+    return {name: not refused and bool(seen.labels[name][place] == word) for name, word in known.items()}
 
-    arrays: Sequence[Mapping[str, np.ndarray]]
-    classes: Sequence[str]
 
-    @classmethod
-    def read(cls, store: Store, people: People, settings: ComparisonSettings) -> Gallery:
-        """Read what `Worker.look` wrote."""
-        del settings
-        everybody = range(len(people.names()))
-        return cls(
-            [rows.load(store.person(row)) for row in everybody], [people.class_of(row) for row in everybody]
+def diversity(
+    judge: ComparisonJudge, places: Sequence[Place], pictures: Sequence[Image.Image], seen: Seen
+) -> np.ndarray:
+    """Diversity of the faces of one prompt, [n]."""
+    values = np.full(len(pictures), np.nan)
+    for at in {at for _, at, _ in places}:
+        group = [place for place, (_, other, _) in enumerate(places) if other == at]
+        values[group] = judge.diversity(
+            [pictures[place] for place in group], [seen.faces[place] for place in group]
         )
-
-    def scores(self, arrays: Mapping[str, np.ndarray], person: int, *, alone: bool) -> dict[str, np.ndarray]:
-        """What compares pictures with photos, each [n]; nan where there is nothing to compare with.
-
-        Args:
-            arrays: As `Seen.arrays`.
-            person: Row of the person.
-            alone: The pictures are the person's own photos of the gallery, in order: each is compared with the others.
-        """
-        scores: dict[str, np.ndarray] = {}
-        own = self.arrays[person]
-        for name in RECOGNISERS:
-            scores |= {
-                f"{key}_{name}": value
-                for key, value in self._faces(arrays[name], person, name, alone).items()
-            }
-        for name, title in (("clip", "clip_i"), ("dino", "dino")):
-            if name in arrays and f"references_{name}" in own:
-                scores[title] = metrics.mean_cosine(arrays[name], own[f"references_{name}"])
-        return scores
-
-    def _faces(self, pictures: np.ndarray, person: int, name: str, alone: bool) -> dict[str, np.ndarray]:
-        nothing = np.full(len(pictures), np.nan)
-        role = "unseen" if f"unseen_{name}" in self.arrays[person] else "references"
-        everybody = [photos[f"{role}_{name}"] for photos in self.arrays]
-        own, references = everybody[person], self.arrays[person].get(f"references_{name}")
-        if alone and len(own) < 2:  # noqa: PLR2004
-            return {"sim_references": nothing, "sim_unseen": nothing, "copy_paste": nothing, "stranger": nothing,
-                    "hit": nothing}  # fmt: skip
-        near = _beside(pictures) if alone else metrics.mean_cosine(pictures, own)
-        to_references = (
-            near
-            if references is None or (alone and role == "references")
-            else metrics.mean_cosine(pictures, references)
-        )
-        unseen = near if role == "unseen" else nothing
-        gallery = np.stack([photos.sum(0) for photos in everybody])
-        hits = [
-            _hit(picture, gallery - (_row(gallery, person, picture) if alone else 0), person)
-            for picture in pictures
-        ]
-        return {
-            "sim_references": to_references,
-            "sim_unseen": unseen,
-            "copy_paste": to_references - unseen,
-            "stranger": self._stranger(pictures, everybody, person),
-            "hit": np.array(hits, dtype=float),
-        }
-
-    def _stranger(self, pictures: np.ndarray, everybody: Sequence[np.ndarray], person: int) -> np.ndarray:
-        """Mean cosine with photos of all others of the class; nan where there is nobody else."""
-        same = self.classes[person]
-        others = [row for row, word in enumerate(self.classes) if word == same and row != person]
-        if not others:
-            return np.full(len(pictures), np.nan)
-        return metrics.mean_cosine(pictures, np.concatenate([everybody[row] for row in others]))
-
-
-def prompts_of(settings: ComparisonSettings) -> tuple[BenchPrompt, ...]:
-    """The prompts that the settings ask for.
-
-    Raises:
-        SettingsError: The list cannot be read, or has fewer.
-    """
-    listed = prompt_list(settings.prompt_list)
-    if settings.prompts > len(listed):
-        raise SettingsError(
-            f"prompts is {settings.prompts} and the list {settings.prompt_list} has {len(listed)}; give no more"
-        )
-    return listed[: settings.prompts] if settings.prompts else listed
-
-
-_PHOTO = BenchPrompt("photo", "a photo of {c}", {"style": "photo"})
-"""In the place of a prompt, where the picture is a photo of a person and no prompt was drawn."""
-
-
-def _beside(photos: np.ndarray) -> np.ndarray:
-    """Mean cosine of each photo with the others; 0 for one without a face."""
-    return np.array(
-        [metrics.mean_cosine(photos[[at]], np.delete(photos, at, 0))[0] for at in range(len(photos))]
-    )
-
-
-def _row(gallery: np.ndarray, person: int, picture: np.ndarray) -> np.ndarray:
-    """A gallery of zeros, but for one person's own picture, which is taken out of their sum."""
-    taken = np.zeros_like(gallery)
-    taken[person] = picture
-    return taken
-
-
-def _hit(picture: np.ndarray, gallery: np.ndarray, person: int) -> bool:
-    return bool(metrics.retrieved(picture[None], gallery, np.array([person]))[0])
-
-
-def _peak_memory() -> float:
-    """Largest memory so far in MiB: of the GPU where one is used, else of the process."""
-    import torch
-
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / MEBIBYTE
-    return peak_memory() / MEBIBYTE
+    return values

@@ -2,94 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from photomaker import checks
 from photomaker.errors import SettingsError
-from photomaker.evaluation.prompts import prompt_list
-from photomaker.evaluation.plans.evaluate.settings import DTYPES, SPLIT_SIZE, SPLITS
-from photomaker.faces.plugins import PlugIn
-
-Plain = str | int | float | bool | None
-EVALUATION = "evaluation"
-"""Name of the bundled recogniser that nothing but evaluation ever sees."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of the table: a method and what it runs with.
-
-    Attributes:
-        name: What it is called in tables and folders.
-        method: Its name in the registry; empty is `name`.
-        adapter: Its own weights; None is what it comes with.
-        merge: Share of text-only steps, 0..1; None is the method's own default.
-        guidance: Guidance scale; None is the method's own default.
-        options: Further arguments of its `open`, by name.
-
-    Raises:
-        SettingsError: A value lies outside its range.
-    """
-
-    name: str
-    method: str = ""
-    adapter: str | None = None
-    merge: float | None = None
-    guidance: float | None = None
-    options: Mapping[str, Plain] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if not self.name or any(sign in self.name for sign in "/\\:") or self.name in {".", "..", "real"}:
-            raise SettingsError(
-                f"a method is called {self.name!r}; give it a plain name without slashes, other than 'real'"
-            )
-        if self.merge is not None and not 0 <= self.merge <= 1:
-            raise SettingsError(f"merge of {self.name} is {self.merge}; give a share from 0 to 1")
-        if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 0):
-            raise SettingsError(f"guidance of {self.name} is {self.guidance}; give a number from 0 up")
-
-    @property
-    def registered(self) -> str:
-        """The method's name in the registry."""
-        return self.method or self.name
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """Who measures the pictures.
-
-    Attributes:
-        detector: Finds faces.
-        recogniser: Decides the figures; no method may have seen it. "evaluation" is the bundled one.
-        second: Another recogniser, beside it.
-        attributes: Whether the bundled classifier reads what the prompts state; it knows drawn people only.
-        clip: CLIP for CLIP-T and CLIP-I, a folder or hub id; None leaves the columns empty.
-        dino: DINO (ViT) for the column of that name, a folder or hub id; None leaves it empty.
-        lpips_trunk: torchvision's AlexNet or VGG-16 for LPIPS; None takes the small distance instead.
-        lpips_heads: LPIPS's own weights that go with it.
-        inception: FID's Inception weights; None takes features of the bundled classifier instead.
-
-    Raises:
-        SettingsError: Half of LPIPS is named.
-    """
-
-    detector: PlugIn = field(default_factory=PlugIn)
-    recogniser: PlugIn = field(default_factory=lambda: PlugIn(EVALUATION))
-    second: PlugIn = field(default_factory=PlugIn)
-    attributes: bool = True
-    clip: str | None = None
-    dino: str | None = None
-    lpips_trunk: str | None = None
-    lpips_heads: str | None = None
-    inception: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check that LPIPS is whole."""
-        if (self.lpips_trunk is None) != (self.lpips_heads is None):
-            raise SettingsError("LPIPS needs two files; give both lpips_trunk and lpips_heads, or neither")
+from photomaker.evaluation.judges.settings import JudgeSettings
+from photomaker.evaluation.plans.evaluate.settings import SPLIT_SIZE, check_gallery, check_shares, check_words
+from photomaker.evaluation.prompts import BenchPrompt, prompt_list
+from photomaker.evaluation.running.methods import Entry
 
 
 @dataclass(frozen=True)
@@ -163,21 +85,12 @@ class ComparisonSettings:
         if not names or twice:
             wrong = f"{twice[0]!r} is named twice" if twice else "no method is named"
             raise SettingsError(f"{wrong}; give each method of the comparison once")
-        if self.split not in SPLITS:
-            raise SettingsError(f"split is {self.split!r}; choose {' or '.join(SPLITS)}")
-        if self.dtype not in ("auto", *DTYPES):
-            raise SettingsError(f"dtype is {self.dtype!r}; choose auto, {', '.join(DTYPES)}")
-        for value in self.merges:
-            if not 0 <= value <= 1:
-                raise SettingsError(f"merges has {value}; give shares from 0 to 1")
+        check_words(self.split, self.dtype)
+        check_shares("merges", self.merges)
         self._check_people()
         prompt_list(self.prompt_list)
 
     def _check_people(self) -> None:
-        if self.gallery < self.people and self.photos is None:
-            raise SettingsError(
-                f"gallery is {self.gallery} for {self.people} people; give at least as many as are scored"
-            )
         if self.tuned_people > self.people or self.curve_people > self.people:
             raise SettingsError(
                 f"tuned_people is {self.tuned_people} and curve_people {self.curve_people} of {self.people} people; "
@@ -196,5 +109,20 @@ class ComparisonSettings:
         given = [(name, getattr(self, name), bounds) for name, bounds in limits.items()]
         given += [("counts", value, (1, 64)) for value in self.counts]
         for name, value, (low, high) in given:
-            if not isinstance(value, int) or not low <= value <= high:
-                raise SettingsError(f"{name} is {value}; give a whole number from {low} to {high}")
+            checks.whole(name, value, low, high)
+        if self.photos is None:
+            check_gallery(self.gallery, self.people)
+
+
+def prompts_of(settings: ComparisonSettings) -> tuple[BenchPrompt, ...]:
+    """The prompts that the settings ask for.
+
+    Raises:
+        SettingsError: The list cannot be read, or has fewer.
+    """
+    listed = prompt_list(settings.prompt_list)
+    if settings.prompts > len(listed):
+        raise SettingsError(
+            f"prompts is {settings.prompts} and the list {settings.prompt_list} has {len(listed)}; give no more"
+        )
+    return listed[: settings.prompts] if settings.prompts else listed

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from photomaker.evaluation.plans.evaluate.cast import Bench, Part
 from photomaker.evaluation.judges.bundled import Measured
 from photomaker.evaluation.metrics import Interval
+from photomaker.evaluation.plans.cast import Cast, Part
 
 PROMPTS = 2
 
@@ -16,47 +16,47 @@ Case = tuple[int, str]
 """Row of a person, and the class the person is changed to."""
 
 
-def measure(bench: Bench) -> Part:
+def measure(cast: Cast) -> Part:
     """Measure every change of class, against the same person drawn in that class."""
     figures: dict[str, Interval] = {}
     detail: dict[str, Any] = {}
     for change in ("age", "gender"):
-        part = _change(bench, change)
+        part = _change(cast, change)
         figures.update(part.figures)
         detail[change] = part.detail
     return Part(figures, {"classes": detail})
 
 
-def _change(bench: Bench, change: str) -> Part:
-    prompts = [prompt for prompt in bench.prompts if prompt.is_photo][:PROMPTS]
-    world = bench.workshop.world
+def _change(cast: Cast, change: str) -> Part:
+    prompts = [prompt for prompt in cast.prompts if prompt.is_photo][:PROMPTS]
+    world = cast.runner.world
     cases = [
         (row, target)
-        for row, person in enumerate(bench.people)
+        for row, person in enumerate(cast.people)
         for target in world.changed_classes(person)[change]
     ]
-    drawn = [bench.picture_task(bench.people[row], prompts, 1, target) for row, target in cases]
-    real = [bench.context_task(bench.people[row], prompts, 1, target) for row, target in cases]
-    ours = _scores(bench, cases, bench.workshop.measure(f"{change} by class word", drawn))
-    ceiling = _scores(bench, cases, bench.workshop.measure(f"{change}, real pictures", real))
-    mine, best = _by_person(bench, cases, ours), _by_person(bench, cases, ceiling)
+    drawn = [cast.picture_task(cast.people[row], prompts, 1, target) for row, target in cases]
+    real = [cast.context_task(cast.people[row], prompts, 1, target) for row, target in cases]
+    ours = _scores(cast, cases, cast.runner.measure(f"{change} by class word", drawn))
+    ceiling = _scores(cast, cases, cast.runner.measure(f"{change}, real pictures", real))
+    mine, best = _by_person(cast, cases, ours), _by_person(cast, cases, ceiling)
     figures = {
-        f"{change}_accuracy": bench.mean(mine[:, 0]),
-        f"{change}_accuracy_real": bench.mean(best[:, 0]),
-        f"{change}_cosine": bench.mean(mine[:, 1]),
-        f"{change}_ceiling_cosine": bench.mean(best[:, 1]),
-        f"{change}_likeness": bench.ratio(mine[:, 1], best[:, 1]),
+        f"{change}_accuracy": cast.mean(mine[:, 0]),
+        f"{change}_accuracy_real": cast.mean(best[:, 0]),
+        f"{change}_cosine": cast.mean(mine[:, 1]),
+        f"{change}_ceiling_cosine": cast.mean(best[:, 1]),
+        f"{change}_likeness": cast.ratio(mine[:, 1], best[:, 1]),
     }
     return Part(figures, {"by_target": _by_target(cases, ours, ceiling)})
 
 
-def _scores(bench: Bench, cases: list[Case], found: list[Measured]) -> np.ndarray:
+def _scores(cast: Cast, cases: list[Case], found: list[Measured]) -> np.ndarray:
     """[cases, 2]: share of pictures seen as the target class, mean cosine to the person's unseen photos."""
     return np.array(
         [
             (
                 np.mean(measured.labels["person_class"] == target),
-                bench.likeness(measured.embeddings, row).mean(),
+                cast.likeness(measured.embeddings, row).mean(),
             )
             for (row, target), measured in zip(cases, found, strict=True)
         ],
@@ -64,10 +64,10 @@ def _scores(bench: Bench, cases: list[Case], found: list[Measured]) -> np.ndarra
     )
 
 
-def _by_person(bench: Bench, cases: list[Case], scores: np.ndarray) -> np.ndarray:
+def _by_person(cast: Cast, cases: list[Case], scores: np.ndarray) -> np.ndarray:
     """[people, 2]: means over the changes of each person."""
     rows = np.array([row for row, _ in cases])
-    return np.stack([scores[rows == row].mean(axis=0) for row in range(len(bench.people))])
+    return np.stack([scores[rows == row].mean(axis=0) for row in range(len(cast.people))])
 
 
 def _by_target(cases: list[Case], ours: np.ndarray, ceiling: np.ndarray) -> list[dict[str, Any]]:

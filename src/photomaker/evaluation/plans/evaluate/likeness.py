@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.evaluate.cast import Bench, Grid, Part, per_person
 from photomaker.evaluation.metrics import Interval
+from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
 from photomaker.evaluation.prompts import ATTRIBUTES
 
 TEXT_ONLY_PROMPTS = 4
 """Photo-style prompts drawn without identity, one picture a person each."""
 
 
-def measure(bench: Bench) -> Part:
+def measure(cast: Cast) -> Part:
     """Measure the main part."""
-    figures: dict[str, Interval] = {}
-    detail: dict[str, Any] = {}
-    for piece in (_likeness, _floor, _retrieval, _copy_paste, _control, _diversity):
-        part = piece(bench)
-        figures.update(part.figures)
-        detail.update(part.detail)
-    return Part(figures, detail)
+    pieces = (_likeness, _floor, _retrieval, _copy_paste, _control, _diversity)
+    return Part.joined(piece(cast) for piece in pieces)
 
 
-def _likeness(bench: Bench) -> Part:
+def _likeness(cast: Cast) -> Part:
     """Cosine to unseen photos over the same figure for real pictures, photo-style prompts."""
-    generated, real = bench.generated.photos(), bench.real.photos()
-    ours, ceiling = generated.score(bench.likeness), real.score(bench.likeness)
+    generated, real = cast.generated.photos(), cast.real.photos()
+    ours, ceiling = generated.score(cast.likeness), real.score(cast.likeness)
     figures = {
-        "likeness_cosine": bench.mean(ours),
-        "ceiling_cosine": bench.mean(ceiling),
-        "likeness": bench.ratio(ours, ceiling),
+        "likeness_cosine": cast.mean(ours),
+        "ceiling_cosine": cast.mean(ceiling),
+        "likeness": cast.ratio(ours, ceiling),
     }
     rows = [
         {
@@ -45,93 +39,93 @@ def _likeness(bench: Bench) -> Part:
         }
         for index, prompt in enumerate(generated.prompts)
     ]
-    detail = {"likeness_by_prompt": rows, "faces": _faces(bench)}
-    other = bench.generated.where(lambda prompt: not prompt.is_photo)
+    detail = {"likeness_by_prompt": rows, "faces": _faces(cast)}
+    other = cast.generated.where(lambda prompt: not prompt.is_photo)
     if other.prompts:
-        figures["likeness_cosine_other_styles"] = bench.mean(other.score(bench.likeness))
+        figures["likeness_cosine_other_styles"] = cast.mean(other.score(cast.likeness))
     return Part(figures, detail)
 
 
-def _faces(bench: Bench) -> dict[str, Mapping[str, int]]:
+def _faces(cast: Cast) -> dict[str, Mapping[str, int]]:
     """How many pictures had no face; each of them counts as cosine 0."""
 
     def count(grid: Grid) -> dict[str, int]:
         return {"pictures": grid.pictures, "without_face": grid.pictures - int(grid.found.sum())}
 
-    return {"generated_photos": count(bench.generated.photos()), "real_photos": count(bench.real.photos())}
+    return {"generated_photos": count(cast.generated.photos()), "real_photos": count(cast.real.photos())}
 
 
-def _floor(bench: Bench) -> Part:
+def _floor(cast: Cast) -> Part:
     """What a stranger of the same class reaches, and what the text alone reaches."""
-    generated, real = bench.generated.photos(), bench.real.photos()
+    generated, real = cast.generated.photos(), cast.real.photos()
 
     def stranger(pictures: np.ndarray, row: int) -> np.ndarray:
-        return metrics.stranger_cosine(pictures, bench.unseen, row, bench.classes)
+        return metrics.stranger_cosine(pictures, cast.unseen, row, cast.classes)
 
     ours, ceiling, floor = (
-        generated.score(bench.likeness),
-        real.score(bench.likeness),
+        generated.score(cast.likeness),
+        real.score(cast.likeness),
         generated.score(stranger),
     )
     prompts = generated.prompts[:TEXT_ONLY_PROMPTS]
-    alone = bench.generate("text only", bench.people, prompts, 1, merge=1.0).score(bench.likeness)
-    below = real.where(lambda prompt: prompt in prompts).score(bench.likeness)
+    alone = cast.generate("text only", cast.people, prompts, 1, merge=1.0).score(cast.likeness)
+    below = real.where(lambda prompt: prompt in prompts).score(cast.likeness)
     figures = {
-        "stranger_cosine": bench.mean(floor),
-        "stranger": bench.ratio(floor, ceiling),
-        "real_stranger_cosine": bench.mean(real.score(stranger)),
-        "likeness_over_stranger": bench.interval(metrics.times_floor, per_person(ours), per_person(floor)),
-        "text_only_cosine": bench.mean(alone),
-        "text_only": bench.ratio(alone, below),
+        "stranger_cosine": cast.mean(floor),
+        "stranger": cast.ratio(floor, ceiling),
+        "real_stranger_cosine": cast.mean(real.score(stranger)),
+        "likeness_over_stranger": cast.interval(metrics.times_floor, per_person(ours), per_person(floor)),
+        "text_only_cosine": cast.mean(alone),
+        "text_only": cast.ratio(alone, below),
     }
     return Part(figures)
 
 
-def _retrieval(bench: Bench) -> Part:
+def _retrieval(cast: Cast) -> Part:
     """How often a picture's nearest person in the gallery is the right one, over real pictures' rate."""
-    gallery = metrics.centroids(bench.unseen)
+    gallery = metrics.centroids(cast.unseen)
 
     def hits(pictures: np.ndarray, row: int) -> np.ndarray:
         return metrics.retrieved(pictures, gallery, np.full(len(pictures), row)).astype(float)
 
-    ours, real = bench.generated.photos().score(hits), bench.real.photos().score(hits)
+    ours, real = cast.generated.photos().score(hits), cast.real.photos().score(hits)
     return Part(
         {
-            "retrieval_rate": bench.mean(ours),
-            "retrieval_rate_real": bench.mean(real),
-            "retrieval": bench.ratio(ours, real),
+            "retrieval_rate": cast.mean(ours),
+            "retrieval_rate_real": cast.mean(real),
+            "retrieval": cast.ratio(ours, real),
         },
         {"gallery": len(gallery)},
     )
 
 
-def _copy_paste(bench: Bench) -> Part:
+def _copy_paste(cast: Cast) -> Part:
     """Cosine to the references minus cosine to unseen photos; for real pictures it is chance alone.
 
     The mean is over pictures with a face: as zeros, the others would make a method look better than it is.
     """
 
     def excess(pictures: np.ndarray, row: int) -> np.ndarray:
-        return metrics.copy_paste(pictures, bench.references[row], bench.unseen[row])
+        return metrics.copy_paste(pictures, cast.references[row], cast.unseen[row])
 
     def mean(grid: Grid) -> Interval:
-        return bench.ratio(grid.score(excess), grid.found.astype(float))
+        return cast.ratio(grid.score(excess), grid.found.astype(float))
 
-    return Part({"copy_paste": mean(bench.generated.photos()), "copy_paste_real": mean(bench.real.photos())})
+    return Part({"copy_paste": mean(cast.generated.photos()), "copy_paste_real": mean(cast.real.photos())})
 
 
-def _control(bench: Bench) -> Part:
+def _control(cast: Cast) -> Part:
     """Prompt accuracy of generated pictures, and of real ones: the classifier's own."""
-    classes = bench.classes[: len(bench.people)]
+    classes = cast.classes[: len(cast.people)]
     figures: dict[str, Interval] = {}
     rows: dict[str, dict[str, float]] = {}
-    for name, grid in (("prompt_accuracy", bench.generated), ("prompt_accuracy_real", bench.real)):
+    for name, grid in (("prompt_accuracy", cast.generated), ("prompt_accuracy_real", cast.real)):
         correct, stated = grid.accuracy(classes)
-        figures[name] = bench.interval(metrics.prompt_accuracy, correct, stated)
+        figures[name] = cast.interval(metrics.prompt_accuracy, correct, stated)
         rows[name] = _named(metrics.accuracy_by_attribute(correct, stated))
     by_prompt = [
-        {"prompt": prompt.name, "accuracy": _prompt_share(bench.generated, prompt.name, classes)}
-        for prompt in bench.prompts
+        {"prompt": prompt.name, "accuracy": _prompt_share(cast.generated, prompt.name, classes)}
+        for prompt in cast.prompts
     ]
     return Part(figures, {"accuracy_by_attribute": rows, "accuracy_by_prompt": by_prompt})
 
@@ -151,18 +145,18 @@ def _prompt_share(grid: Grid, name: str, classes: list[str]) -> float:
     return float(correct.sum() / stated.sum())
 
 
-def _diversity(bench: Bench) -> Part:
+def _diversity(cast: Cast) -> Part:
     """Mean pairwise distance between the faces of one person's photo-style pictures."""
 
     def mean_distance(grid: Grid) -> Interval:
         width = grid.embeddings.shape[-1]
-        return bench.mean(
+        return cast.mean(
             np.array([metrics.face_diversity(rows.reshape(-1, width)) for rows in grid.embeddings])
         )
 
     return Part(
         {
-            "face_diversity": mean_distance(bench.generated.photos()),
-            "face_diversity_real": mean_distance(bench.real.photos()),
+            "face_diversity": mean_distance(cast.generated.photos()),
+            "face_diversity_real": mean_distance(cast.real.photos()),
         }
     )

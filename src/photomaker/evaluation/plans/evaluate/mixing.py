@@ -8,7 +8,7 @@ from itertools import zip_longest
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.evaluate.cast import Bench, Part
+from photomaker.evaluation.plans.cast import Cast, Part
 from photomaker.evaluation.running.picture_sets import Pictures
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -18,19 +18,19 @@ PROMPTS = 2
 SEEDS = 2
 
 
-def measure(bench: Bench) -> Part:
+def measure(cast: Cast) -> Part:
     """Measure the cosine to unseen photos of A and of B at each weight, on pairs of one class."""
-    pairs = pairs_of_a_class(bench.classes[: len(bench.people)], bench.settings.pairs)
+    pairs = pairs_of_a_class(cast.classes[: len(cast.people)], cast.settings.pairs)
     if not pairs:
         return Part({}, {"mixing": {"pairs": 0}})
     to_first, to_second = np.zeros((2, len(pairs), len(WEIGHTS)))
     for column, weight in enumerate(WEIGHTS):
-        tasks = [_task(bench, pair, weight) for pair in pairs]
-        found = bench.workshop.measure(f"mixing {weight:g}", tasks)
+        tasks = [_task(cast, pair, weight) for pair in pairs]
+        found = cast.runner.measure(f"mixing {weight:g}", tasks)
         for row, ((first, second), measured) in enumerate(zip(pairs, found, strict=True)):
-            to_first[row, column] = bench.likeness(measured.embeddings, first).mean()
-            to_second[row, column] = bench.likeness(measured.embeddings, second).mean()
-    return _part(bench, to_first, to_second)
+            to_first[row, column] = cast.likeness(measured.embeddings, first).mean()
+            to_second[row, column] = cast.likeness(measured.embeddings, second).mean()
+    return _part(cast, to_first, to_second)
 
 
 def pairs_of_a_class(classes: list[str], most: int) -> list[tuple[int, int]]:
@@ -41,20 +41,20 @@ def pairs_of_a_class(classes: list[str], most: int) -> list[tuple[int, int]]:
     return turns[:most]
 
 
-def _task(bench: Bench, pair: tuple[int, int], weight: float) -> Pictures:
-    first, second = (bench.people[row] for row in pair)
-    prompts = [prompt for prompt in bench.prompts if prompt.is_photo][:PROMPTS]
-    alone = bench.picture_task(first, prompts, SEEDS)
+def _task(cast: Cast, pair: tuple[int, int], weight: float) -> Pictures:
+    first, second = (cast.people[row] for row in pair)
+    prompts = [prompt for prompt in cast.prompts if prompt.is_photo][:PROMPTS]
+    alone = cast.picture_task(first, prompts, SEEDS)
     return replace(alone, people=(first, second), weights=(1 - weight, weight))
 
 
-def _part(bench: Bench, to_first: np.ndarray, to_second: np.ndarray) -> Part:
+def _part(cast: Cast, to_first: np.ndarray, to_second: np.ndarray) -> Part:
     falls = metrics.is_monotone(to_first.mean(axis=0), rising=False)
     rises = metrics.is_monotone(to_second.mean(axis=0), rising=True)
     figures = {}
     for column, weight in enumerate(WEIGHTS):
-        figures[f"mixing_{weight:g}_to_a"] = bench.mean(to_first[:, column])
-        figures[f"mixing_{weight:g}_to_b"] = bench.mean(to_second[:, column])
+        figures[f"mixing_{weight:g}_to_a"] = cast.mean(to_first[:, column])
+        figures[f"mixing_{weight:g}_to_b"] = cast.mean(to_second[:, column])
     detail = {
         "pairs": len(to_first),
         "weights": list(WEIGHTS),

@@ -7,27 +7,27 @@ from itertools import pairwise
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.evaluate.cast import Bench, Grid, Part
+from photomaker.evaluation.plans.cast import Cast, Grid, Part
 from photomaker.evaluation.prompts import BenchPrompt
 
 COUNTS = (1, 2, 4)
 PROMPTS = 4
 
 
-def measure(bench: Bench) -> Part:
+def measure(cast: Cast) -> Part:
     """Measure likeness for each number of photos, on the same people, prompts and noise."""
-    prompts = tuple(prompt for prompt in bench.prompts if prompt.is_photo)[:PROMPTS]
-    real = bench.real.where(lambda prompt: prompt in prompts).score(bench.likeness)
+    prompts = tuple(prompt for prompt in cast.prompts if prompt.is_photo)[:PROMPTS]
+    real = cast.real.where(lambda prompt: prompt in prompts).score(cast.likeness)
     curves = []
     for count in COUNTS:
-        grid = _pictures(bench, prompts, count)
-        curves.append(grid.score(bench.likeness).mean(axis=(1, 2)))
+        grid = _pictures(cast, prompts, count)
+        curves.append(grid.score(cast.likeness).mean(axis=(1, 2)))
     by_person = np.stack(curves, axis=1)
     figures = {
-        f"likeness_{count}_photos": bench.ratio(by_person[:, i], real) for i, count in enumerate(COUNTS)
+        f"likeness_{count}_photos": cast.ratio(by_person[:, i], real) for i, count in enumerate(COUNTS)
     }
     for index, (fewer, more) in enumerate(pairwise(COUNTS)):
-        figures[f"gain_{fewer}_to_{more}_photos"] = bench.mean(by_person[:, index + 1] - by_person[:, index])
+        figures[f"gain_{fewer}_to_{more}_photos"] = cast.mean(by_person[:, index + 1] - by_person[:, index])
     curve = by_person.mean(axis=0)
     detail = {
         "photos": list(COUNTS),
@@ -37,8 +37,8 @@ def measure(bench: Bench) -> Part:
     return Part(figures, {"counts": detail})
 
 
-def _pictures(bench: Bench, prompts: tuple[BenchPrompt, ...], count: int) -> Grid:
+def _pictures(cast: Cast, prompts: tuple[BenchPrompt, ...], count: int) -> Grid:
     """Pictures made from a number of photos; those of the main part serve where it used as many."""
-    if "main" in bench.settings.parts and count == bench.settings.references:
-        return bench.generated.where(lambda prompt: prompt in prompts).first_seed()
-    return bench.generate(f"{count} photos", bench.people, prompts, 1, references=count)
+    if "main" in cast.settings.parts and count == cast.settings.references:
+        return cast.generated.where(lambda prompt: prompt in prompts).first_seed()
+    return cast.generate(f"{count} photos", cast.people, prompts, 1, references=count)

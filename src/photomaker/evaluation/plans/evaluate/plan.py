@@ -1,66 +1,47 @@
-"""`photomaker evaluate`: run the parts of the benchmark and write what they found."""
+"""`photomaker evaluate`: one method in depth, part by part, and the page of what they found."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from photomaker.evaluation.report import plots
-from photomaker.evaluation.report import files as report
-from photomaker.evaluation.plans.evaluate.cast import Bench, Part
-from photomaker.evaluation.plans.evaluate import class_words as classes
-from photomaker.evaluation.plans.evaluate import cost
-from photomaker.evaluation.plans.evaluate import photo_counts as counts
-from photomaker.evaluation.plans.evaluate import likeness as main
-from photomaker.evaluation.plans.evaluate import mixing
-from photomaker.evaluation.plans.evaluate import quality
-from photomaker.evaluation.plans.evaluate import structure
-from photomaker.evaluation.plans.evaluate import sweep
+from photomaker.evaluation.plans.cast import Cast, Part, open_runner
+from photomaker.evaluation.plans.evaluate import (
+    class_words,
+    cost,
+    likeness,
+    mixing,
+    page,
+    photo_counts,
+    quality,
+    structure,
+    sweep,
+)
+from photomaker.evaluation.plans.evaluate.plots import plots as drawn
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
 from photomaker.evaluation.prompts import BenchPrompt
-from photomaker.evaluation.plans.evaluate.settings import PARTS, BenchmarkSettings
-from photomaker.evaluation.running.runner import Progress, Tools, Workshop, prepare
+from photomaker.evaluation.report import files, plots
+from photomaker.evaluation.report.files import CACHE, Result
+from photomaker.evaluation.running.runner import Progress
+from photomaker.evaluation.running.worker import Tools
 
-CACHE = ".cache"
 SHEET_PEOPLE = 6
-MEASURES: Mapping[str, Callable[[Bench], Part]] = {
-    "main": main.measure,
+MEASURES: Mapping[str, Callable[[Cast], Part]] = {
+    "main": likeness.measure,
     "quality": quality.measure,
-    "counts": counts.measure,
+    "counts": photo_counts.measure,
     "mixing": mixing.measure,
-    "classes": classes.measure,
+    "classes": class_words.measure,
     "structure": structure.measure,
 }
-
-__all__ = ["PARTS", "BenchmarkSettings", "Result", "Tools", "run"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run wrote.
-
-    Attributes:
-        json: The figures for programs.
-        markdown: The tables for people.
-        plots: PNG files beside them.
-        document: The content of the JSON file.
-    """
-
-    json: Path
-    markdown: Path
-    plots: tuple[Path, ...]
-    document: Mapping[str, Any]
-
-    @property
-    def reached(self) -> bool:
-        """Whether every measured figure reaches what it must."""
-        return all(row["reaches_must"] for row in self.document["verdicts"])
+UNSAID = ("out", "base", "adapter", "control", "resume")
+"""Settings that the results do not name: folders of somebody's machine."""
 
 
-def run(settings: BenchmarkSettings, progress: Progress | None = None, tools: Tools | None = None) -> Result:
-    """Run the benchmark and write `<name>.json`, `<name>.md` and PNG plots into `settings.out`.
+def run(settings: EvaluationSettings, progress: Progress | None = None, tools: Tools | None = None) -> Result:
+    """Run the parts and write `<name>.json`, `<name>.md` and PNG plots into `settings.out`.
 
     Pictures and measurements are kept in `<out>/.cache/<name>`, so that an interrupted run goes on where it
     stopped. They are found again only while models, judge, people and settings stay the same; after a change
@@ -78,89 +59,60 @@ def run(settings: BenchmarkSettings, progress: Progress | None = None, tools: To
     """
     plots.check()
     tools = tools or Tools()
-    cache = settings.out / CACHE / settings.title
-    prepare(cache, keep=True)
     start = time.perf_counter()
-    models = dict(tools.models(settings))
-    judge, world = tools.judge().fingerprint(), tools.world().fingerprint()
-    fingerprint = " ".join([settings.method, settings.dtype, *models.values(), judge, world])
-    with Workshop(settings, tools, cache, fingerprint, progress) as workshop:
-        choice = sweep.choose(settings, workshop)
-        bench = Bench(settings, workshop, choice.merge, choice.guidance)
-        part = _measure(bench, tools, choice.part)
-        pictures = _sheet(bench) if "main" in settings.parts else None
+    models = dict(tools.models(settings.entry, settings))
+    judge, world = tools.judge(settings).fingerprint(), tools.world().fingerprint()
+    mark = " ".join([settings.method, settings.dtype, *models.values(), judge, world])
+    with open_runner(settings, tools, settings.out / CACHE / settings.title, mark, progress) as runner:
+        choice = sweep.choose(settings, runner)
+        cast = Cast(settings, runner, choice.merge, choice.guidance)
+        part = _measure(cast, tools, choice.part)
+        pictures = _sheet(cast) if "main" in settings.parts else None
     heading = _heading(settings, choice, {"models": models, "judge": judge, "world": world})
-    document = report.document({**heading, "seconds": time.perf_counter() - start}, part)
-    return _write(settings, document, pictures)
+    document = page.document({**heading, "seconds": time.perf_counter() - start}, part)
+    return _publish(settings, document, pictures)
 
 
-def _measure(bench: Bench, tools: Tools, found: Part) -> Part:
+def _measure(cast: Cast, tools: Tools, found: Part) -> Part:
     """Run the parts that were asked for, in their order, and join what they find."""
-    figures, detail = dict(found.figures), dict(found.detail)
-    for name, measure in MEASURES.items():
-        if name in bench.settings.parts:
-            part = measure(bench)
-            figures.update(part.figures)
-            detail.update(part.detail)
-    if "cost" in bench.settings.parts:
-        detail.update(cost.measure(bench, tools).detail)
-    return Part(figures, detail)
+    parts = [found, *(measure(cast) for name, measure in MEASURES.items() if name in cast.settings.parts)]
+    if "cost" in cast.settings.parts:
+        parts.append(cost.measure(cast, tools))
+    return Part.joined(parts)
 
 
-def _heading(settings: BenchmarkSettings, choice: sweep.Choice, hashes: Mapping[str, Any]) -> dict[str, Any]:
-    said = {
-        name: value
-        for name, value in asdict(settings).items()
-        if name not in ("out", "base", "adapter", "control", "resume")
-    }
+def _heading(settings: EvaluationSettings, choice: sweep.Choice, hashes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": settings.title,
         "method": settings.method,
-        "command": command(settings),
-        "settings": said,
+        "settings": {name: value for name, value in asdict(settings).items() if name not in UNSAID},
         "chosen": {"merge": choice.merge, "guidance": choice.guidance, "rule": choice.rule},
-        "machine": report.machine(settings.processes, settings.threads),
-        "versions": report.versions(),
+        **files.heading(command(settings), settings.processes, settings.threads),
         **hashes,
     }
 
 
-def command(settings: BenchmarkSettings) -> str:
-    """The command line that makes these figures: what differs from the defaults, without folders."""
-    plain = BenchmarkSettings()
-    words = ["photomaker evaluate"]
-    for name, value in asdict(settings).items():
-        if name in ("out", "processes", "threads", "resume") or value == getattr(plain, name):
-            continue
-        given = Path(value).name if name in ("base", "adapter", "control") else value
-        shown = ",".join(map(str, given)) if isinstance(given, tuple) else str(given)
-        words.append(f"--{name.replace('_', '-')} {shown}")
-    return " ".join(words)
+def command(settings: EvaluationSettings) -> str:
+    """The command line that makes these figures."""
+    without = ("out", "processes", "threads", "resume")
+    return files.command("evaluate", settings, EvaluationSettings(), without)
 
 
-def _sheet(bench: Bench) -> bytes:
+def _sheet(cast: Cast) -> bytes:
     """For a few people: their reference photos, then one picture of every prompt."""
     rows = []
-    for person in bench.people[:SHEET_PEOPLE]:
-        references = bench.workshop.world.photos(person, "references", bench.settings.references)
-        task = bench.picture_task(person, bench.prompts, bench.settings.seeds)
-        rows.append([*references, *bench.workshop.pictures(task)[:: bench.settings.seeds]])
+    for person in cast.people[:SHEET_PEOPLE]:
+        references = cast.runner.world.photos(person, "references", cast.settings.references)
+        task = cast.picture_task(person, cast.prompts, cast.settings.seeds)
+        rows.append([*references, *cast.runner.pictures(task)[:: cast.settings.seeds]])
     return plots.sheet(rows)
 
 
-def _write(settings: BenchmarkSettings, document: Mapping[str, Any], pictures: bytes | None) -> Result:
-    images = plots.plots(document)
-    if pictures is not None:
-        images["pictures"] = pictures
-    names = {f"{settings.title}_{name}.png": data for name, data in images.items()}
-    paths = tuple(report.write(settings.out / name, data) for name, data in names.items())
-    page = report.markdown(document, list(names))
-    return Result(
-        report.write(settings.out / f"{settings.title}.json", report.as_json(document)),
-        report.write(settings.out / f"{settings.title}.md", page),
-        paths,
-        document,
-    )
+def _publish(settings: EvaluationSettings, document: Mapping[str, Any], pictures: bytes | None) -> Result:
+    images = {**drawn(document), **({} if pictures is None else {"pictures": pictures})}
+    named = {f"{settings.title}_{name}.png": data for name, data in images.items()}
+    text = page.markdown(document, list(named))
+    return files.publish(settings.out / settings.title, document, {"md": text}, named)
 
 
 def prompt_table(prompts: tuple[BenchPrompt, ...]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.evaluate.cast import Bench, Grid, Part
 from photomaker.evaluation.metrics import Interval
+from photomaker.evaluation.plans.cast import Cast, Grid, Part
 from photomaker.evaluation.prompts import BenchPrompt
 from photomaker.synthetic.marks import MARKS
 
@@ -20,41 +20,33 @@ HALVES = 20
 """How often the real pictures are cut in two."""
 
 
-def measure(bench: Bench) -> Part:
+def measure(cast: Cast) -> Part:
     """Measure what the judge can measure."""
-    figures: dict[str, Interval] = {}
-    detail: dict[str, Any] = {}
-    available = set(bench.generated.more) & set(bench.real.more)
-    for name, piece in {"sharpness": _sharpness, "face_features": _faces, "third": _third}.items():
-        if name in available:
-            part = piece(bench)
-            figures.update(part.figures)
-            detail.update(part.detail)
-    for part in (_styles(bench), _marks(bench)):
-        figures.update(part.figures)
-        detail.update(part.detail)
-    return Part(figures, detail)
+    available = set(cast.generated.more) & set(cast.real.more)
+    wanted = {"sharpness": _sharpness, "face_features": _faces, "third": _third}
+    pieces = [piece for name, piece in wanted.items() if name in available]
+    return Part.joined(piece(cast) for piece in (*pieces, _styles, _marks))
 
 
-def _sharpness(bench: Bench) -> Part:
+def _sharpness(cast: Cast) -> Part:
     """Fine detail in the face over that of real pictures, in photos and in the other styles."""
-    ours, real = bench.generated.photos(), bench.real.photos()
-    figures = {"sharpness": bench.ratio(ours.more["sharpness"], real.more["sharpness"])}
+    ours, real = cast.generated.photos(), cast.real.photos()
+    figures = {"sharpness": cast.ratio(ours.more["sharpness"], real.more["sharpness"])}
     by_style = {}
-    for style in _style_names(bench):
+    for style in _style_names(cast):
         one, other = (
-            grid.where(partial(_has_style, style)).more["sharpness"] for grid in (bench.generated, bench.real)
+            grid.where(partial(_has_style, style)).more["sharpness"] for grid in (cast.generated, cast.real)
         )
         by_style[style] = float(one.mean() / other.mean()) if other.mean() > 0 else None
     return Part(figures, {"sharpness_by_style": by_style})
 
 
-def _faces(bench: Bench) -> Part:
+def _faces(cast: Cast) -> Part:
     """Kernel distance between the face crops of drawn and of real photos, and its size between halves of real ones."""
-    ours, real = _standardised(*(_by_person(grid.photos()) for grid in (bench.generated, bench.real)))
+    ours, real = _standardised(*(_by_person(grid.photos()) for grid in (cast.generated, cast.real)))
     people = np.arange(len(ours), dtype=float)
     distance = partial(_distance, ours, real)
-    drawn = metrics.draws(distance, people, samples=min(DRAWS, bench.settings.samples))
+    drawn = metrics.draws(distance, people, samples=min(DRAWS, cast.settings.samples))
     halves = np.abs([_between_halves(real, seed) for seed in range(HALVES)])
     low, high = np.quantile(halves, [0.025, 0.975])
     value, chance = distance(people), float(halves.mean())
@@ -96,9 +88,9 @@ def _by_person(grid: Grid) -> list[np.ndarray]:
     return [features[there] for features, there in zip(grid.more["face_features"], found, strict=True)]
 
 
-def _third(bench: Bench) -> Part:
+def _third(cast: Cast) -> Part:
     """Likeness and retrieval by the recogniser that no network was trained with."""
-    unseen = bench.unseen_by_third
+    unseen = cast.unseen_by_third
 
     def likeness(pictures: np.ndarray, row: int) -> np.ndarray:
         return metrics.mean_cosine(pictures, unseen[row])
@@ -108,26 +100,26 @@ def _third(bench: Bench) -> Part:
     def hits(pictures: np.ndarray, row: int) -> np.ndarray:
         return metrics.retrieved(pictures, gallery, np.full(len(pictures), row)).astype(float)
 
-    ours, real = (grid.photos().seen_by("third") for grid in (bench.generated, bench.real))
+    ours, real = (grid.photos().seen_by("third") for grid in (cast.generated, cast.real))
     return Part(
         {
-            "likeness_third": bench.ratio(ours.score(likeness), real.score(likeness)),
-            "retrieval_third": bench.ratio(ours.score(hits), real.score(hits)),
+            "likeness_third": cast.ratio(ours.score(likeness), real.score(likeness)),
+            "retrieval_third": cast.ratio(ours.score(hits), real.score(hits)),
         }
     )
 
 
-def _marks(bench: Bench) -> Part:
+def _marks(cast: Cast) -> Part:
     """How often moles, freckles and beards are seen where the person has them, over how often in real photos.
 
     A mark at another place, or more or fewer freckles, does not count. Beside it stands how often one is made up.
     """
-    ours, real = bench.generated.photos(), bench.real.photos()
+    ours, real = cast.generated.photos(), cast.real.photos()
     kept: dict[str, Any] = {}
-    seen, wanted = np.zeros((2, len(bench.people)))
+    seen, wanted = np.zeros((2, len(cast.people)))
     invented = []
     for kind in set(MARKS) & set(ours.labels) & set(real.labels):
-        own = np.array([bench.workshop.world.marks_of(one)[kind] for one in bench.people])
+        own = np.array([cast.runner.world.marks_of(one)[kind] for one in cast.people])
         there = own != NO_MARK
         hits, possible = (_share(grid.labels[kind] == own[:, None, None]) for grid in (ours, real))
         if there.any():
@@ -143,7 +135,7 @@ def _marks(bench: Bench) -> Part:
             invented.append(made_up.mean())
     if not wanted.any():
         return Part()
-    figures = {"marks_kept": bench.interval(metrics.ratio_of_means, seen, wanted)}
+    figures = {"marks_kept": cast.interval(metrics.ratio_of_means, seen, wanted)}
     return Part(figures, {"marks": kept, "marks_made_up": float(np.mean(invented)) if invented else None})
 
 
@@ -152,14 +144,14 @@ def _share(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).mean(1)
 
 
-def _styles(bench: Bench) -> Part:
+def _styles(cast: Cast) -> Part:
     """Prompt accuracy of each style but photo, and of the worst of them."""
-    classes = bench.classes[: len(bench.people)]
+    classes = cast.classes[: len(cast.people)]
     found: dict[str, Interval] = {}
-    for style in _style_names(bench):
-        grid = bench.generated.where(partial(_has_style, style))
+    for style in _style_names(cast):
+        grid = cast.generated.where(partial(_has_style, style))
         correct, stated = grid.accuracy(classes)
-        found[style] = bench.interval(metrics.prompt_accuracy, correct, stated)
+        found[style] = cast.interval(metrics.prompt_accuracy, correct, stated)
     values = {name: one.value for name, one in found.items() if name != "photo" and one.value is not None}
     if not values:
         return Part()
@@ -167,8 +159,8 @@ def _styles(bench: Bench) -> Part:
     return Part({"worst_style": found[worst]}, {"worst_style_name": worst})
 
 
-def _style_names(bench: Bench) -> list[str]:
-    return list(dict.fromkeys(prompt.states.get("style", "photo") for prompt in bench.prompts))
+def _style_names(cast: Cast) -> list[str]:
+    return list(dict.fromkeys(prompt.states.get("style", "photo") for prompt in cast.prompts))
 
 
 def _has_style(style: str, prompt: BenchPrompt) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from photomaker import checks
 from photomaker.errors import SettingsError
 from photomaker.evaluation.prompts import PROMPTS
+from photomaker.evaluation.running.methods import DTYPES, Entry
 
 PARTS = ("sweep", "main", "quality", "counts", "mixing", "classes", "cost")
 """The parts of a run, in their order; `sweep` chooses merge step and guidance for the others."""
@@ -15,15 +18,12 @@ PARTS = ("sweep", "main", "quality", "counts", "mixing", "classes", "cost")
 MORE_PARTS = ("structure",)
 """Parts that are measured where they are asked for by name."""
 
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-"""Precisions by their names in torch."""
-
 SPLITS = ("test", "validation")
 SPLIT_SIZE = 1_000_000
 
 
 @dataclass(frozen=True)
-class BenchmarkSettings:
+class EvaluationSettings:
     """One run of the benchmark.
 
     Attributes:
@@ -103,6 +103,11 @@ class BenchmarkSettings:
         return self.name or self.method
 
     @property
+    def entry(self) -> Entry:
+        """The method."""
+        return Entry(self.method, adapter=None if self.adapter is None else str(self.adapter))
+
+    @property
     def sweep_split(self) -> str:
         """The split whose people choose the settings: never the one that is scored."""
         return "validation" if self.split == "test" else "test"
@@ -116,19 +121,11 @@ class BenchmarkSettings:
             "samples": (1, 1_000_000),
         }  # fmt: skip
         for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise SettingsError(f"{name} is {value}; give a whole number from {low} to {high}")
-        if self.gallery < self.people:
-            raise SettingsError(
-                f"gallery is {self.gallery} for {self.people} people; give at least as many as are scored"
-            )
+            checks.whole(name, getattr(self, name), low, high)
+        check_gallery(self.gallery, self.people)
 
     def _check_words(self) -> None:
-        if self.split not in SPLITS:
-            raise SettingsError(f"split is {self.split!r}; choose {' or '.join(SPLITS)}")
-        if self.dtype not in ("auto", *DTYPES):
-            raise SettingsError(f"dtype is {self.dtype!r}; choose auto, {', '.join(DTYPES)}")
+        check_words(self.split, self.dtype)
         known = (*PARTS, *MORE_PARTS)
         unknown = [part for part in self.parts if part not in known]
         if unknown or not self.parts:
@@ -143,12 +140,9 @@ class BenchmarkSettings:
             raise SettingsError(f"name is {self.title!r}; give a plain file name without slashes")
 
     def _check_shares(self) -> None:
-        shares = [("accuracy_bar", self.accuracy_bar), *(("merges", value) for value in self.merges)]
-        if self.merge is not None:
-            shares.append(("merge", self.merge))
-        for name, value in shares:
-            if not (math.isfinite(value) and 0 <= value <= 1):
-                raise SettingsError(f"{name} has {value}; give a share from 0 to 1")
+        check_shares("accuracy_bar", [self.accuracy_bar])
+        check_shares("merges", self.merges)
+        check_shares("merge", [] if self.merge is None else [self.merge])
         scales = [*self.guidances, *([] if self.guidance is None else [self.guidance])]
         if not (math.isfinite(self.control_scale) and self.control_scale > 0):
             raise SettingsError(f"control_scale is {self.control_scale}; give a number above 0")
@@ -159,3 +153,36 @@ class BenchmarkSettings:
             raise SettingsError(
                 "merges is empty; give the sweep at least one share from 0 to 1, or leave it out of parts"
             )
+
+
+def check_words(split: str, dtype: str) -> None:
+    """Look at what every plan is asked for in words.
+
+    Raises:
+        SettingsError: There is no such split or precision.
+    """
+    if split not in SPLITS:
+        raise SettingsError(f"split is {split!r}; choose {' or '.join(SPLITS)}")
+    if dtype not in ("auto", *DTYPES):
+        raise SettingsError(f"dtype is {dtype!r}; choose auto, {', '.join(DTYPES)}")
+
+
+def check_gallery(gallery: int, people: int) -> None:
+    """Make sure that all who are scored are among those who are looked for.
+
+    Raises:
+        SettingsError: The gallery is smaller.
+    """
+    if gallery < people:
+        raise SettingsError(f"gallery is {gallery} for {people} people; give at least as many as are scored")
+
+
+def check_shares(name: str, values: Sequence[float]) -> None:
+    """Look at shares of the steps.
+
+    Raises:
+        SettingsError: One lies outside 0..1.
+    """
+    for value in values:
+        if not (math.isfinite(value) and 0 <= value <= 1):
+            raise SettingsError(f"{name} has {value}; give a share from 0 to 1")

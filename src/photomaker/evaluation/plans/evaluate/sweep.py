@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.evaluate.cast import Bench, Part
 from photomaker.evaluation.metrics import Point
-from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
-from photomaker.evaluation.running.runner import Workshop
+from photomaker.evaluation.plans.cast import Cast, Part
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.running.runner import Runner
 
 RULE = (
     "best likeness among the settings whose prompt accuracy reaches {bar:g} % on {people} people of the "
@@ -34,25 +34,25 @@ class Choice:
     part: Part
 
 
-def choose(settings: BenchmarkSettings, workshop: Workshop) -> Choice:
+def choose(settings: EvaluationSettings, runner: Runner) -> Choice:
     """Choose merge step and guidance on people of the other split; a value given in the settings stays."""
     if "sweep" not in settings.parts:
         return Choice(settings.merge, settings.guidance, "given, or the method's default", Part())
-    bench = _sweep_bench(settings, workshop)
-    points = [_point(bench, merge, settings.guidance) for merge in settings.merges]
+    cast = _sweep_bench(settings, runner)
+    points = [_point(cast, merge, settings.guidance) for merge in settings.merges]
     chosen = metrics.choose(points, settings.accuracy_bar)
     merge = settings.merge if settings.merge is not None else chosen.merge
     if settings.guidance is None and settings.guidances:
-        others = [_point(bench, merge, guidance) for guidance in settings.guidances]
+        others = [_point(cast, merge, guidance) for guidance in settings.guidances]
         points += others
         same_merge = [point for point in points if point.merge == merge]
         chosen = metrics.choose(same_merge, settings.accuracy_bar)
     guidance = settings.guidance if settings.guidance is not None else chosen.guidance
-    rule = RULE.format(bar=100 * settings.accuracy_bar, people=len(bench.people), split=bench.settings.split)
-    return Choice(merge, guidance, rule, Part({}, {"sweep": _detail(bench, points)}))
+    rule = RULE.format(bar=100 * settings.accuracy_bar, people=len(cast.people), split=cast.settings.split)
+    return Choice(merge, guidance, rule, Part({}, {"sweep": _detail(cast, points)}))
 
 
-def _sweep_bench(settings: BenchmarkSettings, workshop: Workshop) -> Bench:
+def _sweep_bench(settings: EvaluationSettings, runner: Runner) -> Cast:
     other = replace(
         settings,
         split=settings.sweep_split,
@@ -60,19 +60,19 @@ def _sweep_bench(settings: BenchmarkSettings, workshop: Workshop) -> Bench:
         gallery=settings.sweep_people,
         seeds=1,
     )
-    return Bench(other, workshop, settings.merge, settings.guidance)
+    return Cast(other, runner, settings.merge, settings.guidance)
 
 
-def _point(bench: Bench, merge: float, guidance: float | None) -> Point:
+def _point(cast: Cast, merge: float, guidance: float | None) -> Point:
     """Likeness and prompt accuracy at one setting, on the same people, prompts and noise."""
     label = "" if guidance is None else f", guidance {guidance:g}"
     stage = f"sweep: merge {merge:g}{label}"
-    grid = bench.generate(stage, bench.people, bench.prompts, 1, merge=merge, guidance=guidance)
-    likeness = float(grid.photos().score(bench.likeness).mean())
-    return Point(merge, guidance, likeness, metrics.prompt_accuracy(*grid.accuracy(bench.classes)))
+    grid = cast.generate(stage, cast.people, cast.prompts, 1, merge=merge, guidance=guidance)
+    likeness = float(grid.photos().score(cast.likeness).mean())
+    return Point(merge, guidance, likeness, metrics.prompt_accuracy(*grid.accuracy(cast.classes)))
 
 
-def _detail(bench: Bench, points: list[Point]) -> dict[str, Any]:
-    ceiling = float(bench.real.photos().score(bench.likeness).mean())
+def _detail(cast: Cast, points: list[Point]) -> dict[str, Any]:
+    ceiling = float(cast.real.photos().score(cast.likeness).mean())
     rows = [{**asdict(point), "ratio": point.likeness / ceiling if ceiling > 0 else None} for point in points]
-    return {"split": bench.settings.split, "people": len(bench.people), "ceiling": ceiling, "points": rows}
+    return {"split": cast.settings.split, "people": len(cast.people), "ceiling": ceiling, "points": rows}

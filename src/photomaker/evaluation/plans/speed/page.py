@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from photomaker.evaluation.report import plots
-from photomaker.evaluation.report import files as report
+import numpy as np
+
 from photomaker.evaluation.metrics import Interval
-from photomaker.evaluation.plans.speed.plan import NAME, Row, SpeedSettings
+from photomaker.evaluation.plans.speed.settings import Row, SpeedSettings
+from photomaker.evaluation.report import files
+from photomaker.evaluation.report.plots import panels, png, reach
+from photomaker.evaluation.report.tables import interval_text, table
 from photomaker.speeds import EXACT, FAST, PRESETS, TURBO
 from photomaker.types import NO_SHORTCUTS, Sampling
 
@@ -43,9 +46,7 @@ BARS: Mapping[str, Bar] = {FAST: Bar(0.5, 0.98, 0.95), TURBO: Bar(0.2, 0.95, 0.8
 def document(settings: SpeedSettings, rows: Sequence[Row]) -> dict[str, Any]:
     """Everything as JSON data."""
     return {
-        "command": command(settings),
-        "machine": report.machine(settings.processes, settings.threads),
-        "versions": report.versions(),
+        **files.heading(command(settings), settings.processes, settings.threads),
         "settings": {name: value for name, value in asdict(settings).items() if name != "out"},
         "ways": [asdict(row) for row in rows],
         "reach": {name: [row.name for row in rows if bar.reached(row)] for name, bar in BARS.items()},
@@ -53,20 +54,14 @@ def document(settings: SpeedSettings, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def command(settings: SpeedSettings) -> str:
-    """The command line that makes these figures: what differs from the defaults, without folders."""
-    words, plain = ["photomaker speed"], SpeedSettings()
-    for name, value in vars(settings).items():
-        if name in ("out", "processes", "threads") or value == getattr(plain, name):
-            continue
-        given = ";".join(value) if isinstance(value, tuple) else str(value)
-        words.append(f"--{name.replace('_', '-')} " + (f'"{given}"' if " " in given else given))
-    return " ".join(words)
+    """The command line that makes these figures."""
+    return files.command("speed", settings, SpeedSettings(), ("out", "processes", "threads"), ";")
 
 
 def markdown(settings: SpeedSettings, rows: Sequence[Row], plot: str) -> str:
     """The page."""
     exact = next(row for row in rows if row.name == EXACT)
-    machine = report.machine(settings.processes, settings.threads)
+    machine = files.machine(settings.processes, settings.threads)
     parts = [
         "# How fast, how like her",
         f"Made by `{command(settings)}` on {settings.people} {settings.split} people, {settings.prompts} prompts, "
@@ -104,7 +99,7 @@ def _table(rows: Sequence[Row]) -> str:
                 f"{row.seconds:.2f}",
             )
         )
-    return report.table(head, cells)
+    return table(head, cells)
 
 
 def told(sampling: Sampling) -> str:
@@ -126,7 +121,7 @@ def told(sampling: Sampling) -> str:
 
 
 def _percent(one: Interval) -> str:
-    return report.interval_text(one, True)
+    return interval_text(one, True)
 
 
 def _points(one: Interval) -> str:
@@ -153,40 +148,24 @@ def _reached(rows: Sequence[Row]) -> str:
 
 def plot(rows: Sequence[Row]) -> bytes:
     """Likeness, prompt accuracy and sharpness against time, a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4.6), dpi=plots.DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     shown = {
         "likeness_share": "likeness, of exact's",
         "accuracy_points": "prompt accuracy, above exact's",
         "sharpness_share": "sharpness, of exact's",
     }
-    for axes, (name, label) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
+    figure, every = panels(list(shown.values()), (13, 4.6))
+    for axes, name in zip(every, shown, strict=True):
         for row in rows:
             one = row.figures[name]
             if one.value is None or one.low is None or one.high is None:
                 continue
             preset = row.name in PRESETS
-            error = [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
+            error = np.reshape(reach(vars(one)), (2, 1))
             axes.errorbar(row.share, one.value, yerr=error, fmt="o", ms=7 if preset else 4, capsize=2,
                           color="crimson" if preset else "steelblue", elinewidth=0.7)  # fmt: skip
             axes.annotate(
                 row.name, (row.share, one.value), fontsize=6, xytext=(3, 3), textcoords="offset points"
             )
         axes.set_xlabel("time of a picture, of exact's")
-        axes.set_ylabel(label)
         axes.set_xlim(left=0)
-        axes.grid(alpha=0.3)
-    return plots.png(figure)
-
-
-def write(settings: SpeedSettings, rows: Sequence[Row]) -> tuple[Any, ...]:
-    """Write `speed.json`, `speed.md` and `speed.png`; the paths."""
-    image = f"{NAME}.png"
-    return (
-        report.write(settings.out / f"{NAME}.json", report.as_json(document(settings, rows))),
-        report.write(settings.out / f"{NAME}.md", markdown(settings, rows, image)),
-        report.write(settings.out / image, plot(rows)),
-    )
+    return png(figure)

@@ -10,18 +10,22 @@ import pytest
 from tests.evaluation.fakes import FACELESS, TOOLS, FakeMethod, FakeWorld, vector_of
 
 from photomaker.errors import OutputError, WeightsError
-from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
+from photomaker.evaluation.plans.cast import open_runner
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.running.methods import Entry
 from photomaker.evaluation.running.picture_sets import Contexts, Photos, Pictures, key
-from photomaker.evaluation.running.runner import Worker, Workshop, prepare
+from photomaker.evaluation.running.runner import Runner
+from photomaker.evaluation.running.store import Store
+from photomaker.evaluation.running.worker import Worker
 
 PERSON = 2_000_000
-SETTINGS = BenchmarkSettings(processes=1)
+SETTINGS = EvaluationSettings(processes=1)
 TEXT = "a photo of an old man img in a studio"
 TASK = Pictures((PERSON,), (), 4, (TEXT, TEXT), (1, 2), 5, None, None)
 
 
-def workshop(folder: Path, **changes: object) -> Workshop:
-    return Workshop(replace(SETTINGS, **changes), TOOLS, folder, "models", lambda *_: None)  # type: ignore[arg-type]
+def runner(folder: Path, **changes: object) -> Runner:
+    return open_runner(replace(SETTINGS, **changes), TOOLS, folder, "models", lambda *_: None)  # type: ignore[arg-type]
 
 
 def test_keys_change_with_the_task_its_kind_and_the_models() -> None:
@@ -38,7 +42,7 @@ def test_keys_change_with_the_task_its_kind_and_the_models() -> None:
 
 def test_results_come_in_the_order_of_the_tasks_and_are_kept(tmp_path: Path) -> None:
     tasks = [Photos(PERSON + index, "unseen", 2) for index in range(3)]
-    with workshop(tmp_path / "c" / "x") as shop:
+    with runner(tmp_path / "c" / "x") as shop:
         found = shop.measure("photos", [*tasks, TASK])
         for task, measured in zip(tasks, found[:3], strict=True):
             expected = [vector_of(photo) for photo in FakeWorld().photos(task.person, "unseen", 2)]
@@ -47,11 +51,11 @@ def test_results_come_in_the_order_of_the_tasks_and_are_kept(tmp_path: Path) -> 
         assert [picture.size for picture in shop.pictures(TASK)] == [(32, 32)] * 2
         assert len(shop.pictures(tasks[0])) == 2
     made = FakeMethod.generated
-    with workshop(tmp_path / "c" / "x") as shop:
+    with runner(tmp_path / "c" / "x") as shop:
         again = shop.measure("photos", [TASK])[0]
         assert FakeMethod.generated == made
         assert np.array_equal(again.embeddings, found[3].embeddings)
-    with workshop(tmp_path / "c" / "x", resume=False) as shop:
+    with runner(tmp_path / "c" / "x", resume=False) as shop:
         shop.measure("photos", [TASK])
         assert FakeMethod.generated == made + 2
     assert (tmp_path / "c" / ".gitignore").read_text() == "*\n"
@@ -60,7 +64,9 @@ def test_results_come_in_the_order_of_the_tasks_and_are_kept(tmp_path: Path) -> 
 def test_progress_is_told_including_what_was_found_done(tmp_path: Path) -> None:
     said: list[tuple[str, int, int]] = []
     tasks = [Photos(PERSON + index, "unseen", 1) for index in range(3)]
-    with Workshop(SETTINGS, TOOLS, tmp_path / "x", "models", lambda *said_now: said.append(said_now)) as shop:
+    with Runner(
+        SETTINGS, TOOLS, Store(tmp_path / "x", "models"), lambda *said_now: said.append(said_now)
+    ) as shop:
         shop.measure("a", tasks[:2])
         shop.measure("b", tasks)
     assert said[0] == ("a", 0, 2)
@@ -69,7 +75,7 @@ def test_progress_is_told_including_what_was_found_done(tmp_path: Path) -> None:
 
 
 def test_a_person_whose_photos_are_refused_counts_as_without_a_face(tmp_path: Path) -> None:
-    with workshop(tmp_path / "x") as shop:
+    with runner(tmp_path / "x") as shop:
         found = shop.measure("pictures", [replace(TASK, people=(FACELESS,))])[0]
     assert not found.found.any()
     assert all(set(words) == {""} for words in found.labels.values())
@@ -77,16 +83,16 @@ def test_a_person_whose_photos_are_refused_counts_as_without_a_face(tmp_path: Pa
 
 def test_mixing_interpolates_between_two_people() -> None:
     worker = Worker(SETTINGS, TOOLS)
-    halves = worker.identity(replace(TASK, people=(PERSON, PERSON + 3), weights=(0.5, 0.5))).tensors["v"]
-    ends = [worker.identity(replace(TASK, people=(person,))).tensors["v"] for person in (PERSON, PERSON + 3)]
+    halves = replace(TASK, people=(PERSON, PERSON + 3), weights=(0.5, 0.5)).identity(worker).tensors["v"]
+    ends = [replace(TASK, people=(person,)).identity(worker).tensors["v"] for person in (PERSON, PERSON + 3)]
     assert float(halves @ ends[0]) == pytest.approx(float(halves @ ends[1]), abs=1e-5)
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     tasks = [TASK, Photos(PERSON, "unseen", 2), replace(TASK, people=(PERSON + 3,))]
-    with workshop(tmp_path / "one") as shop:
+    with runner(tmp_path / "one") as shop:
         alone = shop.measure("x", tasks)
-    with workshop(tmp_path / "two", processes=2) as shop:
+    with runner(tmp_path / "two", processes=2) as shop:
         together = shop.measure("x", tasks)
     for first, second in zip(alone, together, strict=True):
         assert np.array_equal(first.embeddings, second.embeddings)
@@ -96,17 +102,17 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
 def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="choose another output folder"):
-        prepare(tmp_path / "file" / "x", keep=True)
+        Store(tmp_path / "file" / "x").begin()
 
 
-def broken_method(settings: BenchmarkSettings) -> FakeMethod:
-    raise WeightsError(f"there is no {settings.method}; get it")
+def broken_method(entry: Entry, settings: object) -> FakeMethod:
+    raise WeightsError(f"there is no {entry.name}; get it")
 
 
 def test_an_error_of_the_callers_passes_through_as_it_is(tmp_path: Path) -> None:
     tools = replace(TOOLS, method=broken_method)
     with (
-        Workshop(SETTINGS, tools, tmp_path / "x", "models", lambda *_: None) as shop,
+        Runner(SETTINGS, tools, Store(tmp_path / "x", "models"), lambda *_: None) as shop,
         pytest.raises(WeightsError, match="there is no photomaker; get it"),
     ):
         shop.measure("x", [TASK])

@@ -1,10 +1,11 @@
-"""What the parts of the benchmark share: the cast, its photos, and grids of measured pictures."""
+"""The cast of a plan that looks at one method in depth: its people, their photos, grids of measured pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from photomaker.evaluation import metrics
 from photomaker.evaluation.judges.bundled import Measured
 from photomaker.evaluation.metrics import Interval
-from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS, BenchPrompt
-from photomaker.evaluation.plans.evaluate.settings import BenchmarkSettings
-from photomaker.evaluation.running.picture_sets import Contexts, Photos, Pictures
-from photomaker.evaluation.running.runner import Workshop
 from photomaker.evaluation.people.world import stable_seed
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS, BenchPrompt
+from photomaker.evaluation.running.picture_sets import Contexts, Photos, Pictures
+from photomaker.evaluation.running.runner import Progress, Runner
+from photomaker.evaluation.running.store import Store
+from photomaker.evaluation.running.worker import Tools
 
 TRIGGER = "img"
 
@@ -32,6 +35,16 @@ class Part:
 
     figures: Mapping[str, Interval] = field(default_factory=dict)
     detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Part]) -> Part:
+        """All that several parts found."""
+        figures: dict[str, Interval] = {}
+        detail: dict[str, Any] = {}
+        for part in parts:
+            figures |= part.figures
+            detail |= part.detail
+        return cls(figures, detail)
 
 
 @dataclass(frozen=True)
@@ -130,20 +143,40 @@ class Grid:
         return correct, stated
 
 
-class Bench:
-    """The cast of a run and the means to photograph and to generate it."""
+def open_runner(
+    settings: EvaluationSettings, tools: Tools, folder: Path, mark: str, progress: Progress | None
+) -> Runner:
+    """A runner whose results are kept in a folder.
+
+    Args:
+        settings: How many processes, and whether to go on with what is in the folder.
+        tools: See `Runner`.
+        folder: The folder.
+        mark: Stands for the models that make and measure pictures.
+        progress: See `Runner`.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    store = Store(folder, mark)
+    store.begin(keep=settings.resume)
+    return Runner(settings, tools, store, progress)
+
+
+class Cast:
+    """The people of a run and the means to photograph and to generate them."""
 
     def __init__(
-        self, settings: BenchmarkSettings, workshop: Workshop, merge: float | None, guidance: float | None
+        self, settings: EvaluationSettings, runner: Runner, merge: float | None, guidance: float | None
     ) -> None:
         """Choose the cast: `settings.people` that are scored, among `settings.gallery`."""
         self.settings = settings
-        self.workshop = workshop
+        self.runner = runner
         self.merge = merge
         self.guidance = guidance
-        self.everyone = workshop.world.people(settings.split, settings.gallery)
+        self.everyone = runner.world.people(settings.split, settings.gallery)
         self.people = self.everyone[: settings.people]
-        self.classes = [workshop.world.class_of(person) for person in self.everyone]
+        self.classes = [runner.world.class_of(person) for person in self.everyone]
         self.prompts = PROMPTS[: settings.prompts]
 
     @cached_property
@@ -160,7 +193,7 @@ class Bench:
     def real(self) -> Grid:
         """Real pictures of the people scored, in the circumstances of the prompts."""
         tasks = [self.context_task(person, self.prompts, self.settings.seeds) for person in self.people]
-        return Grid.of(self.workshop.measure("real pictures", tasks), self.prompts, self.settings.seeds)
+        return Grid.of(self.runner.measure("real pictures", tasks), self.prompts, self.settings.seeds)
 
     @cached_property
     def generated(self) -> Grid:
@@ -180,13 +213,13 @@ class Bench:
             **changes: Fields of `tasks.Pictures` to change, for example `merge=1.0`.
         """
         tasks = [_changed(self.picture_task(person, prompts, seeds), changes) for person in people]
-        return Grid.of(self.workshop.measure(stage, tasks), prompts, seeds)
+        return Grid.of(self.runner.measure(stage, tasks), prompts, seeds)
 
     def picture_task(
         self, person: int, prompts: Sequence[BenchPrompt], seeds: int, as_class: str = ""
     ) -> Pictures:
         """The task of generating a person's pictures; the noise is the same whatever else changes."""
-        phrase = as_class or self.workshop.world.class_of(person)
+        phrase = as_class or self.runner.world.class_of(person)
         places = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
         return Pictures(
             people=(person,),
@@ -231,11 +264,11 @@ class Bench:
     def unseen_by_third(self) -> np.ndarray:
         """The same photos as `unseen`, seen by the third recogniser."""
         tasks = [Photos(person, "unseen", self.settings.unseen) for person in self.everyone]
-        return np.stack([one.more["third"] for one in self.workshop.measure("unseen photos", tasks)])
+        return np.stack([one.more["third"] for one in self.runner.measure("unseen photos", tasks)])
 
     def _photos(self, role: str, people: Sequence[int], count: int) -> np.ndarray:
         tasks = [Photos(person, role, count) for person in people]
-        return np.stack([one.embeddings for one in self.workshop.measure(f"{role} photos", tasks)])
+        return np.stack([one.embeddings for one in self.runner.measure(f"{role} photos", tasks)])
 
 
 def _changed(task: Pictures, changes: Mapping[str, Any]) -> Pictures:
