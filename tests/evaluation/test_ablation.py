@@ -13,8 +13,8 @@ from photomaker.evaluation.plans.ablate import figures as ablation
 from photomaker.evaluation.plans.ablate.figures import COLUMNS, measure
 from photomaker.evaluation.plans.ablate.page import drawings, markdown
 from photomaker.evaluation.plans.ablate.settings import AXES, REFERENCE
+from photomaker.evaluation.plans.cast import Scores, measured_cast
 from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
-from photomaker.evaluation.plans.scores import RealPeople, Scores
 from photomaker.evaluation.report import tables
 
 SETTINGS = EvaluationSettings(
@@ -95,16 +95,16 @@ def test_scores_survive_the_disk(tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_measured_like_the_benchmark_and_pictures_are_kept(tmp_path: Path) -> None:
-    real = RealPeople(SETTINGS, TOOLS, tmp_path / "real", lambda *_: None)
+    real = measured_cast(SETTINGS, TOOLS, tmp_path / "real", lambda *_: None)
     found = measure(SETTINGS, real, TOOLS, (1, 4), tmp_path / "one", lambda *_: None)
     one, four = found[1], found[4]
     assert four.likeness.mean() > one.likeness.mean()  # the fake method gains by more photos
     assert four.excess.sum() > 0  # and keeps the photos in mind
     assert np.array_equal(four.ceiling, one.ceiling)
     # a person's ceiling by hand
-    world, person = FakeWorld(), real.cast.people[0]
+    world, person = FakeWorld(), real.people[0]
     unseen = np.stack([vector_of(photo) for photo in world.photos(person, "unseen", SETTINGS.unseen)])
-    task = real.cast.context_task(person, [p for p in real.cast.prompts if p.is_photo], 1)
+    task = real.context_task(person, [p for p in real.prompts if p.is_photo], 1)
     pictures = [
         world.context(person, seed, dict(stated))
         for seed, stated in zip(task.seeds, task.states, strict=True)

@@ -12,10 +12,11 @@ import numpy as np
 
 from photomaker.evaluation import metrics
 from photomaker.evaluation.judges.bundled import Measured
-from photomaker.evaluation.metrics import Interval
+from photomaker.evaluation.metrics import Floats, Interval
 from photomaker.evaluation.people.world import stable_seed
 from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS, BenchPrompt
+from photomaker.evaluation.report.tables import ByPerson
 from photomaker.evaluation.running.picture_sets import Contexts, Photos, Pictures
 from photomaker.evaluation.running.runner import Progress, Runner
 from photomaker.evaluation.running.store import Store
@@ -26,25 +27,27 @@ TRIGGER = "img"
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of the benchmark found.
+    """What one part of a plan found.
 
     Attributes:
-        figures: Figures with intervals, by name.
-        detail: Plain JSON data beside them: by prompt, by attribute, curves.
+        row: What figures are computed from: names to arrays whose first axis is people, or pairs of them.
+        detail: Plain JSON data beside the figures: by prompt, by attribute, curves.
+        figures: Figures with intervals that are computed otherwise.
     """
 
-    figures: Mapping[str, Interval] = field(default_factory=dict)
+    row: ByPerson = field(default_factory=dict)
     detail: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Interval] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, parts: Iterable[Part]) -> Part:
         """All that several parts found."""
-        figures: dict[str, Interval] = {}
-        detail: dict[str, Any] = {}
+        row, detail, figures = (dict[str, Any]() for _ in range(3))
         for part in parts:
-            figures |= part.figures
+            row |= part.row
             detail |= part.detail
-        return cls(figures, detail)
+            figures |= part.figures
+        return cls(row, detail, figures)
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,36 @@ class Grid:
                         stated[row, column] += seeds
                         correct[row, column] += np.count_nonzero(self.labels[name][row, index] == word)
         return correct, stated
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one adapter, or one way to draw, reached: a row a person.
+
+    Attributes:
+        likeness: [P] mean cosine of photo-style pictures to unseen photos.
+        ceiling: [P] the same of real pictures in the same circumstances.
+        excess: [P] summed copy-paste of the photo-style pictures with a face.
+        faces: [P] how many those are.
+        correct: [P, attributes] how often the classifier saw what the prompt states.
+        stated: [P, attributes] how often prompts stated the attribute.
+    """
+
+    likeness: Floats
+    ceiling: Floats
+    excess: Floats
+    faces: Floats
+    correct: Floats
+    stated: Floats
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain lists."""
+        return {name: values.tolist() for name, values in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Scores:
+        """From plain lists."""
+        return cls(**{name: np.asarray(values[name], dtype=float) for name in cls.__dataclass_fields__})
 
 
 def open_runner(
@@ -248,17 +281,22 @@ class Cast:
         """Mean cosine of pictures [n, width] with the unseen photos of a person, [n]."""
         return metrics.mean_cosine(pictures, self.unseen[row])
 
-    def interval(self, statistic: Callable[..., float], *columns: np.ndarray) -> Interval:
-        """Bootstrap over people; see `metrics.bootstrap`."""
-        return metrics.bootstrap(statistic, *columns, samples=self.settings.samples)
+    def scores(self, grid: Grid, references: int) -> Scores:
+        """Scores of pictures that were made from so many photos, or of real ones."""
 
-    def mean(self, scores: np.ndarray) -> Interval:
-        """Mean over everything, with people (the first axis) resampled."""
-        return self.interval(_mean, per_person(scores))
+        def excess(pictures: np.ndarray, row: int) -> np.ndarray:
+            return metrics.copy_paste(pictures, self.references[row, :references], self.unseen[row])
 
-    def ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> Interval:
-        """Ratio of means, with people (the first axis) resampled."""
-        return self.interval(metrics.ratio_of_means, per_person(numerator), per_person(denominator))
+        photos = grid.photos()
+        # Over pictures with a face: as zeros, the others would make a method look better than it is.
+        over = photos.score(excess) * photos.found
+        return Scores(
+            per_person(photos.score(self.likeness)),
+            per_person(self.real.photos().score(self.likeness)),
+            over.reshape(len(over), -1).sum(axis=1),
+            photos.found.reshape(len(over), -1).sum(axis=1).astype(float),
+            *grid.accuracy(self.classes),
+        )
 
     @cached_property
     def unseen_by_third(self) -> np.ndarray:
@@ -275,8 +313,29 @@ def _changed(task: Pictures, changes: Mapping[str, Any]) -> Pictures:
     return replace(task, **changes)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean())
+def measured_cast(
+    settings: EvaluationSettings, tools: Tools, folder: Path, progress: Progress | None = None
+) -> Cast:
+    """A cast whose real photos are measured, as far as that has not been done, and kept in a folder.
+
+    Args:
+        settings: People, prompts and processes; `references` is the largest number of photos.
+        tools: See `Runner`.
+        folder: Keeps the measurements.
+        progress: See `Runner`.
+    """
+    mark = f"{tools.judge(settings).fingerprint()} {tools.world().fingerprint()}"
+    with open_runner(settings, tools, folder, mark, progress) as runner:
+        cast = Cast(settings, runner, settings.merge, settings.guidance)
+        _ = cast.real, cast.references, cast.unseen  # now, while the runner is open
+    return cast
+
+
+def face_diversity(grid: Grid) -> np.ndarray:
+    """[P] mean distance between the faces of one person's photo-style pictures."""
+    photos = grid.photos()
+    width = photos.embeddings.shape[-1]
+    return np.array([metrics.face_diversity(rows.reshape(-1, width)) for rows in photos.embeddings])
 
 
 def per_person(scores: np.ndarray) -> np.ndarray:

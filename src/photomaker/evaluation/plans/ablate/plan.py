@@ -27,8 +27,8 @@ from photomaker.evaluation.plans.ablate.settings import (
     AblationSettings,
     Job,
 )
+from photomaker.evaluation.plans.cast import Cast, Scores, measured_cast
 from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
-from photomaker.evaluation.plans.scores import RealPeople, Scores
 from photomaker.evaluation.report import files, plots
 from photomaker.evaluation.report.files import CACHE, Result
 from photomaker.evaluation.running.methods import fingerprint
@@ -103,9 +103,9 @@ class Kept:
         mark = fingerprint(judged, self.settings.counts_of(job.variant), self._judges)
         return self.training(job) / f"scores-{mark}.json"
 
-    def real(self) -> RealPeople:
+    def real(self) -> Cast:
         """The people with their real photos; measured once, before several processes want them."""
-        return RealPeople(self.settings.judged(None), self.tools, self.root / "real")
+        return measured_cast(self.settings.judged(None), self.tools, self.root / "real")
 
 
 Carry = Callable[[Kept, Job], bool]

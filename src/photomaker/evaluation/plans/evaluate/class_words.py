@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from photomaker.evaluation.judges.bundled import Measured
-from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.plans.cast import Cast, Part
 
 PROMPTS = 2
@@ -18,13 +17,9 @@ Case = tuple[int, str]
 
 def measure(cast: Cast) -> Part:
     """Measure every change of class, against the same person drawn in that class."""
-    figures: dict[str, Interval] = {}
-    detail: dict[str, Any] = {}
-    for change in ("age", "gender"):
-        part = _change(cast, change)
-        figures.update(part.figures)
-        detail[change] = part.detail
-    return Part(figures, {"classes": detail})
+    parts = {change: _change(cast, change) for change in ("age", "gender")}
+    detail = {"classes": {change: part.detail for change, part in parts.items()}}
+    return Part(Part.joined(parts.values()).row, detail)
 
 
 def _change(cast: Cast, change: str) -> Part:
@@ -40,14 +35,13 @@ def _change(cast: Cast, change: str) -> Part:
     ours = _scores(cast, cases, cast.runner.measure(f"{change} by class word", drawn))
     ceiling = _scores(cast, cases, cast.runner.measure(f"{change}, real pictures", real))
     mine, best = _by_person(cast, cases, ours), _by_person(cast, cases, ceiling)
-    figures = {
-        f"{change}_accuracy": cast.mean(mine[:, 0]),
-        f"{change}_accuracy_real": cast.mean(best[:, 0]),
-        f"{change}_cosine": cast.mean(mine[:, 1]),
-        f"{change}_ceiling_cosine": cast.mean(best[:, 1]),
-        f"{change}_likeness": cast.ratio(mine[:, 1], best[:, 1]),
+    row = {
+        f"{change}_accuracy": mine[:, 0],
+        f"{change}_accuracy_real": best[:, 0],
+        f"{change}_cosine": mine[:, 1],
+        f"{change}_ceiling_cosine": best[:, 1],
     }
-    return Part(figures, {"by_target": _by_target(cases, ours, ceiling)})
+    return Part(row, {"by_target": _by_target(cases, ours, ceiling)})
 
 
 def _scores(cast: Cast, cases: list[Case], found: list[Measured]) -> np.ndarray:

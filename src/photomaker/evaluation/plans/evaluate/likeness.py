@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.metrics import Interval
-from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
+from photomaker.evaluation.metrics import Floats
+from photomaker.evaluation.plans.cast import Cast, Grid, Part, face_diversity, per_person
 from photomaker.evaluation.prompts import ATTRIBUTES
 
 TEXT_ONLY_PROMPTS = 4
@@ -17,20 +18,57 @@ TEXT_ONLY_PROMPTS = 4
 
 def measure(cast: Cast) -> Part:
     """Measure the main part."""
-    pieces = (_likeness, _floor, _retrieval, _copy_paste, _control, _diversity)
-    return Part.joined(piece(cast) for piece in pieces)
+    ours, real = (_scores(cast, grid) for grid in (cast.generated, cast.real))
+    row = ours | {f"real_{name}": values for name, values in real.items()}
+    row |= {"face_diversity": row.pop("diversity"), "face_diversity_real": row.pop("real_diversity")}
+    detail = {
+        "likeness_by_prompt": _by_prompt(cast),
+        "faces": {"generated_photos": _faces(cast.generated), "real_photos": _faces(cast.real)},
+        "gallery": len(cast.unseen),
+        **_accuracies(cast, row),
+    }
+    return Part(row | _text_only(cast) | _other_styles(cast), detail)
 
 
-def _likeness(cast: Cast) -> Part:
-    """Cosine to unseen photos over the same figure for real pictures, photo-style prompts."""
+def _scores(cast: Cast, grid: Grid) -> dict[str, Floats]:
+    """What the figures of generated or of real pictures are computed from."""
+    gallery = metrics.centroids(cast.unseen)
+
+    def stranger(pictures: np.ndarray, row: int) -> np.ndarray:
+        return metrics.stranger_cosine(pictures, cast.unseen, row, cast.classes)
+
+    def hits(pictures: np.ndarray, row: int) -> np.ndarray:
+        return metrics.retrieved(pictures, gallery, np.full(len(pictures), row)).astype(float)
+
+    photos = grid.photos()
+    return {
+        **vars(cast.scores(grid, cast.settings.references)),
+        "stranger": per_person(photos.score(stranger)),
+        "hit": per_person(photos.score(hits)),
+        "diversity": face_diversity(grid),
+    }
+
+
+def _text_only(cast: Cast) -> dict[str, Floats]:
+    """What the text alone reaches, and real pictures for the same prompts."""
+    prompts = cast.generated.photos().prompts[:TEXT_ONLY_PROMPTS]
+    alone = cast.generate("text only", cast.people, prompts, 1, merge=1.0)
+    below = cast.real.where(lambda prompt: prompt in prompts)
+    grids = {"text_only": alone, "text_only_ceiling": below}
+    return {name: per_person(grid.score(cast.likeness)) for name, grid in grids.items()}
+
+
+def _other_styles(cast: Cast) -> dict[str, Floats]:
+    other = cast.generated.where(lambda prompt: not prompt.is_photo)
+    if not other.prompts:
+        return {}
+    return {"likeness_cosine_other_styles": per_person(other.score(cast.likeness))}
+
+
+def _by_prompt(cast: Cast) -> list[dict[str, Any]]:
     generated, real = cast.generated.photos(), cast.real.photos()
     ours, ceiling = generated.score(cast.likeness), real.score(cast.likeness)
-    figures = {
-        "likeness_cosine": cast.mean(ours),
-        "ceiling_cosine": cast.mean(ceiling),
-        "likeness": cast.ratio(ours, ceiling),
-    }
-    rows = [
+    return [
         {
             "prompt": prompt.name,
             "cosine": float(ours[:, index].mean()),
@@ -39,95 +77,27 @@ def _likeness(cast: Cast) -> Part:
         }
         for index, prompt in enumerate(generated.prompts)
     ]
-    detail = {"likeness_by_prompt": rows, "faces": _faces(cast)}
-    other = cast.generated.where(lambda prompt: not prompt.is_photo)
-    if other.prompts:
-        figures["likeness_cosine_other_styles"] = cast.mean(other.score(cast.likeness))
-    return Part(figures, detail)
 
 
-def _faces(cast: Cast) -> dict[str, Mapping[str, int]]:
-    """How many pictures had no face; each of them counts as cosine 0."""
-
-    def count(grid: Grid) -> dict[str, int]:
-        return {"pictures": grid.pictures, "without_face": grid.pictures - int(grid.found.sum())}
-
-    return {"generated_photos": count(cast.generated.photos()), "real_photos": count(cast.real.photos())}
+def _faces(grid: Grid) -> dict[str, int]:
+    """How many photo-style pictures had no face; each of them counts as cosine 0."""
+    photos = grid.photos()
+    return {"pictures": photos.pictures, "without_face": photos.pictures - int(photos.found.sum())}
 
 
-def _floor(cast: Cast) -> Part:
-    """What a stranger of the same class reaches, and what the text alone reaches."""
-    generated, real = cast.generated.photos(), cast.real.photos()
-
-    def stranger(pictures: np.ndarray, row: int) -> np.ndarray:
-        return metrics.stranger_cosine(pictures, cast.unseen, row, cast.classes)
-
-    ours, ceiling, floor = (
-        generated.score(cast.likeness),
-        real.score(cast.likeness),
-        generated.score(stranger),
-    )
-    prompts = generated.prompts[:TEXT_ONLY_PROMPTS]
-    alone = cast.generate("text only", cast.people, prompts, 1, merge=1.0).score(cast.likeness)
-    below = real.where(lambda prompt: prompt in prompts).score(cast.likeness)
-    figures = {
-        "stranger_cosine": cast.mean(floor),
-        "stranger": cast.ratio(floor, ceiling),
-        "real_stranger_cosine": cast.mean(real.score(stranger)),
-        "likeness_over_stranger": cast.interval(metrics.times_floor, per_person(ours), per_person(floor)),
-        "text_only_cosine": cast.mean(alone),
-        "text_only": cast.ratio(alone, below),
+def _accuracies(cast: Cast, row: Mapping[str, Floats]) -> dict[str, Any]:
+    """Prompt accuracy by attribute, of generated pictures and of real ones, and by prompt."""
+    by_attribute = {
+        f"prompt_accuracy{name}": _named(
+            metrics.accuracy_by_attribute(row[f"{kind}correct"], row[f"{kind}stated"])
+        )
+        for name, kind in (("", ""), ("_real", "real_"))
     }
-    return Part(figures)
-
-
-def _retrieval(cast: Cast) -> Part:
-    """How often a picture's nearest person in the gallery is the right one, over real pictures' rate."""
-    gallery = metrics.centroids(cast.unseen)
-
-    def hits(pictures: np.ndarray, row: int) -> np.ndarray:
-        return metrics.retrieved(pictures, gallery, np.full(len(pictures), row)).astype(float)
-
-    ours, real = cast.generated.photos().score(hits), cast.real.photos().score(hits)
-    return Part(
-        {
-            "retrieval_rate": cast.mean(ours),
-            "retrieval_rate_real": cast.mean(real),
-            "retrieval": cast.ratio(ours, real),
-        },
-        {"gallery": len(gallery)},
-    )
-
-
-def _copy_paste(cast: Cast) -> Part:
-    """Cosine to the references minus cosine to unseen photos; for real pictures it is chance alone.
-
-    The mean is over pictures with a face: as zeros, the others would make a method look better than it is.
-    """
-
-    def excess(pictures: np.ndarray, row: int) -> np.ndarray:
-        return metrics.copy_paste(pictures, cast.references[row], cast.unseen[row])
-
-    def mean(grid: Grid) -> Interval:
-        return cast.ratio(grid.score(excess), grid.found.astype(float))
-
-    return Part({"copy_paste": mean(cast.generated.photos()), "copy_paste_real": mean(cast.real.photos())})
-
-
-def _control(cast: Cast) -> Part:
-    """Prompt accuracy of generated pictures, and of real ones: the classifier's own."""
-    classes = cast.classes[: len(cast.people)]
-    figures: dict[str, Interval] = {}
-    rows: dict[str, dict[str, float]] = {}
-    for name, grid in (("prompt_accuracy", cast.generated), ("prompt_accuracy_real", cast.real)):
-        correct, stated = grid.accuracy(classes)
-        figures[name] = cast.interval(metrics.prompt_accuracy, correct, stated)
-        rows[name] = _named(metrics.accuracy_by_attribute(correct, stated))
     by_prompt = [
-        {"prompt": prompt.name, "accuracy": _prompt_share(cast.generated, prompt.name, classes)}
+        {"prompt": prompt.name, "accuracy": _prompt_share(cast.generated, prompt.name, cast.classes)}
         for prompt in cast.prompts
     ]
-    return Part(figures, {"accuracy_by_attribute": rows, "accuracy_by_prompt": by_prompt})
+    return {"accuracy_by_attribute": by_attribute, "accuracy_by_prompt": by_prompt}
 
 
 def _named(by_attribute: np.ndarray) -> dict[str, float]:
@@ -143,20 +113,3 @@ def _prompt_share(grid: Grid, name: str, classes: list[str]) -> float:
     """Share of what one prompt states that was seen."""
     correct, stated = grid.where(lambda prompt: prompt.name == name).accuracy(classes)
     return float(correct.sum() / stated.sum())
-
-
-def _diversity(cast: Cast) -> Part:
-    """Mean pairwise distance between the faces of one person's photo-style pictures."""
-
-    def mean_distance(grid: Grid) -> Interval:
-        width = grid.embeddings.shape[-1]
-        return cast.mean(
-            np.array([metrics.face_diversity(rows.reshape(-1, width)) for rows in grid.embeddings])
-        )
-
-    return Part(
-        {
-            "face_diversity": mean_distance(cast.generated.photos()),
-            "face_diversity_real": mean_distance(cast.real.photos()),
-        }
-    )

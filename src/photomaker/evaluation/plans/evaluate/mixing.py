@@ -9,10 +9,8 @@ import numpy as np
 
 from photomaker.evaluation import metrics
 from photomaker.evaluation.plans.cast import Cast, Part
+from photomaker.evaluation.plans.evaluate.columns import WEIGHTS
 from photomaker.evaluation.running.picture_sets import Pictures
-
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Weight of B; A has the rest."""
 
 PROMPTS = 2
 SEEDS = 2
@@ -30,7 +28,7 @@ def measure(cast: Cast) -> Part:
         for row, ((first, second), measured) in enumerate(zip(pairs, found, strict=True)):
             to_first[row, column] = cast.likeness(measured.embeddings, first).mean()
             to_second[row, column] = cast.likeness(measured.embeddings, second).mean()
-    return _part(cast, to_first, to_second)
+    return _part(to_first, to_second)
 
 
 def pairs_of_a_class(classes: list[str], most: int) -> list[tuple[int, int]]:
@@ -48,13 +46,14 @@ def _task(cast: Cast, pair: tuple[int, int], weight: float) -> Pictures:
     return replace(alone, people=(first, second), weights=(1 - weight, weight))
 
 
-def _part(cast: Cast, to_first: np.ndarray, to_second: np.ndarray) -> Part:
+def _part(to_first: np.ndarray, to_second: np.ndarray) -> Part:
     falls = metrics.is_monotone(to_first.mean(axis=0), rising=False)
     rises = metrics.is_monotone(to_second.mean(axis=0), rising=True)
-    figures = {}
-    for column, weight in enumerate(WEIGHTS):
-        figures[f"mixing_{weight:g}_to_a"] = cast.mean(to_first[:, column])
-        figures[f"mixing_{weight:g}_to_b"] = cast.mean(to_second[:, column])
+    row = {
+        f"mixing_{weight:g}_to_{side}": curves[:, column]
+        for side, curves in (("a", to_first), ("b", to_second))
+        for column, weight in enumerate(WEIGHTS)
+    }
     detail = {
         "pairs": len(to_first),
         "weights": list(WEIGHTS),
@@ -64,4 +63,4 @@ def _part(cast: Cast, to_first: np.ndarray, to_second: np.ndarray) -> Part:
         "pairs_falling_to_a": metrics.monotone_share(to_first, rising=False),
         "pairs_rising_to_b": metrics.monotone_share(to_second, rising=True),
     }
-    return Part(figures, {"mixing": detail})
+    return Part(row, {"mixing": detail})

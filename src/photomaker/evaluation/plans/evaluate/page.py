@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.plans.cast import Part
+from photomaker.evaluation.plans.evaluate.columns import BARS, COLUMNS, figures
 from photomaker.evaluation.report.files import SCHEMA
-from photomaker.evaluation.report.tables import interval_text, percent, table
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A figure with what it must reach and what it aims at.
-
-    Attributes:
-        figure: Name among the figures.
-        text: What it is, for the table.
-        must: What it must reach.
-        aim: What it aims at; None where nothing more is aimed at.
-        lower_is_better: Whether small is good.
-        percent: Whether the table shows it as a percentage.
-    """
-
-    figure: str
-    text: str
-    must: float
-    aim: float | None = None
-    lower_is_better: bool = False
-    percent: bool = True
-
-    def reaches(self, value: float | None, bound: float) -> bool:
-        """Whether a value is as good as a bound; an undefined one is not."""
-        if value is None:
-            return False
-        return value <= bound if self.lower_is_better else value >= bound
-
-
-BARS: tuple[Bar, ...] = (
-    Bar("likeness", "likeness to unseen photos, over two real photos", 0.75, 0.90),
-    Bar("likeness_over_stranger", "likeness, over a stranger of the same class", 4.0, percent=False),
-    Bar("retrieval", "retrieval of the person, over real photos", 0.50, 0.80),
-    Bar("copy_paste", "copy-paste", 0.08, 0.03, lower_is_better=True, percent=False),
-    Bar("prompt_accuracy", "prompt accuracy", 0.93, 0.97),
-    Bar("prompt_accuracy_real", "the classifier's own accuracy on real pictures", 0.97),
-)
+from photomaker.evaluation.report.tables import interval_text, percent, plain, table
 
 SHAPES: tuple[tuple[str, str, str, str], ...] = (
     ("counts", "rises", "likeness rises with 1, 2, 4 photos", "rises"),
@@ -54,68 +18,16 @@ SHAPES: tuple[tuple[str, str, str, str], ...] = (
 )
 """Curves that must have a shape: name in the details, its key, the text, and what is asked."""
 
-BESIDE: tuple[tuple[str, str, bool], ...] = (
-    ("likeness_cosine", "cosine of generated pictures to unseen photos", False),
-    ("ceiling_cosine", "cosine of real pictures to unseen photos (the ceiling)", False),
-    ("stranger_cosine", "cosine to photos of strangers of the same class (the floor)", False),
-    ("stranger", "the floor, over the ceiling", True),
-    ("real_stranger_cosine", "cosine of real pictures to strangers of the same class", False),
-    ("text_only_cosine", "cosine of text-only pictures", False),
-    ("text_only", "text-only, over the ceiling", True),
-    (
-        "likeness_cosine_other_styles",
-        "cosine in other styles than photo (the recogniser is not made for them)",
-        False,
-    ),
-    ("retrieval_rate", "retrieval rate of generated pictures", True),
-    ("retrieval_rate_real", "retrieval rate of real pictures", True),
-    ("copy_paste_real", "copy-paste of real pictures (chance)", False),
-    ("likeness_third", "likeness by the third recogniser, which was in no loop, over two real photos", True),
-    ("retrieval_third", "retrieval by the third recogniser, over real photos", True),
-    ("worst_style", "prompt accuracy of the worst style but photo", True),
-    ("marks_kept", "moles, freckles and beards seen where they belong, over real photos", True),
-    ("sharpness", "fine detail of faces, over real photos", False),
-    ("face_kid", "distance of face crops to real ones (KID)", False),
-    ("face_kid_real", "the same between two halves of the real photos, as a mean of sizes (chance)", False),
-    ("face_diversity", "face diversity, 1 - cosine", False),
-    ("face_diversity_real", "face diversity of real pictures", False),
-    ("likeness_1_photos", "likeness with 1 photo, over the ceiling", True),
-    ("likeness_2_photos", "likeness with 2 photos, over the ceiling", True),
-    ("likeness_4_photos", "likeness with 4 photos, over the ceiling", True),
-    ("gain_1_to_2_photos", "gain in cosine from 1 to 2 photos", False),
-    ("gain_2_to_4_photos", "gain in cosine from 2 to 4 photos", False),
-    ("age_accuracy", "age by class word: seen as asked", True),
-    ("age_accuracy_real", "the same on real pictures", True),
-    ("age_likeness", "age by class word: likeness, over the same person drawn at that age", True),
-    ("gender_accuracy", "gender by class word: seen as asked", True),
-    ("gender_accuracy_real", "the same on real pictures", True),
-    ("gender_likeness", "gender by class word: likeness, over the same person drawn with that gender", True),
-    *(
-        (f"{name}_{who}_{how}", f"{text}, {said}{where}", percent)
-        for who, said in (("person", "the person"), ("text", "the text alone"))
-        for name, text, percent in (
-            ("landmark_error", "landmark error in pixels", False),
-            ("accuracy", "prompt accuracy", True),
-            ("faces", "faces found", True),
-        )
-        for how, where in (("free", " without the ControlNet"), ("followed", " with it"))
-    ),
-    ("likeness_free", "likeness without the ControlNet, over the ceiling", True),
-    ("likeness_followed", "likeness with it, over the ceiling", True),
-    ("likeness_change", "likeness that it adds, in points", True),
-)
-"""Figures shown without a bar: name, text, whether as a percentage."""
 
-
-def verdicts(part: Part) -> list[dict[str, Any]]:
+def verdicts(figures: Mapping[str, Interval], detail: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Compare figures with their bars; only those that were measured."""
     rows: list[dict[str, Any]] = []
-    for bar in BARS:
-        if bar.figure in part.figures:
-            value = part.figures[bar.figure].value
+    for name, bar in BARS.items():
+        if name in figures:
+            value = figures[name].value
             rows.append(
                 {
-                    "figure": bar.figure,
+                    "figure": name,
                     "value": value,
                     "must": bar.must,
                     "aim": bar.aim,
@@ -124,8 +36,8 @@ def verdicts(part: Part) -> list[dict[str, Any]]:
                 }
             )
     for name, field, _, asked in SHAPES:
-        if field in part.detail.get(name, {}):
-            shaped = part.detail[name][field]
+        if field in detail.get(name, {}):
+            shaped = detail[name][field]
             rows.append(
                 {
                     "figure": name, "value": shaped, "must": asked, "aim": None, "reaches_must": shaped,
@@ -135,21 +47,20 @@ def verdicts(part: Part) -> list[dict[str, Any]]:
     return rows
 
 
-def document(heading: Mapping[str, Any], part: Part) -> dict[str, Any]:
+def document(heading: Mapping[str, Any], part: Part, samples: int) -> dict[str, Any]:
     """The whole result as JSON data.
 
     Args:
         heading: What was run: `name`, `method`, `command`, `settings`, `chosen`, `machine`, `versions`,
             `models`, `judge`, `world`, `seconds`.
         part: What was found.
+        samples: Bootstrap resamples.
     """
+    found = figures(part, samples)
+    verdict = verdicts(found, part.detail)
     return {
-        "schema": SCHEMA,
-        **heading,
-        "figures": {name: asdict(interval) for name, interval in part.figures.items()},
-        "verdicts": verdicts(part),
-        "detail": dict(part.detail),
-    }
+        "schema": SCHEMA, **heading, "figures": plain(found), "verdicts": verdict, "detail": dict(part.detail)
+    }  # fmt: skip
 
 
 def markdown(result: Mapping[str, Any], plots: Sequence[str] = ()) -> str:
@@ -194,34 +105,26 @@ def _or_default(value: float | None) -> str:
 
 
 def _bar_table(result: Mapping[str, Any]) -> str:
-    texts = {bar.figure: (bar.text, bar) for bar in BARS}
+    columns = {one.key: one for one in COLUMNS}
     shapes = {name: text for name, _, text, _ in SHAPES}
     rows = []
     for row in result["verdicts"]:
         name = row["figure"]
-        must, aim = _yes(row["reaches_must"]), _yes(row["reaches_aim"])
+        reached = _yes(row["reaches_must"]), _yes(row["reaches_aim"])
         if name in shapes:
-            rows.append((shapes[name], _yes(row["value"]), row["must"], "", must, aim))
+            rows.append((shapes[name], _yes(row["value"]), row["must"], "", *reached))
             continue
-        text, bar = texts[name]
-        rows.append(
-            (
-                text,
-                interval_text(result["figures"][name], bar.percent),
-                _bound(bar, bar.must),
-                _bound(bar, bar.aim),
-                must,
-                aim,
-            )
-        )
+        one, shown = columns[name], result["figures"][name]
+        share = one.unit == "%"
+        bounds = _bound(row["must"], share), _bound(row["aim"], share)
+        rows.append((one.title, interval_text(shown, share), *bounds, *reached))
     return table(("figure", "value (95 % interval)", "must", "aim", "must reached", "aim reached"), rows)
 
 
 def _beside_table(result: Mapping[str, Any]) -> str:
     figures = result["figures"]
-    rows = [
-        (text, interval_text(figures[name], percent)) for name, text, percent in BESIDE if name in figures
-    ]
+    shown = [one for one in COLUMNS if one.table == "beside" and one.key in figures]
+    rows = [(one.title, interval_text(figures[one.key], one.unit == "%")) for one in shown]
     return table(("beside it", "value (95 % interval)"), rows)
 
 
@@ -311,10 +214,10 @@ def _cost(cost: Mapping[str, Any]) -> str:
     return table((f"cost, {cost['threads']} thread(s)", "value"), cells)
 
 
-def _bound(bar: Bar, bound: float | None) -> str:
+def _bound(bound: float | None, share: bool) -> str:
     if bound is None:
         return ""
-    return f"{bound:.0%}".replace("%", " %") if bar.percent else f"{bound:g}"
+    return f"{bound:.0%}".replace("%", " %") if share else f"{bound:g}"
 
 
 def _yes(value: bool | None) -> str:

@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.cast import Cast, Grid, Part
+from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
+from photomaker.evaluation.plans.evaluate.columns import COUNTS
 from photomaker.evaluation.prompts import BenchPrompt
 
-COUNTS = (1, 2, 4)
 PROMPTS = 4
 
 
@@ -18,23 +18,20 @@ def measure(cast: Cast) -> Part:
     """Measure likeness for each number of photos, on the same people, prompts and noise."""
     prompts = tuple(prompt for prompt in cast.prompts if prompt.is_photo)[:PROMPTS]
     real = cast.real.where(lambda prompt: prompt in prompts).score(cast.likeness)
-    curves = []
-    for count in COUNTS:
-        grid = _pictures(cast, prompts, count)
-        curves.append(grid.score(cast.likeness).mean(axis=(1, 2)))
-    by_person = np.stack(curves, axis=1)
-    figures = {
-        f"likeness_{count}_photos": cast.ratio(by_person[:, i], real) for i, count in enumerate(COUNTS)
+    curves = {
+        count: _pictures(cast, prompts, count).score(cast.likeness).mean(axis=(1, 2)) for count in COUNTS
     }
-    for index, (fewer, more) in enumerate(pairwise(COUNTS)):
-        figures[f"gain_{fewer}_to_{more}_photos"] = cast.mean(by_person[:, index + 1] - by_person[:, index])
-    curve = by_person.mean(axis=0)
+    row = {"counts_ceiling": per_person(real)}
+    row |= {f"cosine_{count}_photos": values for count, values in curves.items()}
+    for fewer, more in pairwise(COUNTS):
+        row[f"gain_{fewer}_to_{more}_photos"] = curves[more] - curves[fewer]
+    curve = np.stack(list(curves.values()), axis=1).mean(axis=0)
     detail = {
         "photos": list(COUNTS),
         "cosine": [float(value) for value in curve],
         "rises": metrics.is_monotone(curve, rising=True),
     }
-    return Part(figures, {"counts": detail})
+    return Part(row, {"counts": detail})
 
 
 def _pictures(cast: Cast, prompts: tuple[BenchPrompt, ...], count: int) -> Grid:

@@ -69,7 +69,7 @@ def run(settings: EvaluationSettings, progress: Progress | None = None, tools: T
         part = _measure(cast, tools, choice.part)
         pictures = _sheet(cast) if "main" in settings.parts else None
     heading = _heading(settings, choice, {"models": models, "judge": judge, "world": world})
-    document = page.document({**heading, "seconds": time.perf_counter() - start}, part)
+    document = page.document({**heading, "seconds": time.perf_counter() - start}, part, settings.samples)
     return _publish(settings, document, pictures)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from photomaker.evaluation import metrics
 from photomaker.evaluation.metrics import Interval
-from photomaker.evaluation.plans.cast import Cast, Grid, Part
+from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
 from photomaker.evaluation.prompts import BenchPrompt
 from photomaker.synthetic.marks import MARKS
 
@@ -31,14 +31,17 @@ def measure(cast: Cast) -> Part:
 def _sharpness(cast: Cast) -> Part:
     """Fine detail in the face over that of real pictures, in photos and in the other styles."""
     ours, real = cast.generated.photos(), cast.real.photos()
-    figures = {"sharpness": cast.ratio(ours.more["sharpness"], real.more["sharpness"])}
+    row = {
+        "sharpness": per_person(ours.more["sharpness"]),
+        "real_sharpness": per_person(real.more["sharpness"]),
+    }
     by_style = {}
     for style in _style_names(cast):
         one, other = (
             grid.where(partial(_has_style, style)).more["sharpness"] for grid in (cast.generated, cast.real)
         )
         by_style[style] = float(one.mean() / other.mean()) if other.mean() > 0 else None
-    return Part(figures, {"sharpness_by_style": by_style})
+    return Part(row, {"sharpness_by_style": by_style})
 
 
 def _faces(cast: Cast) -> Part:
@@ -54,7 +57,7 @@ def _faces(cast: Cast) -> Part:
         "face_kid": metrics.interval(value, drawn, len(people), recentre=True),
         "face_kid_real": Interval(chance, float(low), float(high), len(real)),
     }
-    return Part(figures, {"face_kid_over_real": value / chance if chance else None})
+    return Part({}, {"face_kid_over_real": value / chance if chance else None}, figures)
 
 
 def _between_halves(real: list[np.ndarray], seed: int) -> float:
@@ -100,13 +103,12 @@ def _third(cast: Cast) -> Part:
     def hits(pictures: np.ndarray, row: int) -> np.ndarray:
         return metrics.retrieved(pictures, gallery, np.full(len(pictures), row)).astype(float)
 
-    ours, real = (grid.photos().seen_by("third") for grid in (cast.generated, cast.real))
-    return Part(
-        {
-            "likeness_third": cast.ratio(ours.score(likeness), real.score(likeness)),
-            "retrieval_third": cast.ratio(ours.score(hits), real.score(hits)),
-        }
-    )
+    row = {}
+    for name, grid in (("", cast.generated), ("real_", cast.real)):
+        photos = grid.photos().seen_by("third")
+        row[f"{name}likeness_third"] = per_person(photos.score(likeness))
+        row[f"{name}hit_third"] = per_person(photos.score(hits))
+    return Part(row)
 
 
 def _marks(cast: Cast) -> Part:
@@ -135,8 +137,8 @@ def _marks(cast: Cast) -> Part:
             invented.append(made_up.mean())
     if not wanted.any():
         return Part()
-    figures = {"marks_kept": cast.interval(metrics.ratio_of_means, seen, wanted)}
-    return Part(figures, {"marks": kept, "marks_made_up": float(np.mean(invented)) if invented else None})
+    row = {"marks_seen": seen, "marks_wanted": wanted}
+    return Part(row, {"marks": kept, "marks_made_up": float(np.mean(invented)) if invented else None})
 
 
 def _share(values: np.ndarray) -> np.ndarray:
@@ -147,16 +149,18 @@ def _share(values: np.ndarray) -> np.ndarray:
 def _styles(cast: Cast) -> Part:
     """Prompt accuracy of each style but photo, and of the worst of them."""
     classes = cast.classes[: len(cast.people)]
-    found: dict[str, Interval] = {}
-    for style in _style_names(cast):
-        grid = cast.generated.where(partial(_has_style, style))
-        correct, stated = grid.accuracy(classes)
-        found[style] = cast.interval(metrics.prompt_accuracy, correct, stated)
-    values = {name: one.value for name, one in found.items() if name != "photo" and one.value is not None}
-    if not values:
+    found = {
+        style: cast.generated.where(partial(_has_style, style)).accuracy(classes)
+        for style in _style_names(cast)
+        if style != "photo"
+    }
+    values = {style: metrics.prompt_accuracy(*counted) for style, counted in found.items()}
+    known = [style for style, value in values.items() if not np.isnan(value)]
+    if not known:
         return Part()
-    worst = min(values, key=lambda name: values[name])
-    return Part({"worst_style": found[worst]}, {"worst_style_name": worst})
+    worst = min(known, key=lambda style: values[style])
+    correct, stated = found[worst]
+    return Part({"worst_correct": correct, "worst_stated": stated}, {"worst_style_name": worst})
 
 
 def _style_names(cast: Cast) -> list[str]:

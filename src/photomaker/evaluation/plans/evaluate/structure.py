@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from photomaker.evaluation import metrics
-from photomaker.evaluation.metrics import Interval
+from photomaker.evaluation.metrics import Floats
 from photomaker.evaluation.people.world import stable_seed
-from photomaker.evaluation.plans.cast import Cast, Grid, Part
+from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
 from photomaker.evaluation.prompts import BenchPrompt
 from photomaker.evaluation.running.picture_sets import Followed
 from photomaker.weights import bundled, model_hash
@@ -27,23 +26,24 @@ def measure(cast: Cast) -> Part:
     """Measure the part; the head is held as the next person of the gallery holds it."""
     prompts = tuple(prompt for prompt in cast.prompts if prompt.is_photo)[:PROMPTS]
     classes = cast.classes[: len(cast.people)]
-    figures: dict[str, Interval] = {}
+    row: dict[str, Floats] = {}
     for name, merge in (("person", cast.merge), ("text", 1.0)):
         free, follows = (
             _pictures(cast, prompts, merge, scale) for scale in (0.0, cast.settings.control_scale)
         )
         for how, grid in (("free", free), ("followed", follows)):
-            figures[f"landmark_error_{name}_{how}"] = _error(cast, grid)
-            correct, stated = grid.accuracy(classes)
-            figures[f"accuracy_{name}_{how}"] = cast.interval(metrics.prompt_accuracy, correct, stated)
-            figures[f"faces_{name}_{how}"] = cast.mean(grid.found.astype(float))
+            row |= _held(grid, f"{name}_{how}", classes)
         if name == "person":
             scores = free.score(cast.likeness), follows.score(cast.likeness)
             real = cast.real.where(lambda prompt: prompt in prompts).score(cast.likeness)
-            figures["likeness_free"], figures["likeness_followed"] = (cast.ratio(one, real) for one in scores)
-            figures["likeness_change"] = cast.ratio(scores[1] - scores[0], real.mean(2, keepdims=True))
+            row |= {
+                "cosine_free": per_person(scores[0]),
+                "cosine_followed": per_person(scores[1]),
+                "cosine_change": per_person(scores[1] - scores[0]),
+                "structure_ceiling": per_person(real),
+            }
     detail = {"control": _called(cast.settings.control), "scale": cast.settings.control_scale}
-    return Part(figures, {"structure": detail})
+    return Part(row, {"structure": detail})
 
 
 def _pictures(cast: Cast, prompts: tuple[BenchPrompt, ...], merge: float | None, scale: float) -> Grid:
@@ -59,11 +59,18 @@ def _pictures(cast: Cast, prompts: tuple[BenchPrompt, ...], merge: float | None,
     return Grid.of(cast.runner.measure(stage, tasks), prompts, 1)
 
 
-def _error(cast: Cast, grid: Grid) -> Interval:
-    """Mean distance in pixels over the pictures in which a face was found."""
+def _held(grid: Grid, name: str, classes: list[str]) -> dict[str, Floats]:
+    """How heads are held and prompts followed; distances are over the pictures in which a face was found."""
     error = grid.more["landmark_error"]
     there = np.isfinite(error)
-    return cast.ratio(np.where(there, error, 0.0), there.astype(float))
+    correct, stated = grid.accuracy(classes)
+    return {
+        f"error_{name}": per_person(np.where(there, error, 0.0)),
+        f"seen_{name}": per_person(there.astype(float)),
+        f"{name}_correct": correct,
+        f"{name}_stated": stated,
+        f"faces_{name}": per_person(grid.found.astype(float)),
+    }
 
 
 def _called(control: str | Path | None) -> str:

@@ -10,8 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.cast import Cast, Grid, open_runner, per_person
-from photomaker.evaluation.plans.scores import RealPeople
+from photomaker.evaluation.plans.cast import (
+    Cast,
+    Grid,
+    face_diversity,
+    measured_cast,
+    open_runner,
+    per_person,
+)
 from photomaker.evaluation.plans.speed import page
 from photomaker.evaluation.plans.speed.settings import NAME, REFERENCES, Row, SpeedSettings
 from photomaker.evaluation.plans.speed.timing import Clock, drawn_by
@@ -74,7 +80,7 @@ def measured(
     models = " ".join(tools.models(scored.entry, scored).values())
     judges = f"{tools.judge(scored).fingerprint()} {tools.world().fingerprint()}"
     mark = f"{NAME} {models} {settings.dtype} {judges}"
-    real = RealPeople(scored, tools, cache / "truth", progress)
+    real = measured_cast(scored, tools, cache / "truth", progress)
     grids: dict[str, Grid] = {}
     with open_runner(scored, tools, cache / "pictures", mark, progress) as runner:
         cast = Cast(scored, runner, None, None)
@@ -82,7 +88,7 @@ def measured(
             given = [cast.picture_task(person, cast.prompts, settings.seeds) for person in cast.people]
             sets = [drawn_by(one, way) for one in given]
             grids[name] = Grid.of(runner.measure(name, sets), cast.prompts, settings.seeds)
-    times = Clock(settings, tools, cache / "times.json", mark).measured(real.cast, progress)
+    times = Clock(settings, tools, cache / "times.json", mark).measured(real, progress)
     by_person = {name: _by_person(real, grid) for name, grid in grids.items()}
     exact = {f"exact_{name}": values for name, values in by_person[EXACT].items()}
     return [
@@ -96,10 +102,8 @@ def measured(
     ]
 
 
-def _by_person(real: RealPeople, grid: Grid) -> ByPerson:
+def _by_person(real: Cast, grid: Grid) -> ByPerson:
     """Scores of a way, with the sharpness of its photos and how far a person's photo-style faces lie apart."""
-    photos = grid.photos()
-    width = photos.embeddings.shape[-1]
-    apart = [metrics.face_diversity(rows.reshape(-1, width)) for rows in photos.embeddings]
-    sharp = per_person(photos.more["sharpness"])
-    return {**vars(real.scores(grid, REFERENCES)), "sharpness": sharp, "diversity": np.array(apart)}
+    sharp = per_person(grid.photos().more["sharpness"])
+    scores = vars(real.scores(grid, REFERENCES))
+    return {**scores, "sharpness": sharp, "diversity": face_diversity(grid)}
