@@ -283,7 +283,6 @@ def open_judge(settings: JudgeSettings) -> NetworkJudge:
     from photomaker.faces.attributes import AttributeClassifier
     from photomaker.faces.loading import device
 
-    mark = fingerprint(settings)
     distance: tuple[nn.Module, int] = (SmallDistance.open(), SMALL_CROP)
     if settings.lpips_trunk and settings.lpips_heads:
         distance = (Lpips.open(settings.lpips_trunk, settings.lpips_heads).to(device()), LPIPS_CROP)
@@ -302,7 +301,7 @@ def open_judge(settings: JudgeSettings) -> NetworkJudge:
         else AttributeFeatures.open(),
         embedders,
         columns(settings),
-        mark,
+        fingerprint(settings),
     )
 
 

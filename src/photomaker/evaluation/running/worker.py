@@ -75,6 +75,7 @@ class Tools:
         kind: Imports a method's class.
         mix: Mixes identities with their weights.
         follow: Draws the structure of a picture for a ControlNet.
+        judge_mark: What `judge` would say its fingerprint is, without opening it; None opens it.
     """
 
     world: Callable[[], World] = SyntheticWorld
@@ -85,6 +86,13 @@ class Tools:
     kind: Callable[[Entry], type[Method]] = method_class
     mix: Callable[[Sequence[tuple[Identity, float]]], Identity] = mix_identities
     follow: Callable[[str, Image, np.ndarray, float], Structure] = structure_of
+    judge_mark: Callable[[Any], str] | None = None
+
+    def judged_by(self, settings: Any) -> str:  # noqa: ANN401 - the settings of any plan
+        """The judge's fingerprint."""
+        if self.judge_mark is not None:
+            return self.judge_mark(settings)
+        return str(self.judge(settings).fingerprint())
 
 
 class Worker:

@@ -82,7 +82,7 @@ class Kept:
 
     @cached_property
     def _judges(self) -> tuple[str, str]:
-        return self.tools.judge(self.settings).fingerprint(), self.tools.world().fingerprint()
+        return self.tools.judged_by(self.settings), self.tools.world().fingerprint()
 
     def training(self, job: Job) -> Path:
         """Folder of a training; of the shipped adapter, just that of its scores."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from photomaker.config import plain
 from photomaker.errors import SettingsError
-from photomaker.evaluation.judges.networks import ComparisonJudge, NetworkJudge, open_judge
+from photomaker.evaluation.judges.networks import NetworkJudge, fingerprint, open_judge
 from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.people.references import FaceReferences
 from photomaker.evaluation.plans.compare import columns, pages
@@ -54,12 +54,17 @@ def judge_of(settings: ComparisonSettings) -> NetworkJudge:
     return open_judge(settings.judge)
 
 
+def mark_of(settings: ComparisonSettings) -> str:
+    """The fingerprint of that judge, without opening it."""
+    return fingerprint(settings.judge)
+
+
 def references_of(settings: ComparisonSettings) -> Prepare:
     """What prepares photos for every method alike."""
     return FaceReferences(settings.judge.detector.open("detector"))
 
 
-TOOLS = Tools(judge=judge_of, references=references_of, models=everything_read)
+TOOLS = Tools(judge=judge_of, references=references_of, models=everything_read, judge_mark=mark_of)
 """How people, judge and methods of a comparison are opened."""
 
 
@@ -96,8 +101,7 @@ def compare(
     kinds = {entry.name: _kind(entry, settings, tools) for entry in settings.methods}
     prompts_of(settings)
     store, people = Store(settings.out / FOLDER), open_people(settings, tools.world())
-    judge: ComparisonJudge = tools.judge(settings)
-    stamps = _stamps(settings, tools, people, judge)
+    stamps = _stamps(settings, tools, people)
     _claim(settings, store, stamps)
     start = time.perf_counter()
     plan = {REAL: _real_pictures(settings)}
@@ -107,7 +111,11 @@ def compare(
         for name, wanted in plan.items():
             runner.run(name, wanted, apart=True)
     document = _document(settings, store, plan, {name: tuned for name, (tuned, _) in kinds.items()})
-    document |= {"judges": judge.columns(), "stamps": stamps, "seconds": time.perf_counter() - start}
+    document |= {
+        "judges": tools.judge(settings).columns(),
+        "stamps": stamps,
+        "seconds": time.perf_counter() - start,
+    }
     document |= files.heading(command, settings.processes, settings.threads)
     result = _publish(settings, people, clean(document), store, plan)
     for page in shown_in:
@@ -129,9 +137,7 @@ def _kind(entry: Entry, settings: ComparisonSettings, tools: Tools) -> tuple[boo
     return Need.TUNING in kind.needs, kind.delays
 
 
-def _stamps(
-    settings: ComparisonSettings, tools: Tools, people: People, judge: ComparisonJudge
-) -> dict[str, Any]:
+def _stamps(settings: ComparisonSettings, tools: Tools, people: People) -> dict[str, Any]:
     """What must be the same for runs that share a folder: of all, and of each method."""
     said = {name: value for name, value in plain(settings).items() if name not in FREE}
     said["photos"] = None if settings.photos is None else settings.photos.name
@@ -140,7 +146,7 @@ def _stamps(
     of_all = {
         "version": VERSION,
         **{name: value for name, value in said.items() if name != "judge"},
-        "judge": judge.fingerprint(),
+        "judge": tools.judged_by(settings),
         "world": people.fingerprint(),
     }
     each = {
