@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker import config as settings_file
 from photomaker import registry
-from photomaker.apps import terminal
+from photomaker.apps.measuring import options as plain_options
+from photomaker.apps.measuring import show
 from photomaker.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,10 +42,7 @@ def run(
     from photomaker.evaluation.plans.compare.plan import compare
 
     settings = settings_of(options, config, changes)
-    result = compare(settings, command(sys.argv[1:]), shown_in=shown_in)
-    terminal.say(result.files[1].read_text(encoding="utf-8"))
-    for path in (*result.files, *result.plots):
-        terminal.say(str(path))
+    show(compare(settings, command(sys.argv[1:]), shown_in=shown_in))
 
 
 def settings_of(
@@ -65,7 +63,7 @@ def settings_of(
         if config is None
         else settings_file.read(config, ComparisonSettings, changes)
     )
-    given = {name: getattr(value, "value", value) for name, value in options.items()}
+    given = plain_options(options)
     if "methods" in given:
         given["methods"] = _entries(given["methods"], start.methods)
     fewer = given.get("people", start.people)

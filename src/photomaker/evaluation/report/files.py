@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -115,6 +114,17 @@ def machine(processes: int, threads: int) -> dict[str, Any]:
     return found
 
 
+def machine_line(document: Mapping[str, Any]) -> str:
+    """What a run ran on and how long, for its page."""
+    ran = document["machine"]
+    return (
+        f"machine: {ran['processor']}, {ran['cores']} cores; processes: {ran['processes']}, threads of each: "
+        f"{ran['threads']}"
+        + (f", {ran['accelerator']}" if "accelerator" in ran else "")
+        + f"; {document['seconds'] / 60:.0f} minutes, less what a resumed run found done"
+    )
+
+
 def _processor() -> str:
     """The processor's name where the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -160,16 +170,13 @@ def write(path: Path, content: str | bytes) -> Path:
     Raises:
         OutputError: It cannot be written.
     """
+    from photomaker.images import atomic
+
     data = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.name, suffix=".part", delete=False
-        ) as part:
-            part.write(data)
-        part_path = Path(part.name)
-        part_path.chmod(0o644)
-        part_path.replace(path)
+        with atomic(path) as file:
+            file.write(data)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; choose another output folder") from error
     return path

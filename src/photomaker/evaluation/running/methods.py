@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from photomaker.errors import SettingsError
 from photomaker.weights import bundled, bundled_hash, model_hash
@@ -25,22 +25,6 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 """How models are called on a hub: owner and name."""
-
-
-class Hardware(Protocol):
-    """What a method is opened on: the part of a plan's settings that is the same for all its methods."""
-
-    @property
-    def base(self) -> str | Path | None:
-        """Base model folder or hub name; None takes the bundled one."""
-
-    @property
-    def device(self) -> str:
-        """`auto`, or a torch device."""
-
-    @property
-    def dtype(self) -> str:
-        """`auto` (bf16 on a GPU, fp32 otherwise), or one of `DTYPES`."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +78,16 @@ def method_class(entry: Entry) -> type[Method]:
     return registry.find("method", entry.registered)
 
 
-def open_method(entry: Entry, hardware: Hardware) -> Method:
+def open_method(entry: Entry, settings: Any) -> Method:  # noqa: ANN401 - the settings of any plan
     """Open a method with what its entry and the settings say.
 
     Raises:
         PhotoMakerError: It is unknown, takes no such option, or its weights are not usable.
     """
-    return method_class(entry).open(**arguments(entry, hardware))  # type: ignore[attr-defined]
+    return method_class(entry).open(**arguments(entry, settings))  # type: ignore[attr-defined]
 
 
-def arguments(entry: Entry, hardware: Hardware) -> dict[str, Any]:
+def arguments(entry: Entry, settings: Any) -> dict[str, Any]:  # noqa: ANN401 - the settings of any plan
     """What a method is opened with: base, weights and options where they are given, device and precision.
 
     Raises:
@@ -111,13 +95,13 @@ def arguments(entry: Entry, hardware: Hardware) -> dict[str, Any]:
     """
     import torch
 
-    device, dtype = hardware.device, hardware.dtype
+    device, dtype = settings.device, settings.dtype
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto":
         dtype = "bf16" if device.startswith("cuda") else "fp32"
     takes = inspect.signature(method_class(entry).open).parameters  # type: ignore[attr-defined]
-    given = {"base": hardware.base, "adapter": entry.adapter, **entry.options}
+    given = {"base": settings.base, "adapter": entry.adapter, **entry.options}
     wanted = {name: value for name, value in given.items() if value is not None}
     unknown = sorted(wanted.keys() - takes.keys())
     if unknown:
@@ -128,7 +112,7 @@ def arguments(entry: Entry, hardware: Hardware) -> dict[str, Any]:
     return {**{name: value for name, value in both.items() if name in takes}, **wanted}
 
 
-def base_and_adapter(entry: Entry, hardware: Hardware) -> dict[str, str]:
+def base_and_adapter(entry: Entry, settings: Any) -> dict[str, str]:  # noqa: ANN401 - the settings of any plan
     """Hashes of base and adapter; a base on a hub is named instead, a folder or file never is.
 
     Raises:
@@ -137,10 +121,10 @@ def base_and_adapter(entry: Entry, hardware: Hardware) -> dict[str, str]:
     """
     method_class(entry)
     adapter = entry.adapter if entry.adapter is not None else bundled("adapter/photomaker.safetensors")
-    return {"base": _base_name(hardware), "adapter": model_hash(adapter)}
+    return {"base": _base_name(settings), "adapter": model_hash(adapter)}
 
 
-def everything_read(entry: Entry, hardware: Hardware) -> dict[str, str]:
+def everything_read(entry: Entry, settings: Any) -> dict[str, str]:  # noqa: ANN401 - the settings of any plan
     """What pictures of any method rest on: base and weights, hashed where they are files, and bundled files.
 
     Raises:
@@ -149,15 +133,15 @@ def everything_read(entry: Entry, hardware: Hardware) -> dict[str, str]:
     file = getattr(method_class(entry), "bundled_file", "adapter")
     own = entry.adapter
     return {
-        "base": _base_name(hardware),
+        "base": _base_name(settings),
         "weights": "its own" if own is None else (model_hash(own) if Path(own).exists() else own),
         "bundled": bundled_hash("base", "adapter", "faces", file),
     }
 
 
-def _base_name(hardware: Hardware) -> str:
+def _base_name(settings: Any) -> str:  # noqa: ANN401 - the settings of any plan
     """What a base model is called in results: its name on a hub, or the hash of its folder."""
-    base = hardware.base if hardware.base is not None else bundled("base")
+    base = settings.base if settings.base is not None else bundled("base")
     on_hub = isinstance(base, str) and HUB_NAME.fullmatch(base) and not Path(base).exists()
     return str(base) if on_hub else model_hash(base)
 

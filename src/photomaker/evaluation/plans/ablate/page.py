@@ -9,6 +9,7 @@ import numpy as np
 
 from photomaker.evaluation.plans.ablate.figures import COLUMNS
 from photomaker.evaluation.plans.ablate.settings import AXES, PHOTOS, REFERENCE
+from photomaker.evaluation.report.files import machine_line
 from photomaker.evaluation.report.plots import panels, png, reach
 from photomaker.evaluation.report.tables import interval_text, table
 
@@ -82,7 +83,7 @@ def markdown(document: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def _opening(document: Mapping[str, Any]) -> str:
-    settings, ran, shipped = document["settings"], document["machine"], document["shipped"]["figures"]
+    settings, shipped = document["settings"], document["shipped"]["figures"]
     models = ", ".join(f"{name} `{value}`" for name, value in document["models"].items())
     seen = settings["steps"] * settings["batch_size"]
     trained = [name for axis in document["axes"] for name in AXES[axis].labels or (REFERENCE,)]
@@ -105,8 +106,7 @@ def _opening(document: Mapping[str, Any]) -> str:
             f"{interval_text(shipped['prompt_accuracy'], True)} and a copy-paste of "
             f"{interval_text(shipped['copy_paste'], False)}. Compare the rows of a table with each other only",
             f"- models: {models}",
-            f"- machine: {ran['processor']}, {ran['cores']} cores; processes: {ran['processes']}, threads of each: "
-            f"{ran['threads']}; {document['seconds'] / 60:.0f} minutes, less what a resumed run found done",
+            f"- {machine_line(document)}",
         ]
     )
 

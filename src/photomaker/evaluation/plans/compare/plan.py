@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,11 +111,8 @@ def compare(
         for name, wanted in plan.items():
             runner.run(name, wanted, apart=True)
     document = _document(settings, store, plan, {name: tuned for name, (tuned, _) in kinds.items()})
-    document |= {
-        "judges": tools.judge(settings).columns(),
-        "stamps": stamps,
-        "seconds": time.perf_counter() - start,
-    }
+    document |= {"judges": tools.judge(settings).columns(), "stamps": stamps}
+    document |= {"seconds": time.perf_counter() - start}
     document |= files.heading(command, settings.processes, settings.threads)
     result = _publish(settings, people, clean(document), store, plan)
     for page in shown_in:
@@ -212,33 +209,23 @@ def _document(
         REAL: {"people": settings.people, "figures": tables.plain(columns.figures(real, real, samples))}
     }
     first = _rows(store, plan[settings.methods[0].name], MAIN)
+
+    def curve(name: str, wanted: Sequence[MethodPictures], at: Callable[[MethodPictures], float]) -> Any:  # noqa: ANN401
+        parts = {float(at(one)): one.part for one in wanted if one.part.startswith(name)}
+        return columns.curve({place: _rows(store, wanted, part) for place, part in parts.items()}, samples)
+
     for entry in settings.methods:
         wanted = plan[entry.name]
         rows = _rows(store, wanted, MAIN, features=True)
         found = columns.figures(rows, real.first(len(rows.people)), samples)
         if entry is not settings.methods[0]:
             found |= _beside(rows, first, samples)
-        points = {one.part: one for one in wanted}
         methods[entry.name] = {
             "people": len(rows.people),
             "tuned": tuned[entry.name],
             "figures": tables.plain(found),
-            "photos": columns.curve(
-                {
-                    float(one.references): _rows(store, wanted, part)
-                    for part, one in points.items()
-                    if part.startswith("photos-")
-                },
-                samples,
-            ),
-            "merges": columns.curve(
-                {
-                    float(one.merge): _rows(store, wanted, part)
-                    for part, one in points.items()
-                    if one.merge is not None
-                },
-                samples,
-            ),
+            "photos": curve("photos-", wanted, lambda one: one.references),
+            "merges": curve("merge-", wanted, lambda one: one.merge or 0.0),
         }
     return {
         "version": VERSION,

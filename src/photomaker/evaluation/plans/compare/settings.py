@@ -16,7 +16,7 @@ from photomaker.evaluation.running.methods import Entry
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """One comparison.
+    """One comparison; what is not listed here is as in `EvaluationSettings`, the same for all methods.
 
     Attributes:
         methods: The methods, in the order of the table.
@@ -24,27 +24,18 @@ class ComparisonSettings:
         base: Base model of all methods, a folder or hub id; None is the bundled one.
         photos: A folder with a folder of photos for each person; None takes drawn people.
         classes: With `photos`, the class word of each person by the name of their folder.
-        split: With drawn people, `test`, or `validation` while something is still being chosen.
         people: People scored for methods that need no tuning, 2 or more.
         tuned_people: People scored for methods that tune weights for each person; the first of the same people.
         gallery: People among whom a picture must find its person, with drawn people.
         prompt_list: "world", "paper", or a text file with one prompt a line.
         prompts: How many of them, from the first on; 0 is all.
-        seeds: Pictures a person and prompt.
-        references: Photos that the method gets.
         unseen: Photos that it never gets, to score by; 0 leaves those columns empty, where there are no more photos.
-        steps: Denoising steps, the same for all.
         counts: Numbers of reference photos for the curve of likeness over photos, for methods without tuning.
         merges: Merge shares for the sweep of methods that have one.
         curve_people: People of those two curves; 0 leaves them out.
         curve_prompts: Photo-style prompts of those two curves.
         size: Side of the pictures; None is the base's own.
         judge: Who measures.
-        processes: Processes at work.
-        threads: Threads of each.
-        device: `auto`, or a torch device.
-        dtype: `auto` (bf16 on a GPU, fp32 otherwise), `fp32`, `bf16`, `fp16`.
-        samples: Bootstrap resamples.
 
     Raises:
         SettingsError: A value lies outside its range, or two contradict each other.

@@ -49,15 +49,16 @@ def _by_class(change: str, same: str) -> Iterator[Column]:
 
 
 def _by_structure() -> Iterator[Column]:
+    ways = (("free", " without the ControlNet"), ("followed", " with it"))
     for who, said in (("person", "the person"), ("text", "the text alone")):
-        for how, where in (("free", " without the ControlNet"), ("followed", " with it")):
-            name = f"{who}_{how}"
-            text = f"landmark error in pixels, {said}{where}"
-            yield _ratio(f"landmark_error_{name}", text, f"error_{name}", f"seen_{name}", unit="")
-        for how, where in (("free", " without the ControlNet"), ("followed", " with it")):
-            yield _accuracy(f"accuracy_{who}_{how}", f"prompt accuracy, {said}{where}", f"{who}_{how}_")
-        for how, where in (("free", " without the ControlNet"), ("followed", " with it")):
-            yield _mean(f"faces_{who}_{how}", f"faces found, {said}{where}", unit="%")
+        named = [(f"{who}_{how}", f"{said}{where}") for how, where in ways]
+        for name, text in named:
+            of = f"error_{name}", f"seen_{name}"
+            yield _ratio(f"landmark_error_{name}", f"landmark error in pixels, {text}", *of, unit="")
+        yield from (
+            _accuracy(f"accuracy_{name}", f"prompt accuracy, {text}", f"{name}_") for name, text in named
+        )
+        yield from (_mean(f"faces_{name}", f"faces found, {text}", unit="%") for name, text in named)
     texts = {
         "free": "likeness without the ControlNet, over the ceiling",
         "followed": "likeness with it, over the ceiling",

@@ -9,7 +9,7 @@ from typing import Any
 from photomaker.evaluation.metrics import Interval
 from photomaker.evaluation.plans.cast import Part
 from photomaker.evaluation.plans.evaluate.columns import BARS, COLUMNS, figures
-from photomaker.evaluation.report.files import SCHEMA
+from photomaker.evaluation.report.files import SCHEMA, machine_line
 from photomaker.evaluation.report.tables import interval_text, percent, plain, table
 
 SHAPES: tuple[tuple[str, str, str, str], ...] = (
@@ -78,7 +78,7 @@ def markdown(result: Mapping[str, Any], plots: Sequence[str] = ()) -> str:
 
 
 def _opening(result: Mapping[str, Any]) -> str:
-    settings, chosen, ran = result["settings"], result["chosen"], result["machine"]
+    settings, chosen = result["settings"], result["chosen"]
     models = ", ".join(f"{name} `{value}`" for name, value in result["models"].items())
     return "\n".join(
         [
@@ -92,10 +92,7 @@ def _opening(result: Mapping[str, Any]) -> str:
             f"guidance {_or_default(chosen['guidance'])}",
             f"- settings: {chosen['rule']}",
             f"- models: {models}",
-            f"- machine: {ran['processor']}, {ran['cores']} cores; processes: {ran['processes']}, "
-            f"threads of each: {ran['threads']}"
-            + (f", {ran['accelerator']}" if "accelerator" in ran else "")
-            + f"; {result['seconds'] / 60:.0f} minutes, less what a resumed run found done",
+            f"- {machine_line(result)}",
         ]
     )
 

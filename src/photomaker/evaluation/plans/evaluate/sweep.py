@@ -38,7 +38,7 @@ def choose(settings: EvaluationSettings, runner: Runner) -> Choice:
     """Choose merge step and guidance on people of the other split; a value given in the settings stays."""
     if "sweep" not in settings.parts:
         return Choice(settings.merge, settings.guidance, "given, or the method's default", Part())
-    cast = _sweep_bench(settings, runner)
+    cast = _sweep_cast(settings, runner)
     points = [_point(cast, merge, settings.guidance) for merge in settings.merges]
     chosen = metrics.choose(points, settings.accuracy_bar)
     merge = settings.merge if settings.merge is not None else chosen.merge
@@ -52,7 +52,7 @@ def choose(settings: EvaluationSettings, runner: Runner) -> Choice:
     return Choice(merge, guidance, rule, Part({}, {"sweep": _detail(cast, points)}))
 
 
-def _sweep_bench(settings: EvaluationSettings, runner: Runner) -> Cast:
+def _sweep_cast(settings: EvaluationSettings, runner: Runner) -> Cast:
     other = replace(
         settings,
         split=settings.sweep_split,

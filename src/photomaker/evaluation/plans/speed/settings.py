@@ -23,19 +23,10 @@ class SpeedSettings:
     """One run.
 
     Attributes:
-        people: People scored, 2 or more.
-        prompts: Prompts, from the first on.
-        seeds: Pictures a person and prompt.
-        split: `validation` while something is still chosen, `test` for the figures.
+        people: People scored, 2 or more; this and what is not listed here is as in `EvaluationSettings`.
         ways: Names of ways, see `photomaker.speeds`; empty is all of them.
         rounds: How often each way is timed.
         pictures: Pictures that are timed together.
-        out: Folder of the results; pictures and measurements are kept in `.cache` inside it.
-        processes: Processes that draw and measure pictures.
-        threads: Threads of each process.
-        device: Where pictures are drawn.
-        dtype: Precision, see `EvaluationSettings`.
-        samples: Bootstrap resamples.
     """
 
     people: int = 50
