@@ -18,7 +18,7 @@ from photomaker.errors import PhotoMakerError, SettingsError
 from photomaker.evaluation.plans.ablate import figures as ablation
 from photomaker.evaluation.plans.ablate.plan import OUTPUT, Kept, Variant, run
 from photomaker.evaluation.plans.ablate.settings import SHIPPED, AblationSettings, Job
-from photomaker.evaluation.plans.cast import Scores
+from photomaker.evaluation.plans.grid import Scores
 from photomaker.evaluation.running.runner import Runner
 from photomaker.evaluation.running.store import Store
 from photomaker.synthetic import VALIDATION

@@ -13,8 +13,9 @@ from photomaker.evaluation.plans.ablate import figures as ablation
 from photomaker.evaluation.plans.ablate.figures import COLUMNS, measure
 from photomaker.evaluation.plans.ablate.page import drawings, markdown
 from photomaker.evaluation.plans.ablate.settings import AXES, REFERENCE
-from photomaker.evaluation.plans.cast import Scores, measured_cast
+from photomaker.evaluation.plans.cast import measured_cast
 from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.plans.grid import Scores
 from photomaker.evaluation.report import tables
 
 SETTINGS = EvaluationSettings(

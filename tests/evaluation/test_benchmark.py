@@ -15,11 +15,12 @@ from tests.evaluation.fakes import FACELESS, TOOLS, FakeMethod, FakeWorld, noise
 
 from photomaker.errors import SettingsError
 from photomaker.evaluation.metrics import Interval, kernel_distance, ratio_of_means
-from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
+from photomaker.evaluation.plans.cast import Cast, Part
 from photomaker.evaluation.plans.evaluate import mixing, page, quality
 from photomaker.evaluation.plans.evaluate.columns import BARS, Bar, figures
 from photomaker.evaluation.plans.evaluate.plan import prompt_table, run
 from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.plans.grid import Grid, per_person
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
 from photomaker.evaluation.report import files, plots
 from photomaker.evaluation.report.files import Result

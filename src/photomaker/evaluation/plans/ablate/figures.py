@@ -11,8 +11,9 @@ import numpy as np
 
 from photomaker.evaluation import metrics
 from photomaker.evaluation.metrics import Floats
-from photomaker.evaluation.plans.cast import Cast, Scores, open_runner
+from photomaker.evaluation.plans.cast import Cast, open_runner
 from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.plans.grid import Scores
 from photomaker.evaluation.report import tables
 from photomaker.evaluation.report.files import write
 from photomaker.evaluation.report.tables import Column

@@ -27,8 +27,9 @@ from photomaker.evaluation.plans.ablate.settings import (
     AblationSettings,
     Job,
 )
-from photomaker.evaluation.plans.cast import Cast, Scores, measured_cast
+from photomaker.evaluation.plans.cast import Cast, measured_cast
 from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.plans.grid import Scores
 from photomaker.evaluation.report import files, plots
 from photomaker.evaluation.report.files import CACHE, Result
 from photomaker.evaluation.running.methods import fingerprint

@@ -9,7 +9,8 @@ import numpy as np
 
 from photomaker.evaluation import metrics
 from photomaker.evaluation.metrics import Floats
-from photomaker.evaluation.plans.cast import Cast, Grid, Part, face_diversity, per_person
+from photomaker.evaluation.plans.cast import Cast, Part
+from photomaker.evaluation.plans.grid import Grid, face_diversity, per_person
 from photomaker.evaluation.prompts import ATTRIBUTES
 
 TEXT_ONLY_PROMPTS = 4

@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
+from photomaker.evaluation.plans.cast import Cast, Part
 from photomaker.evaluation.plans.evaluate.columns import COUNTS
+from photomaker.evaluation.plans.grid import Grid, per_person
 from photomaker.evaluation.prompts import BenchPrompt
 
 PROMPTS = 4

@@ -9,7 +9,8 @@ import numpy as np
 
 from photomaker.evaluation import metrics
 from photomaker.evaluation.metrics import Interval
-from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
+from photomaker.evaluation.plans.cast import Cast, Part
+from photomaker.evaluation.plans.grid import Grid, per_person
 from photomaker.evaluation.prompts import BenchPrompt
 from photomaker.synthetic.marks import MARKS
 

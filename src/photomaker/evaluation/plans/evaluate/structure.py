@@ -12,7 +12,8 @@ import numpy as np
 
 from photomaker.evaluation.metrics import Floats
 from photomaker.evaluation.people.world import stable_seed
-from photomaker.evaluation.plans.cast import Cast, Grid, Part, per_person
+from photomaker.evaluation.plans.cast import Cast, Part
+from photomaker.evaluation.plans.grid import Grid, per_person
 from photomaker.evaluation.prompts import BenchPrompt
 from photomaker.evaluation.running.picture_sets import Followed
 from photomaker.weights import bundled, model_hash

@@ -10,14 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from photomaker.evaluation import metrics
-from photomaker.evaluation.plans.cast import (
-    Cast,
-    Grid,
-    face_diversity,
-    measured_cast,
-    open_runner,
-    per_person,
-)
+from photomaker.evaluation.plans.cast import Cast, measured_cast, open_runner
+from photomaker.evaluation.plans.grid import Grid, face_diversity, per_person
 from photomaker.evaluation.plans.speed import page
 from photomaker.evaluation.plans.speed.settings import NAME, REFERENCES, Row, SpeedSettings
 from photomaker.evaluation.plans.speed.timing import Clock, drawn_by
