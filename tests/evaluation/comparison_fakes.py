@@ -20,7 +20,7 @@ from tests.evaluation.fakes import (
 
 from photomaker.errors import PhotoError
 from photomaker.evaluation.judges.networks import Seen
-from photomaker.evaluation.plans.compare.people import DrawnPeople
+from photomaker.evaluation.plans.compare.people import People
 from photomaker.evaluation.running.worker import Tools
 from photomaker.methods.base import Method, Need
 from photomaker.types import Face, Identity
@@ -122,7 +122,11 @@ METHODS = {one.name: one for one in (Copier, Painter, Tuner, Sculptor)}
 
 
 def people(settings):
-    return DrawnPeople(settings, World())
+    return People(settings, World())
+
+
+def world(settings):
+    return World()
 
 
 def judge(settings):
@@ -154,4 +158,4 @@ def models(entry, settings):
     return {"weights": entry.adapter or "own"}
 
 
-TOOLS = Tools(World, judge, open_references, method, models, kind)
+TOOLS = Tools(world, judge, open_references, method, models, kind)

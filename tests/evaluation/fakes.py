@@ -54,6 +54,9 @@ class FakeWorld:
         start = {"validation": 1_000_000, "test": 2_000_000}[split]
         return list(range(start, start + count))
 
+    def name_of(self, person: int) -> str:
+        return str(person)
+
     def class_of(self, person: int) -> str:
         return CLASSES[person % len(CLASSES)]
 
@@ -135,6 +138,10 @@ def fake_mix(parts: Sequence[tuple[Identity, float]]) -> Identity:
     return Identity("fake", {"v": torch.nn.functional.normalize(torch.as_tensor(vector), dim=0)}, {})
 
 
+def open_world(settings: object) -> FakeWorld:
+    return FakeWorld()
+
+
 def open_judge(settings: object) -> FakeJudge:
     return FakeJudge()
 
@@ -151,4 +158,4 @@ def hashes(entry: Entry, settings: object) -> dict[str, str]:
     return {"base": "b" * 16, "adapter": str(entry.adapter or "a" * 16)}
 
 
-TOOLS = Tools(FakeWorld, open_judge, open_references, open_method, hashes, mix=fake_mix)
+TOOLS = Tools(open_world, open_judge, open_references, open_method, hashes, mix=fake_mix)

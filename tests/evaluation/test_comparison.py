@@ -22,7 +22,7 @@ from photomaker.errors import OutputError, PhotoError, SettingsError
 from photomaker.evaluation.plans.compare import columns as table
 from photomaker.evaluation.plans.compare import pages
 from photomaker.evaluation.plans.compare.columns import Rows, beside, figures
-from photomaker.evaluation.plans.compare.people import FolderPeople
+from photomaker.evaluation.plans.compare.people import People, world_of
 from photomaker.evaluation.plans.compare.plan import FOLDER, compare
 from photomaker.evaluation.plans.compare.plots import ellipse
 from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry, JudgeSettings
@@ -543,14 +543,14 @@ def test_people_in_a_folder(tmp_path):
         SMALL, photos=folder, classes={"ada": "woman", "ben": "man"}, people=2, tuned_people=2, curve_people=2,
         references=2, unseen=3,
     )  # fmt: skip
-    found = FolderPeople(settings)
+    found = People(settings, world_of(settings))
     assert found.names() == ["ada", "ben"]
     assert found.class_of(0) == "woman"
     assert (len(found.references(0, 2)), len(found.references(0, 8)), len(found.unseen(0))) == (2, 3, 3)
-    mark = found.fingerprint()
-    assert FolderPeople(settings).fingerprint() == mark
+    mark = found.world.fingerprint()
+    assert world_of(settings).fingerprint() == mark
     Image.new("RGB", (80, 80), "red").save(folder / "ben" / "4.png")
-    assert FolderPeople(settings).fingerprint() != mark
+    assert world_of(settings).fingerprint() != mark
 
 
 @pytest.mark.parametrize(
@@ -574,4 +574,4 @@ def test_photos_that_will_not_do_are_named_first(tmp_path, change, kind, words):
         references=2, unseen=3,
     )  # fmt: skip
     with pytest.raises(kind, match=words):
-        FolderPeople(replace(good, **change))
+        world_of(replace(good, **change))

@@ -73,7 +73,9 @@ def net(tmp_path: Path) -> Path:
     return tmp_path / "net"
 
 
-ALL = replace(TOOLS, world=Posed, judge=lambda _: Looks(), method=lambda *_: Follows(), follow=follow)
+ALL = replace(
+    TOOLS, world=lambda _: Posed(), judge=lambda _: Looks(), method=lambda *_: Follows(), follow=follow
+)
 
 
 def test_landmarks_likeness_and_prompts_are_measured_with_and_without_it(net: Path, tmp_path: Path) -> None:

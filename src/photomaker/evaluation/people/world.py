@@ -19,6 +19,9 @@ class World(Protocol):
     def people(self, split: str, count: int) -> list[int]:
         """The first `count` people of a split, as numbers that name them for good."""
 
+    def name_of(self, person: int) -> str:
+        """What the person is called."""
+
     def class_of(self, person: int) -> str:
         """The person's class phrase, for example `old man`."""
 
@@ -47,6 +50,10 @@ class SyntheticWorld:
 
         start = {"test": distributions.TEST, "validation": distributions.VALIDATION}[split]
         return list(range(start, start + count))
+
+    def name_of(self, person: int) -> str:
+        """See `World.name_of`: their number."""
+        return str(person)
 
     def class_of(self, person: int) -> str:
         """See `World.class_of`."""

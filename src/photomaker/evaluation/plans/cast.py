@@ -198,7 +198,7 @@ def measured_cast(
         folder: Keeps the measurements.
         progress: See `Runner`.
     """
-    mark = f"{tools.judged_by(settings)} {tools.world().fingerprint()}"
+    mark = f"{tools.judged_by(settings)} {tools.world(settings).fingerprint()}"
     with open_runner(settings, tools, folder, mark, progress) as runner:
         cast = Cast(settings, runner, settings.merge, settings.guidance)
         _ = cast.real, cast.references, cast.unseen  # now, while the runner is open

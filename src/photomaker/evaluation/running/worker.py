@@ -28,6 +28,12 @@ MEBIBYTE = 2**20
 Made = TypeVar("Made")
 
 
+def synthetic_world(settings: object) -> SyntheticWorld:
+    """The synthetic people, whatever the settings."""
+    del settings
+    return SyntheticWorld()
+
+
 def bundled_judge(settings: object) -> BundledJudge:
     """The judge that ships with the package, whatever the settings."""
     del settings
@@ -67,7 +73,7 @@ class Tools:
     """How a process gets what it works with: module-level functions, so that they reach other processes.
 
     Attributes:
-        world: Opens the source of people and real photos.
+        world: Opens the source of people and real photos, of the plan's settings.
         judge: Opens what measures pictures, of the plan's settings.
         references: Opens what prepares photos for a method, of the plan's settings.
         method: Opens a method.
@@ -78,7 +84,7 @@ class Tools:
         judge_mark: What `judge` would say its fingerprint is, without opening it; None opens it.
     """
 
-    world: Callable[[], World] = SyntheticWorld
+    world: Callable[[Any], World] = synthetic_world
     judge: Callable[[Any], Any] = bundled_judge
     references: Callable[[Any], Prepare] = bundled_references
     method: Callable[[Entry, Any], Method] = open_method
@@ -113,7 +119,7 @@ class Worker:
     @cached_property
     def world(self) -> World:
         """Where real photos come from."""
-        return self.tools.world()
+        return self.tools.world(self.settings)
 
     @cached_property
     def judge(self) -> Any:  # noqa: ANN401 - each plan knows the kind of its judge

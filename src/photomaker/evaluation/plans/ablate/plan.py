@@ -83,7 +83,7 @@ class Kept:
 
     @cached_property
     def _judges(self) -> tuple[str, str]:
-        return self.tools.judged_by(self.settings), self.tools.world().fingerprint()
+        return self.tools.judged_by(self.settings), self.tools.world(self.settings).fingerprint()
 
     def training(self, job: Job) -> Path:
         """Folder of a training; of the shipped adapter, just that of its scores."""

@@ -15,7 +15,7 @@ from PIL import Image
 from photomaker.errors import PhotoError
 from photomaker.evaluation.judges.networks import ComparisonJudge, Seen
 from photomaker.evaluation.plans.compare.gallery import Gallery
-from photomaker.evaluation.plans.compare.people import People, open_people
+from photomaker.evaluation.plans.compare.people import People
 from photomaker.evaluation.plans.compare.settings import prompts_of
 from photomaker.evaluation.prompts import BenchPrompt
 from photomaker.evaluation.running.methods import Entry
@@ -40,7 +40,7 @@ _PHOTO = BenchPrompt("photo", "a photo of {c}", {"style": "photo"})
 
 def people_of(worker: Worker) -> People:
     """Who is compared on."""
-    return worker.once("people", lambda: open_people(worker.settings, worker.world))
+    return worker.once("people", lambda: People(worker.settings, worker.world))
 
 
 @dataclass(frozen=True)

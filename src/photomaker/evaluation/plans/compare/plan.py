@@ -21,7 +21,7 @@ from photomaker.evaluation.people.references import FaceReferences
 from photomaker.evaluation.plans.compare import columns, pages
 from photomaker.evaluation.plans.compare import plots as drawn
 from photomaker.evaluation.plans.compare.columns import Rows
-from photomaker.evaluation.plans.compare.people import People, open_people
+from photomaker.evaluation.plans.compare.people import People, world_of
 from photomaker.evaluation.plans.compare.pictures import REAL, MethodPictures, PersonPhotos
 from photomaker.evaluation.plans.compare.settings import ComparisonSettings, prompts_of
 from photomaker.evaluation.report import files, plots, tables
@@ -64,7 +64,9 @@ def references_of(settings: ComparisonSettings) -> Prepare:
     return FaceReferences(settings.judge.detector.open("detector"))
 
 
-TOOLS = Tools(judge=judge_of, references=references_of, models=everything_read, judge_mark=mark_of)
+TOOLS = Tools(
+    world=world_of, judge=judge_of, references=references_of, models=everything_read, judge_mark=mark_of
+)
 """How people, judge and methods of a comparison are opened."""
 
 
@@ -100,7 +102,7 @@ def compare(
         pages.places(page)
     kinds = {entry.name: _kind(entry, settings, tools) for entry in settings.methods}
     prompts_of(settings)
-    store, people = Store(settings.out / FOLDER), open_people(settings, tools.world())
+    store, people = Store(settings.out / FOLDER), People(settings, tools.world(settings))
     stamps = _stamps(settings, tools, people)
     _claim(settings, store, stamps)
     start = time.perf_counter()
@@ -144,7 +146,7 @@ def _stamps(settings: ComparisonSettings, tools: Tools, people: People) -> dict[
         "version": VERSION,
         **{name: value for name, value in said.items() if name != "judge"},
         "judge": tools.judged_by(settings),
-        "world": people.fingerprint(),
+        "world": people.world.fingerprint(),
     }
     each = {
         entry.name: {"version": VERSION, **plain(entry), "adapter": None, **tools.models(entry, settings)}

@@ -61,7 +61,7 @@ def run(settings: EvaluationSettings, progress: Progress | None = None, tools: T
     tools = tools or Tools()
     start = time.perf_counter()
     models = dict(tools.models(settings.entry, settings))
-    judge, world = tools.judged_by(settings), tools.world().fingerprint()
+    judge, world = tools.judged_by(settings), tools.world(settings).fingerprint()
     mark = " ".join([settings.method, settings.dtype, *models.values(), judge, world])
     with open_runner(settings, tools, settings.out / CACHE / settings.title, mark, progress) as runner:
         choice = sweep.choose(settings, runner)

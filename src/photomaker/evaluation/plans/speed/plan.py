@@ -72,7 +72,7 @@ def measured(
     tools, scored = tools or Tools(), settings.scored
     cache = settings.out / CACHE / NAME
     models = " ".join(tools.models(scored.entry, scored).values())
-    judges = f"{tools.judged_by(scored)} {tools.world().fingerprint()}"
+    judges = f"{tools.judged_by(scored)} {tools.world(scored).fingerprint()}"
     mark = f"{NAME} {models} {settings.dtype} {judges}"
     real = measured_cast(scored, tools, cache / "truth", progress)
     grids: dict[str, Grid] = {}
