@@ -24,9 +24,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from photomaker.encoders.ip_adapter import cross_attentions
-from photomaker.evaluation.comparison.people import open_people
-from photomaker.evaluation.comparison.settings import ComparisonSettings
-from photomaker.evaluation.references import FaceReferences
+from photomaker.evaluation.people.references import FaceReferences
+from photomaker.evaluation.plans.compare.people import People, world_of
+from photomaker.evaluation.plans.compare.settings import ComparisonSettings
 from photomaker.faces import BundledFaces, largest
 from photomaker.methods.photomaker import PhotoMaker
 from photomaker.types import Request, Sampling
@@ -94,7 +94,11 @@ def main() -> None:
         curve_people=0,
         gallery=given.people,
     )
-    people, faces, references = open_people(settings), BundledFaces.open(), FaceReferences.open()
+    people, faces, references = (
+        People(settings, world_of(settings)),
+        BundledFaces.open(),
+        FaceReferences.open(),
+    )
     method = PhotoMaker.open(adapter=given.adapter)
     shares: Shares = defaultdict(list)
     for row in range(given.people):

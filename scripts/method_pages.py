@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from photomaker.evaluation.comparison.pages import PAGE_START, method_page
-from photomaker.evaluation.report import write
+from photomaker.evaluation.plans.compare.pages import PAGE_START, method_page
+from photomaker.evaluation.report.files import write
 
 ROOT = Path(__file__).parents[1]
 

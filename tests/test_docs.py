@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import photomaker
-from photomaker.evaluation.comparison import pages
+from photomaker.evaluation.plans.compare import pages
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"

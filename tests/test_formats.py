@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from photomaker import types
 from photomaker.encoders import adapter_file
 from photomaker.errors import IdentityError, OutputError, WeightsError
-from photomaker.evaluation import report
-from photomaker.evaluation.comparison import rows
+from photomaker.evaluation.report import files
+from photomaker.evaluation.running import store as rows
 from photomaker.types import Identity
 from photomaker.weights import read_metadata
 
@@ -27,7 +27,7 @@ FEATURES = {"id_features": torch.ones(2, 8), "weights": torch.ones(2)}
     [
         f"`format: {types.FORMAT}`",
         f"`notes_format: {adapter_file.NOTES_FORMAT}`",
-        f"`schema: {report.SCHEMA}`",
+        f"`schema: {files.SCHEMA}`",
         f"`version: {rows.VERSION}`",
     ],
 )
@@ -78,7 +78,7 @@ def test_the_notes_of_a_later_format_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["photomaker", "ablation"])
 def test_published_results_are_of_the_schema(name):
-    assert json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())["schema"] == report.SCHEMA
+    assert json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())["schema"] == files.SCHEMA
 
 
 def test_rows_of_another_version_are_refused(tmp_path):

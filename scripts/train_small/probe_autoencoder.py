@@ -25,7 +25,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from photomaker.evaluation.judge import BundledJudge
+from photomaker.evaluation.judges.bundled import BundledJudge
 from photomaker.evaluation.metrics import mean_cosine
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.synthetic.dataset import WorldDataset

@@ -6,11 +6,18 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+LOOK_AGAIN = 0.05
+"""Seconds."""
+
+_UNDER_WAY: list[None] = []
+"""One for each context of `asked_to_end` that the main thread is in."""
 
 
 @contextmanager
@@ -25,15 +32,30 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, _interrupt)
-    if before[signal.SIGINT] is signal.SIG_IGN:
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with asked_to_end():
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def asked_to_end() -> Iterator[None]:
+    """Have SIGTERM come as KeyboardInterrupt, and nothing else changed.
+
+    Raises:
+        KeyboardInterrupt: This process was asked to end.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    _UNDER_WAY.append(None)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)
+        _UNDER_WAY.pop()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -60,13 +82,14 @@ def _end_with_parent(ask_to_end: bool) -> None:
     parent.join()
     if ask_to_end:
         os.kill(os.getpid(), signal.SIGTERM)
-    else:
-        os._exit(1)
+        while _UNDER_WAY:
+            time.sleep(LOOK_AGAIN)
+    os._exit(1)
 
 
 @contextmanager
 def pool(
-    workers: int, begin: Callable[..., None] | None = None, *given: Any
+    workers: int, begin: Callable[..., None] | None = None, *given: Any, ask_to_end: bool = False
 ) -> Iterator[ProcessPoolExecutor]:
     """Processes that carry out calls; where the context ends in an error they end in the midst of their work.
 
@@ -74,10 +97,12 @@ def pool(
         workers: How many.
         begin: Called in each of them first.
         given: Its arguments.
+        ask_to_end: Whether a call can keep what it has done before its process ends: within `asked_to_end` it meets a
+            KeyboardInterrupt.
     """
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, context, _serve, (begin, given))
+    executor = ProcessPoolExecutor(workers, context, _serve, (ask_to_end, begin, given))
     try:
         yield executor
     except BaseException:
@@ -88,7 +113,9 @@ def pool(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _serve(begin: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
-    serve_parent()
+def _serve(ask_to_end: bool, begin: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
+    serve_parent(ask_to_end)
+    if ask_to_end:  # between two calls it waits for the word that there are no more
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if begin is not None:
         begin(*given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import pytest
 from tests.evaluation.fakes import TOOLS
 from typer.testing import CliRunner
 
-from photomaker.apps import ablate
-from photomaker.apps.ablate import SHIPPED, AblationSettings, Job, Kept, run
+from photomaker.apps.ablate import SyntheticTrainer
 from photomaker.apps.cli import app
 from photomaker.errors import PhotoMakerError, SettingsError
-from photomaker.evaluation import ablation
-from photomaker.evaluation.ablation import Scores
+from photomaker.evaluation.plans.ablate import figures as ablation
+from photomaker.evaluation.plans.ablate.plan import OUTPUT, Kept, Variant, run
+from photomaker.evaluation.plans.ablate.settings import SHIPPED, AblationSettings, Job
+from photomaker.evaluation.plans.grid import Scores
+from photomaker.evaluation.running.runner import Runner
+from photomaker.evaluation.running.store import Store
 from photomaker.synthetic import VALIDATION
 from photomaker.synthetic.dataset import WorldPlan, write_world
 
@@ -39,9 +43,21 @@ def known(job: Job, people: int, photos: int) -> Scores:
     )
 
 
-def pretend(settings: AblationSettings, job: Job, tools: object) -> bool:
+class PlanAlone(SyntheticTrainer):
+    """Takes the plan of the people for the people, since nothing is trained."""
+
+    def check(self, settings: AblationSettings, root: Path) -> None:
+        pass
+
+    prepare = check
+
+
+TRAINER = PlanAlone()
+
+
+def pretend(kept: Kept, job: Job) -> bool:
     """Does a job at once, and leaves a line about it."""
-    kept = Kept(settings, tools)
+    settings = kept.settings
     with (settings.out / "carried.txt").open("a") as file:
         file.write(f"{job.called}\n")
     counts = settings.counts_of(job.variant)
@@ -49,32 +65,49 @@ def pretend(settings: AblationSettings, job: Job, tools: object) -> bool:
     return True
 
 
-def refuse(settings: AblationSettings, job: Job, tools: object) -> bool:
+def refuse(kept: Kept, job: Job) -> bool:
     if job.variant == "reference":
         raise SettingsError("the reference is refused; take another")
-    return pretend(settings, job, tools)
+    return pretend(kept, job)
 
 
-def stop(settings: AblationSettings, job: Job, tools: object) -> bool:
-    return job.variant != "average" and pretend(settings, job, tools)
+def stop(kept: Kept, job: Job) -> bool:
+    return job.variant != "average" and pretend(kept, job)
 
 
-def crash(settings: AblationSettings, job: Job, tools: object) -> bool:
+def crash(kept: Kept, job: Job) -> bool:
     raise RuntimeError("out of order")
 
 
+def train_until_asked(kept: Kept, job: Job) -> bool:
+    """As a training does that writes a checkpoint when it is asked to end."""
+    folder = kept.training(job)
+    (folder / "began").touch()
+    try:
+        time.sleep(60)
+    finally:
+        (folder / "checkpoint").touch()
+    return True
+
+
+def finished(settings: AblationSettings, carry=pretend):
+    return run(settings, TRAINER, TOOLS, carry=carry)
+
+
+def variants(settings: AblationSettings, jobs: list[Job], carry) -> tuple[Kept, list[Variant]]:
+    kept = Kept(settings, TRAINER, TOOLS)
+    return kept, [Variant(job, kept, carry) for job in jobs]
+
+
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AblationSettings:
+def settings(tmp_path: Path) -> AblationSettings:
     """Two axes on fakes; the data is a plan alone, since nothing is trained."""
     data = tmp_path / "people"
     data.mkdir()
     (data / "plan.json").write_text("{}")
-    monkeypatch.setattr(ablate, "_people", lambda kept: None)
-    monkeypatch.setattr(ablate, "_prepare", lambda settings, kept: None)
-    out = tmp_path / "out"
     return AblationSettings(
         data=data,
-        out=out,
+        out=tmp_path / "out",
         axes=("stacking", "photos"),
         people=5,
         prompts=2,
@@ -92,7 +125,7 @@ def carried(settings: AblationSettings) -> list[str]:
 
 
 def test_the_figures_are_those_of_the_scores(settings: AblationSettings) -> None:
-    result = run(settings, TOOLS, pretend)
+    result = finished(settings)
     found = json.loads(result.json.read_text())
     variants = found["variants"]
     assert list(variants) == ["average", "linear", "reference"]
@@ -123,28 +156,30 @@ def test_the_figures_are_those_of_the_scores(settings: AblationSettings) -> None
 
 
 def test_what_is_done_is_not_done_again_and_what_has_changed_is(settings: AblationSettings) -> None:
-    first = run(settings, TOOLS, pretend)
+    first = finished(settings)
     assert len(carried(settings)) == 1 + 3 * 3
-    second = run(settings, TOOLS, pretend)
+    second = finished(settings)
     assert carried(settings) == []
     assert second.document["variants"] == first.document["variants"]
-    Kept(settings, TOOLS).scores(Job("linear", 2)).unlink()
-    run(settings, TOOLS, pretend)
+    Kept(settings, TRAINER, TOOLS).scores(Job("linear", 2)).unlink()
+    finished(settings)
     assert carried(settings) == ["linear, seed 2"]
-    run(replace(settings, seeds=4), TOOLS, pretend)
+    finished(replace(settings, seeds=4))
     assert carried(settings) == ["average, seed 3", "linear, seed 3", "reference, seed 3"]
-    run(replace(settings, counts=(1, 2)), TOOLS, pretend)
+    finished(replace(settings, counts=(1, 2)))
     assert all(
         line.startswith("reference") or "shipped" in line or "seed" in line for line in carried(settings)
     )
-    run(replace(settings, seeds=1, steps=20), TOOLS, pretend)
+    finished(replace(settings, seeds=1, steps=20))
     assert carried(settings) == ["average, seed 0", "linear, seed 0", "reference, seed 0"]
-    run(replace(settings, seeds=1, axes=("mask",)), TOOLS, pretend)
+    finished(replace(settings, seeds=1, axes=("mask",)))
     assert "no mask, seed 0" in carried(settings)
 
 
 def test_more_people_to_score_are_scored_but_nothing_is_trained_again(settings: AblationSettings) -> None:
-    kept, more = (Kept(one, TOOLS) for one in (settings, replace(settings, people=7, sampling_steps=4)))
+    kept, more = (
+        Kept(one, TRAINER, TOOLS) for one in (settings, replace(settings, people=7, sampling_steps=4))
+    )
     job = Job("linear", 1)
     assert kept.training(job) == more.training(job) and kept.pictures(job) == more.pictures(job)
     assert kept.scores(job) != more.scores(job)
@@ -155,47 +190,68 @@ def test_more_people_to_score_are_scored_but_nothing_is_trained_again(settings: 
         {"precision": "fp32"},
         {"new_lora": True},
     ):
-        assert Kept(replace(settings, **change), TOOLS).training(job) != kept.training(job), change
+        assert Kept(replace(settings, **change), TRAINER, TOOLS).training(job) != kept.training(job), change
     assert kept.training(Job("linear", 0)) != kept.training(job) != kept.training(Job("average", 1))
 
 
 def test_a_run_that_was_stopped_goes_on(settings: AblationSettings) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(settings, TOOLS, stop)
+        finished(settings, stop)
     assert not (settings.out / "ablation.md").exists()
     done = carried(settings)
     assert done == ["reference, seed 0", "the shipped adapter"]
-    run(settings, TOOLS, pretend)
+    finished(settings)
     assert not set(carried(settings)) & set(done)
 
 
 def test_jobs_in_processes_of_their_own_report_how_far_they_are_and_hand_a_refusal_on(
     settings: AblationSettings,
 ) -> None:
+    settings = replace(settings, processes=2)
     settings.out.mkdir()
-    kept, told = Kept(settings, TOOLS), []
-    ablate._side_by_side([Job(SHIPPED)], kept, pretend, lambda *numbers: told.append(numbers))
+    told = []
+    kept, one = variants(settings, [Job(SHIPPED)], pretend)
+    with Runner(settings, TOOLS, Store(kept.root), lambda *said: told.append(said)) as runner:
+        runner.run("x", one, lasting=True, gauge=lambda: (one[0].progress(), 5))
     assert ablation.read_scores(kept.scores(Job(SHIPPED)))[4].likeness.mean() == pytest.approx(0.6)
-    assert set(told) <= {(0, 5), (5, 5)} and told[-1] == (5, 5)
-    with pytest.raises(PhotoMakerError, match="the reference is refused; take another"):
-        ablate._side_by_side([Job("reference")], kept, refuse, lambda *_: None)
+    assert set(told) <= {("x", 0, 5), ("x", 5, 5)} and told[-1] == ("x", 5, 5)
+    kept, refused = variants(settings, [Job("reference")], refuse)
+    with (
+        Runner(settings, TOOLS, Store(kept.root), lambda *_: None) as runner,
+        pytest.raises(PhotoMakerError, match="the reference is refused; take another"),
+    ):
+        runner.run("x", refused, lasting=True)
 
 
-def test_a_process_that_crashes_is_told_with_where_it_says_why(settings: AblationSettings) -> None:
-    settings.out.mkdir()
-    jobs, kept = [Job("linear", 0), Job("linear", 1)], Kept(settings, TOOLS)
-    pretend(settings, jobs[0], TOOLS)
-    assert ablate._done_alone(settings, jobs[1], kept.training(jobs[1]), TOOLS, crash) == 1
-    assert "RuntimeError: out of order" in (kept.training(jobs[1]) / "output.txt").read_text()
-    with pytest.raises(PhotoMakerError, match=r"linear, seed 1 ended with status 1; .*output.txt tells why"):
-        ablate._check(jobs, 1, kept)
-    assert (
-        ablate._done_alone(settings, Job("average"), kept.training(Job("average")), TOOLS, stop)
-        == ablate.STOPPED
-    )
+def test_a_training_in_a_process_of_its_own_keeps_what_it_has_when_the_run_is_stopped(
+    settings: AblationSettings,
+) -> None:
+    settings = replace(settings, processes=2)
+    jobs = [Job("linear"), Job("average")]
+    kept, both = variants(settings, jobs, train_until_asked)
+
+    def stop_once_it_runs() -> tuple[int, int]:
+        if any((kept.training(job) / "began").exists() for job in jobs):
+            raise KeyboardInterrupt
+        return 0, 2
+
+    with (
+        Runner(settings, TOOLS, Store(kept.root), lambda *_: None) as runner,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        runner.run("x", both, lasting=True, gauge=stop_once_it_runs)
+    folders = [kept.training(job) for job in jobs]
+    assert [(one / "began").exists() for one in folders] == [(one / "checkpoint").exists() for one in folders]
+
+
+def test_a_crash_is_told_with_where_it_says_why(settings: AblationSettings) -> None:
+    kept, (one,) = variants(replace(settings, processes=2), [Job("linear", 1)], crash)
+    with pytest.raises(PhotoMakerError, match=rf"linear, seed 1 failed; .*{OUTPUT} tells why"):
+        one.carry_out(None, None)
+    assert "RuntimeError: out of order" in (kept.training(one.job) / OUTPUT).read_text()
+    _, (asked,) = variants(replace(settings, processes=2), [Job("average")], stop)
     with pytest.raises(KeyboardInterrupt):
-        ablate._check(jobs, ablate.STOPPED, kept)
-    ablate._check(jobs, 0, kept)
+        asked.carry_out(None, None)
 
 
 @pytest.mark.parametrize(
@@ -251,9 +307,9 @@ def test_people_who_are_scored_are_not_trained_on(tmp_path: Path) -> None:
     write_world(tmp_path / "scored", WorldPlan(VALIDATION - 1, 2, 2))
     settings = AblationSettings(data=tmp_path / "scored", out=tmp_path / "out", train_people=2)
     with pytest.raises(SettingsError, match="start at number 999999 and reach the validation people"):
-        run(settings, TOOLS, pretend)
+        run(settings, SyntheticTrainer(), TOOLS, carry=pretend)
     with pytest.raises(SettingsError, match="3 people are wanted of the 2"):
-        run(replace(settings, train_people=3), TOOLS, pretend)
+        run(replace(settings, train_people=3), SyntheticTrainer(), TOOLS, carry=pretend)
     assert not (tmp_path / "out").exists()
 
 

@@ -7,8 +7,7 @@ import pytest
 from photomaker.apps import benchmark
 from photomaker.config import read
 from photomaker.errors import SettingsError
-from photomaker.evaluation.comparison import run
-from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
+from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry, prompts_of
 from photomaker.faces.plugins import PlugIn
 from photomaker.registry import names
 
@@ -71,7 +70,7 @@ def test_a_folder_that_holds_something_else_is_refused(shell, monkeypatch):
 def test_the_papers_protocol_can_be_read():
     settings = read(PAPER, ComparisonSettings)
     assert (settings.people, settings.references, settings.seeds, settings.steps) == (25, 4, 4, 50)
-    assert len(run.prompts_of(settings)) == 40
+    assert len(prompts_of(settings)) == 40
     assert settings.judge.recogniser == PlugIn("insightface", "antelopev2")
     assert settings.methods[0].registered == "photomaker"
 

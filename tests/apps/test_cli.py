@@ -171,14 +171,14 @@ def test_torchvision_is_absent_here():
 
 
 def test_evaluate_has_an_option_for_every_setting():
-    from photomaker.evaluation.settings import BenchmarkSettings
+    from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
 
-    settings = {field.name for field in dataclasses.fields(BenchmarkSettings)}
+    settings = {field.name for field in dataclasses.fields(EvaluationSettings)}
     assert set(inspect.signature(cli.evaluate).parameters) == settings
 
 
 def test_evaluate_passes_on_what_was_given(shell, monkeypatch):
-    from photomaker.evaluation import benchmark
+    from photomaker.evaluation.plans.evaluate import plan as benchmark
 
     seen = []
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from photomaker.evaluation.benchmark import BenchmarkSettings, run
+from photomaker.evaluation.plans.evaluate.plan import run
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
 from photomaker.faces.attributes import AttributeClassifier
 from photomaker.faces.bundled import BundledFaces, BundledRecogniser
 from photomaker.synthetic import TEST, person, render, view
@@ -99,7 +100,7 @@ def test_the_classifier_reads_real_pictures() -> None:
 
 @pytest.mark.slow
 def test_a_small_sample_reaches_the_bars(tmp_path: Path) -> None:
-    settings = BenchmarkSettings(
+    settings = EvaluationSettings(
         out=tmp_path, people=8, gallery=50, seeds=1, prompts=8, parts=("main",), processes=1, samples=200
     )
     figures = run(settings, progress=lambda *_: None).document["figures"]

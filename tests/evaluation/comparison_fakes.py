@@ -19,9 +19,9 @@ from tests.evaluation.fakes import (
 )
 
 from photomaker.errors import PhotoError
-from photomaker.evaluation.comparison.judges import Seen
-from photomaker.evaluation.comparison.people import DrawnPeople
-from photomaker.evaluation.comparison.work import Tools
+from photomaker.evaluation.judges.networks import Seen
+from photomaker.evaluation.plans.compare.people import People
+from photomaker.evaluation.running.worker import Tools
 from photomaker.methods.base import Method, Need
 from photomaker.types import Face, Identity
 
@@ -122,19 +122,15 @@ METHODS = {one.name: one for one in (Copier, Painter, Tuner, Sculptor)}
 
 
 def people(settings):
-    return DrawnPeople(settings, World())
+    return People(settings, World())
+
+
+def world(settings):
+    return World()
 
 
 def judge(settings):
     return PixelJudge()
-
-
-def judge_fingerprint(settings):
-    return "judge"
-
-
-def references(settings):
-    return open_references()
 
 
 def kind(entry):
@@ -162,4 +158,4 @@ def models(entry, settings):
     return {"weights": entry.adapter or "own"}
 
 
-TOOLS = Tools(people, judge, judge_fingerprint, references, kind, method, models)
+TOOLS = Tools(world, judge, open_references, method, models, kind)

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from photomaker.errors import PhotoError
-from photomaker.evaluation.judge import Measured
+from photomaker.evaluation.judges.bundled import Measured
+from photomaker.evaluation.people.world import stable_seed
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
-from photomaker.evaluation.settings import BenchmarkSettings
-from photomaker.evaluation.workshop import Tools
-from photomaker.evaluation.world import stable_seed
+from photomaker.evaluation.running.methods import Entry
+from photomaker.evaluation.running.worker import Tools
 from photomaker.types import Identity, Reference, Request
 
 WIDTH = 24
@@ -53,6 +53,9 @@ class FakeWorld:
     def people(self, split: str, count: int) -> list[int]:
         start = {"validation": 1_000_000, "test": 2_000_000}[split]
         return list(range(start, start + count))
+
+    def name_of(self, person: int) -> str:
+        return str(person)
 
     def class_of(self, person: int) -> str:
         return CLASSES[person % len(CLASSES)]
@@ -135,17 +138,24 @@ def fake_mix(parts: Sequence[tuple[Identity, float]]) -> Identity:
     return Identity("fake", {"v": torch.nn.functional.normalize(torch.as_tensor(vector), dim=0)}, {})
 
 
-def open_references() -> Callable[[Sequence[Image.Image], str], list[Reference]]:
+def open_world(settings: object) -> FakeWorld:
+    return FakeWorld()
+
+
+def open_judge(settings: object) -> FakeJudge:
+    return FakeJudge()
+
+
+def open_references(settings: object) -> Callable[[Sequence[Image.Image], str], list[Reference]]:
     return lambda photos, name: [Reference(photo, name) for photo in photos]
 
 
-def open_method(settings: BenchmarkSettings) -> FakeMethod:
-    del settings
+def open_method(entry: Entry, settings: object) -> FakeMethod:
     return FakeMethod()
 
 
-def hashes(settings: BenchmarkSettings) -> dict[str, str]:
-    return {"base": "b" * 16, "adapter": str(settings.adapter or "a" * 16)}
+def hashes(entry: Entry, settings: object) -> dict[str, str]:
+    return {"base": "b" * 16, "adapter": str(entry.adapter or "a" * 16)}
 
 
-TOOLS = Tools(FakeWorld, FakeJudge, open_references, open_method, fake_mix, hashes)
+TOOLS = Tools(open_world, open_judge, open_references, open_method, hashes, mix=fake_mix)

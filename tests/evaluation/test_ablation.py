@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from tests.evaluation.fakes import TOOLS, FakeMethod, FakeWorld, vector_of
 
-from photomaker.evaluation import ablation
-from photomaker.evaluation.ablation import Scores, Truth, measure
-from photomaker.evaluation.ablation_report import AXES, REFERENCE, TEXTS, drawings, markdown
-from photomaker.evaluation.settings import BenchmarkSettings
+from photomaker.evaluation.plans.ablate import figures as ablation
+from photomaker.evaluation.plans.ablate.figures import COLUMNS, measure
+from photomaker.evaluation.plans.ablate.page import drawings, markdown
+from photomaker.evaluation.plans.ablate.settings import AXES, REFERENCE
+from photomaker.evaluation.plans.cast import measured_cast
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.plans.grid import Scores
+from photomaker.evaluation.report import tables
 
-SETTINGS = BenchmarkSettings(
+SETTINGS = EvaluationSettings(
     method="fake",
     split="validation",
     people=3,
@@ -42,7 +46,7 @@ def scores(likeness: list[float], correct: float = 1.0) -> Scores:
 
 
 def test_figures_of_scores_known_by_hand() -> None:
-    assert ablation.values(scores([0.2, 0.4, 0.6], 0.75)) == pytest.approx(
+    assert tables.values(COLUMNS, vars(scores([0.2, 0.4, 0.6], 0.75))) == pytest.approx(
         {"likeness": 0.5, "prompt_accuracy": 0.75, "copy_paste": 0.1}
     )
 
@@ -92,28 +96,28 @@ def test_scores_survive_the_disk(tmp_path: Path) -> None:
 
 
 def test_an_adapter_is_measured_like_the_benchmark_and_pictures_are_kept(tmp_path: Path) -> None:
-    truth = Truth(SETTINGS, TOOLS, tmp_path / "real", lambda *_: None)
-    found = measure(SETTINGS, truth, TOOLS, (1, 4), tmp_path / "one", lambda *_: None)
+    real = measured_cast(SETTINGS, TOOLS, tmp_path / "real", lambda *_: None)
+    found = measure(SETTINGS, real, TOOLS, (1, 4), tmp_path / "one", lambda *_: None)
     one, four = found[1], found[4]
     assert four.likeness.mean() > one.likeness.mean()  # the fake method gains by more photos
     assert four.excess.sum() > 0  # and keeps the photos in mind
     assert np.array_equal(four.ceiling, one.ceiling)
     # a person's ceiling by hand
-    world, person = FakeWorld(), truth.bench.people[0]
+    world, person = FakeWorld(), real.people[0]
     unseen = np.stack([vector_of(photo) for photo in world.photos(person, "unseen", SETTINGS.unseen)])
-    task = truth.bench.context_task(person, [p for p in truth.bench.prompts if p.is_photo], 1)
-    real = [
+    task = real.context_task(person, [p for p in real.prompts if p.is_photo], 1)
+    pictures = [
         world.context(person, seed, dict(stated))
         for seed, stated in zip(task.seeds, task.states, strict=True)
     ]
     assert four.ceiling[0] == pytest.approx(
-        np.mean([vector_of(picture) @ unseen.T for picture in real]), abs=1e-5
+        np.mean([vector_of(picture) @ unseen.T for picture in pictures]), abs=1e-5
     )
     made = FakeMethod.generated
-    again = measure(SETTINGS, truth, TOOLS, (4,), tmp_path / "one", lambda *_: None)
+    again = measure(SETTINGS, real, TOOLS, (4,), tmp_path / "one", lambda *_: None)
     assert FakeMethod.generated == made
     assert np.array_equal(again[4].likeness, four.likeness)
-    measure(SETTINGS, truth, TOOLS, (4,), tmp_path / "two", lambda *_: None)
+    measure(SETTINGS, real, TOOLS, (4,), tmp_path / "two", lambda *_: None)
     assert FakeMethod.generated == made + 3 * 5
 
 
@@ -153,4 +157,3 @@ def test_every_axis_is_read_from_the_reference_and_explained_in_the_documents() 
     for name, axis in AXES.items():
         assert f"`{name}`" in page
         assert axis.labels is None or next(iter(axis.labels)) == REFERENCE
-    assert set(TEXTS) == set(ablation.FIGURES)

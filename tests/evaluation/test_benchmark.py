@@ -14,17 +14,21 @@ from PIL import Image
 from tests.evaluation.fakes import FACELESS, TOOLS, FakeMethod, FakeWorld, noise, vector_of
 
 from photomaker.errors import SettingsError
-from photomaker.evaluation import plots, report
-from photomaker.evaluation.bench import Bench, Grid, Part
-from photomaker.evaluation.benchmark import BenchmarkSettings, Result, prompt_table, run
-from photomaker.evaluation.metrics import Interval, kernel_distance
-from photomaker.evaluation.parts import mixing, quality
+from photomaker.evaluation.metrics import Interval, kernel_distance, ratio_of_means
+from photomaker.evaluation.plans.cast import Cast, Part
+from photomaker.evaluation.plans.evaluate import mixing, page, quality
+from photomaker.evaluation.plans.evaluate.columns import BARS, Bar, figures
+from photomaker.evaluation.plans.evaluate.plan import prompt_table, run
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.plans.grid import Grid, per_person
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
-from photomaker.evaluation.report import Bar
-from photomaker.evaluation.workshop import Workshop
+from photomaker.evaluation.report import files, plots
+from photomaker.evaluation.report.files import Result
+from photomaker.evaluation.running.runner import Runner
+from photomaker.evaluation.running.store import Store
 
 ROOT = Path(__file__).parents[2]
-SMALL = BenchmarkSettings(
+SMALL = EvaluationSettings(
     people=9,
     gallery=15,
     sweep_people=6,
@@ -47,13 +51,13 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(SMALL, Workshop(SMALL, TOOLS, tmp_path / "c", "models", quiet), 0.2, None)
+def cast(tmp_path: Path) -> Cast:
+    return Cast(SMALL, Runner(SMALL, TOOLS, Store(tmp_path / "c", "models"), quiet), 0.2, None)
 
 
 def test_everything_asked_for_is_in_the_json(result: Result) -> None:
     found = json.loads(result.json.read_text())
-    assert found["schema"] == report.SCHEMA
+    assert found["schema"] == files.SCHEMA
     heading = "name method command settings chosen machine versions models judge world seconds"
     assert set(heading.split()) <= set(found)
     wanted = {
@@ -67,7 +71,7 @@ def test_everything_asked_for_is_in_the_json(result: Result) -> None:
         assert figure["low"] <= figure["value"] <= figure["high"], name
         assert figure["people"] in (9, 3)
     assert [row["figure"] for row in found["verdicts"]] == [
-        *(bar.figure for bar in report.BARS),
+        *BARS,
         "counts",
         "mixing",
     ]
@@ -76,16 +80,16 @@ def test_everything_asked_for_is_in_the_json(result: Result) -> None:
 
 
 def test_the_fakes_figures_are_what_they_were_built_to_be(result: Result) -> None:
-    figures = {name: found["value"] for name, found in result.document["figures"].items()}
-    assert figures["prompt_accuracy_real"] == 1
-    assert 0.6 < figures["likeness"] < 1
-    assert abs(figures["text_only_cosine"]) < 0.15
-    assert abs(figures["real_stranger_cosine"]) < 0.2
-    assert figures["retrieval_rate_real"] == 1
-    assert figures["age_accuracy_real"] == 1
+    values = {name: found["value"] for name, found in result.document["figures"].items()}
+    assert values["prompt_accuracy_real"] == 1
+    assert 0.6 < values["likeness"] < 1
+    assert abs(values["text_only_cosine"]) < 0.15
+    assert abs(values["real_stranger_cosine"]) < 0.2
+    assert values["retrieval_rate_real"] == 1
+    assert values["age_accuracy_real"] == 1
     assert result.document["detail"]["mixing"]["monotone"]
-    assert abs(figures["copy_paste_real"]) < 0.03
-    assert figures["copy_paste"] > 0.03
+    assert abs(values["copy_paste_real"]) < 0.03
+    assert values["copy_paste"] > 0.03
 
 
 def test_the_person_without_a_face_in_the_photos_is_counted(result: Result) -> None:
@@ -95,31 +99,37 @@ def test_the_person_without_a_face_in_the_photos_is_counted(result: Result) -> N
     assert faces["real_photos"]["without_face"] == 0
 
 
-def test_likeness_equals_a_straightforward_computation(bench: Bench) -> None:
-    grid = bench.generated.photos()
+def test_likeness_equals_a_straightforward_computation(cast: Cast) -> None:
+    grid = cast.generated.photos()
     expected = []
     world = FakeWorld()
-    for person in bench.people:
+    for person in cast.people:
         unseen = np.stack([vector_of(photo) for photo in world.photos(person, "unseen", SMALL.unseen)])
-        pictures = bench.workshop.pictures(bench.picture_task(person, bench.prompts, SMALL.seeds))
+        pictures = cast.runner.pictures(cast.picture_task(person, cast.prompts, SMALL.seeds))
         kept = [
             pictures[2 * index + seed]
-            for index, prompt in enumerate(bench.prompts)
+            for index, prompt in enumerate(cast.prompts)
             if prompt.is_photo
             for seed in (0, 1)
         ]
         expected.append([np.mean([vector_of(picture) @ photo for photo in unseen]) for picture in kept])
-    assert np.allclose(grid.score(bench.likeness).reshape(len(bench.people), -1), expected, atol=1e-5)
+    assert np.allclose(grid.score(cast.likeness).reshape(len(cast.people), -1), expected, atol=1e-5)
 
 
-def test_what_likeness_does_not_see(bench: Bench) -> None:
-    part = quality.measure(bench)
-    found = bench.generated.photos().found
+def with_figures(part: Part) -> Part:
+    return replace(part, figures=figures(part, SMALL.samples))
+
+
+def test_what_likeness_does_not_see(cast: Cast) -> None:
+    part = with_figures(quality.measure(cast))
+    found = cast.generated.photos().found
     assert part.figures["sharpness"].value == pytest.approx(found.mean())
     # the third recogniser of the fakes sees the same vectors backwards, whose cosines are the same
-    likeness = bench.ratio(*(grid.photos().score(bench.likeness) for grid in (bench.generated, bench.real)))
-    assert part.figures["likeness_third"].value == pytest.approx(likeness.value, abs=1e-5)
-    grid, real = bench.generated.photos(), bench.real.photos()
+    likeness = ratio_of_means(
+        *(per_person(grid.photos().score(cast.likeness)) for grid in (cast.generated, cast.real))
+    )
+    assert part.figures["likeness_third"].value == pytest.approx(likeness, abs=1e-5)
+    grid, real = cast.generated.photos(), cast.real.photos()
     scale = real.embeddings[real.found].std(0) + 1e-6
     expected = kernel_distance(
         *((one.embeddings[one.found] - real.embeddings[real.found].mean(0)) / scale for one in (grid, real))
@@ -137,57 +147,57 @@ def test_what_likeness_does_not_see(bench: Bench) -> None:
     }
 
 
-def test_the_worst_style_is_the_worst(bench: Bench) -> None:
-    labels = dict(bench.generated.labels)
-    sketches = [at for at, prompt in enumerate(bench.prompts) if prompt.states["style"] == "sketch"]
+def test_the_worst_style_is_the_worst(cast: Cast) -> None:
+    labels = dict(cast.generated.labels)
+    sketches = [at for at, prompt in enumerate(cast.prompts) if prompt.states["style"] == "sketch"]
     labels["style"] = labels["style"].copy()
     labels["style"][:, sketches] = "photo"
-    bench.__dict__["generated"] = replace(bench.generated, labels=labels)
-    part = quality.measure(bench)
+    cast.__dict__["generated"] = replace(cast.generated, labels=labels)
+    part = with_figures(quality.measure(cast))
     assert part.detail["worst_style_name"] == "sketch"
-    classes = bench.classes[: len(bench.people)]
-    counted = bench.generated.where(lambda prompt: prompt.states["style"] == "sketch").accuracy(classes)
+    classes = cast.classes[: len(cast.people)]
+    counted = cast.generated.where(lambda prompt: prompt.states["style"] == "sketch").accuracy(classes)
     assert part.figures["worst_style"].value == pytest.approx(counted[0].sum() / counted[1].sum())
 
 
-def test_a_judge_that_measures_no_more_is_enough(bench: Bench) -> None:
+def test_a_judge_that_measures_no_more_is_enough(cast: Cast) -> None:
     for name in ("generated", "real"):
-        bench.__dict__[name] = replace(getattr(bench, name), more={})
-    assert set(quality.measure(bench).figures) == {"worst_style"}
+        cast.__dict__[name] = replace(getattr(cast, name), more={})
+    assert set(with_figures(quality.measure(cast)).figures) == {"worst_style"}
 
 
-def test_marks_count_where_they_belong(bench: Bench) -> None:
+def test_marks_count_where_they_belong(cast: Cast) -> None:
     def seeing(grid: Grid, with_mole: str, without: str) -> Grid:
         words = np.full(grid.embeddings.shape[:3], without, dtype="<U8")
-        for row, person in enumerate(bench.people):
-            if bench.workshop.world.marks_of(person)["mole"] == "chin":
+        for row, person in enumerate(cast.people):
+            if cast.runner.world.marks_of(person)["mole"] == "chin":
                 words[row] = with_mole
         words[:, 0] = "none"
         return replace(grid, labels={**grid.labels, "mole": words})
 
-    bench.__dict__["real"] = seeing(bench.real, "chin", "none")
-    grids = bench.generated.photos(), bench.real.photos()
+    cast.__dict__["real"] = seeing(cast.real, "chin", "none")
+    grids = cast.generated.photos(), cast.real.photos()
     prompts = len(grids[0].prompts)
-    bench.__dict__["generated"] = seeing(bench.generated, "chin", "none")
-    part = quality.measure(bench)
+    cast.__dict__["generated"] = seeing(cast.generated, "chin", "none")
+    part = with_figures(quality.measure(cast))
     assert part.figures["marks_kept"].value == pytest.approx(1)
     assert part.detail["marks"]["mole"]["seen_real"] == pytest.approx((prompts - 1) / prompts)
-    assert part.detail["marks"]["mole"]["people"] == sum(one % 2 for one in bench.people)
+    assert part.detail["marks"]["mole"]["people"] == sum(one % 2 for one in cast.people)
     assert part.detail["marks_made_up"] == 0
-    bench.__dict__["generated"] = seeing(bench.generated, "left cheek", "chin")
-    part = quality.measure(bench)
+    cast.__dict__["generated"] = seeing(cast.generated, "left cheek", "chin")
+    part = with_figures(quality.measure(cast))
     assert part.figures["marks_kept"].value == 0
     assert part.detail["marks_made_up"] == pytest.approx((prompts - 1) / prompts)
 
 
-def test_prompt_accuracy_counts_only_what_is_stated(bench: Bench) -> None:
-    correct, stated = bench.real.accuracy(bench.classes)
-    hats = sum("hat" in prompt.states for prompt in bench.prompts)
+def test_prompt_accuracy_counts_only_what_is_stated(cast: Cast) -> None:
+    correct, stated = cast.real.accuracy(cast.classes)
+    hats = sum("hat" in prompt.states for prompt in cast.prompts)
     column = ATTRIBUTES.index("hat")
     assert stated[0, column] == hats * SMALL.seeds
     assert np.array_equal(correct, stated)
-    labels = {name: np.where(words == "cap", "beret", words) for name, words in bench.real.labels.items()}
-    wrong, _ = replace(bench.real, labels=labels).accuracy(bench.classes)
+    labels = {name: np.where(words == "cap", "beret", words) for name, words in cast.real.labels.items()}
+    wrong, _ = replace(cast.real, labels=labels).accuracy(cast.classes)
     assert np.all(stated[:, column] - wrong[:, column] == SMALL.seeds)
 
 
@@ -239,16 +249,16 @@ def test_plots_are_pictures_and_the_page_shows_them(result: Result) -> None:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
             assert min(picture.size) > 200
-    page = result.markdown.read_text()
-    assert all(f"]({name})" in page for name in names)
+    text = result.markdown.read_text()
+    assert all(f"]({name})" in text for name in names)
 
 
 def test_the_page_has_well_formed_tables_with_a_plain_yes_or_no(result: Result) -> None:
-    page = result.markdown.read_text()
-    for block in page.split("\n\n"):
+    text = result.markdown.read_text()
+    for block in text.split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1, block
-    row = next(line for line in page.splitlines() if line.startswith("| retrieval of the person"))
+    row = next(line for line in text.splitlines() if line.startswith("| retrieval of the person"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[2:4] == ["50 %", "80 %"]
     assert set(cells[4:]) <= {"yes", "no"}
@@ -256,7 +266,7 @@ def test_the_page_has_well_formed_tables_with_a_plain_yes_or_no(result: Result) 
 
 
 def test_bars_look_the_right_way() -> None:
-    high, low = Bar("a", "a", 0.75, 0.9), Bar("b", "b", 0.08, 0.03, lower_is_better=True)
+    high, low = Bar(0.75, 0.9), Bar(0.08, 0.03, lower_is_better=True)
     assert (high.reaches(0.8, 0.75), high.reaches(0.7, 0.75), high.reaches(None, 0.75)) == (
         True,
         False,
@@ -266,16 +276,15 @@ def test_bars_look_the_right_way() -> None:
 
 
 def test_an_undefined_figure_is_written_as_such() -> None:
-    part = Part({"likeness": Interval(None, None, None, 3)}, {})
-    rows = report.verdicts(part)
+    rows = page.verdicts({"likeness": Interval(None, None, None, 3)}, {})
     assert rows[0]["value"] is None
     assert rows[0]["reaches_must"] is False
-    assert '"value": null' in report.as_json({"figures": {"a": {"value": None}}})
+    assert '"value": null' in files.as_json({"figures": {"a": {"value": None}}})
 
 
 def test_json_refuses_what_json_does_not_know() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        report.as_json({"a": float("nan")})
+        files.as_json({"a": float("nan")})
 
 
 def test_pairs_are_of_one_class_and_everybody_is_in_one_pair_at_most() -> None:
@@ -326,7 +335,7 @@ def test_the_fakes_tell_people_apart() -> None:
 def test_the_documentation_lists_the_prompts_and_every_setting_it_names() -> None:
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert prompt_table(PROMPTS) in page
-    options = {name.replace("_", "-") for name in BenchmarkSettings.__dataclass_fields__}
+    options = {name.replace("_", "-") for name in EvaluationSettings.__dataclass_fields__}
     readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").splitlines()
     ours = "\n".join(line for line in readme if "photomaker evaluate" in line)
     assert ours

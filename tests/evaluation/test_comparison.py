@@ -19,14 +19,15 @@ from tests.evaluation import comparison_fakes as fakes
 from tests.evaluation.fakes import vector_of
 
 from photomaker.errors import OutputError, PhotoError, SettingsError
-from photomaker.evaluation.comparison import pages, table
-from photomaker.evaluation.comparison.drawings import ellipse
-from photomaker.evaluation.comparison.people import FolderPeople
-from photomaker.evaluation.comparison.rows import FOLDER, Store
-from photomaker.evaluation.comparison.run import compare
-from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry, JudgeSettings
-from photomaker.evaluation.comparison.table import Rows, beside, figures
+from photomaker.evaluation.plans.compare import columns as table
+from photomaker.evaluation.plans.compare import pages
+from photomaker.evaluation.plans.compare.columns import Rows, beside, figures
+from photomaker.evaluation.plans.compare.people import People, world_of
+from photomaker.evaluation.plans.compare.plan import FOLDER, compare
+from photomaker.evaluation.plans.compare.plots import ellipse
+from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry, JudgeSettings
 from photomaker.evaluation.prompts import ATTRIBUTES, prompt_list
+from photomaker.evaluation.running.store import Store
 
 ROOT = Path(__file__).parents[2]
 SMALL = ComparisonSettings(
@@ -104,7 +105,7 @@ def test_likeness_equals_a_straightforward_computation(result):
 
 
 def test_a_person_whose_photos_a_method_refuses_counts_as_nothing(result):
-    rows = Store(result.files[0].parent / FOLDER).read("tuner", "main", 0)
+    rows = Store(result.files[0].parent / FOLDER).rows("tuner", "main", 0)
     assert len(rows) == 8
     assert all(row["refused"] and row["sim_unseen_first"] == 0 and not row["face"] for row in rows)
     assert not any(value for row in rows for value in row["correct"].values())
@@ -112,7 +113,7 @@ def test_a_person_whose_photos_a_method_refuses_counts_as_nothing(result):
 
 def test_a_row_says_all_about_its_picture(result):
     root = result.files[0].parent / FOLDER
-    rows = Store(root).read("painter", "main", 2)
+    rows = Store(root).rows("painter", "main", 2)
     assert [(row["prompt"], row["seed"]) for row in rows[:3]] == [
         ("studio", 0),
         ("studio", 1),
@@ -160,7 +161,7 @@ def test_the_tables_are_well_formed_and_say_how_they_were_made(result):
     assert str(result.files[0].parent) not in page
     lines = list(csv.DictReader(result.files[2].read_text().splitlines()))
     assert {line["method"] for line in lines} == {"real", "copier", "painter", "tuner"}
-    assert len(lines) == 4 * len(table.COLUMNS)
+    assert len(lines) == 4 * len(table.ALL_COLUMNS)
     row = next(line for line in lines if line["method"] == "painter" and line["column"] == "prompt_accuracy")
     assert (float(row["value"]), row["people"]) == (1, "6")
     tex = result.files[3].read_text()
@@ -199,7 +200,7 @@ from dataclasses import replace
 from pathlib import Path
 from tests.evaluation import comparison_fakes as fakes
 from tests.evaluation.test_comparison import SMALL
-from photomaker.evaluation.comparison.run import compare
+from photomaker.evaluation.plans.compare.plan import compare
 if __name__ == "__main__":
     settings = replace(SMALL, out=Path(sys.argv[1]), processes=2, curve_people=0, methods=SMALL.methods[1:2])
     compare(settings, "x", lambda *_: None, replace(fakes.TOOLS, method=fakes.slow_method))
@@ -240,7 +241,7 @@ def test_an_identity_that_was_fitted_is_not_fitted_again(tmp_path, monkeypatch):
     monkeypatch.setattr(fakes.Painter, "generate", fails_later)
     with pytest.raises(KeyboardInterrupt):
         compare(settings, progress=quiet, tools=fakes.TOOLS)
-    folder = Store(tmp_path / FOLDER).task("painter", "main", 0)
+    folder = Store(tmp_path / FOLDER).folder("painter", "main", 0)
     assert sorted(path.name for path in folder.iterdir()) == [
         "0000.jsonl",
         "0000.npz",
@@ -542,14 +543,14 @@ def test_people_in_a_folder(tmp_path):
         SMALL, photos=folder, classes={"ada": "woman", "ben": "man"}, people=2, tuned_people=2, curve_people=2,
         references=2, unseen=3,
     )  # fmt: skip
-    found = FolderPeople(settings)
+    found = People(settings, world_of(settings))
     assert found.names() == ["ada", "ben"]
     assert found.class_of(0) == "woman"
     assert (len(found.references(0, 2)), len(found.references(0, 8)), len(found.unseen(0))) == (2, 3, 3)
-    mark = found.fingerprint()
-    assert FolderPeople(settings).fingerprint() == mark
+    mark = found.world.fingerprint()
+    assert world_of(settings).fingerprint() == mark
     Image.new("RGB", (80, 80), "red").save(folder / "ben" / "4.png")
-    assert FolderPeople(settings).fingerprint() != mark
+    assert world_of(settings).fingerprint() != mark
 
 
 @pytest.mark.parametrize(
@@ -573,4 +574,4 @@ def test_photos_that_will_not_do_are_named_first(tmp_path, change, kind, words):
         references=2, unseen=3,
     )  # fmt: skip
     with pytest.raises(kind, match=words):
-        FolderPeople(replace(good, **change))
+        world_of(replace(good, **change))

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from photomaker.errors import WeightsError
 from photomaker.evaluation import metrics
-from photomaker.evaluation.comparison.judges import imagenet_pixels
-from photomaker.evaluation.inception import FidInception
-from photomaker.evaluation.perceptual import Lpips, SmallDistance, mean_pairwise
+from photomaker.evaluation.judges.inception import FidInception
+from photomaker.evaluation.judges.networks import imagenet_pixels
+from photomaker.evaluation.judges.perceptual import Lpips, SmallDistance, mean_pairwise
 from photomaker.faces.networks import ConvConfig, ConvRecogniser
 
 CHANNELS = (64, 192, 384, 256, 256)

@@ -11,12 +11,14 @@ from PIL import Image
 from tests.tiny import tiny_adapter, tiny_pipeline
 
 from photomaker.errors import PhotoError, SettingsError, WeightsError
-from photomaker.evaluation.benchmark import BenchmarkSettings, Tools, run
-from photomaker.evaluation.judge import BundledJudge
+from photomaker.evaluation.judges.bundled import BundledJudge
+from photomaker.evaluation.people.references import FaceReferences
+from photomaker.evaluation.people.world import SyntheticWorld
+from photomaker.evaluation.plans.evaluate.plan import run
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
 from photomaker.evaluation.prompts import ATTRIBUTES, PROMPTS
-from photomaker.evaluation.references import FaceReferences
-from photomaker.evaluation.workshop import Worker, model_hashes, open_method
-from photomaker.evaluation.world import SyntheticWorld
+from photomaker.evaluation.running.methods import Entry, base_and_adapter, open_method
+from photomaker.evaluation.running.worker import Tools, Worker
 from photomaker.faces import BundledFaces, BundledRecogniser
 from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces.crops import face_crop
@@ -112,12 +114,12 @@ def test_references_have_the_largest_face_and_a_mask_and_need_a_face() -> None:
 
 
 def test_photomaker_runs_on_a_random_pipeline(tmp_path: Path) -> None:
-    settings = BenchmarkSettings(
+    settings = EvaluationSettings(
         base=tiny_pipeline(tmp_path), adapter=tiny_adapter(tmp_path), out=tmp_path / "out", people=3, gallery=3,
         sweep_people=2, prompts=2, seeds=1, references=2, unseen=2, steps=2, merges=(0.5,), guidances=(), samples=10,
         processes=1, device="cpu", parts=("sweep", "main"),
     )  # fmt: skip
-    tools = Tools(judge=open_judge, references=lambda: FaceReferences(MiddleFace()))
+    tools = Tools(judge=lambda _: open_judge(), references=lambda _: FaceReferences(MiddleFace()))
     result = run(settings, lambda *_: None, tools)
     found = result.document["figures"]
     assert found["likeness_cosine"]["value"] is not None
@@ -126,23 +128,23 @@ def test_photomaker_runs_on_a_random_pipeline(tmp_path: Path) -> None:
     assert str(tmp_path) not in result.json.read_text()
     assert str(tmp_path) not in result.markdown.read_text()
     worker = Worker(settings, tools)
-    assert worker.method.name == "photomaker"
+    assert worker.method(settings.entry).name == "photomaker"
 
 
 def test_an_unknown_method_is_refused_before_any_model_is_opened() -> None:
-    for opens in (open_method, model_hashes):
+    for opens in (open_method, base_and_adapter):
         with pytest.raises(SettingsError, match="there is no method 'photomakr'; did you mean 'photomaker'"):
-            opens(BenchmarkSettings(method="photomakr"))
+            opens(Entry("photomakr"), EvaluationSettings())
 
 
 def test_hashes_name_what_is_there_and_what_is_on_a_hub(tmp_path: Path) -> None:
     weights = tmp_path / "a.safetensors"
     weights.write_bytes(b"1")
-    settings = BenchmarkSettings(base="someone/sdxl", adapter=weights)
-    first = model_hashes(settings)
+    settings = EvaluationSettings(base="someone/sdxl", adapter=weights)
+    first = base_and_adapter(settings.entry, settings)
     assert first["base"] == "someone/sdxl"
     assert len(first["adapter"]) == 16
     weights.write_bytes(b"2")
-    assert model_hashes(settings)["adapter"] != first["adapter"]
+    assert base_and_adapter(settings.entry, settings)["adapter"] != first["adapter"]
     with pytest.raises(WeightsError, match="nowhere"):
-        model_hashes(replace(settings, base=tmp_path / "nowhere"))
+        base_and_adapter(settings.entry, replace(settings, base=tmp_path / "nowhere"))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from photomaker.errors import SettingsError
-from photomaker.evaluation.benchmark import command
-from photomaker.evaluation.settings import BenchmarkSettings
+from photomaker.evaluation.plans.evaluate.plan import command
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ from photomaker.evaluation.settings import BenchmarkSettings
 )
 def test_a_wrong_value_is_refused_in_one_sentence(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
-        BenchmarkSettings(**values)
+        EvaluationSettings(**values)
     assert "\n" not in str(caught.value)
 
 
 def test_defaults_are_what_the_figures_ask_for() -> None:
-    settings = BenchmarkSettings()
+    settings = EvaluationSettings()
     assert (settings.people, settings.seeds, settings.references, settings.gallery) == (100, 2, 4, 200)
     assert settings.prompts >= 12
     assert settings.pairs >= 30
@@ -48,12 +48,12 @@ def test_defaults_are_what_the_figures_ask_for() -> None:
 
 
 def test_settings_are_chosen_on_the_other_split() -> None:
-    assert BenchmarkSettings().sweep_split == "validation"
-    assert BenchmarkSettings(split="validation").sweep_split == "test"
+    assert EvaluationSettings().sweep_split == "validation"
+    assert EvaluationSettings(split="validation").sweep_split == "test"
 
 
 def test_the_command_names_what_differs_and_no_folder() -> None:
-    settings = BenchmarkSettings(
+    settings = EvaluationSettings(
         people=20, base="/somewhere/secret/sdxl", parts=("main", "cost"), processes=1
     )
     assert command(settings) == "photomaker evaluate --base sdxl --people 20 --parts main,cost"

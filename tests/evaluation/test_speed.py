@@ -7,9 +7,10 @@ import pytest
 from tests.evaluation.fakes import TOOLS, FakeMethod
 
 from photomaker.errors import SettingsError
-from photomaker.evaluation import speed, speed_report
 from photomaker.evaluation.metrics import Interval
-from photomaker.evaluation.speed import Row, SpeedSettings
+from photomaker.evaluation.plans.speed import page as speed_report
+from photomaker.evaluation.plans.speed import plan as speed
+from photomaker.evaluation.plans.speed.settings import Row, SpeedSettings
 from photomaker.speeds import PRESETS
 from photomaker.types import Sampling, Shortcuts
 
@@ -26,7 +27,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(settings):
-    return speed.run(settings, lambda *_: None, TOOLS)
+    return speed.measured(settings, lambda *_: None, TOOLS)
 
 
 def test_the_exact_way_is_what_all_stand_beside(rows):
@@ -43,26 +44,26 @@ def test_the_exact_way_is_what_all_stand_beside(rows):
 
 def test_a_second_run_draws_nothing(settings, rows):
     before = FakeMethod.generated
-    again = speed.run(settings, lambda *_: None, TOOLS)
+    again = speed.measured(settings, lambda *_: None, TOOLS)
     assert FakeMethod.generated == before
     assert [row.share for row in again] == [row.share for row in rows]
 
 
 def test_one_more_way_draws_that_way_alone(settings, rows):
     before = FakeMethod.generated
-    more = speed.run(replace(settings, ways=(*WAYS, "unipc 10")), lambda *_: None, TOOLS)
+    more = speed.measured(replace(settings, ways=(*WAYS, "unipc 10")), lambda *_: None, TOOLS)
     assert more[-1].name == "unipc 10"
     pictures, timed = 3 * 2, 1 + 1 + 2 * 2  # to warm up, to count, and two rounds beside the exact way
     assert FakeMethod.generated - before == pictures + timed
 
 
 def test_the_page_says_what_reaches_the_bar(settings, rows):
-    paths = speed_report.write(settings, rows)
-    page = paths[1].read_text()
+    result = speed.run(settings, lambda *_: None, TOOLS)
+    page = result.markdown.read_text()
     assert "| own 10 | 10 steps |" in page
     assert 'photomaker speed --people 3 --prompts 2 --seeds 1 --split validation --ways "fast;own 10"' in page
-    assert json.loads(paths[0].read_text())["ways"][0]["name"] == "exact"
-    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    assert json.loads(result.json.read_text())["ways"][0]["name"] == "exact"
+    assert result.plots[0].read_bytes().startswith(b"\x89PNG")
 
 
 def row(share=0.4, likeness=0.99, points=0.0, sharpness=1.0):

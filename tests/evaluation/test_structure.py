@@ -12,15 +12,15 @@ from PIL import Image
 from tests.evaluation.fakes import TOOLS, FakeJudge, FakeMethod, FakeWorld
 
 from photomaker.errors import PhotoError, SettingsError
-from photomaker.evaluation.benchmark import run
-from photomaker.evaluation.settings import BenchmarkSettings
-from photomaker.evaluation.workshop import Worker
+from photomaker.evaluation.plans.evaluate.plan import run
+from photomaker.evaluation.plans.evaluate.settings import EvaluationSettings
+from photomaker.evaluation.running.worker import Worker
 from photomaker.types import Identity, Request, Structure
 
 POINTS = np.zeros((5, 2), np.float32)
 GREY = 127
 """Of the pictures of the person whose photos show no face, who is the second of the four."""
-SETTINGS = BenchmarkSettings(
+SETTINGS = EvaluationSettings(
     people=4, gallery=6, prompts=5, seeds=1, steps=2, processes=1, samples=50, method="fake", control="net",
     parts=("structure",),
 )  # fmt: skip
@@ -73,7 +73,9 @@ def net(tmp_path: Path) -> Path:
     return tmp_path / "net"
 
 
-ALL = replace(TOOLS, world=Posed, judge=Looks, method=lambda _settings: Follows(), follow=follow)
+ALL = replace(
+    TOOLS, world=lambda _: Posed(), judge=lambda _: Looks(), method=lambda *_: Follows(), follow=follow
+)
 
 
 def test_landmarks_likeness_and_prompts_are_measured_with_and_without_it(net: Path, tmp_path: Path) -> None:
@@ -106,27 +108,27 @@ def test_pictures_without_a_face_do_not_count_in_the_error(net: Path, tmp_path: 
             return [held(first, 0), *others]
 
     settings = replace(SETTINGS, control=str(net), out=tmp_path / "out")
-    tools = replace(ALL, method=lambda _settings: Turns())
+    tools = replace(ALL, method=lambda *_: Turns())
     figures = run(settings, lambda *_: None, tools).document["figures"]
     assert figures["landmark_error_person_followed"]["value"] == pytest.approx(1)
 
 
 def test_a_person_without_a_face_in_any_picture(net: Path) -> None:
-    from photomaker.evaluation.tasks import Followed, Pictures
+    from photomaker.evaluation.running.picture_sets import Followed, Pictures
 
     class Nobody(Looks):
         def landmarks(self, pictures: Sequence[Image.Image]) -> np.ndarray:
             return np.full((len(pictures), 5, 2), np.nan)
 
     asked = Pictures((2_000_000,), (), 1, ("a photo",), (1,), 2, None, None)
-    worker = Worker(replace(SETTINGS, control=str(net)), replace(ALL, judge=Nobody))
+    worker = Worker(replace(SETTINGS, control=str(net)), replace(ALL, judge=lambda _: Nobody()))
     with pytest.raises(PhotoError, match="person 2000001 shows no face in 10 pictures"):
-        worker.make(Followed(asked, str(net), "hash", 1.0, (2_000_001, 5)))
+        Followed(asked, str(net), "hash", 1.0, (2_000_001, 5)).make(worker)
 
 
 def test_the_part_wants_a_controlnet_and_is_not_run_unasked() -> None:
     with pytest.raises(SettingsError, match="the part structure measures a ControlNet and none is given"):
-        BenchmarkSettings(parts=("structure",))
+        EvaluationSettings(parts=("structure",))
     with pytest.raises(SettingsError, match="control_scale is 0"):
-        BenchmarkSettings(control_scale=0.0)
-    assert "structure" not in BenchmarkSettings().parts
+        EvaluationSettings(control_scale=0.0)
+    assert "structure" not in EvaluationSettings().parts

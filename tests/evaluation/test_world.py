@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from photomaker import synthetic
-from photomaker.evaluation.world import SyntheticWorld, stable_seed
+from photomaker.evaluation.people.world import SyntheticWorld, stable_seed
 
 WORLD = SyntheticWorld()
 

@@ -30,7 +30,7 @@ from photomaker.apps import terminal
 from photomaker.encoders import PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken
 from photomaker.encoders.id_encoder_v2 import vision_config_v2
 from photomaker.errors import SettingsError
-from photomaker.evaluation.report import write
+from photomaker.evaluation.report.files import write
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline, mixin
 from photomaker.pipelines.drawing import as_asked
 from photomaker.pipelines.guidance import GuidanceInterval
@@ -528,7 +528,7 @@ def peak(device: str) -> dict[str, float]:
 
 def machine(device: str) -> dict[str, Any]:
     """What it ran on."""
-    from photomaker.evaluation.report import machine as described
+    from photomaker.evaluation.report.files import machine as described
 
     told = {"device": device, "precision": str(quick_dtype(device)).removeprefix("torch.")}
     return {**described(1, torch.get_num_threads()), **told, "load": os.getloadavg()[0]}

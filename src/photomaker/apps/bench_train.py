@@ -37,7 +37,7 @@ from photomaker.encoders import PhotoMakerIDEncoder, PhotoMakerIDEncoder_CLIPIns
 from photomaker.encoders.id_encoder import FULL_SIZE, vision_config
 from photomaker.encoders.id_encoder_v2 import vision_config_v2
 from photomaker.errors import SettingsError
-from photomaker.evaluation.report import write
+from photomaker.evaluation.report.files import write
 from photomaker.processes import serve_parent
 from photomaker.prompts.trigger import ParsedPrompt
 from photomaker.training.adapter import ATTENTION, AdapterRecipe

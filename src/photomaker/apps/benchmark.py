@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker import config as settings_file
 from photomaker import registry
-from photomaker.apps import terminal
+from photomaker.apps.measuring import options as plain_options
+from photomaker.apps.measuring import show
 from photomaker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
+    from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry
 
 
 def run(
@@ -38,13 +39,10 @@ def run(
             missing, or the folder is of another run.
     """
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    from photomaker.evaluation.comparison.run import compare
+    from photomaker.evaluation.plans.compare.plan import compare
 
     settings = settings_of(options, config, changes)
-    result = compare(settings, command(sys.argv[1:]), shown_in=shown_in)
-    terminal.say(result.files[1].read_text(encoding="utf-8"))
-    for path in (*result.files, *result.plots):
-        terminal.say(str(path))
+    show(compare(settings, command(sys.argv[1:]), shown_in=shown_in))
 
 
 def settings_of(
@@ -55,7 +53,7 @@ def settings_of(
     Raises:
         SettingsError: The file cannot be read, a name is unknown, or a value is out of range.
     """
-    from photomaker.evaluation.comparison.settings import ComparisonSettings, Entry
+    from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry
 
     every = _every() if options.get("base") is None else tuple(map(Entry, _in_order()))
     if config is None and changes:
@@ -65,7 +63,7 @@ def settings_of(
         if config is None
         else settings_file.read(config, ComparisonSettings, changes)
     )
-    given = {name: getattr(value, "value", value) for name, value in options.items()}
+    given = plain_options(options)
     if "methods" in given:
         given["methods"] = _entries(given["methods"], start.methods)
     fewer = given.get("people", start.people)
@@ -88,7 +86,7 @@ def _in_order() -> list[str]:
 
 def _every() -> tuple[Entry, ...]:
     """All methods that the bundled base has weights of; PhotoMaker once more, trained as long as the others were."""
-    from photomaker.evaluation.comparison.settings import Entry
+    from photomaker.evaluation.plans.compare.settings import Entry
     from photomaker.weights import COMPARED, SMALL, is_bundled
 
     files = {name: getattr(registry.find("method", name), "bundled_file", None) for name in _in_order()}
@@ -99,7 +97,7 @@ def _every() -> tuple[Entry, ...]:
 
 def _entries(text: str, known: Sequence[Entry]) -> tuple[Entry, ...]:
     """The methods that were named; one that the file describes is taken from there."""
-    from photomaker.evaluation.comparison.settings import Entry
+    from photomaker.evaluation.plans.compare.settings import Entry
 
     there = {entry.name: entry for entry in known}
     names = [name.strip() for name in text.split(",") if name.strip()]

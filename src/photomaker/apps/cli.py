@@ -662,7 +662,7 @@ def evaluate(
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = True,
 ) -> None:
     """Measure likeness, prompt accuracy and more on people no network was trained on; writes JSON, tables and plots."""
-    from photomaker.apps.evaluate import run
+    from photomaker.apps.measuring import evaluate as run
 
     given = dict(locals())
     run({name: value for name, value in given.items() if name != "run" and value is not None})
@@ -700,7 +700,7 @@ def speed(
     Example: photomaker speed --people 4 --prompts 2 --seeds 1 --split validation --ways fast --out out/speed
     """
     given = dict(locals())
-    from photomaker.apps.speed import run
+    from photomaker.apps.measuring import speed as run
 
     run({name: value for name, value in given.items() if name != "run" and value is not None})
 

@@ -1,0 +1,1 @@
+"""Who measures pictures. What scores is never in a loop that trains."""

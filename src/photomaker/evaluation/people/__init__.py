@@ -1,0 +1,1 @@
+"""Who is pictured: the synthetic people, and their photos prepared for a method."""

@@ -1,0 +1,1 @@
+"""`photomaker ablate`: adapters that differ in one choice of the method."""

@@ -1,0 +1,1 @@
+"""`photomaker benchmark`: methods side by side."""

@@ -1,0 +1,1 @@
+"""`photomaker evaluate`: one method in depth."""

@@ -1,0 +1,1 @@
+"""`photomaker speed`: what drawing with less work costs."""

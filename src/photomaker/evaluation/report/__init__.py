@@ -1,0 +1,1 @@
+"""From kept results to tables, intervals over people, plots and files."""

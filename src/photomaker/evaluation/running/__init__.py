@@ -1,0 +1,1 @@
+"""Carries out the tasks of a plan: methods opened, pictures made and measured, results kept."""
