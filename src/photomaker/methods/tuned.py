@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -51,7 +51,16 @@ validation people."""
 RARE = "sks"
 """The rare word that captions call a person by, by convention."""
 
-Settings = TypeVar("Settings")
+
+class HasTuning(Protocol):
+    """Settings of a method, of which the shared recipe is one."""
+
+    @property
+    def tuning(self) -> TuningSettings:
+        """How the shared recipe runs."""
+
+
+Settings = TypeVar("Settings", bound=HasTuning)
 
 
 class TunedMethod(Method, Generic[Settings]):
@@ -127,9 +136,9 @@ class TunedMethod(Method, Generic[Settings]):
     # ---- what a method says
 
     @property
-    @abstractmethod
     def tuning(self) -> TuningSettings:
         """How its recipe runs."""
+        return self.settings.tuning
 
     @abstractmethod
     def tune(
