@@ -86,7 +86,7 @@ class PhotoVerse(PretrainedMethod):
             raise SettingsError(f"scale is {scale}; give a number from 0 up")
         check_fit(file, pipeline.unet)
         hidden, depth = int(tower.config.hidden_size), int(tower.config.num_hidden_layers)
-        if hidden != file.image_width or not all(-depth - 1 <= layer <= depth for layer in file.layers):
+        if hidden != file.image_width or not tower.has(file.layers):
             raise WeightsError(
                 f"{file.source} reads layers {list(file.layers)} of width {file.image_width} and the image encoder has "
                 f"{depth} of width {hidden}; give the image encoder that the adapter was made for"

@@ -277,7 +277,7 @@ def _checked(scale: float, mode: str) -> str:
 
 def _check_tower(file: PuLIDFile, tower: ImageTower, layers: Sequence[int]) -> None:
     width, depth = int(tower.config.hidden_size), int(tower.config.num_hidden_layers)
-    fits = all(-depth - 1 <= layer <= depth for layer in layers) and len(layers) == file.scales
+    fits = tower.has(layers) and len(layers) == file.scales
     if width != file.vision_width or not fits or tower.width >= file.embed_width:
         raise WeightsError(
             f"{file.source} reads {file.scales} layers of width {file.vision_width} and the image encoder has {depth} "

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
 
@@ -134,11 +133,7 @@ class AnyDoorRecipe(PeopleRecipe):
         self.tower = (
             SubjectTower.of_encoder(id_encoder) if own.tower == BUNDLED else SubjectTower.open(own.tower)
         )
-        self.net = new_detail_net(unet, own.hint).requires_grad_(True)
-        if self.plain and not torch.cuda.is_available():
-            self.net.set_attn_processor(AttnProcessor())
-        if settings.gradient_checkpointing:
-            self.net.enable_gradient_checkpointing()
+        self.net = self.beside(new_detail_net(unet, own.hint).requires_grad_(True))
         for parameter in trained_part(unet):
             parameter.data = parameter.data.float()  # type: ignore[misc]
             parameter.requires_grad_(True)
@@ -277,29 +272,8 @@ class AnyDoorRecipe(PeopleRecipe):
 
     def predict(self, noised: Noised, condition: Condition) -> Tensor:
         """See `PeopleRecipe.predict`: the tokens stand for the text, and the detail extractor reads the collage."""
-        tokens = self.projector(condition.more["tokens"]).to(self.dtype)
-        added = {
-            "text_embeds": condition.pooled.to(self.dtype),
-            "time_ids": self.frames.time_ids(noised.rows).to(self.device),
-        }
-        noisy = noised.noisy.to(self.dtype)
-        down, middle = self.net(
-            noisy,
-            noised.steps,
-            encoder_hidden_states=tokens,
-            controlnet_cond=condition.more["hint"].to(self.dtype),
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
-        return self.parts.unet(
-            noisy,
-            noised.steps,
-            encoder_hidden_states=tokens,
-            added_cond_kwargs=added,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-            return_dict=False,
-        )[0]
+        tokens = self.projector(condition.more["tokens"])
+        return self.followed(noised, condition, self.net, condition.more["hint"], tokens, tokens)
 
     def loss(
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator

@@ -9,7 +9,7 @@ random.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,7 @@ from photomaker.training.base import BaseParts, decayed_groups
 from photomaker.training.data import Album
 from photomaker.training.frames import Frames
 from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, PeopleRecipe
+from photomaker.training.people import SMALL, AdapterSettings, Condition, PeopleRecipe, mean_of_photos
 from photomaker.training.texts import Caption, Texts
 
 FILE = "ip_adapter.safetensors"
@@ -92,6 +92,25 @@ def second_attentions(unet: nn.Module, tokens: int, plain: bool) -> dict[int, nn
     return layers
 
 
+def put_beside(
+    unet: nn.Module, projection: ImageProjection | ImageResampler, tokens: int, plain: bool
+) -> dict[int, nn.Module]:
+    """Let a UNet read a person's tokens: a projection makes them, and `second_attentions`, returned, read them."""
+    owner: Any = unet
+    layers = second_attentions(unet, tokens, plain)
+    owner.encoder_hid_proj = MultiIPAdapterImageProjection([projection])
+    owner.config.encoder_hid_dim_type = "ip_image_proj"
+    return layers
+
+
+def keys_and_values(layers: Mapping[int, nn.Module]) -> dict[int, tuple[Tensor, Tensor]]:
+    """The weights of second attentions, as a published file has them."""
+    return {
+        number: (layer.to_k_ip[0].weight, layer.to_v_ip[0].weight)  # type: ignore[index, union-attr]
+        for number, layer in layers.items()
+    }
+
+
 class IPAdapterRecipe(PeopleRecipe):
     """Trains an IP-Adapter; see `PeopleRecipe` for the arguments.
 
@@ -132,9 +151,7 @@ class IPAdapterRecipe(PeopleRecipe):
                 else ImageResampler(int(self.tower.config.hidden_size), width, own.queries, own.hidden)
             )
         tokens = TOKENS if own.form == "base" else own.queries
-        self.layers = second_attentions(unet, tokens, self.plain)
-        unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
-        unet.config.encoder_hid_dim_type = "ip_image_proj"
+        self.layers = put_beside(unet, self.projection, tokens, self.plain)
 
     def prepare(self, device: torch.device) -> None:
         """Move the frozen tower and text encoders."""
@@ -170,8 +187,7 @@ class IPAdapterRecipe(PeopleRecipe):
         with torch.no_grad():
             photos = self.photos(references, rng)
             if self.own.form == "base":
-                each = self.tower.embed(photos).float().split([len(rows) for rows in references])
-                seen = torch.stack([one.mean(0) for one in each])
+                seen = mean_of_photos(self.tower.embed(photos).float(), references)
                 nothing = torch.zeros_like(seen)
             else:
                 seen = self.tower.tokens(photos).float()
@@ -189,9 +205,5 @@ class IPAdapterRecipe(PeopleRecipe):
 
     def export(self, folder: Path) -> None:
         """Write the published layout."""
-        weights: dict[int, tuple[Tensor, Tensor]] = {
-            number: (layer.to_k_ip[0].weight, layer.to_v_ip[0].weight)  # type: ignore[index, union-attr]
-            for number, layer in self.layers.items()
-        }
         notes = {**self.notes, "crop": self.settings.photo.crop}
-        export_ip_adapter(folder / FILE, self.projection, weights, notes)
+        export_ip_adapter(folder / FILE, self.projection, keys_and_values(self.layers), notes)

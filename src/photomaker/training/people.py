@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.prompts.trigger import TRIGGER
 from photomaker.training import photos as photo_defaults
@@ -346,6 +347,56 @@ class PeopleRecipe(Recipe):
             return_dict=False,
         )[0]
 
+    def beside(self, net: Any) -> Any:  # noqa: ANN401 - a diffusers ControlNet
+        """A network that learns beside the base, with attention and memory as the base's."""
+        if self.plain:
+            use_plain_attention(net)
+        if self.settings.gradient_checkpointing:
+            net.enable_gradient_checkpointing()
+        return net
+
+    def followed(
+        self,
+        noised: Noised,
+        condition: Condition,
+        net: Any,  # noqa: ANN401 - a diffusers ControlNet
+        structure: Tensor,
+        words: Tensor,
+        read: Tensor,
+    ) -> Tensor:
+        """The prediction of the base with what a network beside it adds.
+
+        Args:
+            noised: The noised pictures.
+            condition: Whose pooled embeddings and further parts both get.
+            net: A ControlNet of the base.
+            structure: What it follows [batch, 3, h, w] in 0..1.
+            words: Embeddings [batch, length, D] that the base reads.
+            read: Those that the network reads.
+        """
+        noisy, words = noised.noisy.to(self.dtype), words.to(self.dtype)
+        added = {
+            "text_embeds": condition.pooled.to(self.dtype),
+            "time_ids": self.frames.time_ids(noised.rows).to(self.device),
+        }
+        down, middle = net(
+            noisy,
+            noised.steps,
+            encoder_hidden_states=read.to(self.dtype),
+            controlnet_cond=structure.to(self.device, self.dtype),
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return self.parts.unet(
+            noisy,
+            noised.steps,
+            encoder_hidden_states=words,
+            added_cond_kwargs=added | self.added(condition),
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+
     def errors(self, noised: Noised, predicted: Tensor, weight: Tensor) -> Tensor:
         """Loss of each row [batch] under `weight` [batch, 1, h, w]."""
         return weighted_error(predicted, noised.target, weight.to(self.device)) * noised.weight[:, 0, 0, 0]
@@ -419,3 +470,21 @@ class PeopleRecipe(Recipe):
     def preview(self) -> Preview | None:
         """Pictures of held-out people, where something to make them was put into `previewer`."""
         return None if self.previewer is None else self.previewer()
+
+
+def mean_of_photos(each: Tensor, references: Sequence[np.ndarray]) -> Tensor:
+    """What was made of all photos [photos, ...] as the mean of each row's own [batch, ...]."""
+    return torch.stack([one.mean(0) for one in each.split([len(rows) for rows in references])])
+
+
+def check_layers(setting: str, layers: Sequence[int], tower: ImageTower) -> None:
+    """Refuse layers that an image tower has not.
+
+    Raises:
+        SettingsError: One of them is not there.
+    """
+    if not tower.has(layers):
+        depth = int(tower.config.num_hidden_layers)
+        raise SettingsError(
+            f"{setting} is {list(layers)} and the image tower has {depth} layers; give others"
+        )

@@ -29,7 +29,15 @@ from photomaker.training.base import BaseParts, decayed_groups
 from photomaker.training.data import Album
 from photomaker.training.frames import Frames
 from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.people import (
+    SMALL,
+    AdapterSettings,
+    Condition,
+    Noised,
+    PeopleRecipe,
+    check_layers,
+    mean_of_photos,
+)
 from photomaker.training.texts import Caption
 
 FILE = "photoverse.safetensors"
@@ -113,11 +121,7 @@ class PhotoVerseRecipe(PeopleRecipe):
         super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames)
         self.own, self.face = own, face if own.face else None
         self.tower = ImageTower.of_encoder(id_encoder)
-        depth = int(self.tower.config.num_hidden_layers)
-        if not all(-depth - 1 <= layer <= depth for layer in own.layers):
-            raise SettingsError(
-                f"photoverse.layers is {list(own.layers)} and the image tower has {depth} layers; give others"
-            )
+        check_layers("photoverse.layers", own.layers, self.tower)
         unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -183,7 +187,7 @@ class PhotoVerseRecipe(PeopleRecipe):
         """Captions with pseudo-words, and image tokens; see `PeopleRecipe.condition`."""
         with torch.no_grad():
             each = self.tower.summaries(self.photos(references, rng), self.own.layers).float()
-            seen = torch.stack([one.mean(0) for one in each.split([len(rows) for rows in references])])
+            seen = mean_of_photos(each, references)
         words, tokens = self.adapters(seen)
         with_photos = torch.from_numpy(~text_only).to(self.device)
         copies = [1 if plain else 1 + len(self.own.layers) for plain in text_only]

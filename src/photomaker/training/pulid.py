@@ -30,7 +30,15 @@ from photomaker.training.data import Album
 from photomaker.training.frames import Frames
 from photomaker.training.instantid import Embeddings
 from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.people import (
+    SMALL,
+    AdapterSettings,
+    Condition,
+    Noised,
+    PeopleRecipe,
+    check_layers,
+    mean_of_photos,
+)
 from photomaker.training.texts import Caption, Texts
 
 FILE = "pulid.safetensors"
@@ -116,11 +124,7 @@ class PuLIDRecipe(PeopleRecipe):
         super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
         self.own, self.embeddings = own, embeddings
         self.tower = ImageTower.of_encoder(id_encoder)
-        depth = int(self.tower.config.num_hidden_layers)
-        if not all(-depth - 1 <= layer <= depth for layer in own.layers):
-            raise SettingsError(
-                f"pulid.layers is {list(own.layers)} and the image tower has {depth} layers; give others"
-            )
+        check_layers("pulid.layers", own.layers, self.tower)
         width = int(parts.unet.config.cross_attention_dim)
         face_width = int(embeddings(self.rows[:1]).shape[-1])
         sizes = FormerSizes(
@@ -167,8 +171,7 @@ class PuLIDRecipe(PeopleRecipe):
             face = scaled(self.embeddings(np.concatenate(references)).float()).to(self.device)
             pooled, layers = self.tower.several(self.photos(references, rng), self.own.layers)
             seen = side_by_side(face, pooled.float())
-        each = self.former(seen, layers.float()).split([len(rows) for rows in references])
-        tokens = torch.stack([one.mean(0) for one in each])
+        tokens = mean_of_photos(self.former(seen, layers.float()), references)
         nobody = self.former(torch.zeros_like(seen[:1]), torch.zeros_like(layers[:1]).float())
         there = torch.from_numpy(~text_only).to(self.device).float()[:, None]
         more = {"tokens": tokens, "there": there}
