@@ -14,7 +14,9 @@ import torch
 
 from photomaker.errors import PhotoMakerError
 from photomaker.training.data import People
-from photomaker.training.loop import Recipe, TrainSettings, export_checkpoint, train
+from photomaker.training.loop import export_checkpoint, train
+from photomaker.training.recipe import Recipe
+from photomaker.training.settings import TrainSettings
 
 Build = Callable[[argparse.Namespace, Any], Recipe]
 Measure = Callable[[argparse.Namespace, Any], dict[str, float]]

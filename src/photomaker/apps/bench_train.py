@@ -44,8 +44,9 @@ from photomaker.training.adapter import ATTENTION, AdapterRecipe
 from photomaker.training.base import BaseParts
 from photomaker.training.frames import Frames
 from photomaker.training.latents import FramedLatents
-from photomaker.training.loop import Run, TrainSettings
 from photomaker.training.people import AdapterSettings
+from photomaker.training.run import Run
+from photomaker.training.settings import TrainSettings
 from photomaker.training.texts import KeptTexts
 from photomaker.weights import bundled
 

@@ -20,9 +20,10 @@ from photomaker.training.adapter import FILE, AdapterRecipe
 from photomaker.training.base import BaseParts
 from photomaker.training.data import People
 from photomaker.training.diffusion import LossSettings
-from photomaker.training.loop import TrainSettings, train
+from photomaker.training.loop import train
 from photomaker.training.people import AdapterSettings
 from photomaker.training.photos import PhotoSettings
+from photomaker.training.settings import TrainSettings
 
 REFERENCE = AdapterSettings(
     rank=20,

@@ -34,8 +34,8 @@ from photomaker.training.diffusion import (
 )
 from photomaker.training.frames import Frames
 from photomaker.training.latents import Latents
-from photomaker.training.loop import Preview, Recipe
 from photomaker.training.photos import PhotoSettings, draw_photos, draw_references, photo_tensor
+from photomaker.training.recipe import Preview, Recipe
 from photomaker.training.texts import Caption, Texts
 
 _CELL = 8  # pixels of a latent cell

@@ -27,6 +27,7 @@ from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum, WorldAlbum
 from photomaker.training.anydoor import AnyDoorRecipe, AnyDoorSettings
 from photomaker.training.base import BaseParts
+from photomaker.training.checkpoint import take_over
 from photomaker.training.controlnet import ControlNetRecipe, ControlNetSettings
 from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
 from photomaker.training.flashface import FlashFaceRecipe, FlashFaceTraining
@@ -42,12 +43,14 @@ from photomaker.training.instantid import (
 )
 from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
-from photomaker.training.loop import Recipe, TrainSettings, export_checkpoint, take_over, train
+from photomaker.training.loop import export_checkpoint, train
 from photomaker.training.people import AdapterSettings, PeopleRecipe
 from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe, PhotoVerseSettings
 from photomaker.training.previews import Previewer, PreviewSettings, Score
 from photomaker.training.pulid import PuLIDRecipe, PuLIDSettings
+from photomaker.training.recipe import Recipe
 from photomaker.training.reward import RewardRecipe, RewardSettings
+from photomaker.training.settings import TrainSettings
 from photomaker.training.store import Share
 from photomaker.training.texts import KeptTexts
 from photomaker.training.tuned_base import TunedBaseRecipe

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from photomaker.errors import SettingsError
-from photomaker.training.loop import Recipe
+from photomaker.training.recipe import Recipe
 
 
 class Rows(Protocol):
