@@ -16,8 +16,6 @@ from photomaker.training.average import copy_tensors
 from photomaker.training.recipe import Recipe
 
 BEST = "best.pt"
-
-
 CHECKPOINT_FORMAT = "photomaker-training-1"
 
 

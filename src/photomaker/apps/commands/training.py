@@ -98,7 +98,7 @@ def dataset_rehearse(
     ] = None,
 ) -> None:
     """Build a dataset of synthetic people with planted mistakes, and measure how well the builder finds them."""
-    from photomaker.apps.rehearse import Rehearsal, run
+    from photomaker.apps.dataset_rehearsal import Rehearsal, run
 
     run(out, Rehearsal(people, photos, size, groups, workers, served, port, measured))
 
