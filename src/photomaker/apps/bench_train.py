@@ -11,7 +11,6 @@ autocast, mean square error, gradients clipped, AdamW. It reads no files and wri
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import statistics
 import tempfile
@@ -33,11 +32,11 @@ from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from photomaker.apps import bench, terminal
+from photomaker.apps.bench_page import publish
 from photomaker.encoders import PhotoMakerIDEncoder, PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken
 from photomaker.encoders.id_encoder import FULL_SIZE, vision_config
 from photomaker.encoders.id_encoder_v2 import vision_config_v2
 from photomaker.errors import SettingsError
-from photomaker.evaluation.report import write
 from photomaker.processes import serve_parent
 from photomaker.prompts.trigger import ParsedPrompt
 from photomaker.training.adapter import ATTENTION, AdapterRecipe
@@ -139,11 +138,7 @@ def run(settings: TrainBenchSettings, out: Path) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "peft")},
         "ways": found,
     }
-    write(out / "train_speed.json", json.dumps(document, indent=2) + "\n")
-    page = markdown(document)
-    write(out / "train_speed.md", page)
-    for line in page.splitlines():
-        terminal.say(line)
+    publish(out, "train_speed", document, markdown(document))
     return document
 
 
