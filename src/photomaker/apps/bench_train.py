@@ -43,7 +43,7 @@ from photomaker.training.adapter import ATTENTION, AdapterRecipe
 from photomaker.training.base import BaseParts
 from photomaker.training.frames import Frames
 from photomaker.training.latents import FramedLatents
-from photomaker.training.people import AdapterSettings
+from photomaker.training.people import AdapterSettings, Ingredients
 from photomaker.training.run import Run
 from photomaker.training.settings import TrainSettings
 from photomaker.training.texts import KeptTexts
@@ -259,15 +259,15 @@ def _recipe(settings: TrainBenchSettings, parts: BaseParts, way: Way, folder: Pa
     encoder = bench.filled(encoder, settings.device)
     framed = FramedLatents(parts.autoencoder, album, frames)
     chosen = AdapterSettings(rank=settings.rank, vision=way.vision, gradient_checkpointing=way.checkpointing)
-    more: dict[str, Any] = {}
+    texts, faces = None, None
     if way.keep_texts:
         copies = [encoder.num_tokens * (count + 1) for count in range(chosen.photos)]
-        more["texts"] = KeptTexts(parts, [CAPTION], copies, folder, precision="bf16")
+        texts = KeptTexts(parts, [CAPTION], copies, folder, precision="bf16")
     if way.version == "v2":
         width = int(encoder.config.id_embeddings_dim)
-        more["faces"] = np.random.default_rng(0).normal(size=(PICTURES, width)).astype(np.float32)
+        faces = np.random.default_rng(0).normal(size=(PICTURES, width)).astype(np.float32)
     latents = framed[np.arange(PICTURES)] if way.keep_latents else framed
-    recipe = AdapterRecipe(album, latents, parts, encoder, chosen, 0, frames=frames, **more)
+    recipe = AdapterRecipe(Ingredients(album, latents, parts, encoder, chosen, 0, frames, texts), faces=faces)
     for module in [
         *(parts.text_encoders if way.keep_texts else ()),
         *([parts.autoencoder] * way.keep_latents),

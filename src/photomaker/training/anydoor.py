@@ -21,18 +21,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from photomaker.encoders.anydoor import export_anydoor, new_detail_net, trained_part
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.subject_tower import BUNDLED, SubjectTower
 from photomaker.errors import SettingsError
 from photomaker.pipelines.collage import Hole, box_of, box_region, cut_subject, grown, high_frequency
 from photomaker.synthetic.items import ITEMS
-from photomaker.training.base import BaseParts, decayed_groups, thirds
-from photomaker.training.data import Album, mask_map
+from photomaker.training.base import decayed_groups, thirds
+from photomaker.training.data import mask_map
 from photomaker.training.diffusion import null_rows
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.people import Condition, Ingredients, Noised, PeopleRecipe
+from photomaker.training.texts import Caption
 
 FILE = "anydoor.safetensors"
 PERSON = "person"
@@ -94,7 +91,7 @@ class Pair:
 
 
 class AnyDoorRecipe(PeopleRecipe):
-    """Trains AnyDoor; see `PeopleRecipe` for the arguments.
+    """Trains AnyDoor; see `PeopleRecipe`.
 
     Args:
         id_encoder: Its image tower reads subjects, unless `own` names another, and stays as it is.
@@ -109,20 +106,14 @@ class AnyDoorRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: AnyDoorSettings = AnyDoorSettings(),
         seed: int = 0,
     ) -> None:
         """Put the detail extractor beside the base, of which one half learns."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(given)
+        parts, data, id_encoder = given.parts, given.data, given.id_encoder
         if own.items and not hasattr(data, "item_mask"):
             raise SettingsError(
                 f"anydoor.items is {own.items} and the data does not know where hats and clothes are; set it to 0, or "

@@ -18,15 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.pipelines.structures import Drawing, write_notes
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.base import decayed_groups
+from photomaker.training.people import Condition, Ingredients, Noised, PeopleRecipe
 from photomaker.training.structures import HINT, RowStructures, check_hint, net_of
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.texts import Caption
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class ControlNetSettings:
 
 
 class ControlNetRecipe(PeopleRecipe):
-    """Trains a ControlNet; see `PeopleRecipe` for the arguments.
+    """Trains a ControlNet; see `PeopleRecipe`.
 
     Args:
         id_encoder: Not used.
@@ -68,25 +64,18 @@ class ControlNetRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: ControlNetSettings = ControlNetSettings(),
         seed: int = 0,
     ) -> None:
         """Freeze the base and put the ControlNet beside it."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(given)
         self.own = own
-        self.structures = RowStructures(data, self.frames, own.drawing)
+        self.structures = RowStructures(given.data, self.frames, own.drawing)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.net = self.beside(net_of(parts.unet, own.hint))
+            self.net = self.beside(net_of(given.parts.unet, own.hint))
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the ControlNet."""

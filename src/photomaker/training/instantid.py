@@ -19,28 +19,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.instantid import FILES, NET, RECOGNISER, scaled
 from photomaker.encoders.ip_adapter import ImageResampler, export_ip_adapter
 from photomaker.errors import SettingsError
 from photomaker.pipelines.landmarks import Pencil
 from photomaker.pipelines.structures import Drawing
-from photomaker.training.base import BaseParts, decayed_groups
+from photomaker.training.base import decayed_groups
 from photomaker.training.data import Album
-from photomaker.training.frames import Frames
 from photomaker.training.ip_adapter import keys_and_values, put_beside
-from photomaker.training.latents import Latents
 from photomaker.training.people import (
-    SMALL,
-    AdapterSettings,
     Condition,
+    Ingredients,
     Noised,
     PeopleRecipe,
     mean_of_photos,
 )
 from photomaker.training.photoverse import FaceEmbedding
 from photomaker.training.structures import HINT, RowStructures, check_hint, net_of
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.texts import Caption
 
 FILE = FILES[1]
 Embeddings = Callable[[np.ndarray], Tensor]
@@ -108,7 +104,7 @@ def kept_faces(embeddings: np.ndarray) -> Embeddings:
 
 
 class InstantIDRecipe(PeopleRecipe):
-    """Trains InstantID; see `PeopleRecipe` for the arguments.
+    """Trains InstantID; see `PeopleRecipe`.
 
     Args:
         id_encoder: Not used; it says how large photos are.
@@ -122,26 +118,19 @@ class InstantIDRecipe(PeopleRecipe):
 
     name = "instantid"
 
-    def __init__(  # noqa: PLR0913 - as the other recipes, and what embeds faces
+    def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
         embeddings: Embeddings,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: InstantIDSettings = InstantIDSettings(),
         seed: int = 0,
     ) -> None:
         """Freeze the base and put the new layers and the IdentityNet beside it."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(given)
         self.own, self.embeddings = own, embeddings
-        self.structures = RowStructures(data, self.frames, Drawing("landmarks", own.pencil))
-        unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
+        self.structures = RowStructures(given.data, self.frames, Drawing("landmarks", own.pencil))
+        unet, width = given.parts.unet, int(given.parts.unet.config.cross_attention_dim)
         face_width = int(embeddings(self.rows[:1]).shape[-1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

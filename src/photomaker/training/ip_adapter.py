@@ -20,7 +20,6 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor, IPAdapt
 from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import (
     TOKENS,
     ImageProjection,
@@ -30,12 +29,14 @@ from photomaker.encoders.ip_adapter import (
 )
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, PeopleRecipe, mean_of_photos
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.base import decayed_groups
+from photomaker.training.people import (
+    Condition,
+    Ingredients,
+    PeopleRecipe,
+    mean_of_photos,
+)
+from photomaker.training.texts import Caption
 
 FILE = "ip_adapter.safetensors"
 
@@ -112,7 +113,7 @@ def keys_and_values(layers: Mapping[int, nn.Module]) -> dict[int, tuple[Tensor, 
 
 
 class IPAdapterRecipe(PeopleRecipe):
-    """Trains an IP-Adapter; see `PeopleRecipe` for the arguments.
+    """Trains an IP-Adapter; see `PeopleRecipe`.
 
     Args:
         id_encoder: Its image tower sees the photos and stays as it is.
@@ -124,25 +125,18 @@ class IPAdapterRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: IPAdapterSettings = IPAdapterSettings(),
         seed: int = 0,
     ) -> None:
         """Freeze base and tower and put the new layers beside them."""
         if own.form == "plus":
-            settings = replace(settings, photos=1)
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+            given = replace(given, settings=replace(given.settings, photos=1))
+        super().__init__(given)
         self.own = own
-        self.tower = ImageTower.of_encoder(id_encoder)
-        unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
+        self.tower = ImageTower.of_encoder(given.id_encoder)
+        unet, width = given.parts.unet, int(given.parts.unet.config.cross_attention_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.projection: ImageProjection | ImageResampler = (

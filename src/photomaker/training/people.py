@@ -180,10 +180,11 @@ class Noised:
     weight: Tensor
 
 
-class PeopleRecipe(Recipe):
-    """Trains something around a frozen base on pictures of people.
+@dataclass(frozen=True)
+class Ingredients:
+    """What a recipe that trains on pictures of people is given.
 
-    Args:
+    Attributes:
         data: Pictures, masks, captions, people.
         latents: Of the same rows, from the base's autoencoder.
         parts: The base; it stays as it is but for what the recipe adds to its UNet.
@@ -192,6 +193,23 @@ class PeopleRecipe(Recipe):
         held_out: People kept for validation, the last ones.
         frames: How pictures were brought to the latents' sizes; None is for the synthetic people as they are.
         texts: Captions through the text encoders; None encodes them each time.
+    """
+
+    data: Album
+    latents: Latents
+    parts: BaseParts
+    id_encoder: PhotoMakerIDEncoder
+    settings: AdapterSettings = field(default_factory=lambda: SMALL)
+    held_out: int = 100
+    frames: Frames | None = None
+    texts: Texts | None = None
+
+
+class PeopleRecipe(Recipe):
+    """Trains something around a frozen base on pictures of people.
+
+    Args:
+        given: What it is given.
 
     Attributes:
         previewer: Makes the pictures of `preview`; None makes none.
@@ -207,26 +225,19 @@ class PeopleRecipe(Recipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings,
-        held_out: int = 100,
-        *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
+        given: Ingredients,
     ) -> None:
         """Freeze the base."""
-        self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
-        self.id_encoder = id_encoder
-        self.frames = Frames.of_the_world(data.boxes) if frames is None else frames
-        self.texts = Texts(parts) if texts is None else texts
+        data, parts, settings = given.data, given.parts, given.settings
+        self.data, self.latents, self.parts, self.settings = data, given.latents, parts, settings
+        self.id_encoder = given.id_encoder
+        self.frames = Frames.of_the_world(data.boxes) if given.frames is None else given.frames
+        self.texts = Texts(parts) if given.texts is None else given.texts
         self.noising = Noising(settings.diffusion, parts.scheduler)
         self.previewer: Callable[[], Preview] | None = None
         self.origin: dict[str, str] = {}
         self.notes: dict[str, Any] = {}
-        self._split(held_out)
+        self._split(given.held_out)
         for model in (parts.unet, *parts.text_encoders, parts.autoencoder):
             model.requires_grad_(False)
             model.eval()
@@ -235,7 +246,7 @@ class PeopleRecipe(Recipe):
             parts.unet.enable_gradient_checkpointing()
         self.plain = int(np.prod(self.frames.targets, axis=1).max()) <= PLAIN_TOKENS * _CELL**2
         if self.plain:
-            use_plain_attention(parts.unet, id_encoder)
+            use_plain_attention(parts.unet, given.id_encoder)
 
     @property
     def pair(self) -> np.ndarray:

@@ -18,21 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.encoders.photoverse import PhotoVerseAdapters, export_photoverse
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.pipelines.dual import DualAttention, words_in
 from photomaker.prompts import Rows, encode_rows, expand
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
+from photomaker.training.base import decayed_groups
 from photomaker.training.people import (
-    SMALL,
-    AdapterSettings,
     Condition,
+    Ingredients,
     Noised,
     PeopleRecipe,
     check_layers,
@@ -89,7 +84,7 @@ def random_fusion(rows: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class PhotoVerseRecipe(PeopleRecipe):
-    """Trains PhotoVerse; see `PeopleRecipe` for the arguments.
+    """Trains PhotoVerse; see `PeopleRecipe`.
 
     Args:
         id_encoder: Its image tower sees the photos and stays as it is.
@@ -105,24 +100,18 @@ class PhotoVerseRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
         own: PhotoVerseSettings = PhotoVerseSettings(),
         face: FaceEmbedding | None = None,
         seed: int = 0,
     ) -> None:
         """Freeze base and tower and put the new layers beside them."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames)
+        super().__init__(given)
         self.own, self.face = own, face if own.face else None
-        self.tower = ImageTower.of_encoder(id_encoder)
+        self.tower = ImageTower.of_encoder(given.id_encoder)
         check_layers("photoverse.layers", own.layers, self.tower)
-        unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
+        unet, width = given.parts.unet, int(given.parts.unet.config.cross_attention_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             hidden = int(self.tower.config.hidden_size)

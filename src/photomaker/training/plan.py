@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from photomaker.training.base import BaseParts
 from photomaker.training.checkpoint import take_over
 from photomaker.training.config import BUNDLED, BaseChoice, DataSettings, EncoderChoice, TrainConfig
 from photomaker.training.controlnet import ControlNetRecipe
+from photomaker.training.data import Album
 from photomaker.training.encoder_start import from_clip, id_encoder
 from photomaker.training.fastcomposer import FastComposerRecipe
 from photomaker.training.flashface import FlashFaceRecipe
@@ -37,7 +37,7 @@ from photomaker.training.instantid import (
 from photomaker.training.ip_adapter import IPAdapterRecipe
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
 from photomaker.training.loop import export_checkpoint, train
-from photomaker.training.people import PeopleRecipe
+from photomaker.training.people import Ingredients, PeopleRecipe
 from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe
 from photomaker.training.previews import Previewer, Score
 from photomaker.training.pulid import PuLIDRecipe
@@ -79,7 +79,9 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
     for module in (parts.autoencoder, *parts.text_encoders):
         module.to(state.device)
     latents, more = _seen(config, album, parts, encoder, share)
-    recipe = _recipe(config, (album, latents, parts, encoder), lora, more, face)
+    faces = more.pop("faces", None)
+    given = Ingredients(album, latents, parts, encoder, config.recipe, config.data.held_out, **more)
+    recipe = _recipe(config, given, lora, faces, face)
     notes = getattr(encoder.config, "adapter_notes", {})
     recipe.notes = {name: notes[name] for name in ("defaults",) if name in notes}
     recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
@@ -143,13 +145,13 @@ def _put_away(config: TrainConfig, parts: BaseParts, decoding: bool) -> None:
 
 def _recipe(
     config: TrainConfig,
-    given: tuple[ShardAlbum | WorldDataset | WorldAlbum, Latents, BaseParts, PhotoMakerIDEncoder],
+    given: Ingredients,
     lora: Any,  # noqa: ANN401 - LoRA weights or None
-    more: Mapping[str, Any],
+    faces: np.ndarray | None,
     face: FaceEmbedding | None,
 ) -> PeopleRecipe:
     """The recipe of the method that is asked for."""
-    held_out, seed = config.data.held_out, config.loop.seed
+    seed = config.loop.seed
     alike: dict[str, tuple[Any, Any]] = {
         "ip_adapter": (IPAdapterRecipe, config.ip_adapter),
         "fastcomposer": (FastComposerRecipe, config.fastcomposer),
@@ -163,27 +165,23 @@ def _recipe(
     made: PeopleRecipe
     if config.method in alike:
         kind, own = alike[config.method]
-        made = kind(*given, config.recipe, held_out, own=own, seed=seed, **more)
+        made = kind(given, own=own, seed=seed)
     elif config.method in by_face:
         kind, own = by_face[config.method]
-        embeddings = _face_embeddings(given[0], own.width, face, config.method)
-        made = kind(*given, config.recipe, held_out, embeddings=embeddings, own=own, seed=seed, **more)
+        embeddings = _face_embeddings(given.data, own.width, face, config.method)
+        made = kind(given, embeddings=embeddings, own=own, seed=seed)
     elif config.method == "photoverse":
-        made = PhotoVerseRecipe(
-            *given, config.recipe, held_out, own=config.photoverse, face=face, seed=seed, **more
-        )
+        made = PhotoVerseRecipe(given, own=config.photoverse, face=face, seed=seed)
     elif config.method == "flashface":
-        made = FlashFaceRecipe(*given, config.recipe, held_out, own=config.flashface, **more)
+        made = FlashFaceRecipe(given, own=config.flashface)
     elif config.method == "base":
-        made = TunedBaseRecipe(*given, config.recipe, held_out, **more)
+        made = TunedBaseRecipe(given)
     else:
-        made = AdapterRecipe(*given, config.recipe, held_out, lora, **more)
+        made = AdapterRecipe(given, lora, faces=faces)
     return made
 
 
-def _face_embeddings(
-    album: ShardAlbum | WorldDataset | WorldAlbum, width: int, face: FaceEmbedding | None, method: str
-) -> Embeddings:
+def _face_embeddings(album: Album, width: int, face: FaceEmbedding | None, method: str) -> Embeddings:
     """Embeddings of faces by rows: those that shards hold, or the recogniser's.
 
     Raises:
