@@ -102,11 +102,6 @@ class FastComposer(PretrainedMethod):
         method = cls(open_pipeline(StableDiffusionXLPipeline, base, dtype, variant), file)
         return method.placed(device, memory, method.encoder)
 
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
-
     def identity(
         self,
         pictures: Sequence[Image],

@@ -177,11 +177,6 @@ class InstantID(PretrainedMethod):
         """See `Method.adapter_file`; the IdentityNet is looked for beside it, and on the hub fetched with it."""
         return instantid_file(place)
 
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
-
     # ---- the person
 
     def identity(

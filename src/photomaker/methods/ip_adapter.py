@@ -164,11 +164,6 @@ class IPAdapter(PretrainedMethod):
                     f"this adapter needs a face in every photo and photo {called} has none; leave it out"
                 )
 
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
-
     def identity(
         self,
         pictures: Sequence[Image],

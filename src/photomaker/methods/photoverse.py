@@ -136,11 +136,6 @@ class PhotoVerse(PretrainedMethod):
         method = cls(pipeline, file, ImageTower.open(image_encoder, dtype), scale)
         return method.placed(device, memory, method.tower, method.adapters)
 
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
-
     def identity(
         self,
         pictures: Sequence[Image],

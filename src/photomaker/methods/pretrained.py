@@ -173,11 +173,13 @@ class PretrainedMethod(Method):
 
     Attributes:
         bundled_file: Its weights for the bundled base, among the bundled files.
+        file: Its weights as they were read, with what they note as `config`.
         plan: Where the parts stay, once `open` has placed them.
     """
 
     delays: ClassVar[bool] = True
     bundled_file: ClassVar[str]
+    file: Any
 
     def __init__(self, pipeline: Any, defaults: Defaults, batch_size: int) -> None:  # noqa: ANN401
         """Keep what is given."""
@@ -189,13 +191,14 @@ class PretrainedMethod(Method):
     # ---- what a method says
 
     @property
-    @abstractmethod
     def own_notes(self) -> Mapping[str, Any]:
         """What the file of its weights notes.
 
         `crop` is the side of the square around the face that is seen, in longer sides of its box; 0 or nothing where
         whole photos are.
         """
+        notes: Mapping[str, Any] = self.file.config
+        return notes
 
     @abstractmethod
     def identity(

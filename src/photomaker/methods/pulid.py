@@ -174,11 +174,6 @@ class PuLID(PretrainedMethod):
         method = cls(pipeline, file, tower, faces, scale, mode)
         return method.placed(device, memory, method.tower, method.encoder)
 
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
-
     def _processors(self) -> dict[str, IDAttention]:
         made = {}
         for at, name in cross_attentions(self.pipeline.unet).items():

@@ -19,7 +19,7 @@ from photomaker.methods.base import Method, Need
 from photomaker.pipelines.drawing import (
     GUIDANCE,
     Defaults,
-    generators_of,
+    call_settings,
     in_batches,
     negatives_of,
     open_pipeline,
@@ -326,18 +326,13 @@ class TunedMethod(Method, Generic[Settings]):
         return text
 
     def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
-        sampling = requests[0].sampling
         with torch.no_grad():
             prompted = self.prompted(identity, [request.prompt for request in requests])
             negated = self.negated(identity, [request.negative_prompt or "" for request in requests])
         result = self.pipeline(
             **prompted,
             **(negated or {"negative_prompt": negatives_of(requests)}),
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance,
-            width=sampling.width,
-            height=sampling.height,
-            generator=generators_of(requests),
+            **call_settings(requests),
         )
         return list(result.images)
 

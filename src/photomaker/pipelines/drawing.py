@@ -298,6 +298,18 @@ def generators_of(requests: Sequence[Request]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(request.sampling.seed) for request in requests]
 
 
+def call_settings(requests: Sequence[Request]) -> dict[str, Any]:
+    """What a stock pipeline's call is told of requests that are alike in all but prompt and seed."""
+    sampling = requests[0].sampling
+    return {
+        "num_inference_steps": sampling.steps,
+        "guidance_scale": sampling.guidance,
+        "width": sampling.width,
+        "height": sampling.height,
+        "generator": generators_of(requests),
+    }
+
+
 def last_text_only_step(sampling: Sampling) -> int:
     """Index of the last step that the identity has no part in: its share of the steps, short of all of them."""
     assert sampling.merge is not None
@@ -403,11 +415,7 @@ def draw(
     with kept_projections(pipeline.unet), merging.attached(pipeline.unet):
         result = pipeline(
             **embeds,
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance,
-            width=sampling.width,
-            height=sampling.height,
-            generator=generators_of(requests),
+            **call_settings(requests),
             **(more or {}),
         )
     return list(result.images)

@@ -146,8 +146,7 @@ class InstantIDRecipe(PeopleRecipe):
         """Return keys and values, the resampler and the IdentityNet, each at its own rate."""
         s = self.settings
         return [
-            *decayed_groups(nn.ModuleList(self.layers.values()), s.lr, 0.0),
-            *decayed_groups(self.projection, s.fusion_lr, s.weight_decay),
+            *self.token_rates(self.layers.values(), self.projection),
             *decayed_groups(self.net, self.own.net_lr, s.weight_decay),
         ]
 

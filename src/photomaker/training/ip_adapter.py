@@ -29,7 +29,6 @@ from photomaker.encoders.ip_adapter import (
 )
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
-from photomaker.training.base import decayed_groups
 from photomaker.training.people import (
     Condition,
     Ingredients,
@@ -158,12 +157,7 @@ class IPAdapterRecipe(PeopleRecipe):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return keys and values, and the projection, each at its own rate."""
-        s = self.settings
-        layers = nn.ModuleList(self.layers.values())
-        return [
-            *decayed_groups(layers, s.lr, 0.0),
-            *decayed_groups(self.projection, s.fusion_lr, s.weight_decay),
-        ]
+        return self.token_rates(self.layers.values(), self.projection)
 
     def signature(self) -> dict[str, str]:
         """Base, data and form; see `Recipe.signature`."""

@@ -10,20 +10,20 @@ restricted to the person.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.prompts.trigger import TRIGGER
 from photomaker.training import photos as photo_defaults
-from photomaker.training.base import BaseParts, thirds
+from photomaker.training.base import BaseParts, decayed_groups, thirds
 from photomaker.training.data import SIZE, Album, box_map, mask_map
 from photomaker.training.diffusion import (
     LossSettings,
@@ -357,6 +357,14 @@ class PeopleRecipe(Recipe):
             added_cond_kwargs=added | self.added(condition),
             return_dict=False,
         )[0]
+
+    def token_rates(self, layers: Iterable[nn.Module], maker: nn.Module) -> list[dict[str, Any]]:
+        """Groups of layers that read a person's tokens, at `lr`, and of what makes these, at `fusion_lr`."""
+        s = self.settings
+        return [
+            *decayed_groups(nn.ModuleList(layers), s.lr, 0.0),
+            *decayed_groups(maker, s.fusion_lr, s.weight_decay),
+        ]
 
     def beside(self, net: Any) -> Any:  # noqa: ANN401 - a diffusers ControlNet
         """A network that learns beside the base, with attention and memory as the base's."""

@@ -24,7 +24,6 @@ from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.pipelines.dual import DualAttention, words_in
 from photomaker.prompts import Rows, encode_rows, expand
-from photomaker.training.base import decayed_groups
 from photomaker.training.people import (
     Condition,
     Ingredients,
@@ -156,11 +155,7 @@ class PhotoVerseRecipe(PeopleRecipe):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the attention's new layers, and the adapters, each at its own rate."""
-        s = self.settings
-        return [
-            *decayed_groups(nn.ModuleList(self.layers.values()), s.lr, 0.0),
-            *decayed_groups(self.adapters, s.fusion_lr, s.weight_decay),
-        ]
+        return self.token_rates(self.layers.values(), self.adapters)
 
     def signature(self) -> dict[str, str]:
         """Base, data, layers and rank; see `Recipe.signature`."""

@@ -24,7 +24,6 @@ from photomaker.encoders.pulid import FormerSizes, IDFormer, export_pulid, side_
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.pipelines.id_attention import IDAttention
-from photomaker.training.base import decayed_groups
 from photomaker.training.instantid import Embeddings
 from photomaker.training.people import (
     Condition,
@@ -135,11 +134,7 @@ class PuLIDRecipe(PeopleRecipe):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return keys and values, and the ID encoder, each at its own rate."""
-        s = self.settings
-        return [
-            *decayed_groups(nn.ModuleList(self.layers.values()), s.lr, 0.0),
-            *decayed_groups(self.former, s.fusion_lr, s.weight_decay),
-        ]
+        return self.token_rates(self.layers.values(), self.former)
 
     def signature(self) -> dict[str, str]:
         """Base, data, sizes and recogniser; see `Recipe.signature`."""
