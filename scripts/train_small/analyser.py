@@ -9,25 +9,26 @@ or noise, with random shapes in front of it. Some are whole untouched pictures.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import torch
-import typer
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from photomaker.faces.base import overlaps
 from photomaker.faces.bundled import BundledFaces
 from photomaker.faces.networks import Analysis, FaceAnalyser, save_network
+from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.augment import blurred, noised, relit, uniform
-from photomaker.training.loop import Recipe, TrainSettings, train
-from photomaker.training.small_networks import Rows, pictures, rows_of_people, settled, span, tensor
+from photomaker.training.small_networks import NetworkRecipe, Rows, pictures, rows_of_people, span, tensor
+from train_small.common import held_out, network_parser, run_stage
 
 LAYERS = 2
 """Most people in a collage."""
@@ -333,10 +334,11 @@ def _dice(logits: Tensor, mask: Tensor) -> Tensor:
     return (1 - (2 * shared + 1) / (both + 1)).mean()
 
 
-class AnalyserRecipe(Recipe):
+class AnalyserRecipe(NetworkRecipe):
     """Trains on collages of a range of people."""
 
     name = "analyser"
+    calibrated = 64
 
     def __init__(
         self,
@@ -347,23 +349,12 @@ class AnalyserRecipe(Recipe):
         validation: tuple[Rows, tuple[int, int]] | None = None,
     ) -> None:
         """Keep data, network and the range of people; `validation` names other data and people."""
-        self.data, self.rate, self.validation = data, rate, validation
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._rows = rows_of_people(data, people)
+        super().__init__(data, network, people, rate, 0.02, validation)
         self.compose = Composer(data, self._rows, network.config.size)
 
-    def modules(self) -> dict[str, nn.Module]:
-        """See `Recipe.modules`."""
-        return {"network": self.network}
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """See `Recipe.parameter_groups`."""
-        return [{"params": list(self.network.parameters()), "lr": self.rate, "weight_decay": 0.02}]
-
-    @property
-    def rows(self) -> np.ndarray:
-        """See `Recipe.rows`."""
-        return self._rows
+    def inputs(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
+        """Collages, a picture of each."""
+        return self.compose(rows, generator).images.to(self.device)
 
     def loss(
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator
@@ -378,24 +369,17 @@ class AnalyserRecipe(Recipe):
             name: float(loss.detach()) for name, loss in losses.items()
         }
 
-    def calibration(self, count: int = 40, size: int = 64) -> Iterator[Tensor]:
-        """Training inputs for the batch statistics of the averaged weights."""
-        generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-        for _ in range(count):
-            rows = rng.choice(self._rows, min(size, len(self._rows)), replace=False)
-            yield self.compose(rows, generator).images.to(self.device)
-
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
         """See `Recipe.validate`."""
         del rng, generator
         if self.validation is None:
             return {}
-        with settled(self.network, self.calibration()):
+        with self.ready():
             return measure(BundledFaces(self.network), *self.validation, self.network.config.size, 300)
 
     def export(self, folder: Path) -> None:
         """See `Recipe.export`."""
-        with settled(self.network, self.calibration()):
+        with self.ready():
             save_network(self.network, folder / "analyser.safetensors")
 
 
@@ -477,36 +461,27 @@ def _measure_pictures(faces: BundledFaces, data: Rows, rows: np.ndarray) -> dict
     return {**tally.figures(), "reported": reported / len(rows), "mask_iou": float(np.mean(mask_ious))}
 
 
-def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
-    data: Annotated[Path, typer.Option(help="Folder of the synthetic dataset.")],
-    out: Annotated[Path, typer.Option(help="Folder of this training.")],
-    people: Annotated[str, typer.Option(help="Range of people A:B to train on.")],
-    val_people: Annotated[str, typer.Option(help="Range of people A:B to measure on.")],
-    val_data: Annotated[Path | None, typer.Option(help="Dataset to measure on; the same by default.")] = None,
-    steps: int = 6000,
-    batch_size: Annotated[int, typer.Option(help="Rows a step and process.")] = 32,
-    rate: float = 2e-3,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
-    seed: int = 0,
-    save_every: int = 1000,
-) -> None:
-    """Train, write `export/analyser.safetensors` and print what it reaches on held-out people."""
-    from photomaker.synthetic.dataset import WorldDataset
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    return network_parser("Train the face analyser.", steps=6000, batch=32)
 
-    torch.manual_seed(seed)
-    world = WorldDataset.open(data)
-    held_out = world if val_data is None else WorldDataset.open(val_data)
-    network = FaceAnalyser()
-    recipe = AnalyserRecipe(world, network, span(people), rate, validation=(held_out, span(val_people)))
-    settings = TrainSettings(
-        steps, batch_size, seed, warmup=min(300, steps // 10), ema_decay=0.998, clip=5.0, precision=precision,  # type: ignore[arg-type]
-        save_every=save_every, log_every=50,
-    )  # fmt: skip
-    if not train(recipe, settings, out)["finished"]:
-        return  # asked to stop; the same command goes on from here
-    exported = BundledFaces.open(out / "export" / "analyser.safetensors")
-    print(json.dumps(measure(exported, held_out, span(val_people), network.config.size), indent=1))
+
+def build(args: argparse.Namespace, data: WorldDataset) -> AnalyserRecipe:
+    """The recipe, its network new."""
+    return AnalyserRecipe(
+        data,
+        FaceAnalyser(),
+        span(args.people),
+        args.rate,
+        validation=(held_out(args, data), span(args.val_people)),
+    )
+
+
+def reached(args: argparse.Namespace, data: WorldDataset) -> dict[str, float]:
+    """What `export/analyser.safetensors` reaches on held-out people."""
+    exported = BundledFaces.open(args.out / "export" / "analyser.safetensors")
+    return measure(exported, held_out(args, data), span(args.val_people), FaceAnalyser().config.size)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(run_stage(parser(), build, measure=reached))

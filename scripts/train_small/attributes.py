@@ -8,30 +8,31 @@ r"""Train the attribute classifier that prompt accuracy is measured with.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import argparse
+import sys
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import torch
-import typer
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces.crops import tensor_crops
 from photomaker.faces.networks import save_network
+from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.augment import blurred, moved_squares, noised, relit
-from photomaker.training.loop import Recipe, TrainSettings, train
-from photomaker.training.small_networks import Rows, pictures, rows_of_people, settled, span, tensor
+from photomaker.training.small_networks import NetworkRecipe, Rows, pictures, rows_of_people, span, tensor
+from train_small.common import held_out, network_parser, run_stage
 
 NOTHING = -1
 """Label of an attribute that a picture does not have."""
 
 
-class AttributesRecipe(Recipe):
+class AttributesRecipe(NetworkRecipe):
     """Trains on all pictures of a range of people; light blur and noise let it read generated pictures too."""
 
     name = "attributes"
@@ -45,22 +46,7 @@ class AttributesRecipe(Recipe):
         validation: tuple[Rows, tuple[int, int]] | None = None,
     ) -> None:
         """Keep data, network and the range of people; `validation` names other data and people."""
-        self.data, self.rate, self.validation = data, rate, validation
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._rows = rows_of_people(data, people)
-
-    def modules(self) -> dict[str, nn.Module]:
-        """See `Recipe.modules`."""
-        return {"network": self.network}
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """See `Recipe.parameter_groups`."""
-        return [{"params": list(self.network.parameters()), "lr": self.rate, "weight_decay": 0.05}]
-
-    @property
-    def rows(self) -> np.ndarray:
-        """See `Recipe.rows`."""
-        return self._rows
+        super().__init__(data, network, people, rate, 0.05, validation)
 
     def inputs(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
         """Augmented pictures [batch, 3, size, size] of some rows. Colours are labels, so light changes little."""
@@ -90,23 +76,17 @@ class AttributesRecipe(Recipe):
             figures[name] = float(losses[-1].detach())
         return torch.stack(losses).sum(), figures
 
-    def calibration(self, count: int = 40, size: int = 128) -> Iterator[Tensor]:
-        """Training inputs for the batch statistics of the averaged weights."""
-        generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-        for _ in range(count):
-            yield self.inputs(rng.choice(self._rows, min(size, len(self._rows)), replace=False), generator)
-
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
         """See `Recipe.validate`."""
         del rng, generator
         if self.validation is None:
             return {}
-        with settled(self.network, self.calibration()):
+        with self.ready():
             return measure(AttributeClassifier(self.network), *self.validation)
 
     def export(self, folder: Path) -> None:
         """See `Recipe.export`."""
-        with settled(self.network, self.calibration()):
+        with self.ready():
             save_network(self.network, folder / "attributes.safetensors")
 
 
@@ -125,40 +105,29 @@ def measure(
     return {**figures, "mean": float(np.mean(list(figures.values())))}
 
 
-def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
-    data: Annotated[Path, typer.Option(help="Folder of the synthetic dataset.")],
-    out: Annotated[Path, typer.Option(help="Folder of this training.")],
-    people: Annotated[str, typer.Option(help="Range of people A:B to train on.")],
-    val_people: Annotated[str, typer.Option(help="Range of people A:B to measure on.")],
-    val_data: Annotated[Path | None, typer.Option(help="Dataset to measure on; the same by default.")] = None,
-    steps: int = 8000,
-    batch_size: Annotated[int, typer.Option(help="Rows a step and process.")] = 64,
-    rate: float = 2e-3,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
-    seed: int = 0,
-    save_every: int = 1000,
-    channels: Annotated[str, typer.Option(help="At strides 4, 8, 16, with commas.")] = "32,64,96",
-    looks: Annotated[int, typer.Option(help="Places that each attribute may look at.")] = 2,
-) -> None:
-    """Train, write `export/attributes.safetensors` and print what it reaches on held-out people."""
-    from photomaker.synthetic.dataset import WorldDataset
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    options = network_parser("Train the attribute classifier.", steps=8000)
+    options.add_argument("--channels", default="32,64,96", help="at strides 4, 8, 16, with commas")
+    options.add_argument("--looks", type=int, default=2, help="places that each attribute may look at")
+    return options
 
-    torch.manual_seed(seed)
-    world = WorldDataset.open(data)
-    held_out = world if val_data is None else WorldDataset.open(val_data)
-    words = {name: tuple(words) for name, words in world.attribute_names.items()}
-    widths = tuple(int(part) for part in channels.split(","))
-    network = AttributeNetwork(AttributeConfig(words, channels=widths, looks=looks))
-    recipe = AttributesRecipe(world, network, span(people), rate, validation=(held_out, span(val_people)))
-    settings = TrainSettings(
-        steps, batch_size, seed, warmup=min(300, steps // 10), ema_decay=0.998, clip=5.0, precision=precision,  # type: ignore[arg-type]
-        save_every=save_every, log_every=50,
-    )  # fmt: skip
-    if not train(recipe, settings, out)["finished"]:
-        return  # asked to stop; the same command goes on from here
-    exported = AttributeClassifier.open(out / "export" / "attributes.safetensors")
-    print(json.dumps(measure(exported, held_out, span(val_people)), indent=1))
+
+def build(args: argparse.Namespace, data: WorldDataset) -> AttributesRecipe:
+    """The recipe, its network new."""
+    words = {name: tuple(words) for name, words in data.attribute_names.items()}
+    widths = tuple(int(part) for part in args.channels.split(","))
+    network = AttributeNetwork(AttributeConfig(words, channels=widths, looks=args.looks))
+    return AttributesRecipe(
+        data, network, span(args.people), args.rate, validation=(held_out(args, data), span(args.val_people))
+    )
+
+
+def reached(args: argparse.Namespace, data: WorldDataset) -> dict[str, float]:
+    """What `export/attributes.safetensors` reaches on held-out people."""
+    exported = AttributeClassifier.open(args.out / "export" / "attributes.safetensors")
+    return measure(exported, held_out(args, data), span(args.val_people))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(run_stage(parser(), build, measure=reached))

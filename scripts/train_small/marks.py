@@ -7,15 +7,13 @@ r"""Train the classifier that says whether moles, freckles and beards are kept; 
 
 from __future__ import annotations
 
-import json
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 from PIL import Image
 from torch import Tensor
 
@@ -27,10 +25,10 @@ from photomaker.synthetic.dataset import ATTRIBUTES, WorldDataset
 from photomaker.synthetic.distributions import with_class
 from photomaker.synthetic.marks import MARKS, marks_of
 from photomaker.training.augment import blurred, moved_squares, noised, relit
-from photomaker.training.loop import TrainSettings, train
 from photomaker.training.small_networks import pictures, rows_of_people, span
 from photomaker.types import Face
 from train_small.attributes import AttributesRecipe
+from train_small.common import held_out, network_parser, run_stage
 
 SIZE = 96
 
@@ -113,33 +111,22 @@ def faces(data: Marked, rows: Sequence[int] | np.ndarray, size: int) -> list[Ima
     ]
 
 
-def main(  # noqa: PLR0917 - every option of a command is an argument
-    data: Annotated[Path, typer.Option(help="Folder of the synthetic dataset.")],
-    out: Annotated[Path, typer.Option(help="Folder of this training.")],
-    people: Annotated[str, typer.Option(help="Range of people A:B to train on.")],
-    val_people: Annotated[str, typer.Option(help="Range of people A:B to measure on.")],
-    steps: int = 4000,
-    batch_size: Annotated[int, typer.Option(help="Rows a step and process.")] = 64,
-    rate: float = 2e-3,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
-    seed: int = 0,
-    save_every: int = 1000,
-) -> None:
-    """Train, write `export/attributes.safetensors` and print what it reaches on held-out people."""
-    torch.manual_seed(seed)
-    torch.set_num_threads(1)
-    world = Marked(WorldDataset.open(data))
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    return network_parser("Train the classifier of moles, freckles and beards.", steps=4000, warmup=200)
+
+
+def build(args: argparse.Namespace, data: WorldDataset) -> MarksRecipe:
+    """The recipe, its network new."""
     network = AttributeNetwork(AttributeConfig(words=MARKS, size=SIZE, looks=3))
-    recipe = MarksRecipe(world, network, span(people), rate, span(val_people))
-    settings = TrainSettings(
-        steps, batch_size, seed, warmup=min(200, steps // 10), ema_decay=0.998, clip=5.0, precision=precision,  # type: ignore[arg-type]
-        save_every=save_every, log_every=50,
-    )  # fmt: skip
-    if not train(recipe, settings, out)["finished"]:
-        return  # asked to stop; the same command goes on from here
-    exported = AttributeClassifier.open(out / "export" / "attributes.safetensors")
-    print(json.dumps(measure(exported, world, span(val_people)), indent=1))
+    return MarksRecipe(Marked(data), network, span(args.people), args.rate, span(args.val_people))
+
+
+def reached(args: argparse.Namespace, data: WorldDataset) -> dict[str, float]:
+    """What `export/attributes.safetensors` reaches on held-out people."""
+    exported = AttributeClassifier.open(args.out / "export" / "attributes.safetensors")
+    return measure(exported, Marked(held_out(args, data)), span(args.val_people))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(run_stage(parser(), build, measure=reached))

@@ -34,7 +34,8 @@ from photomaker.training.base import BaseParts, BaseRecipe, BaseSettings, BaseSi
 from photomaker.training.data import pictures
 from photomaker.training.diffusion import DiffusionSettings, encode_ids, make_scheduler, time_ids
 from photomaker.training.latents import cached_latents, encoded
-from photomaker.training.loop import TrainSettings, train
+from photomaker.training.loop import train
+from photomaker.training.settings import TrainSettings
 from photomaker.training.tokenizer import load_tokenizers
 from photomaker.weights import bundled
 

@@ -15,19 +15,21 @@ architectures and see disjoint people:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import typer
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from photomaker.errors import SettingsError
 from photomaker.faces.bundled import BundledRecogniser
 from photomaker.faces.crops import SIDE, tensor_crops
 from photomaker.faces.networks import (
@@ -37,10 +39,11 @@ from photomaker.faces.networks import (
     NextRecogniser,
     save_network,
 )
+from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.augment import blurred, moved_squares, noised, relit
-from photomaker.training.loop import Recipe, TrainSettings, train
-from photomaker.training.small_networks import Rows, pictures, rows_of_people, settled, span, tensor
+from photomaker.training.small_networks import NetworkRecipe, Rows, pictures, rows_of_people, span, tensor
 from photomaker.types import Face
+from train_small.common import held_out, network_parser, run_stage
 
 ARCHITECTURES: dict[str, type[ConvRecogniser] | type[MixerRecogniser] | type[NextRecogniser]] = {
     "conv": ConvRecogniser,
@@ -103,36 +106,26 @@ class Options:
     validation: tuple[Rows, tuple[int, int]] | None = None
 
 
-class RecogniserRecipe(Recipe):
+class RecogniserRecipe(NetworkRecipe):
     """Trains on the photos of a range of people, and on some of their drawings."""
 
     def __init__(self, data: Rows, network: FaceEmbedder, people: tuple[int, int], options: Options) -> None:
         """Keep data, network, the range of people and the numbers."""
-        self.name = network.architecture
-        self.data, self.people = data, people
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.options = options
+        super().__init__(data, network, people, options.rate, options.weight_decay, options.validation)
+        self.name, self.people, self.options = network.architecture, people, options
         self.head = IdentityHead(network.config.width, people[1] - people[0], data.factors.shape[1])
         self._rows = _chosen_rows(data, people, self.options.other_styles)
 
     def modules(self) -> dict[str, nn.Module]:
         """See `Recipe.modules`."""
-        return {"network": self.network, "head": self.head}
+        return {**super().modules(), "head": self.head}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """See `Recipe.parameter_groups`."""
-        rate, decay = self.options.rate, self.options.weight_decay
-        return [
-            {"params": list(self.network.parameters()), "lr": rate, "weight_decay": decay},
-            {"params": list(self.head.parameters()), "lr": rate, "weight_decay": 0.0},
-        ]
+        head = {"params": list(self.head.parameters()), "lr": self.rate, "weight_decay": 0.0}
+        return [*super().parameter_groups(), head]
 
-    @property
-    def rows(self) -> np.ndarray:
-        """See `Recipe.rows`."""
-        return self._rows
-
-    def crops(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
+    def inputs(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
         """Augmented crops [batch, 3, size, size] of some rows."""
         squares = moved_squares(tensor(self.data.boxes[rows]).float(), SIDE, 0.04, 0.06, generator)
         # In half precision the sampling grid would be off by whole pixels.
@@ -149,7 +142,7 @@ class RecogniserRecipe(Recipe):
         person = np.asarray(self.data.person[rows])
         labels = tensor(person - self.people[0]).to(self.device)
         weights = tensor(np.where(self.data.is_photo[rows], 1.0, OTHER_STYLE_WEIGHT)).float().to(self.device)
-        crops = self.crops(rows, generator)
+        crops = self.inputs(rows, generator)
         features = self.network.features(crops).float()
         margin_loss, right = self._margin_loss(features, labels, weights)
         factors = tensor(self.data.factors[person]).to(self.device)
@@ -169,23 +162,17 @@ class RecogniserRecipe(Recipe):
         right = (logits.detach().argmax(1) == labels).float().mean()
         return (losses * weights).sum() / weights.sum(), float(right)
 
-    def calibration(self, count: int = 40, size: int = 128) -> Iterator[Tensor]:
-        """Training inputs for the batch statistics of the averaged weights."""
-        generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-        for _ in range(count):
-            yield self.crops(rng.choice(self._rows, min(size, len(self._rows)), replace=False), generator)
-
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
         """See `Recipe.validate`."""
         del rng, generator
-        if self.options.validation is None:
+        if self.validation is None:
             return {}
-        with settled(self.network, self.calibration()):
-            return measure(BundledRecogniser(self.network), *self.options.validation)
+        with self.ready():
+            return measure(BundledRecogniser(self.network), *self.validation)
 
     def export(self, folder: Path) -> None:
         """See `Recipe.export`."""
-        with settled(self.network, self.calibration()):
+        with self.ready():
             save_network(self.network, folder / "recogniser.safetensors")
 
 
@@ -246,7 +233,7 @@ def _groups(data: Rows, people: tuple[int, int], most: int) -> list[np.ndarray]:
     groups = [rows[owners == owner][:4] for owner in np.unique(owners)]
     groups = [group for group in groups if len(group) == 4][:most]
     if not groups:
-        raise typer.BadParameter(f"no one of the people {people[0]}:{people[1]} has four photos")
+        raise SettingsError(f"no one of the people {people[0]}:{people[1]} has four photos; give others")
     return groups
 
 
@@ -258,50 +245,40 @@ def _auc(high: np.ndarray, low: np.ndarray) -> float:
     return float(below.mean() / 2 / max(1, len(low)))
 
 
-def main(  # noqa: PLR0913, PLR0917 - every option of a command is an argument
-    data: Annotated[Path, typer.Option(help="Folder of the synthetic dataset.")],
-    out: Annotated[Path, typer.Option(help="Folder of this training.")],
-    people: Annotated[str, typer.Option(help="Range of people A:B to train on.")],
-    val_people: Annotated[str, typer.Option(help="Range of people A:B to measure on.")],
-    val_data: Annotated[Path | None, typer.Option(help="Dataset to measure on; the same by default.")] = None,
-    architecture: Annotated[
-        str,
-        typer.Option(help="conv (likeness scores), mixer (evaluation only), or next (the last table alone)."),
-    ] = "conv",
-    steps: int = 6000,
-    batch_size: Annotated[int, typer.Option(help="Rows a step and process.")] = 64,
-    rate: float = 2e-3,
-    margin: float = 0.3,
-    other_styles: Annotated[
-        float, typer.Option(help="Share of the pictures that are no photos to train on.")
-    ] = 0.15,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
-    seed: int = 0,
-    save_every: int = 1000,
-) -> None:
-    """Train, write `export/recogniser.safetensors` and print what it reaches on held-out people."""
-    from photomaker.synthetic.dataset import WorldDataset
-
-    torch.manual_seed(seed)
-    world = WorldDataset.open(data)
-    held_out = world if val_data is None else WorldDataset.open(val_data)
-    options = Options(
-        rate=rate,
-        margin=margin,
-        ramp=steps * 3 // 4,
-        other_styles=other_styles,
-        validation=(held_out, span(val_people)),
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    options = network_parser("Train a recogniser of the synthetic people.", steps=6000)
+    options.add_argument(
+        "--architecture",
+        default="conv",
+        choices=ARCHITECTURES,
+        help="conv (likeness scores), mixer (evaluation only), or next (the last table alone)",
     )
-    recipe = RecogniserRecipe(world, ARCHITECTURES[architecture](), span(people), options)
-    settings = TrainSettings(
-        steps, batch_size, seed, warmup=min(300, steps // 10), ema_decay=0.998, clip=5.0, precision=precision,  # type: ignore[arg-type]
-        save_every=save_every, log_every=50,
+    options.add_argument("--margin", type=float, default=Options.margin, help="of CosFace")
+    options.add_argument(
+        "--other-styles",
+        type=float,
+        default=Options.other_styles,
+        help="share of the pictures that are no photos to train on",
+    )
+    return options
+
+
+def build(args: argparse.Namespace, data: WorldDataset) -> RecogniserRecipe:
+    """The recipe, its network new."""
+    validation = (held_out(args, data), span(args.val_people))
+    options = Options(
+        rate=args.rate, margin=args.margin, ramp=args.steps * 3 // 4, other_styles=args.other_styles,
+        validation=validation,
     )  # fmt: skip
-    if not train(recipe, settings, out)["finished"]:
-        return  # asked to stop; the same command goes on from here
-    exported = BundledRecogniser.open(out / "export" / "recogniser.safetensors")
-    print(json.dumps(measure(exported, held_out, span(val_people)), indent=1))
+    return RecogniserRecipe(data, ARCHITECTURES[args.architecture](), span(args.people), options)
+
+
+def reached(args: argparse.Namespace, data: WorldDataset) -> dict[str, float]:
+    """What `export/recogniser.safetensors` reaches on held-out people."""
+    exported = BundledRecogniser.open(args.out / "export" / "recogniser.safetensors")
+    return measure(exported, held_out(args, data), span(args.val_people))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    sys.exit(run_stage(parser(), build, measure=reached))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from photomaker.apps import bench
+from photomaker.encoders import PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken
 from photomaker.errors import SettingsError
 
 
@@ -33,7 +34,7 @@ def test_every_way_is_timed_and_compared(document):
 def test_full_sizes_are_those_of_sdxl():
     with torch.device("meta"):
         unet = bench.make_unet(bench.Sizes())
-        encoder = bench.PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken()
+        encoder = PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken()
     assert sum(parameter.numel() for parameter in unet.parameters()) == 2_567_463_684
     assert sum(parameter.numel() for parameter in encoder.parameters()) == 543_395_840
 

@@ -22,6 +22,7 @@ from photomaker.training.diffusion import DiffusionSettings
 from photomaker.training.id_tower import tower_config
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings
+from photomaker.training.people import Ingredients
 from photomaker.training.photos import draw_references, photo_tensor
 
 CAPTION = "a photo of a man img in the snow"
@@ -41,7 +42,7 @@ def start(world: FakeWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(7)
     encoder = PhotoMakerIDEncoder(tower_config(SIZES, (32, 32)))
     latents = cached_latents(parts.autoencoder, world, folder / "other")
-    recipe = AdapterRecipe(world, latents, parts, encoder, REFERENCE)
+    recipe = AdapterRecipe(Ingredients(world, latents, parts, encoder, REFERENCE))
     with torch.no_grad():
         for name, parameter in parts.unet.named_parameters():
             if "lora_B" in name:
@@ -58,7 +59,7 @@ def latents(world: FakeWorld, start: Path) -> np.ndarray:
 def recipe_of(name: str, world: FakeWorld, latents: np.ndarray, start: Path) -> AdapterRecipe:
     parts = BaseParts.load(start / "base")
     encoder = fresh_encoder(read_adapter(start / FILE), 0)
-    return AdapterRecipe(world, latents, parts, encoder, replace(VARIANTS[name], rank=4))
+    return AdapterRecipe(Ingredients(world, latents, parts, encoder, replace(VARIANTS[name], rank=4)))
 
 
 def leaves(values: dict, prefix: str = "") -> dict[str, object]:

@@ -30,7 +30,7 @@ from photomaker.training.id_tower import (
 )
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import SMALL
+from photomaker.training.people import SMALL, Ingredients
 from photomaker.training.photos import PhotoSettings, draw_references, face_crop, prepared_photo, shifted
 
 SIZES = TowerSizes(width=32, layers=1, patch=32, mlp=1)
@@ -47,7 +47,7 @@ def tiny_adapter(tmp_path: Path, **settings: float) -> AdapterRecipe:
     torch.manual_seed(1)
     encoder = PhotoMakerIDEncoder(tower_config(SIZES, (32, 32)))
     latents = cached_latents(parts.autoencoder, world, tmp_path / "latents")
-    return AdapterRecipe(world, latents, parts, encoder, replace(SMALL, rank=4, **settings))
+    return AdapterRecipe(Ingredients(world, latents, parts, encoder, replace(SMALL, rank=4, **settings)))
 
 
 def test_references_are_other_pictures_of_the_same_person() -> None:
@@ -149,7 +149,9 @@ def test_adapter_goes_on_from_an_adapter_file(tmp_path: Path) -> None:
     start = tiny_adapter(tmp_path)
     world, parts = FakeWorld(), tiny_parts(FakeWorld())
     encoder = file.build_encoder().float().requires_grad_(True)
-    second = AdapterRecipe(world, start.latents, parts, encoder, replace(SMALL, rank=4), lora=file.lora)
+    second = AdapterRecipe(
+        Ingredients(world, start.latents, parts, encoder, replace(SMALL, rank=4)), lora=file.lora
+    )
 
     def predicted(recipe: AdapterRecipe) -> torch.Tensor:
         with torch.no_grad():

@@ -23,7 +23,7 @@ from photomaker.training.frames import Frames
 from photomaker.training.id_tower import tower_config
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import AdapterSettings
+from photomaker.training.people import AdapterSettings, Ingredients
 from photomaker.training.structures import RowStructures
 
 PENCIL = Pencil(2.5, 1.0)
@@ -38,7 +38,7 @@ def make(folder: Path, structure: Any = "mask") -> ControlNetRecipe:
     encoder = PhotoMakerIDEncoder(tower_config(SIZES, (32, 32)))
     own = ControlNetSettings(Drawing(structure, PENCIL, 1.0), hint=(4, 4, 8, 8))
     latents = cached_latents(parts.autoencoder, world, folder / "latents")
-    return ControlNetRecipe(world, latents, parts, encoder, SETTINGS, own=own)
+    return ControlNetRecipe(Ingredients(world, latents, parts, encoder, SETTINGS), own=own)
 
 
 def test_it_learns_to_follow_and_exports_diffusers_layout_with_notes(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ from photomaker.training.instantid import InstantIDRecipe, InstantIDSettings, ke
 from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import AdapterSettings, Condition
+from photomaker.training.people import AdapterSettings, Condition, Ingredients
 from photomaker.training.photos import SMALL as SMALL_PHOTOS
 from photomaker.training.photoverse import PhotoVerseRecipe, PhotoVerseSettings, random_fusion
 from photomaker.training.pulid import PuLIDRecipe, PuLIDSettings
@@ -91,26 +91,27 @@ def make(kind: str, tmp_path: Path) -> Any:  # noqa: PLR0911 - a line a kind
     parts = tiny_parts(world)
     torch.manual_seed(1)
     encoder = PhotoMakerIDEncoder(tower_config(SIZES, (32, 32)))
-    given = (world, cached_latents(parts.autoencoder, world, tmp_path / "latents"), parts, encoder, SETTINGS)
+    latents = cached_latents(parts.autoencoder, world, tmp_path / "latents")
+    given = Ingredients(world, latents, parts, encoder, SETTINGS)
     if kind == "fastcomposer":
-        return FastComposerRecipe(*given, own=FastComposerSettings(localisation=0.1))
+        return FastComposerRecipe(given, own=FastComposerSettings(localisation=0.1))
     if kind == "photoverse":
         own = PhotoVerseSettings(layers=(-1, -2), hidden=32, face_noise=0.6)
-        return PhotoVerseRecipe(*given, own=own, face=likeness)
+        return PhotoVerseRecipe(given, own=own, face=likeness)
     if kind == "instantid":
         sizes = InstantIDSettings(
             queries=3, hidden=64, net_lr=1e-3, hint=(4, 4, 8, 8), pencil=PENCIL, recogniser="fake"
         )
-        return InstantIDRecipe(*given, embeddings=seen_faces(world, likeness), own=sizes)
+        return InstantIDRecipe(given, embeddings=seen_faces(world, likeness), own=sizes)
     if kind == "pulid":
         small = PuLIDSettings((-1, -2), queries=3, dim=64, hidden=32, depth=2, id_tokens=2, recogniser="fake")
-        return PuLIDRecipe(*given, embeddings=seen_faces(world, likeness), own=small)
+        return PuLIDRecipe(given, embeddings=seen_faces(world, likeness), own=small)
     if kind == "anydoor":
-        return AnyDoorRecipe(*given, own=AnyDoorSettings(hint=(4, 4, 8, 8)))
+        return AnyDoorRecipe(given, own=AnyDoorSettings(hint=(4, 4, 8, 8)))
     if kind == "flashface":
-        return FlashFaceRecipe(*given, own=FlashFaceTraining(side=32, crop=1.2, no_place=0.5))
+        return FlashFaceRecipe(given, own=FlashFaceTraining(side=32, crop=1.2, no_place=0.5))
     form = "plus" if "plus" in kind else "base"
-    return IPAdapterRecipe(*given, own=IPAdapterSettings(form=form, queries=3, hidden=64))
+    return IPAdapterRecipe(given, own=IPAdapterSettings(form=form, queries=3, hidden=64))
 
 
 def opened(kind: str, folder: Path, base: Path, tower: ImageTower) -> Any:  # noqa: PLR0911
@@ -429,8 +430,8 @@ def test_a_hat_is_taken_from_somebody_else_who_wears_the_same(tmp_path: Path) ->
     outside[7:44, 6:54] = False
     assert torch.equal(hint[:3][:, outside], scene[:, outside])
     with pytest.raises(SettingsError, match="does not know where hats"):
-        given = (FakeWorld(), recipe.latents, recipe.parts, recipe.id_encoder, SETTINGS)
-        AnyDoorRecipe(*given, own=AnyDoorSettings(hint=(4, 4, 8, 8), items=0.5))
+        given = Ingredients(FakeWorld(), recipe.latents, recipe.parts, recipe.id_encoder, SETTINGS)
+        AnyDoorRecipe(given, own=AnyDoorSettings(hint=(4, 4, 8, 8), items=0.5))
 
 
 def test_the_identity_net_sees_the_landmarks_of_the_picture(tmp_path: Path) -> None:
@@ -448,16 +449,18 @@ def test_the_identity_net_sees_the_landmarks_of_the_picture(tmp_path: Path) -> N
     known = kept_faces(np.eye(3, dtype=np.float32))
     assert known(np.array([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
     del recipe.data.landmarks
-    given = (recipe.data, recipe.latents, recipe.parts, recipe.id_encoder, SETTINGS)
+    given = Ingredients(recipe.data, recipe.latents, recipe.parts, recipe.id_encoder, SETTINGS)
     with pytest.raises(SettingsError, match="landmarks"):
-        InstantIDRecipe(*given, embeddings=known)
+        InstantIDRecipe(given, embeddings=known)
 
 
 def test_fastcomposer_has_no_other_loss_on_attention(tmp_path: Path) -> None:
     recipe = make("fastcomposer", tmp_path)
     with pytest.raises(SettingsError, match=r"recipe\.attention"):
         FastComposerRecipe(
-            recipe.data, recipe.latents, recipe.parts, recipe.id_encoder, replace(SETTINGS, attention=0.1)
+            Ingredients(
+                recipe.data, recipe.latents, recipe.parts, recipe.id_encoder, replace(SETTINGS, attention=0.1)
+            )
         )
 
 

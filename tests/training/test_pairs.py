@@ -18,7 +18,7 @@ from photomaker.training.frames import Frames
 from photomaker.training.id_tower import tower_config
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import SMALL
+from photomaker.training.people import SMALL, Ingredients
 from photomaker.training.reward import RewardRecipe, RewardSettings
 from photomaker.training.tokenizer import build_tokenizers
 
@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     frames = Frames(album.sizes, album.boxes, sorted(map(tuple, np.unique(album.sizes, axis=0).tolist())))
     encoder = PhotoMakerIDEncoder(tower_config(TOWER, (32, 32)))
     settings = replace(SMALL, rank=4, plain_captions=1.0, masked=0.0)
-    return AdapterRecipe(album, latents, parts, encoder, settings, 2, frames=frames)
+    return AdapterRecipe(Ingredients(album, latents, parts, encoder, settings, 2, frames))
 
 
 def pairs(recipe):

@@ -18,7 +18,7 @@ from photomaker.training.frames import Frames
 from photomaker.training.id_tower import tower_config
 from photomaker.training.latents import cached_latents
 from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import SMALL
+from photomaker.training.people import SMALL, Ingredients
 from photomaker.training.reward import RewardRecipe, RewardSettings
 from photomaker.training.tokenizer import build_tokenizers
 from photomaker.training.tuned_base import TunedBaseRecipe
@@ -92,7 +92,7 @@ def recipe(drawn, tmp_path, **settings):
     )
     frames = Frames(album.sizes, album.boxes, sorted(map(tuple, np.unique(album.sizes, axis=0).tolist())))
     encoder = PhotoMakerIDEncoder(tower_config(TOWER, (32, 32)))
-    return TunedBaseRecipe(album, latents, parts, encoder, replace(SMALL, **settings), 1, frames=frames)
+    return TunedBaseRecipe(Ingredients(album, latents, parts, encoder, replace(SMALL, **settings), 1, frames))
 
 
 def test_a_base_goes_on_learning_on_pictures_of_every_size(drawn, tmp_path):

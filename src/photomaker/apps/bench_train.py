@@ -11,7 +11,6 @@ autocast, mean square error, gradients clipped, AdamW. It reads no files and wri
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import statistics
 import tempfile
@@ -33,19 +32,20 @@ from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from photomaker.apps import bench, terminal
+from photomaker.apps.bench_page import publish
 from photomaker.encoders import PhotoMakerIDEncoder, PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken
 from photomaker.encoders.id_encoder import FULL_SIZE, vision_config
 from photomaker.encoders.id_encoder_v2 import vision_config_v2
 from photomaker.errors import SettingsError
-from photomaker.evaluation.report.files import write
 from photomaker.processes import serve_parent
 from photomaker.prompts.trigger import ParsedPrompt
 from photomaker.training.adapter import ATTENTION, AdapterRecipe
 from photomaker.training.base import BaseParts
 from photomaker.training.frames import Frames
 from photomaker.training.latents import FramedLatents
-from photomaker.training.loop import Run, TrainSettings
-from photomaker.training.people import AdapterSettings
+from photomaker.training.people import AdapterSettings, Ingredients
+from photomaker.training.run import Run
+from photomaker.training.settings import TrainSettings
 from photomaker.training.texts import KeptTexts
 from photomaker.weights import bundled
 
@@ -138,11 +138,7 @@ def run(settings: TrainBenchSettings, out: Path) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "peft")},
         "ways": found,
     }
-    write(out / "train_speed.json", json.dumps(document, indent=2) + "\n")
-    page = markdown(document)
-    write(out / "train_speed.md", page)
-    for line in page.splitlines():
-        terminal.say(line)
+    publish(out, "train_speed", document, markdown(document))
     return document
 
 
@@ -263,15 +259,15 @@ def _recipe(settings: TrainBenchSettings, parts: BaseParts, way: Way, folder: Pa
     encoder = bench.filled(encoder, settings.device)
     framed = FramedLatents(parts.autoencoder, album, frames)
     chosen = AdapterSettings(rank=settings.rank, vision=way.vision, gradient_checkpointing=way.checkpointing)
-    more: dict[str, Any] = {}
+    texts, faces = None, None
     if way.keep_texts:
         copies = [encoder.num_tokens * (count + 1) for count in range(chosen.photos)]
-        more["texts"] = KeptTexts(parts, [CAPTION], copies, folder, precision="bf16")
+        texts = KeptTexts(parts, [CAPTION], copies, folder, precision="bf16")
     if way.version == "v2":
         width = int(encoder.config.id_embeddings_dim)
-        more["faces"] = np.random.default_rng(0).normal(size=(PICTURES, width)).astype(np.float32)
+        faces = np.random.default_rng(0).normal(size=(PICTURES, width)).astype(np.float32)
     latents = framed[np.arange(PICTURES)] if way.keep_latents else framed
-    recipe = AdapterRecipe(album, latents, parts, encoder, chosen, 0, frames=frames, **more)
+    recipe = AdapterRecipe(Ingredients(album, latents, parts, encoder, chosen, 0, frames, texts), faces=faces)
     for module in [
         *(parts.text_encoders if way.keep_texts else ()),
         *([parts.autoencoder] * way.keep_latents),

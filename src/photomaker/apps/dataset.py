@@ -155,7 +155,7 @@ def _bars() -> Iterator[Watcher]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from photomaker.dataset.runner import Watcher
-    from photomaker.dataset.units import Outcome
+    from photomaker.dataset.tasks import Outcome
 
     columns = (
         TextColumn("{task.description:8}"), BarColumn(20), MofNCompleteColumn(), TextColumn("units"),

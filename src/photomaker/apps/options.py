@@ -167,6 +167,9 @@ Ttl = Annotated[
     str | None, typer.Option(help="Delete what is older than this: 30m, 24h, 7d. (default: keep everything)")
 ]
 Styles = Annotated[Path | None, typer.Option(help="YAML file with your own styles.")]
+Steps = Annotated[int, typer.Option(help="Denoising steps.")]
+IdentityFile = Annotated[Path, typer.Argument(help="An identity file.")]
+BenchFolder = Annotated[Path, typer.Option(help="Folder of the result files.")]
 Results = Annotated[Path | None, typer.Option(help="Folder of the result files. (default: benchmarks)")]
 ScoredSplit = Annotated[
     str | None, typer.Option(help="test, or validation while you are still choosing settings.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from photomaker.dataset.truth import Count
+from photomaker.dataset.ground_truth import Count
 from photomaker.dataset.verify import Verify
 
 STRANGERS, NAMESAKE = "different strangers", "one namesake"

@@ -26,7 +26,7 @@ from photomaker.processes import serve_parent
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from photomaker.dataset.units import Outcome, Work
+    from photomaker.dataset.tasks import Outcome, Task
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PATIENCE = 5.0
@@ -93,7 +93,7 @@ class Hand:
         """Do a unit.
 
         Args:
-            work: A pickled `Work`.
+            work: A pickled `Task`.
             unit: The number of the unit.
 
         Returns:
@@ -104,7 +104,7 @@ class Hand:
             if self._opened is None or self._opened[0] != work:
                 begun = perf_counter()
                 self._opened = None  # the models of two stages need not fit in memory at once
-                one: Work = pickle.loads(work)
+                one: Task = pickle.loads(work)
                 self._opened = (work, one.open())
                 _one_torch_thread()
                 opening = perf_counter() - begun
@@ -140,7 +140,7 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def run(self, work: Work, units: Sequence[int], count: int) -> Iterator[Outcome]:
+    def run(self, work: Task, units: Sequence[int], count: int) -> Iterator[Outcome]:
         """Do units, in any order; gives what became of each as soon as it is known.
 
         Args:
@@ -189,7 +189,7 @@ class LocalExecutor(Executor):
         for pipe in new:
             self._answer(pipe, 0)
 
-    def run(self, work: Work, units: Sequence[int], count: int) -> Iterator[Outcome]:
+    def run(self, work: Task, units: Sequence[int], count: int) -> Iterator[Outcome]:
         """See `Executor.run`."""
         order, left, busy = pickle.dumps(work), deque(units), dict[Connection, int]()
         for pipe in list(self._processes)[: min(count, len(units))]:
@@ -260,7 +260,7 @@ class RayExecutor(Executor):
         self._actors: list[Any] = []
         self._started = False
 
-    def run(self, work: Work, units: Sequence[int], count: int) -> Iterator[Outcome]:
+    def run(self, work: Task, units: Sequence[int], count: int) -> Iterator[Outcome]:
         """See `Executor.run`."""
         ray, order, left = self._ray, pickle.dumps(work), deque(units)
         busy: dict[Any, tuple[Any, int]] = {}

@@ -22,9 +22,11 @@ import pyarrow.compute as pc
 from PIL import Image, ImageOps
 
 from photomaker.dataset.base import Row
-from photomaker.dataset.runner import RESULT, SETTINGS, SHARD, Tally, stage_names, tallies
+from photomaker.dataset.folder import RESULT, SETTINGS
 from photomaker.dataset.shards import write_atomically
-from photomaker.dataset.units import Pictures, StageFiles, read_parquet
+from photomaker.dataset.stage_files import Pictures, StageFiles, read_parquet
+from photomaker.dataset.stages import SHARD
+from photomaker.dataset.tallies import Tally, stage_names, tallies
 from photomaker.errors import PhotoError, SettingsError
 from photomaker.images import grid, labelled, read_photo
 from photomaker.outside import read_file

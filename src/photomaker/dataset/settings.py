@@ -14,8 +14,8 @@ from photomaker.dataset.executors import Run
 from photomaker.dataset.gather import Gather
 from photomaker.dataset.listing import Input
 from photomaker.dataset.mark import Mark
-from photomaker.dataset.runner import Shard
 from photomaker.dataset.segment import Segment
+from photomaker.dataset.stages import Shard
 from photomaker.dataset.verify import Verify
 from photomaker.errors import SettingsError
 

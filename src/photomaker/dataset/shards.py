@@ -69,6 +69,11 @@ def _settle(folder: Path) -> None:
             os.close(entry)
 
 
+def as_json(value: Any) -> bytes:  # noqa: ANN401 - any plain values
+    """A value as a JSON file holds it."""
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either whole or absent.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ class ImageTower(nn.Module):
     def device(self) -> torch.device:
         """Where it is."""
         return next(self.vision_model.parameters()).device
+
+    def has(self, layers: Sequence[int]) -> bool:
+        """Whether it has all of these layers, counted from the end where they are below 0."""
+        depth = int(self.config.num_hidden_layers)
+        return all(-depth - 1 <= layer <= depth for layer in layers)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Image embeddings [photos, width] of normalised photos [photos, 3, size, size]."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,30 +22,34 @@ from torch import Tensor
 from photomaker.checks import number
 from photomaker.encoders.anydoor import TOWER, AnyDoorFile, check_fit, detail_net, read_anydoor, unet_weights
 from photomaker.encoders.subject_tower import SubjectTower
-from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
-from photomaker.hub import adapter_file, base_folder
+from photomaker.errors import PhotoError, SettingsError, WeightsError
+from photomaker.hub import adapter_file
 from photomaker.methods.base import Need
-from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
-from photomaker.outside import read_file
+from photomaker.methods.pretrained import (
+    BATCH_SIZE,
+    PretrainedMethod,
+    bundled_weights,
+    check_made_by,
+    check_made_with,
+)
 from photomaker.pipelines.changes import weights_in
 from photomaker.pipelines.collage import Hole, box_of, box_region, cut_subject, high_frequency
 from photomaker.pipelines.drawing import (
     Defaults,
-    alike,
     draw,
-    encoded_rows,
-    negatives_of,
+    encoded_texts,
     open_pipeline,
-    place_pipeline,
+    text_rows,
+    unet_config,
     with_guidance,
 )
 from photomaker.pipelines.extras import fitted
 from photomaker.pipelines.identity_nets import Structured
 from photomaker.pipelines.inpainting import pasted
 from photomaker.pipelines.regions import regions_of
-from photomaker.prompts import EncodedPrompts, Rows, expand_rows
+from photomaker.prompts import EncodedPrompts
 from photomaker.types import Extras, Identity, Reference, Request
-from photomaker.weights import bundled, is_bundled, sha256
+from photomaker.weights import sha256
 
 ZOOM = 2.0
 """Of published files: side of the square that is drawn, in longer sides of the hole's box."""
@@ -132,18 +135,14 @@ class AnyDoor(PretrainedMethod):
             WeightsError: A file is missing, altered, damaged, or does not fit the others.
         """
         number("scale", scale, 0, MOST_SCALE)
-        path = _bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)
+        path = bundled_weights(cls.bundled_file, cls.name) if adapter is None else adapter_file(adapter)
         file = read_anydoor(path)
         file = replace(file, config={"sha256": sha256(path), **file.config})
-        folder = bundled("base") if base is None else base_folder(base, variant)
-        check_fit(file, read_file(folder / "unet" / "config.json", "fetch the base again", WeightsError))
+        check_fit(file, unet_config(base, variant))
         tower = SubjectTower.open(image_encoder or file.config.get("tower") or TOWER, dtype)
         _check_tower(file, tower)
         method = cls(open_pipeline(StableDiffusionXLPipeline, base, dtype, variant), file, tower, scale)
-        method.plan = place_pipeline(method.pipeline, device, memory, whole=True)
-        for part in (method.net, method.tower):
-            part.to(method.plan.device)
-        return method
+        return method.placed(device, memory, method.net, method.tower)
 
     @property
     def own_notes(self) -> Mapping[str, Any]:
@@ -206,22 +205,15 @@ class AnyDoor(PretrainedMethod):
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
         """See `PretrainedMethod`; scene and region are looked at too."""
-        self._rows(requests)
+        text_rows(self.pipeline, requests)
         self._check_identity(identity)
         for request in requests:
             self._hole(request)
 
     def _check_identity(self, identity: Identity) -> None:
-        if identity.method != self.name or "id_features" not in identity.tensors:
-            raise IdentityError(
-                f"the identity was made by {identity.method}, not by {self.name}; make it again with this method"
-            )
-        width = int(identity.tensors["id_features"].shape[-1])
-        known = identity.notes.get("encoder_sha256", self.sha256)
-        if width != self.tower.width or known != self.sha256:
-            raise IdentityError(
-                "the identity was made with another AnyDoor checkpoint; make it again with this one"
-            )
+        check_made_by(identity, self.name, "id_features")
+        fits = int(identity.tensors["id_features"].shape[-1]) == self.tower.width
+        check_made_with(identity, self.sha256, fits, "AnyDoor checkpoint")
 
     def _hole(self, request: Request) -> Hole:
         """Where a request wants the subject, in its scene at the size of the picture."""
@@ -247,8 +239,8 @@ class AnyDoor(PretrainedMethod):
         hole = self._hole(requests[0])
         if bool((identity.tensors["weights"] > 0).any()):
             drawn = self._with_subject(identity, requests, hole)
-        else:
-            drawn = draw(self.pipeline, requests, *self._texts(requests))
+        else:  # the prompts count where no photo does
+            drawn = draw(self.pipeline, requests, *encoded_texts(self.pipeline, requests))
         mask = Image.fromarray(hole.region)
         return pasted([hole.put_back(one) for one in drawn], hole.scene, mask)
 
@@ -267,16 +259,6 @@ class AnyDoor(PretrainedMethod):
         nothing, subject = (_encoded(one, pooled) for one in tokens.chunk(2))
         with weights_in(pipeline.unet, self.unet), structured.attached(pipeline.unet):
             return draw(pipeline, requests, subject, nothing)
-
-    def _texts(self, requests: Sequence[Request]) -> tuple[EncodedPrompts, EncodedPrompts | None]:
-        """The prompts, which count where no photo does, and the negative ones."""
-        rows, negative = alike(self.pipeline, self._rows(requests), negatives_of(requests))
-        plain = encoded_rows(self.pipeline, rows)
-        return plain, None if negative is None else encoded_rows(self.pipeline, negative)
-
-    def _rows(self, requests: Sequence[Request]) -> Rows:
-        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
-        return expand_rows([one.prompt for one in requests], [1] * len(requests), tokenizers, long=True)
 
 
 def _region(extras: Extras, size: tuple[int, int]) -> np.ndarray:
@@ -326,12 +308,3 @@ def _check_tower(file: AnyDoorFile, tower: SubjectTower) -> None:
             f"{file.source} reads tokens of width {file.tower_width} and the image encoder's have {tower.width}; give "
             "the image encoder that it was made for"
         )
-
-
-def _bundled(part: str) -> Path:
-    if not is_bundled(part):
-        raise WeightsError(
-            "there are no bundled weights of anydoor; train them with examples/configs/train_small_anydoor.yaml, and "
-            "give base and adapter"
-        )
-    return bundled(part)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from photomaker.errors import WeightsError
 from photomaker.methods.tuned import TunedMethod, must_exist
 from photomaker.pipelines.changes import check_difference, difference_in, learning
-from photomaker.training.token_rows import NAMES, check_rows, encode, first_rows
+from photomaker.training.token_rows import NAMES, caption_condition, check_rows, first_rows, prompt_arguments
 from photomaker.training.tuning import Examples, PriorSettings, Progress, TuningSettings, tune
 from photomaker.types import Identity
 from photomaker.weights import read_pickle
@@ -54,11 +54,6 @@ class CustomDiffusion(TunedMethod[CustomDiffusionSettings]):
         prior=PriorSettings(pictures=16, steps=20), tuning=TuningSettings(steps=200, lr=1e-3, batch_size=4)
     )
 
-    @property
-    def tuning(self) -> TuningSettings:
-        """See `TunedMethod.tuning`."""
-        return self.settings.tuning
-
     def tune(
         self, examples: Examples, class_phrase: str, progress: Progress | None
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -70,11 +65,7 @@ class CustomDiffusion(TunedMethod[CustomDiffusionSettings]):
         start = first_rows(self.pipeline, settings.start, 1, 0.0, generator)
         rows = nn.ParameterList([one.to(unet.device) for one in start])
         captions = self.captions(notes, class_phrase)
-
-        def condition(places: Tensor) -> tuple[Tensor, Tensor]:
-            texts = [captions[place] for place in places.tolist()]
-            return encode(self.pipeline, texts, settings.token, (rows[0], rows[1]))
-
+        condition = caption_condition(self.pipeline, captions, settings.token, rows)
         names = [name for name, _ in unet.named_parameters() if name.endswith(_TUNED)]
         with learning(unet, names) as difference:
             trained = {
@@ -91,9 +82,7 @@ class CustomDiffusion(TunedMethod[CustomDiffusionSettings]):
 
     def prompted(self, identity: Identity, prompts: Sequence[str]) -> dict[str, Any]:
         """Encode with the word in place."""
-        rows = (identity.tensors["clip_l"], identity.tensors["clip_g"])
-        embeds, pooled = encode(self.pipeline, prompts, str(identity.notes["token"]), rows)
-        return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+        return prompt_arguments(self.pipeline, prompts, str(identity.notes["token"]), identity.tensors)
 
     def check_identity(self, identity: Identity) -> None:
         """See `TunedMethod.check_identity`; the word depends on the text encoders' widths."""

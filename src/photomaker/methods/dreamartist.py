@@ -15,17 +15,25 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from photomaker.checks import number
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.methods.tuned import TunedMethod, must_exist
 from photomaker.training.contrast import ContrastRecipe
-from photomaker.training.token_rows import NAMES, check_rows, encode, first_rows
-from photomaker.training.tuning import Condition, Examples, Progress, TuningSettings, tune
+from photomaker.training.token_rows import (
+    NAMES,
+    caption_condition,
+    check_rows,
+    check_word,
+    first_rows,
+    prompt_arguments,
+    read_word,
+    write_word,
+)
+from photomaker.training.tuning import Examples, Progress, TuningSettings, tune
 from photomaker.types import Identity
-from photomaker.weights import read_pickle, read_tensors
+from photomaker.weights import read_pickle
 
 TEMPLATES = ("a photo of {}", "a picture of {}", "a portrait of {}", "{} in the picture")
 NEGATIVE = "negative_"
@@ -67,8 +75,7 @@ class ArtistSettings:
         for name in ("rows", "negative_rows"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; give a whole number from 1 up")
-        if not self.token or self.token != "".join(self.token.split()):
-            raise SettingsError(f"the new word is {self.token!r}; give one without spaces, such as '<id>'")
+        check_word(self.token)
         number("scale", self.scale, 1, 30)
         number("reconstruction", self.reconstruction, 0, 2)
         number("negative_rate", self.negative_rate, 0, 10)
@@ -83,11 +90,6 @@ class DreamArtist(TunedMethod[ArtistSettings]):
     small: ClassVar[ArtistSettings] = ArtistSettings(
         tuning=TuningSettings(steps=300, lr=3e-2, batch_size=4, templates=TEMPLATES)
     )
-
-    @property
-    def tuning(self) -> TuningSettings:
-        """See `TunedMethod.tuning`."""
-        return self.settings.tuning
 
     def words(self, notes: Mapping[str, Any], class_word: str) -> str:
         """The positive word alone: the class is in it."""
@@ -115,10 +117,10 @@ class DreamArtist(TunedMethod[ArtistSettings]):
             self.pipeline,
             {"positive": words[0], "negative": words[1]},
             examples,
-            condition=self._condition(captions, words[0]),
+            condition=caption_condition(self.pipeline, captions, settings.token, words[0]),
             settings=self.tuning,
             rates={"negative": settings.tuning.lr * settings.negative_rate},
-            negative=self._condition(captions, words[1]),
+            negative=caption_condition(self.pipeline, captions, settings.token, words[1]),
             scale=settings.scale,
             reconstruction=settings.reconstruction,
         )
@@ -127,28 +129,16 @@ class DreamArtist(TunedMethod[ArtistSettings]):
         tensors |= {f"{NEGATIVE}{name}": one for name, one in zip(NAMES, words[1], strict=True)}
         return tensors, notes | told
 
-    def _condition(self, captions: Sequence[str], rows: nn.ParameterList) -> Condition:
-        """Captions in which the word has these rows."""
-
-        def condition(places: Tensor) -> tuple[Tensor, Tensor]:
-            texts = [captions[place] for place in places.tolist()]
-            return encode(self.pipeline, texts, self.settings.token, (rows[0], rows[1]))
-
-        return condition
-
     def prompted(self, identity: Identity, prompts: Sequence[str]) -> dict[str, Any]:
         """Encode with the positive rows in place."""
-        rows = (identity.tensors["clip_l"], identity.tensors["clip_g"])
-        embeds, pooled = encode(self.pipeline, prompts, str(identity.notes["token"]), rows)
-        return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+        return prompt_arguments(self.pipeline, prompts, str(identity.notes["token"]), identity.tensors)
 
     def negated(self, identity: Identity, negatives: Sequence[str]) -> dict[str, Any]:
         """Encode the negative prompts with the negative word before them."""
         token = f"{identity.notes['token']}{_SUFFIX}"
         texts = [f"{token}, {text}" if text else token for text in negatives]
-        rows = (identity.tensors[f"{NEGATIVE}clip_l"], identity.tensors[f"{NEGATIVE}clip_g"])
-        embeds, pooled = encode(self.pipeline, texts, token, rows)
-        return {"negative_prompt_embeds": embeds, "negative_pooled_prompt_embeds": pooled}
+        found = prompt_arguments(self.pipeline, texts, token, _negative(identity.tensors))
+        return {f"{NEGATIVE}{name}": one for name, one in found.items()}
 
     def check_identity(self, identity: Identity) -> None:
         """See `TunedMethod.check_identity`; words depend on the text encoders' widths."""
@@ -192,9 +182,7 @@ class DreamArtist(TunedMethod[ArtistSettings]):
         beside = place.with_name(f"{place.stem}{_SUFFIX}{place.suffix}")
         # the negative word first: whoever sees the positive one finds both
         for file, rows in ((beside, _negative(identity.tensors)), (place, identity.tensors)):
-            part = file.with_name(file.name + ".part")
-            save_file({name: rows[name].contiguous() for name in NAMES}, part)
-            part.replace(file)
+            write_word(rows, file)
         return place
 
 
@@ -210,9 +198,4 @@ def _word(place: Path) -> dict[str, Tensor]:
             f"{place} is a word for one text encoder, such as Stable Diffusion 1.5's, and SDXL has two; give a word "
             "with clip_l and clip_g"
         )
-    found = read_tensors(place)
-    if set(found) != set(NAMES):
-        raise IdentityError(
-            f"{place} holds {', '.join(sorted(found)[:5]) or 'nothing'} and not clip_l and clip_g; give a word for SDXL"
-        )
-    return {name: torch.atleast_2d(rows).float() for name, rows in found.items()}
+    return read_word(place)

@@ -98,11 +98,6 @@ class DreamBooth(TunedMethod[DreamBoothSettings]):
     published: ClassVar[DreamBoothSettings] = DreamBoothSettings()
     small: ClassVar[DreamBoothSettings] = SMALL_FULL
 
-    @property
-    def tuning(self) -> TuningSettings:
-        """See `TunedMethod.tuning`."""
-        return self.settings.tuning
-
     def tune(
         self, examples: Examples, class_phrase: str, progress: Progress | None
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,18 +17,17 @@ from torch import Tensor
 
 from photomaker.encoders import preprocess, together
 from photomaker.encoders.fastcomposer import FastComposerFile, check_fit, read_fastcomposer
-from photomaker.errors import IdentityError
 from photomaker.hub import adapter_file
-from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
+from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod, check_made_by, check_made_with
 from photomaker.pipelines.changes import weights_in
 from photomaker.pipelines.drawing import (
     Defaults,
     alike,
     draw,
+    encoded_pair,
     encoded_rows,
     negatives_of,
     open_pipeline,
-    place_pipeline,
 )
 from photomaker.pipelines.extras import STOCK, Kit
 from photomaker.pipelines.merging import Conditioning
@@ -101,14 +100,7 @@ class FastComposer(PretrainedMethod):
         file = read_fastcomposer(path)
         file = replace(file, config={**file.config, "sha256": sha256(path)})
         method = cls(open_pipeline(StableDiffusionXLPipeline, base, dtype, variant), file)
-        method.plan = place_pipeline(method.pipeline, device, memory, whole=True)
-        method.encoder.to(method.plan.device)
-        return method
-
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
+        return method.placed(device, memory, method.encoder)
 
     def identity(
         self,
@@ -147,18 +139,9 @@ class FastComposer(PretrainedMethod):
         self._rows(requests, len(_people(identity)))
 
     def _check_identity(self, identity: Identity) -> None:
-        if identity.method != self.name or "id_features" not in identity.tensors:
-            raise IdentityError(
-                f"the identity was made by {identity.method}, not by {self.name}; make it again with this method"
-            )
-        width, known = (
-            identity.tensors["id_features"].shape[-1],
-            identity.notes.get("encoder_sha256", self.sha256),
-        )
-        if width != self.encoder.width or known != self.sha256:
-            raise IdentityError(
-                "the identity was made with another FastComposer checkpoint; make it again with this one"
-            )
+        check_made_by(identity, self.name, "id_features")
+        fits = identity.tensors["id_features"].shape[-1] == self.encoder.width
+        check_made_with(identity, self.sha256, fits, "FastComposer checkpoint")
 
     def _rows(self, requests: Sequence[Request], people: int) -> Rows:
         tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
@@ -173,8 +156,7 @@ class FastComposer(PretrainedMethod):
         """See `PretrainedMethod`."""
         pipeline, sampling, people = self.pipeline, requests[0].sampling, _people(identity)
         rows, negative = alike(pipeline, self._rows(requests, len(people)), negatives_of(requests))
-        plain = encoded_rows(pipeline, rows)
-        negatives = None if negative is None else encoded_rows(pipeline, negative)
+        plain, negatives = encoded_pair(pipeline, rows, negative)
         if sampling.merge == 1 or all(person is None for person in people):
             with self.kit.ready(requests) as ready:
                 return draw(ready.pipeline, requests, plain, negatives, more=ready.arguments)

@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,19 +24,24 @@ from torch import Tensor
 from photomaker.checks import number
 from photomaker.encoders.flashface import FlashFaceFile, check_fit, read_flashface, weights_for
 from photomaker.encoders.mixing import active_features
-from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
-from photomaker.hub import adapter_file, base_folder
-from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
-from photomaker.outside import read_file
+from photomaker.errors import PhotoError, SettingsError
+from photomaker.hub import adapter_file
+from photomaker.methods.pretrained import (
+    BATCH_SIZE,
+    PretrainedMethod,
+    bundled_weights,
+    check_made_by,
+    check_made_with,
+    is_absent,
+)
 from photomaker.pipelines.changes import processors_in, weights_in
 from photomaker.pipelines.drawing import (
     Defaults,
-    alike,
     draw,
-    encoded_rows,
-    negatives_of,
+    encoded_texts,
     open_pipeline,
-    place_pipeline,
+    text_rows,
+    unet_config,
 )
 from photomaker.pipelines.references import (
     Bank,
@@ -49,10 +53,10 @@ from photomaker.pipelines.references import (
     square_map,
 )
 from photomaker.pipelines.regions import regions_of
-from photomaker.prompts import EncodedPrompts, Rows, expand_rows
+from photomaker.prompts import EncodedPrompts
 from photomaker.training.latents import encoded
 from photomaker.types import Identity, Reference, Request
-from photomaker.weights import bundled, is_bundled, sha256
+from photomaker.weights import sha256
 
 MOST_SCALE = 4.0
 CROP, SIDE = 1.5, 224
@@ -160,15 +164,12 @@ class FlashFace(PretrainedMethod):
             SettingsError: `memory` is no plan that the method can follow.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
-        path = _bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)
+        path = bundled_weights(cls.bundled_file, cls.name) if adapter is None else adapter_file(adapter)
         file = read_flashface(path)
         file = replace(file, config={"sha256": sha256(path), **file.config})
-        folder = bundled("base") if base is None else base_folder(base, variant)
-        check_fit(file, read_file(folder / "unet" / "config.json", "fetch the base again", WeightsError))
+        check_fit(file, unet_config(base, variant))
         method = cls(open_pipeline(StableDiffusionXLPipeline, base, dtype, variant), file, own)
-        method.plan = place_pipeline(method.pipeline, device, memory, whole=True)
-        method.reference.to(method.plan.device)
-        return method
+        return method.placed(device, memory, method.reference)
 
     @property
     def own_notes(self) -> Mapping[str, Any]:
@@ -215,22 +216,16 @@ class FlashFace(PretrainedMethod):
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
         """See `PretrainedMethod`; the place of the face is looked at too."""
-        self._rows(requests)
+        text_rows(self.pipeline, requests)
         self._check_identity(identity)
         for request in requests:
             self._map(request, _CELLS, _CELLS)
 
     def _check_identity(self, identity: Identity) -> None:
-        if identity.method != self.name or "id_features" not in identity.tensors:
-            raise IdentityError(
-                f"the identity was made by {identity.method}, not by {self.name}; make it again with this method"
-            )
+        check_made_by(identity, self.name, "id_features")
         channels = int(self.pipeline.unet.config.in_channels)
-        known = identity.notes.get("encoder_sha256", self.sha256)
-        if identity.tensors["id_features"].shape[1] != channels or known != self.sha256:
-            raise IdentityError(
-                "the identity was made with another FlashFace checkpoint; make it again with this one"
-            )
+        fits = identity.tensors["id_features"].shape[1] == channels
+        check_made_with(identity, self.sha256, fits, "FlashFace checkpoint")
 
     def _map(self, request: Request, height: int, width: int) -> Tensor:
         """Where the face shall be [1, height, width]; nowhere, where nothing is said."""
@@ -250,8 +245,8 @@ class FlashFace(PretrainedMethod):
     def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image.Image]:
         """See `PretrainedMethod`."""
         pipeline, sampling = self.pipeline, requests[0].sampling
-        plain, negatives = self._texts(requests)
-        if sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any()):
+        plain, negatives = encoded_texts(pipeline, requests)
+        if is_absent(identity, sampling):
             return draw(pipeline, requests, plain, negatives)
         referenced = self._referenced(identity, requests, negatives)
         size = (int(sampling.height or 0) // 8, int(sampling.width or 0) // 8)
@@ -301,23 +296,3 @@ class FlashFace(PretrainedMethod):
             [texts.index(text) for text in given],
             guidance,
         )
-
-    def _texts(self, requests: Sequence[Request]) -> tuple[EncodedPrompts, EncodedPrompts | None]:
-        """The prompts without a person, and the negative ones."""
-        rows, negative = alike(self.pipeline, self._rows(requests), negatives_of(requests))
-        plain = encoded_rows(self.pipeline, rows)
-        return plain, None if negative is None else encoded_rows(self.pipeline, negative)
-
-    def _rows(self, requests: Sequence[Request]) -> Rows:
-        """The class token once and no trigger: the prompt's text alone."""
-        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
-        return expand_rows([one.prompt for one in requests], [1] * len(requests), tokenizers, long=True)
-
-
-def _bundled(part: str) -> Path:
-    if not is_bundled(part):
-        raise WeightsError(
-            "there are no bundled weights of flashface; train them with examples/configs/train_small_flashface.yaml, "
-            "and give base and adapter"
-        )
-    return bundled(part)

@@ -179,11 +179,6 @@ class Hypernetwork(TunedMethod[HypernetworkSettings]):
         tuning=TuningSettings(steps=200, lr=1e-3, batch_size=4)
     )
 
-    @property
-    def tuning(self) -> TuningSettings:
-        """See `TunedMethod.tuning`."""
-        return self.settings.tuning
-
     def tune(
         self, examples: Examples, class_phrase: str, progress: Progress | None
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:

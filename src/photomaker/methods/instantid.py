@@ -33,8 +33,7 @@ from photomaker.encoders.instantid import (
 )
 from photomaker.encoders.ip_adapter import IPAdapterFile, check_fit
 from photomaker.encoders.mixing import active_features
-from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
-from photomaker.hub import base_folder
+from photomaker.errors import PhotoError, SettingsError
 from photomaker.images import to_tensor
 from photomaker.methods.base import Need
 from photomaker.methods.pretrained import (
@@ -43,30 +42,30 @@ from photomaker.methods.pretrained import (
     PretrainedMethod,
     bundled_weights,
     check_face_width,
+    check_made_by,
+    check_made_with,
+    is_absent,
     opened_faces,
+    recogniser_note,
     seen_faces,
 )
-from photomaker.outside import read_file
 from photomaker.pipelines.changes import image_projection_in, processors_in
 from photomaker.pipelines.drawing import (
     Defaults,
-    alike,
     draw,
-    encoded_rows,
+    encoded_texts,
     in_batches,
-    negatives_of,
     open_pipeline,
-    place_pipeline,
-    settled,
+    text_rows,
+    unet_config,
     with_guidance,
 )
 from photomaker.pipelines.identity_nets import Structured, open_identity_net
 from photomaker.pipelines.ip_adapters import loaded_ip_adapter
 from photomaker.pipelines.landmarks import Pencil, check_inside, check_pose, draw_landmarks, landmarks_at
 from photomaker.pipelines.watching import Watch
-from photomaker.prompts import EncodedPrompts, Rows, expand_rows
 from photomaker.types import PLAIN, POSES, Identity, Pose, Reference, Request
-from photomaker.weights import bundled, sha256
+from photomaker.weights import sha256
 
 MOST_SCALE = 2.0
 
@@ -165,27 +164,18 @@ class InstantID(PretrainedMethod):
         )
         file = read_instantid(path)
         file = replace(file, config={"sha256": sha256(path), **file.config})
-        folder = bundled("base") if base is None else base_folder(base, variant)
-        unet = read_file(folder / "unet" / "config.json", "fetch the base again", WeightsError)
-        check_identity_net(net_folder(path), unet)
+        check_identity_net(net_folder(path), unet_config(base, variant))
         faces = opened_faces(face_models or file.config.get("recogniser") or RECOGNISER)
         check_face_width(getattr(faces, "width", None), file.image_width, file.source)
         pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)
         net = open_identity_net(net_folder(path), dtype)
         method = cls(pipeline, file, net, faces, scale, structure_scale, structure)
-        method.plan = place_pipeline(pipeline, device, memory, whole=True)
-        method.net.to(method.plan.device)
-        return method
+        return method.placed(device, memory, method.net)
 
     @classmethod
     def adapter_file(cls, place: str | os.PathLike[str]) -> Path:
         """See `Method.adapter_file`; the IdentityNet is looked for beside it, and on the hub fetched with it."""
         return instantid_file(place)
-
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
 
     # ---- the person
 
@@ -210,35 +200,24 @@ class InstantID(PretrainedMethod):
             "landmarks": torch.from_numpy(np.stack([one.face.landmarks for one in seen])).float(),
             "sizes": torch.tensor([one.image.size for one in references], dtype=torch.int64),
         }
-        own = {"encoder": self.name, "encoder_sha256": self.sha256, **self.faces.notes, **self._told_apart()}
+        own = {"encoder": self.name, "encoder_sha256": self.sha256, **self.faces.notes}
+        own |= recogniser_note(str(self.file.config.get("recogniser", RECOGNISER)), self.faces)
         return Identity(self.name, tensors, own | dict(notes))
-
-    def _told_apart(self) -> dict[str, str]:
-        """A note where another recogniser reads the photos than that of the adapter's training."""
-        trained, used = str(self.file.config.get("recogniser", RECOGNISER)), self.faces.notes["face_models"]
-        return {} if Path(used).name == trained else {"face_models_of_adapter": trained}
 
     # ---- pictures
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
         """See `PretrainedMethod`; poses are looked at too."""
-        self._rows(requests)
+        text_rows(self.pipeline, requests)
         self._check_identity(identity)
         for request in requests:
             if request.extras.pose is not None:
                 check_pose(request.extras.pose, _size(request))
 
     def _check_identity(self, identity: Identity) -> None:
-        if identity.method != self.name or not {"id_features", "weights"} <= identity.tensors.keys():
-            raise IdentityError(
-                f"the identity was made by {identity.method}, not by {self.name}; make it again with this method"
-            )
-        width = int(identity.tensors["id_features"].shape[-1])
-        known = identity.notes.get("encoder_sha256", self.sha256)
-        if width != self.file.image_width or known != self.sha256:
-            raise IdentityError(
-                "the identity was made with another InstantID file; make it again with this one"
-            )
+        check_made_by(identity, self.name, "id_features", "weights")
+        fits = int(identity.tensors["id_features"].shape[-1]) == self.file.image_width
+        check_made_with(identity, self.sha256, fits, "InstantID file")
 
     def generate(
         self, identity: Identity, requests: Sequence[Request], *, watch: Watch | None = None
@@ -251,11 +230,7 @@ class InstantID(PretrainedMethod):
             SettingsError: A pose has another shape than the pictures.
             PhotoError: A pose shows no face.
         """
-        self.check_requests(requests)
-        asked = [
-            replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
-        ]
-        self.check_drawing(identity, asked)
+        asked = self.asked(identity, requests)
         structures = self._structures(identity, asked, watch)
         # requests are told apart as objects: several may be equal
         points = {id(request): found for request, found in zip(asked, structures, strict=True)}
@@ -277,11 +252,10 @@ class InstantID(PretrainedMethod):
     ) -> list[Image]:
         """Draw a batch with the landmarks of each picture; None is no pose."""
         pipeline, sampling = self.pipeline, requests[0].sampling
-        plain, negatives = self._texts(requests)
+        plain, negatives = encoded_texts(pipeline, requests)
         strength = self._strength(requests[0])
         follows = strength > 0 and any(one is not None for one in points)
-        absent = sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any())
-        if absent or (not self.scale and not follows):
+        if is_absent(identity, sampling) or (not self.scale and not follows):
             return draw(pipeline, requests, plain, negatives)
         embeds = self._embeds(identity, with_guidance(sampling))
         with ExitStack() as stack:
@@ -396,19 +370,7 @@ class InstantID(PretrainedMethod):
 
     @torch.no_grad()
     def _text_only(self, requests: Sequence[Request]) -> list[Image]:
-        return draw(self.pipeline, requests, *self._texts(requests))
-
-    def _texts(self, requests: Sequence[Request]) -> tuple[EncodedPrompts, EncodedPrompts | None]:
-        """The prompts without a person, and the negative ones."""
-        negatives = negatives_of(requests)
-        rows, negative = alike(self.pipeline, self._rows(requests), negatives)
-        plain = encoded_rows(self.pipeline, rows)
-        return plain, None if negative is None else encoded_rows(self.pipeline, negative)
-
-    def _rows(self, requests: Sequence[Request]) -> Rows:
-        """The class token once and no trigger: the prompt's text alone."""
-        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
-        return expand_rows([one.prompt for one in requests], [1] * len(requests), tokenizers, long=True)
+        return draw(self.pipeline, requests, *encoded_texts(self.pipeline, requests))
 
 
 def _of_photo(identity: Identity, size: tuple[int, int]) -> np.ndarray | None:

@@ -26,21 +26,18 @@ from photomaker.encoders.mixing import active_features
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.hub import adapter_file
-from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
+from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod, check_made_with, is_absent
 from photomaker.pipelines.changes import image_projection_in, processors_in
 from photomaker.pipelines.drawing import (
     Defaults,
-    alike,
     draw,
-    encoded_rows,
-    negatives_of,
+    encoded_texts,
     open_pipeline,
-    place_pipeline,
+    text_rows,
     with_guidance,
 )
 from photomaker.pipelines.extras import STOCK, Kit
 from photomaker.pipelines.ip_adapters import loaded_ip_adapter
-from photomaker.prompts import expand_rows
 from photomaker.registry import find
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
@@ -155,10 +152,7 @@ class IPAdapter(PretrainedMethod):
         tower = ImageTower.open(image_encoder, dtype) if file.sees else None
         faces = _embedder(face_models or file.config.get("recogniser")) if file.needs_faces else None
         method = cls(pipeline, file, tower, faces, scale, combine)
-        method.plan = place_pipeline(pipeline, device, memory, whole=True)
-        if tower is not None:
-            tower.to(method.plan.device)
-        return method
+        return method.placed(device, memory, *([] if tower is None else [tower]))
 
     def check(self, references: Sequence[Reference]) -> None:
         """See `Method.check`; the bundled recogniser needs the face that was found in each photo."""
@@ -169,11 +163,6 @@ class IPAdapter(PretrainedMethod):
                 raise PhotoError(
                     f"this adapter needs a face in every photo and photo {called} has none; leave it out"
                 )
-
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
 
     def identity(
         self,
@@ -224,8 +213,7 @@ class IPAdapter(PretrainedMethod):
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
         """See `PretrainedMethod`."""
-        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
-        expand_rows([one.prompt for one in requests], [1] * len(requests), tokenizers, long=True)
+        text_rows(self.pipeline, requests)
         self._check_identity(identity)
 
     def _check_identity(self, identity: Identity) -> None:
@@ -235,23 +223,14 @@ class IPAdapter(PretrainedMethod):
                 f"the identity was made by {identity.method}, the loaded adapter is {self._called}; make it again "
                 "with this adapter"
             )
-        if identity.notes.get("encoder_sha256", self.sha256) != self.sha256:
-            raise IdentityError(
-                "the identity was made with another IP-Adapter file; make it again with this one"
-            )
+        check_made_with(identity, self.sha256, True, "IP-Adapter file")
 
     @torch.no_grad()
     def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
         """See `PretrainedMethod`."""
         pipeline, sampling = self.pipeline, requests[0].sampling
-        tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
-        # the class token once and no trigger: the prompt's text alone
-        own = expand_rows([one.prompt for one in requests], [1] * len(requests), tokenizers, long=True)
-        rows, negative = alike(pipeline, own, negatives_of(requests))
-        plain = encoded_rows(pipeline, rows)
-        negatives = None if negative is None else encoded_rows(pipeline, negative)
-        off = not self.scale or sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any())
-        if off:
+        plain, negatives = encoded_texts(pipeline, requests)
+        if not self.scale or is_absent(identity, sampling):
             with self.kit.ready(requests) as ready:
                 return draw(ready.pipeline, requests, plain, negatives, more=ready.arguments)
         count = len(requests)

@@ -58,11 +58,6 @@ class Lora(TunedMethod[LoraSettings]):
         rank=16, tuning=TuningSettings(steps=200, lr=1e-3, batch_size=4)
     )
 
-    @property
-    def tuning(self) -> TuningSettings:
-        """See `TunedMethod.tuning`."""
-        return self.settings.tuning
-
     def tune(
         self, examples: Examples, class_phrase: str, progress: Progress | None
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

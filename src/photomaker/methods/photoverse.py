@@ -20,23 +20,30 @@ from photomaker.encoders import preprocess
 from photomaker.encoders.mixing import active_features
 from photomaker.encoders.photoverse import PhotoVerseFile, check_fit, read_photoverse
 from photomaker.encoders.tower import ImageTower
-from photomaker.errors import IdentityError, SettingsError, WeightsError
+from photomaker.errors import SettingsError, WeightsError
 from photomaker.hub import adapter_file
-from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
+from photomaker.methods.pretrained import (
+    BATCH_SIZE,
+    PretrainedMethod,
+    check_made_by,
+    check_made_with,
+    is_absent,
+)
 from photomaker.pipelines.changes import processors_in
 from photomaker.pipelines.drawing import (
     Defaults,
     alike,
     draw,
+    encoded_pair,
     encoded_rows,
     negatives_of,
     open_pipeline,
-    place_pipeline,
+    text_rows,
     with_guidance,
 )
 from photomaker.pipelines.dual import DualAttention, words_in
 from photomaker.pipelines.merging import Conditioning
-from photomaker.prompts import Rows, expand_rows, lengthened
+from photomaker.prompts import lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
 
@@ -79,7 +86,7 @@ class PhotoVerse(PretrainedMethod):
             raise SettingsError(f"scale is {scale}; give a number from 0 up")
         check_fit(file, pipeline.unet)
         hidden, depth = int(tower.config.hidden_size), int(tower.config.num_hidden_layers)
-        if hidden != file.image_width or not all(-depth - 1 <= layer <= depth for layer in file.layers):
+        if hidden != file.image_width or not tower.has(file.layers):
             raise WeightsError(
                 f"{file.source} reads layers {list(file.layers)} of width {file.image_width} and the image encoder has "
                 f"{depth} of width {hidden}; give the image encoder that the adapter was made for"
@@ -127,15 +134,7 @@ class PhotoVerse(PretrainedMethod):
         file = replace(file, config={**file.config, "sha256": sha256(path)})
         pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)
         method = cls(pipeline, file, ImageTower.open(image_encoder, dtype), scale)
-        method.plan = place_pipeline(pipeline, device, memory, whole=True)
-        method.tower.to(method.plan.device)
-        method.adapters.to(method.plan.device)
-        return method
-
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
+        return method.placed(device, memory, method.tower, method.adapters)
 
     def identity(
         self,
@@ -153,25 +152,14 @@ class PhotoVerse(PretrainedMethod):
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
         """See `PretrainedMethod`."""
-        self._rows(requests, 1)
+        text_rows(self.pipeline, requests)
         self._check_identity(identity)
 
     def _check_identity(self, identity: Identity) -> None:
-        if identity.method != self.name or "id_features" not in identity.tensors:
-            raise IdentityError(
-                f"the identity was made by {identity.method}, not by {self.name}; make it again with this method"
-            )
+        check_made_by(identity, self.name, "id_features")
         shape = tuple(identity.tensors["id_features"].shape[1:])
-        known = identity.notes.get("encoder_sha256", self.sha256)
-        if shape != (len(self.file.layers), self.file.image_width) or known != self.sha256:
-            raise IdentityError(
-                "the identity was made with another PhotoVerse file; make it again with this one"
-            )
-
-    def _rows(self, requests: Sequence[Request], copies: int) -> Rows:
-        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
-        prompts = [request.prompt for request in requests]
-        return expand_rows(prompts, [copies] * len(prompts), tokenizers, long=True)
+        fits = shape == (len(self.file.layers), self.file.image_width)
+        check_made_with(identity, self.sha256, fits, "PhotoVerse file")
 
     @torch.no_grad()
     def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
@@ -179,14 +167,13 @@ class PhotoVerse(PretrainedMethod):
         pipeline, sampling, count = self.pipeline, requests[0].sampling, len(requests)
         tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
         # the prompts with room for the words may take a chunk more
-        named = self._rows(requests, 1 + len(self.file.layers))
+        named = text_rows(pipeline, requests, 1 + len(self.file.layers))
         length = len(named[0][0].ids)
-        rows = lengthened(self._rows(requests, 1), tokenizers, length)
+        rows = lengthened(text_rows(pipeline, requests), tokenizers, length)
         rows, negative = alike(pipeline, rows, negatives_of(requests))
         named = lengthened(named, tokenizers, len(rows[0][0].ids))
-        plain = encoded_rows(pipeline, rows)
-        negatives = None if negative is None else encoded_rows(pipeline, negative)
-        if sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any()):
+        plain, negatives = encoded_pair(pipeline, rows, negative)
+        if is_absent(identity, sampling):
             return draw(pipeline, requests, plain, negatives)
         words, tokens = self.adapters(self._summary(identity))
         with words_in((pipeline.text_encoder, pipeline.text_encoder_2), named, words.expand(count, -1, -1)):

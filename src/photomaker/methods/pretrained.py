@@ -7,13 +7,13 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from photomaker.errors import PhotoError, SettingsError, WeightsError
+from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.faces.base import Seen
 from photomaker.methods.base import Method
 from photomaker.pipelines.drawing import (
@@ -23,13 +23,14 @@ from photomaker.pipelines.drawing import (
     in_batches,
     photo_notes,
     photo_weights,
+    place_pipeline,
     prepared_picture,
     settled,
 )
 from photomaker.pipelines.memory import MemoryPlan
 from photomaker.pipelines.watching import Watch
 from photomaker.registry import find
-from photomaker.types import Face, Identity, Reference, Request
+from photomaker.types import Face, Identity, Reference, Request, Sampling
 from photomaker.weights import bundled, is_bundled
 
 BATCH_SIZE = 8
@@ -96,22 +97,67 @@ def check_face_width(given: int | None, wanted: int, source: str) -> None:
         )
 
 
-def bundled_weights(part: str, method: str, published: str) -> Path:
+def recogniser_note(trained: str, faces: Faces) -> dict[str, str]:
+    """A note where another recogniser reads the photos than `trained`, that of the adapter's training."""
+    used = faces.notes["face_models"]
+    return {} if Path(used).name == trained else {"face_models_of_adapter": trained}
+
+
+def bundled_weights(part: str, method: str, published: str = "") -> Path:
     """The bundled weights of a method that may have none yet.
 
     Args:
         part: Their place among the bundled files.
         method: The method's name.
-        published: Base and weights that are published.
+        published: Base and weights that are published; where there are none, a settings file trains small ones.
 
     Raises:
         WeightsError: There are none.
     """
     if not is_bundled(part):
-        raise WeightsError(
-            f"there are no bundled weights of {method}; give its base and adapter, such as {published}"
-        )
+        remedy = f"give its base and adapter, such as {published}"
+        if not published:
+            remedy = f"train them with examples/configs/train_small_{method}.yaml, and give base and adapter"
+        raise WeightsError(f"there are no bundled weights of {method}; {remedy}")
     return bundled(part)
+
+
+def check_made_by(identity: Identity, method: str, *tensors: str) -> None:
+    """Refuse an identity of another method.
+
+    Args:
+        identity: The identity.
+        method: Name of the method that is to draw it.
+        tensors: Names of those that it must have.
+
+    Raises:
+        IdentityError: It was made by another method, or a tensor is missing.
+    """
+    if identity.method != method or not set(tensors) <= identity.tensors.keys():
+        raise IdentityError(
+            f"the identity was made by {identity.method}, not by {method}; make it again with this method"
+        )
+
+
+def check_made_with(identity: Identity, sha256: str, fits: bool, called: str) -> None:
+    """Refuse an identity of other weights.
+
+    Args:
+        identity: The identity.
+        sha256: Of the file of the weights that are to draw it.
+        fits: Whether its tensors have the sizes that these weights take.
+        called: What such a file is called.
+
+    Raises:
+        IdentityError: It was made with another file.
+    """
+    if not fits or identity.notes.get("encoder_sha256", sha256) != sha256:
+        raise IdentityError(f"the identity was made with another {called}; make it again with this one")
+
+
+def is_absent(identity: Identity, sampling: Sampling) -> bool:
+    """Whether nothing of the person goes into a picture: no photo counts, or the person never joins the prompt."""
+    return sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any())
 
 
 class PretrainedMethod(Method):
@@ -127,11 +173,13 @@ class PretrainedMethod(Method):
 
     Attributes:
         bundled_file: Its weights for the bundled base, among the bundled files.
+        file: Its weights as they were read, with what they note as `config`.
         plan: Where the parts stay, once `open` has placed them.
     """
 
     delays: ClassVar[bool] = True
     bundled_file: ClassVar[str]
+    file: Any
 
     def __init__(self, pipeline: Any, defaults: Defaults, batch_size: int) -> None:  # noqa: ANN401
         """Keep what is given."""
@@ -143,13 +191,14 @@ class PretrainedMethod(Method):
     # ---- what a method says
 
     @property
-    @abstractmethod
     def own_notes(self) -> Mapping[str, Any]:
         """What the file of its weights notes.
 
         `crop` is the side of the square around the face that is seen, in longer sides of its box; 0 or nothing where
         whole photos are.
         """
+        notes: Mapping[str, Any] = self.file.config
+        return notes
 
     @abstractmethod
     def identity(
@@ -234,11 +283,38 @@ class PretrainedMethod(Method):
             IdentityError: The identity is of another method or other weights.
             PromptError: A prompt has no class word, several triggers, or the class word too far back.
         """
+        asked = self.asked(identity, requests)
+        return in_batches(
+            self.pipeline, asked, self.batch_size, lambda some: self.draw_batch(identity, some), watch
+        )
+
+    def asked(self, identity: Identity, requests: Sequence[Request]) -> list[Request]:
+        """The requests with nothing left open, once all of them are known to be drawable.
+
+        Raises:
+            IdentityError: The identity is of another method or other weights.
+            PromptError: A prompt cannot be used.
+            SettingsError: A request carries what the method cannot draw with.
+        """
         self.check_requests(requests)
         asked = [
             replace(one, sampling=settled(one.sampling, self.defaults, self.pipeline)) for one in requests
         ]
         self.check_drawing(identity, asked)
-        return in_batches(
-            self.pipeline, asked, self.batch_size, lambda some: self.draw_batch(identity, some), watch
-        )
+        return asked
+
+    def placed(self, device: str | torch.device | None, memory: str, *beside: nn.Module) -> Self:
+        """The method with its pipeline where it shall draw, the UNet in one piece.
+
+        Args:
+            device: Where to compute; None is CUDA where there is one, else the CPU.
+            memory: See `photomaker.pipelines.memory`.
+            beside: Modules that stand beside the pipeline and go where it computes.
+
+        Raises:
+            SettingsError: `memory` is no plan that the method can follow.
+        """
+        self.plan = place_pipeline(self.pipeline, device, memory, whole=True)
+        for module in beside:
+            module.to(self.plan.device)
+        return self

@@ -36,30 +36,31 @@ from photomaker.encoders.pulid import (
     side_by_side,
 )
 from photomaker.encoders.tower import ImageTower
-from photomaker.errors import IdentityError, SettingsError, WeightsError
+from photomaker.errors import SettingsError, WeightsError
 from photomaker.hub import adapter_file
 from photomaker.methods.pretrained import (
     BATCH_SIZE,
     Faces,
     PretrainedMethod,
     bundled_weights,
+    check_made_by,
+    check_made_with,
+    is_absent,
     opened_faces,
+    recogniser_note,
     seen_faces,
 )
 from photomaker.pipelines.changes import processors_in
 from photomaker.pipelines.drawing import (
     Defaults,
-    alike,
     draw,
-    encoded_rows,
-    negatives_of,
+    encoded_texts,
     open_pipeline,
-    place_pipeline,
+    text_rows,
     with_guidance,
 )
 from photomaker.pipelines.extras import STOCK, Kit
 from photomaker.pipelines.id_attention import MODES, IDAttention
-from photomaker.prompts import Rows, expand_rows
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import sha256
 
@@ -171,15 +172,7 @@ class PuLID(PretrainedMethod):
         tower = ImageTower.open(image_encoder, dtype)
         pipeline = open_pipeline(StableDiffusionXLPipeline, base, dtype, variant)
         method = cls(pipeline, file, tower, faces, scale, mode)
-        method.plan = place_pipeline(pipeline, device, memory, whole=True)
-        for module in (method.tower, method.encoder):
-            module.to(method.plan.device)
-        return method
-
-    @property
-    def own_notes(self) -> Mapping[str, Any]:
-        """See `PretrainedMethod`."""
-        return self.file.config
+        return method.placed(device, memory, method.tower, method.encoder)
 
     def _processors(self) -> dict[str, IDAttention]:
         made = {}
@@ -212,42 +205,30 @@ class PuLID(PretrainedMethod):
 
     def _told_apart(self) -> dict[str, str]:
         """Notes where something else reads the photos than in the file's training."""
-        trained, used = str(self.file.config.get("recogniser", RECOGNISER)), self.faces.notes["face_models"]
-        notes = {} if Path(used).name == trained else {"face_models_of_adapter": trained}
+        notes = recogniser_note(str(self.file.config.get("recogniser", RECOGNISER)), self.faces)
         return notes if "layers" in self.file.config else {**notes, "image_encoder_of_adapter": TOWER}
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
         """See `PretrainedMethod`."""
-        self._rows(requests)
+        text_rows(self.pipeline, requests)
         self._check_identity(identity)
 
     def _check_identity(self, identity: Identity) -> None:
-        if identity.method != self.name or not {"id_features", "weights"} <= identity.tensors.keys():
-            raise IdentityError(
-                f"the identity was made by {identity.method}, not by {self.name}; make it again with this method"
-            )
+        check_made_by(identity, self.name, "id_features", "weights")
         width = int(identity.tensors["id_features"].shape[-1])
-        known = identity.notes.get("encoder_sha256", self.sha256)
-        if width != int(self.pipeline.unet.config.cross_attention_dim) or known != self.sha256:
-            raise IdentityError("the identity was made with another PuLID file; make it again with this one")
+        fits = width == int(self.pipeline.unet.config.cross_attention_dim)
+        check_made_with(identity, self.sha256, fits, "PuLID file")
 
     # ---- pictures
-
-    def _rows(self, requests: Sequence[Request]) -> Rows:
-        """The class token once and no trigger: the prompt's text alone."""
-        tokenizers = (self.pipeline.tokenizer, self.pipeline.tokenizer_2)
-        return expand_rows([one.prompt for one in requests], [1] * len(requests), tokenizers, long=True)
 
     @torch.no_grad()
     def draw_batch(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
         """See `PretrainedMethod`."""
         pipeline, sampling = self.pipeline, requests[0].sampling
-        rows, negative = alike(pipeline, self._rows(requests), negatives_of(requests))
-        plain = encoded_rows(pipeline, rows)
-        negatives = None if negative is None else encoded_rows(pipeline, negative)
+        plain, negatives = encoded_texts(pipeline, requests)
         with ExitStack() as stack:
             ready = stack.enter_context(self.kit.ready(requests))
-            if not self.scale or sampling.merge == 1 or not bool((identity.tensors["weights"] > 0).any()):
+            if not self.scale or is_absent(identity, sampling):
                 return draw(ready.pipeline, requests, plain, negatives, more=ready.arguments)
             tokens = self._tokens(identity, len(requests), with_guidance(sampling))
             for layer in self.processors.values():
@@ -291,7 +272,7 @@ def _checked(scale: float, mode: str) -> str:
 
 def _check_tower(file: PuLIDFile, tower: ImageTower, layers: Sequence[int]) -> None:
     width, depth = int(tower.config.hidden_size), int(tower.config.num_hidden_layers)
-    fits = all(-depth - 1 <= layer <= depth for layer in layers) and len(layers) == file.scales
+    fits = tower.has(layers) and len(layers) == file.scales
     if width != file.vision_width or not fits or tower.width >= file.embed_width:
         raise WeightsError(
             f"{file.source} reads {file.scales} layers of width {file.vision_width} and the image encoder has {depth} "

@@ -12,12 +12,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.methods.tuned import TunedMethod, must_exist
-from photomaker.training.token_rows import NAMES, check_rows, encode, first_rows
+from photomaker.training.token_rows import (
+    NAMES,
+    caption_condition,
+    check_rows,
+    check_word,
+    first_rows,
+    prompt_arguments,
+    read_word,
+    write_word,
+)
 from photomaker.training.tuning import Examples, Progress, TuningSettings, tune
 from photomaker.types import Identity
 from photomaker.weights import read_tensors
@@ -30,11 +38,6 @@ TEMPLATES = (
 """Plain captions of the kind that the paper uses."""
 
 PAIR = ("learned_embeds.safetensors", "learned_embeds_2.safetensors")
-
-
-def _check_token(token: str) -> None:
-    if not token or token != "".join(token.split()):
-        raise SettingsError(f"the new word is {token!r}; give one without spaces, such as '<id>'")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class InversionSettings:
         """Check the ranges."""
         if self.rows < 1:
             raise SettingsError(f"rows is {self.rows}; give a whole number from 1 up")
-        _check_token(self.token)
+        check_word(self.token)
 
 
 class TextualInversion(TunedMethod[InversionSettings]):
@@ -74,11 +77,6 @@ class TextualInversion(TunedMethod[InversionSettings]):
     small: ClassVar[InversionSettings] = InversionSettings(
         rows=4, tuning=TuningSettings(steps=300, lr=3e-2, batch_size=4)
     )
-
-    @property
-    def tuning(self) -> TuningSettings:
-        """See `TunedMethod.tuning`."""
-        return self.settings.tuning
 
     def words(self, notes: Mapping[str, Any], class_word: str) -> str:
         """The new word alone: the class is in it."""
@@ -95,19 +93,13 @@ class TextualInversion(TunedMethod[InversionSettings]):
         start = first_rows(self.pipeline, word, settings.rows, settings.spread, generator)
         learned = nn.ParameterList([one.to(self.pipeline.unet.device) for one in start])
         captions = self.captions(notes, class_phrase)
-
-        def condition(places: Tensor) -> tuple[Tensor, Tensor]:
-            texts = [captions[place] for place in places.tolist()]
-            return encode(self.pipeline, texts, settings.token, (learned[0], learned[1]))
-
+        condition = caption_condition(self.pipeline, captions, settings.token, learned)
         told = tune(self.recipe({"rows": learned}, examples, condition=condition), progress)
         return dict(zip(NAMES, learned, strict=True)), notes | told
 
     def prompted(self, identity: Identity, prompts: Sequence[str]) -> dict[str, Any]:
         """Encode with the rows in place."""
-        rows = (identity.tensors["clip_l"], identity.tensors["clip_g"])
-        embeds, pooled = encode(self.pipeline, prompts, str(identity.notes["token"]), rows)
-        return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+        return prompt_arguments(self.pipeline, prompts, str(identity.notes["token"]), identity.tensors)
 
     def check_identity(self, identity: Identity) -> None:
         """See `TunedMethod.check_identity`; a word depends on the text encoders' widths."""
@@ -133,16 +125,11 @@ class TextualInversion(TunedMethod[InversionSettings]):
             if any(len(own) != 1 for own in pair):
                 raise IdentityError(f"the files in {place} hold several words; give files of one")
             token = next(iter(pair[0]))
-            found = dict(zip(NAMES, (next(iter(own.values())) for own in pair), strict=True))
+            rows = (torch.atleast_2d(next(iter(own.values()))).float() for own in pair)
+            tensors = dict(zip(NAMES, rows, strict=True))
         else:
-            found = read_tensors(place)
-            if set(found) != set(NAMES):
-                raise IdentityError(
-                    f"{place} holds {', '.join(sorted(found)[:5]) or 'nothing'} and not clip_l and clip_g; give a word "
-                    "for SDXL"
-                )
-        _check_token(token)
-        tensors = {name: torch.atleast_2d(rows).float() for name, rows in found.items()}
+            tensors = read_word(place)
+        check_word(token)
         identity = self.identity(tensors, {"token": token, "published": place.name})
         self.check_identity(identity)
         return identity
@@ -155,7 +142,5 @@ class TextualInversion(TunedMethod[InversionSettings]):
         """
         self.check_identity(identity)
         place = Path(path)
-        part = place.with_name(place.name + ".part")
-        save_file({name: identity.tensors[name].contiguous() for name in NAMES}, part)
-        part.replace(place)
+        write_word(identity.tensors, place)
         return place

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -19,7 +19,7 @@ from photomaker.methods.base import Method, Need
 from photomaker.pipelines.drawing import (
     GUIDANCE,
     Defaults,
-    generators_of,
+    call_settings,
     in_batches,
     negatives_of,
     open_pipeline,
@@ -51,7 +51,16 @@ validation people."""
 RARE = "sks"
 """The rare word that captions call a person by, by convention."""
 
-Settings = TypeVar("Settings")
+
+class HasTuning(Protocol):
+    """Settings of a method, of which the shared recipe is one."""
+
+    @property
+    def tuning(self) -> TuningSettings:
+        """How the shared recipe runs."""
+
+
+Settings = TypeVar("Settings", bound=HasTuning)
 
 
 class TunedMethod(Method, Generic[Settings]):
@@ -127,9 +136,9 @@ class TunedMethod(Method, Generic[Settings]):
     # ---- what a method says
 
     @property
-    @abstractmethod
     def tuning(self) -> TuningSettings:
         """How its recipe runs."""
+        return self.settings.tuning
 
     @abstractmethod
     def tune(
@@ -317,18 +326,13 @@ class TunedMethod(Method, Generic[Settings]):
         return text
 
     def _draw(self, identity: Identity, requests: Sequence[Request]) -> list[Image]:
-        sampling = requests[0].sampling
         with torch.no_grad():
             prompted = self.prompted(identity, [request.prompt for request in requests])
             negated = self.negated(identity, [request.negative_prompt or "" for request in requests])
         result = self.pipeline(
             **prompted,
             **(negated or {"negative_prompt": negatives_of(requests)}),
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance,
-            width=sampling.width,
-            height=sampling.height,
-            generator=generators_of(requests),
+            **call_settings(requests),
         )
         return list(result.images)
 

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from photomaker.encoders import cut_out, face_square
 from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.hub import base_folder, variant_of
+from photomaker.outside import read_file
 from photomaker.pipelines.guidance import GuidanceInterval
 from photomaker.pipelines.memory import MemoryPlan, apply_memory, plan_memory
 from photomaker.pipelines.merging import Conditioning, DelayedMerging, steps_of
@@ -88,6 +89,20 @@ def open_pipeline(
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def unet_config(base: str | os.PathLike[str] | None, variant: str | None = None) -> dict[str, Any]:
+    """The configuration of a base's UNet, read before any weights are.
+
+    Args:
+        base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
+        variant: Which form of the weights is meant, such as `fp16`.
+
+    Raises:
+        WeightsError: It is missing or damaged.
+    """
+    folder = bundled("base") if base is None else base_folder(base, variant)
+    return read_file(folder / "unet" / "config.json", "fetch the base again", WeightsError)
 
 
 def place_pipeline(
@@ -283,6 +298,18 @@ def generators_of(requests: Sequence[Request]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(request.sampling.seed) for request in requests]
 
 
+def call_settings(requests: Sequence[Request]) -> dict[str, Any]:
+    """What a stock pipeline's call is told of requests that are alike in all but prompt and seed."""
+    sampling = requests[0].sampling
+    return {
+        "num_inference_steps": sampling.steps,
+        "guidance_scale": sampling.guidance,
+        "width": sampling.width,
+        "height": sampling.height,
+        "generator": generators_of(requests),
+    }
+
+
 def last_text_only_step(sampling: Sampling) -> int:
     """Index of the last step that the identity has no part in: its share of the steps, short of all of them."""
     assert sampling.merge is not None
@@ -331,6 +358,31 @@ def alike(pipeline: Any, rows: Rows, negatives: Sequence[str] | None) -> tuple[R
     return lengthened(rows, tokenizers, length), lengthened(negative, tokenizers, length)
 
 
+def text_rows(pipeline: Any, requests: Sequence[Request], copies: int = 1) -> Rows:  # noqa: ANN401
+    """The prompts without their trigger, and with the class token so many times; once is the prompt's text alone."""
+    tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
+    return expand_rows([one.prompt for one in requests], [copies] * len(requests), tokenizers, long=True)
+
+
+def encoded_pair(
+    pipeline: Any,  # noqa: ANN401 - any SDXL pipeline
+    rows: Rows,
+    negative: Rows | None,
+) -> tuple[EncodedPrompts, EncodedPrompts | None]:
+    """Prompts and negative prompts, as `alike` gives them, through the text encoders."""
+    plain = encoded_rows(pipeline, rows)
+    return plain, None if negative is None else encoded_rows(pipeline, negative)
+
+
+def encoded_texts(
+    pipeline: Any,  # noqa: ANN401 - any SDXL pipeline
+    requests: Sequence[Request],
+) -> tuple[EncodedPrompts, EncodedPrompts | None]:
+    """The prompts of requests without a person, and the negative ones; None where these are zeros."""
+    rows, negative = alike(pipeline, text_rows(pipeline, requests), negatives_of(requests))
+    return encoded_pair(pipeline, rows, negative)
+
+
 @torch.no_grad()
 def draw(
     pipeline: Any,  # noqa: ANN401 - any stock SDXL text-to-image pipeline
@@ -363,11 +415,7 @@ def draw(
     with kept_projections(pipeline.unet), merging.attached(pipeline.unet):
         result = pipeline(
             **embeds,
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance,
-            width=sampling.width,
-            height=sampling.height,
-            generator=generators_of(requests),
+            **call_settings(requests),
             **(more or {}),
         )
     return list(result.images)

@@ -60,30 +60,40 @@ class DualAttention(nn.Module):
         """See diffusers' `AttnProcessor2_0`, whose result this is where `on` is false."""
         del temb
         assert encoder_hidden_states is not None, "PhotoVerse works on cross-attention"
-        residual = hidden_states
-        if attention_mask is not None:
-            batch, length = encoder_hidden_states.shape[:2]
-            attention_mask = attn.prepare_attention_mask(attention_mask, length, batch)
-            attention_mask = attention_mask.view(batch, attn.heads, -1, attention_mask.shape[-1])
+        mask = heads_of_mask(attn, attention_mask, encoder_hidden_states)
         query = heads_of(attn, attn.to_q(hidden_states))
         key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
         if self.on:
             key = key + self.k_up(self.k_down(encoder_hidden_states))
             value = value + self.v_up(self.v_down(encoder_hidden_states))
-        seen = attended(query, heads_of(attn, key), heads_of(attn, value), attention_mask)
+        seen = attended(query, heads_of(attn, key), heads_of(attn, value), mask)
         if self.on and self.tokens is not None:
             tokens = self.tokens[-len(encoder_hidden_states) :].to(encoder_hidden_states)
             values = self.to_v_s(tokens)
             self.values = values if torch.is_grad_enabled() else None
             other = attended(query, heads_of(attn, self.to_k_s(tokens)), heads_of(attn, values))
             seen = self.text * seen + self.image * other
-        out = attn.to_out[1](attn.to_out[0](seen.to(query.dtype)))
-        return (out + residual if attn.residual_connection else out) / attn.rescale_output_factor
+        return put_out(attn, seen.to(query.dtype), hidden_states)
 
 
 def heads_of(attn: Any, rows: Tensor) -> Tensor:  # noqa: ANN401 - a diffusers attention layer
     """Rows [batch, places, channels] by the layer's heads [batch, heads, places, width]."""
     return rows.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+def heads_of_mask(attn: Any, mask: Tensor | None, words: Tensor) -> Tensor | None:  # noqa: ANN401
+    """An attention mask as the layer's heads take it [batch, heads, 1, places]; None where there is none."""
+    if mask is None:
+        return None
+    batch, length = words.shape[:2]
+    mask = attn.prepare_attention_mask(mask, length, batch)
+    return mask.view(batch, attn.heads, -1, mask.shape[-1])
+
+
+def put_out(attn: Any, seen: Tensor, residual: Tensor) -> Tensor:  # noqa: ANN401 - a diffusers attention layer
+    """What the layer makes of what was seen [batch, places, channels]; `residual` is what went into it."""
+    out = attn.to_out[1](attn.to_out[0](seen))
+    return (out + residual if attn.residual_connection else out) / attn.rescale_output_factor
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from photomaker.pipelines.dual import attended, heads_of
+from photomaker.pipelines.dual import attended, heads_of, heads_of_mask, put_out
 
 _SMALLEST = 1e-12
 _FIRST = 5
@@ -72,18 +72,13 @@ class IDAttention(nn.Module):
         """See diffusers' `AttnProcessor2_0`, whose result this is where `scale` is 0."""
         del temb
         assert encoder_hidden_states is not None, "PuLID works on cross-attention"
-        residual = hidden_states
-        if attention_mask is not None:
-            batch, length = encoder_hidden_states.shape[:2]
-            attention_mask = attn.prepare_attention_mask(attention_mask, length, batch)
-            attention_mask = attention_mask.view(batch, attn.heads, -1, attention_mask.shape[-1])
+        mask = heads_of_mask(attn, attention_mask, encoder_hidden_states)
         query = heads_of(attn, attn.to_q(hidden_states))
         key, value = attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
-        seen = attended(query, heads_of(attn, key), heads_of(attn, value), attention_mask)
+        seen = attended(query, heads_of(attn, key), heads_of(attn, value), mask)
         if self.tokens is not None and not (isinstance(self.scale, float) and self.scale == 0):
             seen = (seen + self.scale * self._person(attn, query, seen)).to(query.dtype)
-        out = attn.to_out[1](attn.to_out[0](seen.to(query.dtype)))
-        return (out + residual if attn.residual_connection else out) / attn.rescale_output_factor
+        return put_out(attn, seen.to(query.dtype), hidden_states)
 
     def _person(self, attn: Any, query: Tensor, seen: Tensor) -> Tensor:  # noqa: ANN401 - a diffusers layer
         """What the person's branch adds [batch, places, channels]."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from photomaker.errors import WeightsError
 from photomaker.pipelines.drawing import quietly
+from photomaker.pipelines.wrapping import forward_in
 
 
 def open_identity_net(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - a diffusers ControlNet
@@ -56,16 +57,9 @@ class Structured:
     @contextmanager
     def attached(self, unet: nn.Module) -> Iterator[Structured]:
         """Beside a UNet as long as the context lasts, also when it ends in an error."""
-        # inside all hooks, which choose rows and phase; offloading has put a function of its own there, which stays
-        before, inner = vars(unet).get("forward"), unet.forward
-        unet.forward = self._around(inner)  # type: ignore[method-assign]
-        try:
+        # inside all hooks, which choose rows and phase
+        with forward_in(unet, self._around):
             yield self
-        finally:
-            if before is None:
-                del unet.forward
-            else:
-                unet.forward = before  # type: ignore[method-assign]
 
     def _around(self, inner: Callable[..., Any]) -> Callable[..., Any]:
         def forward(sample: Tensor, timestep: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

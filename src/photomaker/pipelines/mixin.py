@@ -13,21 +13,36 @@ import torch
 from torch import Tensor
 
 from photomaker import checks
-from photomaker.encoders import PhotoMakerIDEncoder, photos_of_each
 from photomaker.errors import PromptError, SettingsError
 from photomaker.pipelines.arguments import stock_arguments
+from photomaker.pipelines.call_texts import (
+    TEXT_ONLY,
+    WITH_EMBEDDINGS,
+    are_weighted,
+    as_lists,
+    both_rows,
+    check_masks,
+    check_slots,
+    check_texts,
+    given_embeddings,
+    negative_prompts,
+    regional_attention,
+    several_copies,
+    subjects_of,
+    tell_lost,
+    weights_apart,
+    with_text_only,
+)
 from photomaker.pipelines.fusing import copies_of, merged
 from photomaker.pipelines.identities import FaceEmbeds, IdentityMixin, Photos
 from photomaker.pipelines.merging import Conditioning, DelayedMerging, Subjects
 from photomaker.pipelines.projections import kept_projections
-from photomaker.pipelines.regions import Place, RegionalAttention
+from photomaker.pipelines.regions import Place
 from photomaker.prompts import Copies, EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
 from photomaker.prompts.places import places_said
 from photomaker.types import Identity
 
 DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
-_WITH_EMBEDDINGS = ("class_tokens_mask", "class_tokens_mask_2", "class_token_weights")
-_TEXT_ONLY = ("prompt_embeds_text_only", "pooled_prompt_embeds_text_only")
 
 
 class PhotoMakerMixin(IdentityMixin):
@@ -56,7 +71,7 @@ class PhotoMakerMixin(IdentityMixin):
         # a row without an identity needs one class token, whose encoding is then not used
         wanted = [max(1, one) if isinstance(one, int) else one for one in copies or [1] * len(prompts)]
         rows = self._expanded(prompts, wanted, prompts_2, long_prompt)
-        _check_slots(rows, wanted, self._loaded_encoder())
+        check_slots(rows, wanted, self._loaded_encoder())
         return rows
 
     def _expanded(
@@ -162,7 +177,7 @@ class PhotoMakerMixin(IdentityMixin):
         Raises:
             PromptError: See `expand_prompts`.
         """
-        prompts, prompts_2 = _both_rows(prompt, prompt_2)
+        prompts, prompts_2 = both_rows(prompt, prompt_2)
         counts = [photos] * len(prompts) if isinstance(photos, int) else list(photos)
         rows = self.expand_prompts(
             prompts, [count * self.num_tokens for count in counts], prompts_2, long_prompt
@@ -170,7 +185,7 @@ class PhotoMakerMixin(IdentityMixin):
         plain = self.expand_prompts(prompts, None, prompts_2, long_prompt)
         rows, plain = self._alike(rows, plain)
         encoded, before = self._encoded(rows, clip_skip), self._encoded(plain, clip_skip)
-        own, later = _weights_apart(encoded, int(self._loaded_encoder().config.projection_dim))
+        own, later = weights_apart(encoded, int(self._loaded_encoder().config.projection_dim))
         return {
             **({} if later is None else {"class_token_weights": later}),
             "prompt_embeds": self._weighed(encoded.embeds, own, clip_skip),
@@ -244,18 +259,18 @@ class PhotoMakerMixin(IdentityMixin):
         copies = checks.whole("num_images_per_prompt", kwargs.get("num_images_per_prompt", 1), 1)
         merge_step = self._merge_step(start_merge_step, exact_merge_step)
         people = (input_id_images, identity, id_embeds)
-        embeddings = {name: kwargs.pop(name, None) for name in (*_WITH_EMBEDDINGS, *_TEXT_ONLY)}
+        embeddings = {name: kwargs.pop(name, None) for name in (*WITH_EMBEDDINGS, *TEXT_ONLY)}
         if kwargs.get("prompt_embeds") is None:
-            _check_texts(kwargs, embeddings)
-            both = _both_rows(prompt, prompt_2)
+            check_texts(kwargs, embeddings)
+            both = both_rows(prompt, prompt_2)
             text, conditioning = self._from_texts(both, people, long_prompt, embeddings, kwargs)
             layout = self._places(both[0], conditioning) if layout is None else layout
         else:
             text = None, None
-            given = _given((prompt, prompt_2), kwargs, embeddings)
+            given = given_embeddings((prompt, prompt_2), kwargs, embeddings)
             conditioning = self._from_embeddings(given, people, long_prompt, kwargs)
         conditioning = conditioning.repeated(copies)
-        regional = _regional(conditioning, layout)
+        regional = regional_attention(conditioning, layout)
         switch = None if regional is None else regional.switch
         merging = DelayedMerging(conditioning, merge_step, self.scheduler.order, switch)
         with ExitStack() as stack:
@@ -284,28 +299,28 @@ class PhotoMakerMixin(IdentityMixin):
         prompts, prompts_2 = both
         clip_skip = kwargs.get("clip_skip")
         # a bad prompt is told before any model runs
-        several = _several(people[1], len(prompts))
+        several = several_copies(people[1], len(prompts))
         before = self.expand_prompts(prompts, several, prompts_2, long_prompt)
-        negatives = _negatives(kwargs, len(prompts))
+        negatives = negative_prompts(kwargs, len(prompts))
         negative = None if negatives is None else self._plain(*negatives, long_prompt)
         identities = self.identities_of(len(prompts), *people)
         rows = self.expand_prompts(prompts, [self._copies(one) for one in identities], prompts_2, long_prompt)
-        _tell_lost(rows)
-        text_only = [embeddings[name] for name in _TEXT_ONLY]
-        unlike_text = bool(several) or long_prompt or _are_weighted(before) or _are_weighted(negative)
+        tell_lost(rows)
+        text_only = [embeddings[name] for name in TEXT_ONLY]
+        unlike_text = bool(several) or long_prompt or are_weighted(before) or are_weighted(negative)
         if not unlike_text and text_only == [None, None]:
-            kwargs |= _as_lists(kwargs, len(prompts))
+            kwargs |= as_lists(kwargs, len(prompts))
             text, text_2 = ([row.text_only for row in own] for own in rows)
             return (text, text_2 if prompts_2 else None), self.condition(rows, identities, clip_skip)
         rows, before, *others = self._alike(rows, before, *([] if negative is None else [negative]))
         plain = self._encoded(before, clip_skip)
         plain = replace(plain, embeds=self._weighed(plain.embeds, plain.weights, clip_skip))
-        plain = _with_text_only(plain, *text_only)
+        plain = with_text_only(plain, *text_only)
         kwargs |= self._embedded(plain, others[0] if others else None, kwargs)
         conditioning = self.condition(rows, identities, clip_skip)
         if several:
-            own = _subjects(rows, [self._copies(one) for one in identities])
-            conditioning = replace(conditioning, subjects=Subjects(own, _subjects(before, several)))
+            own = subjects_of(rows, [self._copies(one) for one in identities])
+            conditioning = replace(conditioning, subjects=Subjects(own, subjects_of(before, several)))
         return (None, None), conditioning
 
     def _places(self, prompts: Sequence[str], conditioning: Conditioning) -> tuple[str, ...] | None:
@@ -326,12 +341,12 @@ class PhotoMakerMixin(IdentityMixin):
         """The conditioning of prompts that come as embeddings; `kwargs` are completed."""
         encoded, plain = given
         identities = self.identities_of(len(encoded.embeds), *people)
-        if _several(people[1], len(encoded.embeds)):
+        if several_copies(people[1], len(encoded.embeds)):
             raise PromptError(
                 "prompts of several people cannot be given as prompt_embeds; give them as texts"
             )
-        _check_masks(encoded, [self._copies(one) for one in identities])
-        negatives = _negatives(kwargs, len(identities))
+        check_masks(encoded, [self._copies(one) for one in identities])
+        negatives = negative_prompts(kwargs, len(identities))
         negative = None if negatives is None else self._plain(*negatives, long_prompt)
         kwargs |= self._embedded(plain, negative, kwargs)
         merged = self._merged(encoded, identities)
@@ -386,200 +401,4 @@ class PhotoMakerMixin(IdentityMixin):
 def _own_arguments() -> set[str]:
     """Names of what the call takes beside the stock pipeline's arguments."""
     parameters = inspect.signature(PhotoMakerMixin.__call__).parameters.values()
-    return {*_WITH_EMBEDDINGS, *_TEXT_ONLY, *(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)}
-
-
-def _check_texts(kwargs: Mapping[str, Any], embeddings: Mapping[str, Tensor | None]) -> None:
-    """Refuse what goes with prompt embeddings where there are none: it would be left out."""
-    more = {"pooled_prompt_embeds": kwargs.get("pooled_prompt_embeds")} | {
-        name: embeddings[name] for name in _WITH_EMBEDDINGS
-    }
-    for name, value in more.items():
-        if value is not None:
-            raise PromptError(f"{name} is given without prompt_embeds; give both, or leave it out")
-
-
-def _with_text_only(plain: EncodedPrompts, embeds: Tensor | None, pooled: Tensor | None) -> EncodedPrompts:
-    """Prompts of the steps before merging, by embeddings of the caller's where there are some."""
-    for name, own, given in zip(_TEXT_ONLY, (plain.embeds, plain.pooled), (embeds, pooled), strict=True):
-        if given is not None and given.shape != own.shape:
-            raise PromptError(
-                f"{name} have shape {tuple(given.shape)} and the prompt takes {tuple(own.shape)}; encode_prompts makes "
-                "them fit"
-            )
-    return replace(
-        plain,
-        embeds=plain.embeds if embeds is None else embeds.to(plain.embeds),
-        pooled=plain.pooled if pooled is None else pooled.to(plain.pooled),
-    )
-
-
-def _given(
-    texts: Sequence[object], kwargs: Mapping[str, Any], more: Mapping[str, Tensor | None]
-) -> tuple[EncodedPrompts, EncodedPrompts]:
-    """The prompt embeddings of a call, of the steps after merging and of those before."""
-    embeds, pooled, mask = (
-        kwargs["prompt_embeds"],
-        kwargs.get("pooled_prompt_embeds"),
-        more["class_tokens_mask"],
-    )
-    for name, text in zip(("prompt", "prompt_2"), texts, strict=True):
-        if text is not None:
-            raise PromptError(f"both {name} and prompt_embeds are given; leave one out")
-    if pooled is None or mask is None:
-        raise PromptError(
-            "prompt_embeds come with pooled_prompt_embeds and class_tokens_mask; encode_prompts makes all of them"
-        )
-    mask_2 = more["class_tokens_mask_2"]
-    masks = [mask, mask if mask_2 is None else mask_2]
-    wanted = {tuple(one.shape[:2]) for one in (embeds, *masks)}
-    if len(wanted) > 1:
-        raise PromptError(
-            f"prompt_embeds have shape {tuple(embeds.shape)}, class_tokens_mask {tuple(mask.shape)}; encode_prompts "
-            "makes them fit"
-        )
-    weights = more["class_token_weights"]
-    if weights is not None and weights.shape != embeds.shape:
-        raise PromptError(
-            f"class_token_weights have shape {tuple(weights.shape)} and prompt_embeds {tuple(embeds.shape)}; "
-            "encode_prompts makes them fit"
-        )
-    merged = EncodedPrompts(embeds, pooled, masks[0].bool(), masks[1].bool(), weights)
-    return merged, _with_text_only(replace(merged, weights=None), *(more[name] for name in _TEXT_ONLY))
-
-
-def _weights_apart(encoded: EncodedPrompts, cut: int) -> tuple[Tensor | None, Tensor | None]:
-    """Prompt weights of everything but the class token, and of the class token alone; `cut` parts the encoders."""
-    weights = encoded.weights
-    if weights is None:
-        return None, None
-    first, second = encoded.class_tokens[..., None], encoded.class_tokens_2[..., None]
-    place = torch.arange(weights.shape[-1], device=weights.device) < cut
-    classes = torch.where(place, first, second)
-    ones = torch.ones_like(weights)
-    return torch.where(classes, ones, weights), torch.where(classes, weights, ones)
-
-
-def _several(given: object, rows: int) -> list[Copies]:
-    """One class token for each person of each row, where pictures show several people; else nothing."""
-    listed = (
-        [given] if isinstance(given, Identity) else list(given) if isinstance(given, list | tuple) else []
-    )
-    counts = {
-        len(photos_of_each(one)) if "subjects" in one.tensors else 1
-        for one in listed
-        if isinstance(one, Identity) and "id_features" in one.tensors
-    }
-    if len(counts) > 1:
-        raise SettingsError(
-            "some identities of the call are of several people and others of fewer; draw them in calls of their own"
-        )
-    people = counts.pop() if counts else 1
-    return [(1,) * people] * rows if people > 1 else []
-
-
-def _subjects(rows: Rows, copies: Sequence[Copies]) -> Tensor:
-    """Whose class tokens are where in the first encoder's sequence: bool [rows, people, length]."""
-    made = []
-    for row, counts in zip(rows[0], copies, strict=True):
-        assert isinstance(counts, tuple)
-        marked = torch.tensor(row.class_tokens)
-        order = marked.cumsum(0) - 1
-        ends = torch.tensor(counts).cumsum(0)
-        whose = torch.bucketize(order, ends, right=True)
-        made.append(torch.stack([marked & (whose == person) for person in range(len(counts))]))
-    return torch.stack(made)
-
-
-def _regional(conditioning: Conditioning, layout: Sequence[Place] | None) -> RegionalAttention | None:
-    if conditioning.subjects is None:
-        if layout is not None:
-            raise SettingsError(
-                "a layout says where each of several people is, and the pictures show one; leave it out, or put "
-                "identities together"
-            )
-        return None
-    return RegionalAttention(conditioning.subjects, layout)
-
-
-def _check_masks(encoded: EncodedPrompts, copies: Sequence[Copies]) -> None:
-    marked = encoded.class_tokens.sum(1).tolist()
-    for number, (wanted, given) in enumerate(zip(copies, marked, strict=True), start=1):
-        if wanted not in (0, given):
-            raise PromptError(
-                f"class_tokens_mask marks {given} tokens in row {number} and the photos take {wanted}; "
-                "encode the prompt for as many photos as are given"
-            )
-
-
-def _both_rows(
-    prompt: str | Sequence[str] | None, prompt_2: str | Sequence[str] | None
-) -> tuple[list[str], list[str] | None]:
-    prompts = _rows(prompt, "prompt")
-    prompts_2 = None if prompt_2 is None else _rows(prompt_2, "prompt_2")
-    if prompts_2 is not None and len(prompts_2) != len(prompts):
-        raise PromptError(
-            f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give as many"
-        )
-    return prompts, prompts_2
-
-
-def _negatives(kwargs: Mapping[str, Any], rows: int) -> tuple[list[str], list[str] | None] | None:
-    """The negative prompts for each row, for both text encoders; None without."""
-    both: list[list[str] | None] = []
-    for name in ("negative_prompt", "negative_prompt_2"):
-        given = kwargs.get(name)
-        if given is not None and kwargs.get("negative_prompt_embeds") is not None:
-            raise PromptError(f"both {name} and negative_prompt_embeds are given; leave one out")
-        texts = None if given is None else [given] * rows if isinstance(given, str) else _rows(given, name)
-        if texts is not None and len(texts) != rows:
-            raise PromptError(
-                f"there are {len(texts)} texts in {name} for {rows} prompts; give one, or as many"
-            )
-        both.append(texts)
-    if both[0] is None and both[1] is None:
-        return None
-    return both[0] or [""] * rows, both[1]
-
-
-def _are_weighted(rows: Rows | None) -> bool:
-    return rows is not None and any(row.is_weighted for own in rows for row in own)
-
-
-def _tell_lost(rows: Rows) -> None:
-    for number, row in enumerate(rows[0], start=1):
-        if row.lost.strip():
-            warnings.warn(
-                f"prompt {number} is too long, {row.lost.strip()!r} is not read; long_prompt=True reads all of it",
-                stacklevel=3,
-            )
-
-
-def _rows(prompt: str | Sequence[str] | None, name: str) -> list[str]:
-    if isinstance(prompt, str):
-        return [prompt]
-    if not prompt or not all(isinstance(row, str) for row in prompt):
-        raise PromptError(f"{name} is {prompt!r}; give a text or a list of texts")
-    return list(prompt)
-
-
-def _as_lists(kwargs: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """The text arguments beside the prompt, one for each row, because the prompt goes on as a list."""
-    names = ("negative_prompt", "negative_prompt_2")
-    return {name: [kwargs[name]] * rows for name in names if isinstance(kwargs.get(name), str)}
-
-
-def _check_slots(rows: Rows, copies: Sequence[Copies], encoder: PhotoMakerIDEncoder) -> None:
-    wholes = [one if isinstance(one, int) else sum(one) for one in copies]
-    for number, (wanted, first, second) in enumerate(zip(wholes, *rows, strict=True), start=1):
-        room = min(first.slots, second.slots)
-        if wanted == room:
-            continue
-        sentence = (
-            f"the photos take {wanted} tokens and only {room} fit behind the class word of prompt {number}; "
-            "move the class word forward or give fewer photos"
-        )
-        # the first official release leaves photos out, which works; where the encoders' halves differ it cannot
-        if encoder.version != "v1" or first.slots != second.slots:
-            raise PromptError(sentence)
-        warnings.warn(f"{sentence}; the last photos are left out", stacklevel=4)
+    return {*WITH_EMBEDDINGS, *TEXT_ONLY, *(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)}

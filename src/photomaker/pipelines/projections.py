@@ -7,12 +7,15 @@ are kept as long as the very same embeddings come in; the pictures are the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+from photomaker.pipelines.wrapping import forward_in
 
 
 def changes(tensor: Tensor) -> object:
@@ -58,15 +61,7 @@ def kept_projections(unet: nn.Module) -> Iterator[None]:
         for layer in (getattr(attention, "to_k", None), getattr(attention, "to_v", None))
         if isinstance(layer, nn.Module)
     ]
-    # offloading has put functions of its own there; they are put back afterwards
-    before = [vars(layer).get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = _Kept(layer, layer.forward)  # type: ignore[method-assign]
-    try:
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(forward_in(layer, partial(_Kept, layer)))
         yield
-    finally:
-        for layer, own in zip(layers, before, strict=True):
-            if own is None:
-                del layer.forward
-            else:
-                layer.forward = own  # type: ignore[method-assign]

@@ -20,6 +20,8 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photomaker.pipelines.wrapping import forward_in
+
 RESCALE = 0.5
 """How far the spread of a guided prediction is brought back to that of the text alone."""
 
@@ -246,17 +248,10 @@ class Referenced:
     @contextmanager
     def attached(self, unet: Any) -> Iterator[Referenced]:  # noqa: ANN401 - a diffusers UNet
         """Around a UNet's call as long as the context lasts, also when it ends in an error."""
-        before, inner = vars(unet).get("forward"), unet.forward
         with ExitStack() as stack:
             stack.callback(self.bank.features.clear)
-            unet.forward = self._around(inner)
-            try:
-                yield self
-            finally:
-                if before is None:
-                    del unet.forward
-                else:
-                    unet.forward = before
+            stack.enter_context(forward_in(unet, self._around))
+            yield self
 
     def _around(self, inner: Callable[..., Any]) -> Callable[..., Any]:
         def forward(sample: Tensor, timestep: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

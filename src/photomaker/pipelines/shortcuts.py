@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from photomaker.pipelines.wrapping import forward_in
 from photomaker.types import NO_SHORTCUTS, Sampling
 
 ALWAYS, FRESH, KEPT = "always", "fresh", "kept"
@@ -53,12 +54,12 @@ class Sparing:
             yield
             return
         with ExitStack() as stack:
-            stack.enter_context(_forward_in(unet, self._counted))
+            stack.enter_context(forward_in(unet, self._counted))
             for layer in self._deep_layers(unet):
-                stack.enter_context(_forward_in(layer, _Kept(lambda: self.deep, layer is self._seam).around))
+                stack.enter_context(forward_in(layer, _Kept(lambda: self.deep, layer is self._seam).around))
             if self.sampling.shortcuts.words_after < 1:
                 for layer in _cross_attentions(unet):
-                    stack.enter_context(_forward_in(layer, _Kept(lambda: self.words, True).around))
+                    stack.enter_context(forward_in(layer, _Kept(lambda: self.words, True).around))
             yield
 
     def _deep_layers(self, unet: nn.Module) -> list[nn.Module]:
@@ -143,23 +144,6 @@ class _Kept:
         self.listed = isinstance(given, tuple)
         result: Tensor = given[0] if self.listed else given
         self.result = result if self.needed else result.new_zeros(()).expand(result.shape)
-
-
-@contextmanager
-def _forward_in(
-    layer: nn.Module, around: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> Iterator[None]:
-    """Have something around a layer's function as long as the context lasts."""
-    # offloading has put functions of its own there; they are put back afterwards
-    before = vars(layer).get("forward")
-    layer.forward = around(layer.forward)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        if before is None:
-            del layer.forward
-        else:
-            layer.forward = before  # type: ignore[method-assign]
 
 
 # ---- the layers of a UNet

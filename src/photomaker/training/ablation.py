@@ -20,9 +20,10 @@ from photomaker.training.adapter import FILE, AdapterRecipe
 from photomaker.training.base import BaseParts
 from photomaker.training.data import People
 from photomaker.training.diffusion import LossSettings
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import AdapterSettings
+from photomaker.training.loop import train
+from photomaker.training.people import AdapterSettings, Ingredients
 from photomaker.training.photos import PhotoSettings
+from photomaker.training.settings import TrainSettings
 
 REFERENCE = AdapterSettings(
     rank=20,
@@ -110,7 +111,7 @@ def train_variant(
         trained = read_adapter(start)
         encoder = fresh_encoder(trained, settings.seed)
         lora = None if new_lora else trained.lora
-        recipe = AdapterRecipe(data, latents, parts, encoder, VARIANTS[name], HELD_OUT, lora)
+        recipe = AdapterRecipe(Ingredients(data, latents, parts, encoder, VARIANTS[name], HELD_OUT), lora)
         if not train(recipe, settings, folder)["finished"]:
             return None
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # only a stopped training needs them

@@ -22,7 +22,6 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from photomaker.encoders.adapter_file import export_adapter
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.pipelines.fitting import check_lora
@@ -30,11 +29,8 @@ from photomaker.pipelines.regions import RegionalAttention, regions_of
 from photomaker.prompts.encoding import Copies
 from photomaker.prompts.places import places_said
 from photomaker.training.attention import AttentionRecorder, person_attention_loss, shrunk_mask
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.base import decayed_groups
+from photomaker.training.people import Condition, Ingredients, Noised, PeopleRecipe
 from photomaker.training.texts import Caption, Texts
 
 FILE = "photomaker.safetensors"
@@ -73,20 +69,14 @@ class AdapterRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         lora: Mapping[str, Tensor] | None = None,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         faces: np.ndarray | None = None,
     ) -> None:
         """Freeze the base and add the LoRA layers."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(given)
+        id_encoder, settings, parts = given.id_encoder, given.settings, given.parts
         self.faces = faces
         id_encoder.arrange(settings.stack, settings.class_word)
         self._check(lora)

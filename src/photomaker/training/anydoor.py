@@ -17,23 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
 
 from photomaker.encoders.anydoor import export_anydoor, new_detail_net, trained_part
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.subject_tower import BUNDLED, SubjectTower
 from photomaker.errors import SettingsError
 from photomaker.pipelines.collage import Hole, box_of, box_region, cut_subject, grown, high_frequency
 from photomaker.synthetic.items import ITEMS
-from photomaker.training.base import BaseParts, decayed_groups, thirds
-from photomaker.training.data import Album, mask_map
+from photomaker.training.base import decayed_groups, thirds
+from photomaker.training.data import mask_map
 from photomaker.training.diffusion import null_rows
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.people import Condition, Ingredients, Noised, PeopleRecipe
+from photomaker.training.texts import Caption
 
 FILE = "anydoor.safetensors"
 PERSON = "person"
@@ -95,7 +91,7 @@ class Pair:
 
 
 class AnyDoorRecipe(PeopleRecipe):
-    """Trains AnyDoor; see `PeopleRecipe` for the arguments.
+    """Trains AnyDoor; see `PeopleRecipe`.
 
     Args:
         id_encoder: Its image tower reads subjects, unless `own` names another, and stays as it is.
@@ -110,20 +106,14 @@ class AnyDoorRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: AnyDoorSettings = AnyDoorSettings(),
         seed: int = 0,
     ) -> None:
         """Put the detail extractor beside the base, of which one half learns."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(given)
+        parts, data, id_encoder = given.parts, given.data, given.id_encoder
         if own.items and not hasattr(data, "item_mask"):
             raise SettingsError(
                 f"anydoor.items is {own.items} and the data does not know where hats and clothes are; set it to 0, or "
@@ -134,11 +124,7 @@ class AnyDoorRecipe(PeopleRecipe):
         self.tower = (
             SubjectTower.of_encoder(id_encoder) if own.tower == BUNDLED else SubjectTower.open(own.tower)
         )
-        self.net = new_detail_net(unet, own.hint).requires_grad_(True)
-        if self.plain and not torch.cuda.is_available():
-            self.net.set_attn_processor(AttnProcessor())
-        if settings.gradient_checkpointing:
-            self.net.enable_gradient_checkpointing()
+        self.net = self.beside(new_detail_net(unet, own.hint).requires_grad_(True))
         for parameter in trained_part(unet):
             parameter.data = parameter.data.float()  # type: ignore[misc]
             parameter.requires_grad_(True)
@@ -277,29 +263,8 @@ class AnyDoorRecipe(PeopleRecipe):
 
     def predict(self, noised: Noised, condition: Condition) -> Tensor:
         """See `PeopleRecipe.predict`: the tokens stand for the text, and the detail extractor reads the collage."""
-        tokens = self.projector(condition.more["tokens"]).to(self.dtype)
-        added = {
-            "text_embeds": condition.pooled.to(self.dtype),
-            "time_ids": self.frames.time_ids(noised.rows).to(self.device),
-        }
-        noisy = noised.noisy.to(self.dtype)
-        down, middle = self.net(
-            noisy,
-            noised.steps,
-            encoder_hidden_states=tokens,
-            controlnet_cond=condition.more["hint"].to(self.dtype),
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
-        return self.parts.unet(
-            noisy,
-            noised.steps,
-            encoder_hidden_states=tokens,
-            added_cond_kwargs=added,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-            return_dict=False,
-        )[0]
+        tokens = self.projector(condition.more["tokens"])
+        return self.followed(noised, condition, self.net, condition.more["hint"], tokens, tokens)
 
     def loss(
         self, rows: np.ndarray, rng: np.random.Generator, generator: torch.Generator

@@ -19,8 +19,8 @@ from photomaker.faces.crops import fine_power
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.critics import CRITICS, Critics
 from photomaker.training.data import Landmarked, People, box_map, feature_map, levels, pictures
-from photomaker.training.loop import Recipe
 from photomaker.training.mixture import Laid
+from photomaker.training.recipe import Recipe
 
 SEEN = 64
 """Side in pixels of the window that one of the discriminators sees in a step, to save time; at most a picture's."""

@@ -28,8 +28,8 @@ from photomaker.training.diffusion import (
     use_plain_attention,
     weighted_error,
 )
-from photomaker.training.loop import Recipe
 from photomaker.training.mixture import Mixture, Sized
+from photomaker.training.recipe import Recipe
 
 HEAD = 32
 Tokenizers = tuple[CLIPTokenizer, CLIPTokenizer]

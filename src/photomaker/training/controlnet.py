@@ -16,18 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.pipelines.structures import Drawing, write_notes
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.base import decayed_groups
+from photomaker.training.people import Condition, Ingredients, Noised, PeopleRecipe
 from photomaker.training.structures import HINT, RowStructures, check_hint, net_of
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.texts import Caption
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class ControlNetSettings:
 
 
 class ControlNetRecipe(PeopleRecipe):
-    """Trains a ControlNet; see `PeopleRecipe` for the arguments.
+    """Trains a ControlNet; see `PeopleRecipe`.
 
     Args:
         id_encoder: Not used.
@@ -69,29 +64,18 @@ class ControlNetRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: ControlNetSettings = ControlNetSettings(),
         seed: int = 0,
     ) -> None:
         """Freeze the base and put the ControlNet beside it."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(given)
         self.own = own
-        self.structures = RowStructures(data, self.frames, own.drawing)
+        self.structures = RowStructures(given.data, self.frames, own.drawing)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.net = net_of(parts.unet, own.hint)
-        if self.plain and not torch.cuda.is_available():
-            self.net.set_attn_processor(AttnProcessor())
-        if settings.gradient_checkpointing:
-            self.net.enable_gradient_checkpointing()
+            self.net = self.beside(net_of(given.parts.unet, own.hint))
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the ControlNet."""
@@ -123,28 +107,8 @@ class ControlNetRecipe(PeopleRecipe):
 
     def following(self, noised: Noised, condition: Condition, rows: np.ndarray) -> Tensor:
         """The prediction where the structures are those of other rows [batch] of the data."""
-        noisy, words = noised.noisy.to(self.dtype), condition.embeds.to(self.dtype)
-        added = {
-            "text_embeds": condition.pooled.to(self.dtype),
-            "time_ids": self.frames.time_ids(noised.rows).to(self.device),
-        }
-        down, middle = self.net(
-            noisy,
-            noised.steps,
-            encoder_hidden_states=words,
-            controlnet_cond=self.structures(rows).to(self.device, self.dtype),
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
-        return self.parts.unet(
-            noisy,
-            noised.steps,
-            encoder_hidden_states=words,
-            added_cond_kwargs=added,
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-            return_dict=False,
-        )[0]
+        structure = self.structures(rows)
+        return self.followed(noised, condition, self.net, structure, condition.embeds, condition.embeds)
 
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
         """The person's loss for unseen people, with the structures of their pictures and with those of others'."""

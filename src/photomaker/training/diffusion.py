@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, UNet2DConditionModel
+from diffusers import ControlNetModel, EulerAncestralDiscreteScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, PreTrainedModel
@@ -191,7 +191,7 @@ def use_plain_attention(*models: nn.Module) -> None:
     for model in models:
         if isinstance(model, PreTrainedModel):
             model.set_attn_implementation("eager")
-        elif isinstance(model, UNet2DConditionModel):
+        elif isinstance(model, UNet2DConditionModel | ControlNetModel):
             model.set_attn_processor(AttnProcessor())
 
 

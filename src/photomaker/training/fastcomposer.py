@@ -25,12 +25,7 @@ from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.errors import SettingsError
 from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.attention import AttentionRecorder
-from photomaker.training.base import BaseParts
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised
-from photomaker.training.texts import Texts
+from photomaker.training.people import Condition, Ingredients, Noised
 
 FILE = "fastcomposer.safetensors"
 
@@ -108,19 +103,13 @@ class FastComposerRecipe(AdapterRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: FastComposerSettings = FastComposerSettings(),
         seed: int = 0,
     ) -> None:
         """Start projections and fusion anew, and watch the attention."""
+        id_encoder, settings = given.id_encoder, given.settings
         if own.localisation and settings.gradient_checkpointing:
             raise SettingsError(
                 "the localisation loss needs the attention of the forward pass, which gradient_checkpointing does not "
@@ -136,10 +125,10 @@ class FastComposerRecipe(AdapterRecipe):
             encoder = PhotoMakerIDEncoder(copy.deepcopy(id_encoder.config))
         encoder.vision_model.load_state_dict(id_encoder.vision_model.state_dict())
         settings = replace(settings, stack="average")
-        super().__init__(data, latents, parts, encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(replace(given, id_encoder=encoder, settings=settings))
         self.own = own
         if own.localisation:
-            self.recorder = AttentionRecorder(parts.unet, middle_layers(parts.unet))
+            self.recorder = AttentionRecorder(self.parts.unet, middle_layers(self.parts.unet))
 
     def further(
         self, noised: Noised, predicted: Tensor, condition: Condition

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from photomaker.encoders.flashface import export_flashface
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.errors import SettingsError
 from photomaker.pipelines.references import (
     Bank,
@@ -33,13 +32,11 @@ from photomaker.pipelines.references import (
     reference_unet,
     square_map,
 )
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents, encoded
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.base import decayed_groups
+from photomaker.training.latents import encoded
+from photomaker.training.people import Condition, Ingredients, Noised, PeopleRecipe
 from photomaker.training.photos import face_crop, prepared_photo
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.texts import Caption
 
 FILE = "flashface.safetensors"
 _CELL = 8  # pixels of a latent cell
@@ -89,7 +86,7 @@ class FlashFaceTraining:
 
 
 class FlashFaceRecipe(PeopleRecipe):
-    """Trains FlashFace; see `PeopleRecipe` for the arguments.
+    """Trains FlashFace; see `PeopleRecipe`.
 
     Args:
         id_encoder: Not used; it stays as it is.
@@ -103,20 +100,13 @@ class FlashFaceRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: FlashFaceTraining = FlashFaceTraining(),
     ) -> None:
         """Put the reference UNet and the new layers beside the base."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
-        unet = parts.unet
+        super().__init__(given)
+        unet, settings, id_encoder = given.parts.unet, given.settings, given.id_encoder
         least = _CELL * 2 ** (len(unet.config.block_out_channels) - 1)
         if own.side % least:
             raise SettingsError(f"flashface.side is {own.side}; give a multiple of {least} for this base")

@@ -27,8 +27,8 @@ from photomaker.errors import WeightsError
 from photomaker.training.base import decayed_groups
 from photomaker.training.data import SIZE, People
 from photomaker.training.diffusion import use_plain_attention
-from photomaker.training.loop import Recipe
 from photomaker.training.photos import SMALL, PhotoSettings, photo_tensor
+from photomaker.training.recipe import Recipe
 
 FILE = "id_tower.safetensors"
 

@@ -17,27 +17,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import (
-    AttnProcessor,
-)
-from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.instantid import FILES, NET, RECOGNISER, scaled
 from photomaker.encoders.ip_adapter import ImageResampler, export_ip_adapter
 from photomaker.errors import SettingsError
 from photomaker.pipelines.landmarks import Pencil
 from photomaker.pipelines.structures import Drawing
-from photomaker.training.base import BaseParts, decayed_groups
+from photomaker.training.base import decayed_groups
 from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.ip_adapter import second_attentions
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.ip_adapter import keys_and_values, put_beside
+from photomaker.training.people import (
+    Condition,
+    Ingredients,
+    Noised,
+    PeopleRecipe,
+    mean_of_photos,
+)
 from photomaker.training.photoverse import FaceEmbedding
 from photomaker.training.structures import HINT, RowStructures, check_hint, net_of
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.texts import Caption
 
 FILE = FILES[1]
 Embeddings = Callable[[np.ndarray], Tensor]
@@ -105,7 +104,7 @@ def kept_faces(embeddings: np.ndarray) -> Embeddings:
 
 
 class InstantIDRecipe(PeopleRecipe):
-    """Trains InstantID; see `PeopleRecipe` for the arguments.
+    """Trains InstantID; see `PeopleRecipe`.
 
     Args:
         id_encoder: Not used; it says how large photos are.
@@ -119,38 +118,25 @@ class InstantIDRecipe(PeopleRecipe):
 
     name = "instantid"
 
-    def __init__(  # noqa: PLR0913 - as the other recipes, and what embeds faces
+    def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
         embeddings: Embeddings,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: InstantIDSettings = InstantIDSettings(),
         seed: int = 0,
     ) -> None:
         """Freeze the base and put the new layers and the IdentityNet beside it."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(given)
         self.own, self.embeddings = own, embeddings
-        self.structures = RowStructures(data, self.frames, Drawing("landmarks", own.pencil))
-        unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
+        self.structures = RowStructures(given.data, self.frames, Drawing("landmarks", own.pencil))
+        unet, width = given.parts.unet, int(given.parts.unet.config.cross_attention_dim)
         face_width = int(embeddings(self.rows[:1]).shape[-1])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.net = net_of(unet, own.hint)
+            self.net = self.beside(net_of(unet, own.hint))
             self.projection = ImageResampler(face_width, width, own.queries, own.hidden)
-        if self.plain and not torch.cuda.is_available():
-            self.net.set_attn_processor(AttnProcessor())
-        if settings.gradient_checkpointing:
-            self.net.enable_gradient_checkpointing()
-        self.layers = second_attentions(unet, own.queries, self.plain)
-        unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
-        unet.config.encoder_hid_dim_type = "ip_image_proj"
+        self.layers = put_beside(unet, self.projection, own.queries, self.plain)
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the UNet, of which only the new layers are trained, and the IdentityNet."""
@@ -160,8 +146,7 @@ class InstantIDRecipe(PeopleRecipe):
         """Return keys and values, the resampler and the IdentityNet, each at its own rate."""
         s = self.settings
         return [
-            *decayed_groups(nn.ModuleList(self.layers.values()), s.lr, 0.0),
-            *decayed_groups(self.projection, s.fusion_lr, s.weight_decay),
+            *self.token_rates(self.layers.values(), self.projection),
             *decayed_groups(self.net, self.own.net_lr, s.weight_decay),
         ]
 
@@ -183,7 +168,7 @@ class InstantIDRecipe(PeopleRecipe):
         encoded = self.texts(captions, [1] * len(captions), self.device)
         with torch.no_grad():
             each = scaled(self.embeddings(np.concatenate(references)).float())
-            seen = torch.stack([one.mean(0) for one in each.split([len(rows) for rows in references])])
+            seen = mean_of_photos(each, references)
         keep = torch.from_numpy(~text_only)[:, None]
         # one picture a row, of one token, as diffusers counts
         person = (seen * keep).to(self.device)[:, None, None]
@@ -199,35 +184,11 @@ class InstantIDRecipe(PeopleRecipe):
 
     def predict(self, noised: Noised, condition: Condition) -> Tensor:
         """See `PeopleRecipe.predict`, with what the IdentityNet adds."""
-        added = {
-            "text_embeds": condition.pooled.to(self.dtype),
-            "time_ids": self.frames.time_ids(noised.rows).to(self.device),
-        }
-        noisy = noised.noisy.to(self.dtype)
-        down, middle = self.net(
-            noisy,
-            noised.steps,
-            encoder_hidden_states=self.projection(condition.more["person"][:, 0]).to(self.dtype),
-            controlnet_cond=self.drawings(noised.rows).to(self.dtype),
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
-        return self.parts.unet(
-            noisy,
-            noised.steps,
-            encoder_hidden_states=condition.embeds.to(self.dtype),
-            added_cond_kwargs=added | self.added(condition),
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-            return_dict=False,
-        )[0]
+        read = self.projection(condition.more["person"][:, 0])
+        return self.followed(noised, condition, self.net, self.drawings(noised.rows), condition.embeds, read)
 
     def export(self, folder: Path) -> None:
         """Write the published layout: the adapter's file, and the IdentityNet's folder beside it."""
-        weights: dict[int, tuple[Tensor, Tensor]] = {
-            number: (layer.to_k_ip[0].weight, layer.to_v_ip[0].weight)  # type: ignore[index, union-attr]
-            for number, layer in self.layers.items()
-        }
         own = {"recogniser": self.own.recogniser, "scaled": True, "pencil": asdict(self.own.pencil)}
-        export_ip_adapter(folder / FILE, self.projection, weights, {**self.notes, **own})
+        export_ip_adapter(folder / FILE, self.projection, keys_and_values(self.layers), {**self.notes, **own})
         copy.deepcopy(self.net).half().save_pretrained(folder / NET)

@@ -9,7 +9,7 @@ random.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor, IPAdapt
 from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import (
     TOKENS,
     ImageProjection,
@@ -30,12 +29,13 @@ from photomaker.encoders.ip_adapter import (
 )
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, PeopleRecipe
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.people import (
+    Condition,
+    Ingredients,
+    PeopleRecipe,
+    mean_of_photos,
+)
+from photomaker.training.texts import Caption
 
 FILE = "ip_adapter.safetensors"
 
@@ -92,8 +92,27 @@ def second_attentions(unet: nn.Module, tokens: int, plain: bool) -> dict[int, nn
     return layers
 
 
+def put_beside(
+    unet: nn.Module, projection: ImageProjection | ImageResampler, tokens: int, plain: bool
+) -> dict[int, nn.Module]:
+    """Let a UNet read a person's tokens: a projection makes them, and `second_attentions`, returned, read them."""
+    owner: Any = unet
+    layers = second_attentions(unet, tokens, plain)
+    owner.encoder_hid_proj = MultiIPAdapterImageProjection([projection])
+    owner.config.encoder_hid_dim_type = "ip_image_proj"
+    return layers
+
+
+def keys_and_values(layers: Mapping[int, nn.Module]) -> dict[int, tuple[Tensor, Tensor]]:
+    """The weights of second attentions, as a published file has them."""
+    return {
+        number: (layer.to_k_ip[0].weight, layer.to_v_ip[0].weight)  # type: ignore[index, union-attr]
+        for number, layer in layers.items()
+    }
+
+
 class IPAdapterRecipe(PeopleRecipe):
-    """Trains an IP-Adapter; see `PeopleRecipe` for the arguments.
+    """Trains an IP-Adapter; see `PeopleRecipe`.
 
     Args:
         id_encoder: Its image tower sees the photos and stays as it is.
@@ -105,25 +124,18 @@ class IPAdapterRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: IPAdapterSettings = IPAdapterSettings(),
         seed: int = 0,
     ) -> None:
         """Freeze base and tower and put the new layers beside them."""
         if own.form == "plus":
-            settings = replace(settings, photos=1)
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+            given = replace(given, settings=replace(given.settings, photos=1))
+        super().__init__(given)
         self.own = own
-        self.tower = ImageTower.of_encoder(id_encoder)
-        unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
+        self.tower = ImageTower.of_encoder(given.id_encoder)
+        unet, width = given.parts.unet, int(given.parts.unet.config.cross_attention_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.projection: ImageProjection | ImageResampler = (
@@ -132,9 +144,7 @@ class IPAdapterRecipe(PeopleRecipe):
                 else ImageResampler(int(self.tower.config.hidden_size), width, own.queries, own.hidden)
             )
         tokens = TOKENS if own.form == "base" else own.queries
-        self.layers = second_attentions(unet, tokens, self.plain)
-        unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.projection])
-        unet.config.encoder_hid_dim_type = "ip_image_proj"
+        self.layers = put_beside(unet, self.projection, tokens, self.plain)
 
     def prepare(self, device: torch.device) -> None:
         """Move the frozen tower and text encoders."""
@@ -147,12 +157,7 @@ class IPAdapterRecipe(PeopleRecipe):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return keys and values, and the projection, each at its own rate."""
-        s = self.settings
-        layers = nn.ModuleList(self.layers.values())
-        return [
-            *decayed_groups(layers, s.lr, 0.0),
-            *decayed_groups(self.projection, s.fusion_lr, s.weight_decay),
-        ]
+        return self.token_rates(self.layers.values(), self.projection)
 
     def signature(self) -> dict[str, str]:
         """Base, data and form; see `Recipe.signature`."""
@@ -170,8 +175,7 @@ class IPAdapterRecipe(PeopleRecipe):
         with torch.no_grad():
             photos = self.photos(references, rng)
             if self.own.form == "base":
-                each = self.tower.embed(photos).float().split([len(rows) for rows in references])
-                seen = torch.stack([one.mean(0) for one in each])
+                seen = mean_of_photos(self.tower.embed(photos).float(), references)
                 nothing = torch.zeros_like(seen)
             else:
                 seen = self.tower.tokens(photos).float()
@@ -189,9 +193,5 @@ class IPAdapterRecipe(PeopleRecipe):
 
     def export(self, folder: Path) -> None:
         """Write the published layout."""
-        weights: dict[int, tuple[Tensor, Tensor]] = {
-            number: (layer.to_k_ip[0].weight, layer.to_v_ip[0].weight)  # type: ignore[index, union-attr]
-            for number, layer in self.layers.items()
-        }
         notes = {**self.notes, "crop": self.settings.photo.crop}
-        export_ip_adapter(folder / FILE, self.projection, weights, notes)
+        export_ip_adapter(folder / FILE, self.projection, keys_and_values(self.layers), notes)

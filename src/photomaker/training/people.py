@@ -10,19 +10,20 @@ restricted to the person.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.prompts.trigger import TRIGGER
 from photomaker.training import photos as photo_defaults
-from photomaker.training.base import BaseParts, thirds
+from photomaker.training.base import BaseParts, decayed_groups, thirds
 from photomaker.training.data import SIZE, Album, box_map, mask_map
 from photomaker.training.diffusion import (
     LossSettings,
@@ -33,8 +34,8 @@ from photomaker.training.diffusion import (
 )
 from photomaker.training.frames import Frames
 from photomaker.training.latents import Latents
-from photomaker.training.loop import Preview, Recipe
 from photomaker.training.photos import PhotoSettings, draw_photos, draw_references, photo_tensor
+from photomaker.training.recipe import Preview, Recipe
 from photomaker.training.texts import Caption, Texts
 
 _CELL = 8  # pixels of a latent cell
@@ -179,10 +180,11 @@ class Noised:
     weight: Tensor
 
 
-class PeopleRecipe(Recipe):
-    """Trains something around a frozen base on pictures of people.
+@dataclass(frozen=True)
+class Ingredients:
+    """What a recipe that trains on pictures of people is given.
 
-    Args:
+    Attributes:
         data: Pictures, masks, captions, people.
         latents: Of the same rows, from the base's autoencoder.
         parts: The base; it stays as it is but for what the recipe adds to its UNet.
@@ -191,6 +193,23 @@ class PeopleRecipe(Recipe):
         held_out: People kept for validation, the last ones.
         frames: How pictures were brought to the latents' sizes; None is for the synthetic people as they are.
         texts: Captions through the text encoders; None encodes them each time.
+    """
+
+    data: Album
+    latents: Latents
+    parts: BaseParts
+    id_encoder: PhotoMakerIDEncoder
+    settings: AdapterSettings = field(default_factory=lambda: SMALL)
+    held_out: int = 100
+    frames: Frames | None = None
+    texts: Texts | None = None
+
+
+class PeopleRecipe(Recipe):
+    """Trains something around a frozen base on pictures of people.
+
+    Args:
+        given: What it is given.
 
     Attributes:
         previewer: Makes the pictures of `preview`; None makes none.
@@ -206,26 +225,19 @@ class PeopleRecipe(Recipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings,
-        held_out: int = 100,
-        *,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
+        given: Ingredients,
     ) -> None:
         """Freeze the base."""
-        self.data, self.latents, self.parts, self.settings = data, latents, parts, settings
-        self.id_encoder = id_encoder
-        self.frames = Frames.of_the_world(data.boxes) if frames is None else frames
-        self.texts = Texts(parts) if texts is None else texts
+        data, parts, settings = given.data, given.parts, given.settings
+        self.data, self.latents, self.parts, self.settings = data, given.latents, parts, settings
+        self.id_encoder = given.id_encoder
+        self.frames = Frames.of_the_world(data.boxes) if given.frames is None else given.frames
+        self.texts = Texts(parts) if given.texts is None else given.texts
         self.noising = Noising(settings.diffusion, parts.scheduler)
         self.previewer: Callable[[], Preview] | None = None
         self.origin: dict[str, str] = {}
         self.notes: dict[str, Any] = {}
-        self._split(held_out)
+        self._split(given.held_out)
         for model in (parts.unet, *parts.text_encoders, parts.autoencoder):
             model.requires_grad_(False)
             model.eval()
@@ -234,7 +246,7 @@ class PeopleRecipe(Recipe):
             parts.unet.enable_gradient_checkpointing()
         self.plain = int(np.prod(self.frames.targets, axis=1).max()) <= PLAIN_TOKENS * _CELL**2
         if self.plain:
-            use_plain_attention(parts.unet, id_encoder)
+            use_plain_attention(parts.unet, given.id_encoder)
 
     @property
     def pair(self) -> np.ndarray:
@@ -346,6 +358,64 @@ class PeopleRecipe(Recipe):
             return_dict=False,
         )[0]
 
+    def token_rates(self, layers: Iterable[nn.Module], maker: nn.Module) -> list[dict[str, Any]]:
+        """Groups of layers that read a person's tokens, at `lr`, and of what makes these, at `fusion_lr`."""
+        s = self.settings
+        return [
+            *decayed_groups(nn.ModuleList(layers), s.lr, 0.0),
+            *decayed_groups(maker, s.fusion_lr, s.weight_decay),
+        ]
+
+    def beside(self, net: Any) -> Any:  # noqa: ANN401 - a diffusers ControlNet
+        """A network that learns beside the base, with attention and memory as the base's."""
+        if self.plain:
+            use_plain_attention(net)
+        if self.settings.gradient_checkpointing:
+            net.enable_gradient_checkpointing()
+        return net
+
+    def followed(
+        self,
+        noised: Noised,
+        condition: Condition,
+        net: Any,  # noqa: ANN401 - a diffusers ControlNet
+        structure: Tensor,
+        words: Tensor,
+        read: Tensor,
+    ) -> Tensor:
+        """The prediction of the base with what a network beside it adds.
+
+        Args:
+            noised: The noised pictures.
+            condition: Whose pooled embeddings and further parts both get.
+            net: A ControlNet of the base.
+            structure: What it follows [batch, 3, h, w] in 0..1.
+            words: Embeddings [batch, length, D] that the base reads.
+            read: Those that the network reads.
+        """
+        noisy, words = noised.noisy.to(self.dtype), words.to(self.dtype)
+        added = {
+            "text_embeds": condition.pooled.to(self.dtype),
+            "time_ids": self.frames.time_ids(noised.rows).to(self.device),
+        }
+        down, middle = net(
+            noisy,
+            noised.steps,
+            encoder_hidden_states=read.to(self.dtype),
+            controlnet_cond=structure.to(self.device, self.dtype),
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        return self.parts.unet(
+            noisy,
+            noised.steps,
+            encoder_hidden_states=words,
+            added_cond_kwargs=added | self.added(condition),
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+
     def errors(self, noised: Noised, predicted: Tensor, weight: Tensor) -> Tensor:
         """Loss of each row [batch] under `weight` [batch, 1, h, w]."""
         return weighted_error(predicted, noised.target, weight.to(self.device)) * noised.weight[:, 0, 0, 0]
@@ -419,3 +489,21 @@ class PeopleRecipe(Recipe):
     def preview(self) -> Preview | None:
         """Pictures of held-out people, where something to make them was put into `previewer`."""
         return None if self.previewer is None else self.previewer()
+
+
+def mean_of_photos(each: Tensor, references: Sequence[np.ndarray]) -> Tensor:
+    """What was made of all photos [photos, ...] as the mean of each row's own [batch, ...]."""
+    return torch.stack([one.mean(0) for one in each.split([len(rows) for rows in references])])
+
+
+def check_layers(setting: str, layers: Sequence[int], tower: ImageTower) -> None:
+    """Refuse layers that an image tower has not.
+
+    Raises:
+        SettingsError: One of them is not there.
+    """
+    if not tower.has(layers):
+        depth = int(tower.config.num_hidden_layers)
+        raise SettingsError(
+            f"{setting} is {list(layers)} and the image tower has {depth} layers; give others"
+        )

@@ -18,18 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.encoders.photoverse import PhotoVerseAdapters, export_photoverse
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.pipelines.dual import DualAttention, words_in
 from photomaker.prompts import Rows, encode_rows, expand
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
+from photomaker.training.people import (
+    Condition,
+    Ingredients,
+    Noised,
+    PeopleRecipe,
+    check_layers,
+    mean_of_photos,
+)
 from photomaker.training.texts import Caption
 
 FILE = "photoverse.safetensors"
@@ -81,7 +83,7 @@ def random_fusion(rows: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class PhotoVerseRecipe(PeopleRecipe):
-    """Trains PhotoVerse; see `PeopleRecipe` for the arguments.
+    """Trains PhotoVerse; see `PeopleRecipe`.
 
     Args:
         id_encoder: Its image tower sees the photos and stays as it is.
@@ -97,28 +99,18 @@ class PhotoVerseRecipe(PeopleRecipe):
 
     def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
-        frames: Frames | None = None,
         own: PhotoVerseSettings = PhotoVerseSettings(),
         face: FaceEmbedding | None = None,
         seed: int = 0,
     ) -> None:
         """Freeze base and tower and put the new layers beside them."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames)
+        super().__init__(given)
         self.own, self.face = own, face if own.face else None
-        self.tower = ImageTower.of_encoder(id_encoder)
-        depth = int(self.tower.config.num_hidden_layers)
-        if not all(-depth - 1 <= layer <= depth for layer in own.layers):
-            raise SettingsError(
-                f"photoverse.layers is {list(own.layers)} and the image tower has {depth} layers; give others"
-            )
-        unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
+        self.tower = ImageTower.of_encoder(given.id_encoder)
+        check_layers("photoverse.layers", own.layers, self.tower)
+        unet, width = given.parts.unet, int(given.parts.unet.config.cross_attention_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             hidden = int(self.tower.config.hidden_size)
@@ -163,11 +155,7 @@ class PhotoVerseRecipe(PeopleRecipe):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the attention's new layers, and the adapters, each at its own rate."""
-        s = self.settings
-        return [
-            *decayed_groups(nn.ModuleList(self.layers.values()), s.lr, 0.0),
-            *decayed_groups(self.adapters, s.fusion_lr, s.weight_decay),
-        ]
+        return self.token_rates(self.layers.values(), self.adapters)
 
     def signature(self) -> dict[str, str]:
         """Base, data, layers and rank; see `Recipe.signature`."""
@@ -183,7 +171,7 @@ class PhotoVerseRecipe(PeopleRecipe):
         """Captions with pseudo-words, and image tokens; see `PeopleRecipe.condition`."""
         with torch.no_grad():
             each = self.tower.summaries(self.photos(references, rng), self.own.layers).float()
-            seen = torch.stack([one.mean(0) for one in each.split([len(rows) for rows in references])])
+            seen = mean_of_photos(each, references)
         words, tokens = self.adapters(seen)
         with_photos = torch.from_numpy(~text_only).to(self.device)
         copies = [1 if plain else 1 + len(self.own.layers) for plain in text_only]

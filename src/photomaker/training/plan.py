@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,203 +12,50 @@ from accelerate import PartialState
 
 from photomaker import hub
 from photomaker.dataset.shards import Shards
-from photomaker.encoders.adapter_file import AdapterFile, read_adapter
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder, vision_config
-from photomaker.encoders.id_encoder_v2 import (
-    PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken,
-    vision_config_v2,
-)
-from photomaker.errors import SettingsError, WeightsError
+from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
+from photomaker.errors import SettingsError
 from photomaker.synthetic.composed import ComposedDataset
 from photomaker.synthetic.dataset import WorldDataset
 from photomaker.training.adapter import AdapterRecipe
 from photomaker.training.albums import ShardAlbum, WorldAlbum
-from photomaker.training.anydoor import AnyDoorRecipe, AnyDoorSettings
+from photomaker.training.anydoor import AnyDoorRecipe
 from photomaker.training.base import BaseParts
-from photomaker.training.controlnet import ControlNetRecipe, ControlNetSettings
-from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings
-from photomaker.training.flashface import FlashFaceRecipe, FlashFaceTraining
+from photomaker.training.checkpoint import take_over
+from photomaker.training.config import BUNDLED, BaseChoice, DataSettings, EncoderChoice, TrainConfig
+from photomaker.training.controlnet import ControlNetRecipe
+from photomaker.training.data import Album
+from photomaker.training.encoder_start import from_clip, id_encoder
+from photomaker.training.fastcomposer import FastComposerRecipe
+from photomaker.training.flashface import FlashFaceRecipe
 from photomaker.training.frames import Frames, bucket_sides, step_for
-from photomaker.training.id_tower import FILE as TOWER_FILE
-from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
 from photomaker.training.instantid import (
     Embeddings,
     InstantIDRecipe,
-    InstantIDSettings,
     kept_faces,
     seen_faces,
 )
-from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
+from photomaker.training.ip_adapter import IPAdapterRecipe
 from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
-from photomaker.training.loop import Recipe, TrainSettings, export_checkpoint, take_over, train
-from photomaker.training.people import AdapterSettings, PeopleRecipe
-from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe, PhotoVerseSettings
-from photomaker.training.previews import Previewer, PreviewSettings, Score
-from photomaker.training.pulid import PuLIDRecipe, PuLIDSettings
-from photomaker.training.reward import RewardRecipe, RewardSettings
+from photomaker.training.loop import export_checkpoint, train
+from photomaker.training.people import Ingredients, PeopleRecipe
+from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe
+from photomaker.training.previews import Previewer, Score
+from photomaker.training.pulid import PuLIDRecipe
+from photomaker.training.recipe import Recipe
+from photomaker.training.reward import RewardRecipe
+from photomaker.training.settings import TrainSettings
 from photomaker.training.store import Share
 from photomaker.training.texts import KeptTexts
 from photomaker.training.tuned_base import TunedBaseRecipe
 from photomaker.weights import bundled, model_hash
 
-BUNDLED = "bundled"
+__all__ = [
+    "BaseChoice", "DataSettings", "EncoderChoice", "TrainConfig", "TrainSettings", "build", "describe", "export",
+    "from_clip", "id_encoder", "run",
+]  # fmt: skip
+
+
 log = logging.getLogger("photomaker.training")
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """What is trained on.
-
-    Attributes:
-        folder: The dataset.
-        kind: `shards`, as `photomaker dataset build` writes them, or `world`, synthetic people as arrays.
-        resolution: Side of a square picture in pixels; others have as many pixels. Synthetic people have 128.
-        buckets: Whether pictures keep about their own aspect ratio; otherwise all are cut to squares.
-        held_out: People kept for validation, a quarter at most.
-        keep_latents: Whether latents are computed once and kept on disk.
-        keep_texts: Whether text embeddings are computed once and kept on disk, for each number of photos.
-        cache: Folder for both; None is `cache` inside the training's own.
-        composed: Folder of compositions of the same synthetic people, which are trained on as well: other formats,
-            people farther away, and, for the adapter and the base, two people in a picture.
-    """
-
-    folder: Path
-    kind: Literal["shards", "world"] = "shards"
-    resolution: int = 1024
-    buckets: bool = True
-    held_out: int = 100
-    keep_latents: bool = True
-    keep_texts: bool = False
-    cache: Path | None = None
-    composed: Path | None = None
-
-
-@dataclass(frozen=True)
-class BaseChoice:
-    """The frozen base.
-
-    Attributes:
-        model: A diffusers folder, a hub id, or `bundled`.
-        dtype: Precision that it is held in.
-    """
-
-    model: str
-    dtype: Literal["bf16", "fp32"] = "bf16"
-
-
-@dataclass(frozen=True)
-class EncoderChoice:
-    """Where the ID encoder comes from.
-
-    Attributes:
-        start: A CLIP image encoder (folder or hub id), with new projections and fusion; the export folder of a small
-            image tower, the same; or an adapter (file, hub id, or `bundled`), whose LoRA is gone on from too.
-        version: `v1`, or `v2` with face embeddings.
-        anew: Whether only the image encoder of an adapter is started from, with new projections, fusion and LoRA; the
-            methods that PhotoMaker is compared with always start so.
-    """
-
-    start: str = "openai/clip-vit-large-patch14"
-    version: Literal["v1", "v2"] = "v1"
-    anew: bool = False
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that a training is told.
-
-    Attributes:
-        out: Folder of the training.
-        data: What is trained on.
-        base: The frozen base.
-        encoder: The ID encoder.
-        recipe: What is trained and how, for every method.
-        method: What is trained: the PhotoMaker adapter, one of the methods that it is compared with, or the UNet of the
-            base itself, by captions alone.
-        ip_adapter: What is IP-Adapter's own.
-        fastcomposer: What is FastComposer's own.
-        photoverse: What is PhotoVerse's own.
-        instantid: What is InstantID's own.
-        controlnet: What is a ControlNet's own.
-        pulid: What is PuLID's own.
-        flashface: What is FlashFace's own.
-        anydoor: What is AnyDoor's own.
-        start: Folder of an earlier training of the same method, whose averaged weights are gone on from.
-        reward: Finishing by reward of what was trained before, which `start` or `encoder.start` names; off by default.
-        loop: How long.
-        preview: Pictures drawn every `loop.preview_every` steps.
-
-    Raises:
-        SettingsError: Settings contradict each other.
-    """
-
-    out: Path
-    data: DataSettings
-    base: BaseChoice
-    loop: TrainSettings
-    encoder: EncoderChoice = field(default_factory=EncoderChoice)
-    recipe: AdapterSettings = field(default_factory=AdapterSettings)
-    method: Literal[
-        "photomaker",
-        "ip_adapter",
-        "fastcomposer",
-        "photoverse",
-        "instantid",
-        "controlnet",
-        "pulid",
-        "flashface",
-        "anydoor",
-        "base",
-    ] = "photomaker"
-    ip_adapter: IPAdapterSettings = field(default_factory=IPAdapterSettings)
-    fastcomposer: FastComposerSettings = field(default_factory=FastComposerSettings)
-    photoverse: PhotoVerseSettings = field(default_factory=PhotoVerseSettings)
-    instantid: InstantIDSettings = field(default_factory=InstantIDSettings)
-    controlnet: ControlNetSettings = field(default_factory=ControlNetSettings)
-    pulid: PuLIDSettings = field(default_factory=PuLIDSettings)
-    flashface: FlashFaceTraining = field(default_factory=FlashFaceTraining)
-    anydoor: AnyDoorSettings = field(default_factory=AnyDoorSettings)
-    start: Path | None = None
-    reward: RewardSettings = field(default_factory=RewardSettings)
-    preview: PreviewSettings = field(default_factory=PreviewSettings)
-
-    def __post_init__(self) -> None:
-        """Check what depends on several settings."""
-        if self.base.dtype == "bf16" and self.loop.precision != "bf16":
-            raise SettingsError(
-                f"base.dtype is bf16 and loop.precision {self.loop.precision}; set both to bf16, or both to fp32"
-            )
-        if self.data.kind == "world" and self.encoder.version == "v2":
-            raise SettingsError(
-                "V2 needs a face embedding of every photo, which data of kind world lacks; use shards or version v1"
-            )
-        if self.data.kind == "world" and self.data.keep_texts:
-            raise SettingsError(
-                "captions of kind world change each time and cannot be kept; set keep_texts to false"
-            )
-        if self.data.composed is not None and (self.data.kind != "world" or not self.data.keep_latents):
-            raise SettingsError(
-                f"data.composed is {self.data.composed}; that needs data.kind world and data.keep_latents true"
-            )
-        if self.method == "base" and (self.data.keep_texts or self.base.dtype != "fp32"):
-            raise SettingsError(
-                "method base trains the UNet itself; set base.dtype to fp32 and data.keep_texts to false"
-            )
-        seeing = self.method not in ("base", "controlnet")
-        if not seeing and (self.reward.likeness or self.reward.tower) and self.reward.steps:
-            raise SettingsError(
-                f"method {self.method} gets no photos, so likeness cannot be rewarded; set reward.likeness and "
-                "reward.tower to 0"
-            )
-        if self.method == "photoverse" and self.data.keep_texts:
-            raise SettingsError(
-                "PhotoVerse's words go through the text encoders and cannot be kept; set keep_texts to false"
-            )
-        if self.method != "photomaker" and (self.loop.preview_every or self.encoder.version == "v2"):
-            raise SettingsError(
-                f"method {self.method} has neither previews nor a V2 encoder; set loop.preview_every to 0 and "
-                "encoder.version to v1"
-            )
 
 
 def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding | None = None) -> PeopleRecipe:
@@ -231,9 +76,33 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
     folder = bundled("base") if config.base.model == BUNDLED else hub.base_folder(config.base.model)
     parts = BaseParts.load(folder, torch.bfloat16 if config.base.dtype == "bf16" else torch.float32)
     encoder, lora = id_encoder(config, parts)
-    cache = config.data.cache or config.out / "cache"
     for module in (parts.autoencoder, *parts.text_encoders):
         module.to(state.device)
+    latents, more = _seen(config, album, parts, encoder, share)
+    faces = more.pop("faces", None)
+    given = Ingredients(album, latents, parts, encoder, config.recipe, config.data.held_out, **more)
+    recipe = _recipe(config, given, lora, faces, face)
+    notes = getattr(encoder.config, "adapter_notes", {})
+    recipe.notes = {name: notes[name] for name in ("defaults",) if name in notes}
+    recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
+    _put_away(config, parts, decoding=face is not None)
+    if config.loop.preview_every and isinstance(recipe, AdapterRecipe):
+        side = 128 if config.data.kind == "world" else config.data.resolution
+        recipe.previewer = Previewer(recipe, config.preview, side, score)
+    if recipe.single and share.process == 0:
+        log.warning("%d people have one picture only and are left out as targets", recipe.single)
+    return recipe
+
+
+def _seen(
+    config: TrainConfig,
+    album: ShardAlbum | WorldDataset | WorldAlbum,
+    parts: BaseParts,
+    encoder: PhotoMakerIDEncoder,
+    share: Share,
+) -> tuple[Latents, dict[str, Any]]:
+    """The latents of an album, and what else of its pictures and captions a recipe takes."""
+    cache = config.data.cache or config.out / "cache"
     more: dict[str, Any] = {}
     if isinstance(album, ShardAlbum):
         album.check_captions(parts.tokenizers)
@@ -262,32 +131,27 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
         latents = cached_latents(parts.autoencoder, album, cache, share.process, share.processes)
     else:
         latents = FramedLatents(parts.autoencoder, album, Frames.of_the_world(album.boxes))
-    recipe = _recipe(config, (album, latents, parts, encoder), lora, more, face)
-    notes = getattr(encoder.config, "adapter_notes", {})
-    recipe.notes = {name: notes[name] for name in ("defaults",) if name in notes}
-    recipe.origin = {"base": model_hash(folder), "data": getattr(album, "name", "synthetic people")}
+    return latents, more
+
+
+def _put_away(config: TrainConfig, parts: BaseParts, decoding: bool) -> None:
+    """Take from the device what the training does not need; `decoding` is whether faces are looked for."""
     unused = [*(parts.text_encoders if config.data.keep_texts else ())]
-    decodes = bool(config.reward.steps) or (config.method == "photoverse" and face is not None)
+    decodes = bool(config.reward.steps) or (config.method == "photoverse" and decoding)
     decodes = decodes or config.method == "flashface"  # which encodes crops of the faces
     for module in [*unused, *([parts.autoencoder] if config.data.keep_latents and not decodes else [])]:
         module.to("cpu" if config.loop.preview_every else "meta")  # kept for pictures, or given up
-    if config.loop.preview_every and isinstance(recipe, AdapterRecipe):
-        side = 128 if config.data.kind == "world" else config.data.resolution
-        recipe.previewer = Previewer(recipe, config.preview, side, score)
-    if recipe.single and share.process == 0:
-        log.warning("%d people have one picture only and are left out as targets", recipe.single)
-    return recipe
 
 
 def _recipe(
     config: TrainConfig,
-    given: tuple[ShardAlbum | WorldDataset | WorldAlbum, Latents, BaseParts, PhotoMakerIDEncoder],
+    given: Ingredients,
     lora: Any,  # noqa: ANN401 - LoRA weights or None
-    more: Mapping[str, Any],
+    faces: np.ndarray | None,
     face: FaceEmbedding | None,
 ) -> PeopleRecipe:
     """The recipe of the method that is asked for."""
-    held_out, seed = config.data.held_out, config.loop.seed
+    seed = config.loop.seed
     alike: dict[str, tuple[Any, Any]] = {
         "ip_adapter": (IPAdapterRecipe, config.ip_adapter),
         "fastcomposer": (FastComposerRecipe, config.fastcomposer),
@@ -301,27 +165,23 @@ def _recipe(
     made: PeopleRecipe
     if config.method in alike:
         kind, own = alike[config.method]
-        made = kind(*given, config.recipe, held_out, own=own, seed=seed, **more)
+        made = kind(given, own=own, seed=seed)
     elif config.method in by_face:
         kind, own = by_face[config.method]
-        embeddings = _face_embeddings(given[0], own.width, face, config.method)
-        made = kind(*given, config.recipe, held_out, embeddings=embeddings, own=own, seed=seed, **more)
+        embeddings = _face_embeddings(given.data, own.width, face, config.method)
+        made = kind(given, embeddings=embeddings, own=own, seed=seed)
     elif config.method == "photoverse":
-        made = PhotoVerseRecipe(
-            *given, config.recipe, held_out, own=config.photoverse, face=face, seed=seed, **more
-        )
+        made = PhotoVerseRecipe(given, own=config.photoverse, face=face, seed=seed)
     elif config.method == "flashface":
-        made = FlashFaceRecipe(*given, config.recipe, held_out, own=config.flashface, **more)
+        made = FlashFaceRecipe(given, own=config.flashface)
     elif config.method == "base":
-        made = TunedBaseRecipe(*given, config.recipe, held_out, **more)
+        made = TunedBaseRecipe(given)
     else:
-        made = AdapterRecipe(*given, config.recipe, held_out, lora, **more)
+        made = AdapterRecipe(given, lora, faces=faces)
     return made
 
 
-def _face_embeddings(
-    album: ShardAlbum | WorldDataset | WorldAlbum, width: int, face: FaceEmbedding | None, method: str
-) -> Embeddings:
+def _face_embeddings(album: Album, width: int, face: FaceEmbedding | None, method: str) -> Embeddings:
     """Embeddings of faces by rows: those that shards hold, or the recogniser's.
 
     Raises:
@@ -399,84 +259,6 @@ def _frames(settings: DataSettings, album: ShardAlbum, parts: BaseParts) -> Fram
     square = [(settings.resolution, settings.resolution)]
     sides = bucket_sides(settings.resolution, step) if settings.buckets else square
     return Frames(album.sizes, album.boxes, sides)
-
-
-def id_encoder(config: TrainConfig, parts: BaseParts) -> tuple[PhotoMakerIDEncoder, Any]:
-    """The ID encoder to start from, in float32, and the LoRA that goes with it or None.
-
-    Raises:
-        WeightsError: It is missing or damaged, or of another version.
-    """
-    choice, widths = config.encoder, tuple(int(one.config.hidden_size) for one in parts.text_encoders)
-    tower = Path(choice.start)
-    if (tower / TOWER_FILE).is_file() or (tower.is_file() and tower.name == TOWER_FILE):
-        torch.manual_seed(config.loop.seed)
-        encoder = PhotoMakerIDEncoder(tower_config(tower_sizes(tower), (widths[0], widths[1])))
-        load_tower(tower, encoder)
-        return encoder, None
-    adapter = _adapter(choice.start)
-    if adapter is None:
-        return from_clip(choice.start, choice.version, (widths[0], widths[1]), config.loop.seed), None
-    if adapter.version != choice.version:
-        raise WeightsError(
-            f"{choice.start} is a {adapter.version} adapter and encoder.version is {choice.version}; give one of that "
-            "version, or an image encoder"
-        )
-    encoder = adapter.build_encoder().float().requires_grad_(True)
-    if not choice.anew:
-        return encoder, adapter.lora
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.loop.seed)
-        fresh = type(encoder)(encoder.config)
-    fresh.vision_model.load_state_dict(encoder.vision_model.state_dict())
-    return fresh, None
-
-
-def _adapter(start: str) -> AdapterFile | None:
-    """The adapter that is meant, or None where an image encoder is."""
-    if start == BUNDLED:
-        return read_adapter(bundled("adapter/photomaker.safetensors"))
-    if Path(start).is_file() or start in hub.ADAPTER_FILES or start.endswith((".bin", ".safetensors")):
-        return read_adapter(hub.adapter_file(start))
-    return None
-
-
-def from_clip(place: str, version: str, widths: tuple[int, int], seed: int) -> PhotoMakerIDEncoder:
-    """An ID encoder around a trained CLIP image encoder; projections, resampler and fusion start anew.
-
-    CLIP's own projection is kept where it has the width of the first text encoder, as it has in SDXL.
-
-    Args:
-        place: Folder or hub id of a CLIP model.
-        version: "v1" or "v2".
-        widths: Of the two text encoders.
-        seed: Of the new weights.
-
-    Raises:
-        WeightsError: There is no CLIP model.
-    """
-    from transformers import CLIPVisionModelWithProjection
-
-    folder = hub.model_folder(place)
-    try:
-        clip = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{place} is no CLIP image encoder in safetensors; give another") from error
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size",
-             "image_size", "hidden_act")  # fmt: skip
-    sizes = {name: getattr(clip.config, name) for name in names}
-    sizes |= {"projection_dim": widths[0], "projection_dim_2": widths[1]}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = (
-            PhotoMakerIDEncoder(vision_config(**sizes))
-            if version == "v1"
-            else PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken(vision_config_v2(**sizes))
-        )
-    encoder.vision_model.load_state_dict(clip.vision_model.state_dict())
-    if clip.visual_projection.weight.shape == encoder.visual_projection.weight.shape:
-        encoder.visual_projection.load_state_dict(clip.visual_projection.state_dict())
-    return encoder
 
 
 def describe(recipe: PeopleRecipe) -> str:

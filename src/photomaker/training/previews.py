@@ -15,7 +15,7 @@ from photomaker.errors import SettingsError
 from photomaker.images import grid, square
 from photomaker.prompts.trigger import TRIGGER, ParsedPrompt, parse
 from photomaker.training.adapter import AdapterRecipe
-from photomaker.training.loop import Preview
+from photomaker.training.recipe import Preview
 
 Score = Callable[[Sequence[Image.Image], Sequence[Image.Image]], float]
 """Likeness of pictures to photos of the same person: their mean, or not a number where no face is found."""

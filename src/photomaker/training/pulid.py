@@ -18,20 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.encoders.instantid import scaled
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.encoders.pulid import FormerSizes, IDFormer, export_pulid, side_by_side
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
 from photomaker.pipelines.id_attention import IDAttention
-from photomaker.training.base import BaseParts, decayed_groups
-from photomaker.training.data import Album
-from photomaker.training.frames import Frames
 from photomaker.training.instantid import Embeddings
-from photomaker.training.latents import Latents
-from photomaker.training.people import SMALL, AdapterSettings, Condition, Noised, PeopleRecipe
-from photomaker.training.texts import Caption, Texts
+from photomaker.training.people import (
+    Condition,
+    Ingredients,
+    Noised,
+    PeopleRecipe,
+    check_layers,
+    mean_of_photos,
+)
+from photomaker.training.texts import Caption
 
 FILE = "pulid.safetensors"
 _HEAD = 64
@@ -83,7 +85,7 @@ class PuLIDSettings:
 
 
 class PuLIDRecipe(PeopleRecipe):
-    """Trains PuLID; see `PeopleRecipe` for the arguments.
+    """Trains PuLID; see `PeopleRecipe`.
 
     Args:
         id_encoder: Its image tower sees the photos and stays as it is.
@@ -97,31 +99,20 @@ class PuLIDRecipe(PeopleRecipe):
 
     name = "pulid"
 
-    def __init__(  # noqa: PLR0913 - as the other recipes, and what embeds faces
+    def __init__(
         self,
-        data: Album,
-        latents: Latents,
-        parts: BaseParts,
-        id_encoder: PhotoMakerIDEncoder,
-        settings: AdapterSettings = SMALL,
-        held_out: int = 100,
+        given: Ingredients,
         *,
         embeddings: Embeddings,
-        frames: Frames | None = None,
-        texts: Texts | None = None,
         own: PuLIDSettings = PuLIDSettings(),
         seed: int = 0,
     ) -> None:
         """Freeze base and tower and put the new layers beside them."""
-        super().__init__(data, latents, parts, id_encoder, settings, held_out, frames=frames, texts=texts)
+        super().__init__(given)
         self.own, self.embeddings = own, embeddings
-        self.tower = ImageTower.of_encoder(id_encoder)
-        depth = int(self.tower.config.num_hidden_layers)
-        if not all(-depth - 1 <= layer <= depth for layer in own.layers):
-            raise SettingsError(
-                f"pulid.layers is {list(own.layers)} and the image tower has {depth} layers; give others"
-            )
-        width = int(parts.unet.config.cross_attention_dim)
+        self.tower = ImageTower.of_encoder(given.id_encoder)
+        check_layers("pulid.layers", own.layers, self.tower)
+        width = int(given.parts.unet.config.cross_attention_dim)
         face_width = int(embeddings(self.rows[:1]).shape[-1])
         sizes = FormerSizes(
             face_width + self.tower.width, int(self.tower.config.hidden_size), len(own.layers), own.dim,
@@ -130,7 +121,7 @@ class PuLIDRecipe(PeopleRecipe):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.former = IDFormer(sizes)
-        self.layers = _id_attentions(parts.unet)
+        self.layers = _id_attentions(given.parts.unet)
 
     def prepare(self, device: torch.device) -> None:
         """Move the frozen tower and text encoders."""
@@ -143,11 +134,7 @@ class PuLIDRecipe(PeopleRecipe):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return keys and values, and the ID encoder, each at its own rate."""
-        s = self.settings
-        return [
-            *decayed_groups(nn.ModuleList(self.layers.values()), s.lr, 0.0),
-            *decayed_groups(self.former, s.fusion_lr, s.weight_decay),
-        ]
+        return self.token_rates(self.layers.values(), self.former)
 
     def signature(self) -> dict[str, str]:
         """Base, data, sizes and recogniser; see `Recipe.signature`."""
@@ -167,8 +154,7 @@ class PuLIDRecipe(PeopleRecipe):
             face = scaled(self.embeddings(np.concatenate(references)).float()).to(self.device)
             pooled, layers = self.tower.several(self.photos(references, rng), self.own.layers)
             seen = side_by_side(face, pooled.float())
-        each = self.former(seen, layers.float()).split([len(rows) for rows in references])
-        tokens = torch.stack([one.mean(0) for one in each])
+        tokens = mean_of_photos(self.former(seen, layers.float()), references)
         nobody = self.former(torch.zeros_like(seen[:1]), torch.zeros_like(layers[:1]).float())
         there = torch.from_numpy(~text_only).to(self.device).float()[:, None]
         more = {"tokens": tokens, "there": there}

@@ -35,8 +35,8 @@ from photomaker.synthetic.captions import SCENE_PHRASES
 from photomaker.training.alignment import Aligning
 from photomaker.training.critics import CRITICS, Critics, frozen
 from photomaker.training.data import clip_normalised
-from photomaker.training.loop import Preview, Recipe
 from photomaker.training.people import Condition, Noised, PeopleRecipe
+from photomaker.training.recipe import Preview, Recipe
 
 
 @dataclass(frozen=True)

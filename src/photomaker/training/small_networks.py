@@ -1,16 +1,18 @@
-"""What the recipes of the small judging networks share: people of a dataset, pictures, settled statistics."""
+"""What the recipes of the small judging networks share: people of a dataset, pictures, settled statistics, a recipe."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from photomaker.errors import SettingsError
+from photomaker.training.recipe import Recipe
 
 
 class Rows(Protocol):
@@ -98,3 +100,64 @@ def settled(network: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
             layer.momentum = momentum
             for name, buffer in layer.named_buffers():
                 buffer.copy_(buffers[name])
+
+
+class NetworkRecipe(Recipe):
+    """Trains one network on the pictures of a range of people; a subclass says what it sees and its loss.
+
+    Args:
+        data: The dataset.
+        network: The network, with one tensor argument.
+        people: The range of people, see `span`.
+        rate: Peak learning rate.
+        decay: Weight decay.
+        validation: Data and range of people to measure on; None measures nothing.
+
+    Raises:
+        SettingsError: The dataset has no picture of them.
+    """
+
+    calibrated: ClassVar[int] = 128
+    """Rows of a batch of `calibration`."""
+
+    def __init__(
+        self,
+        data: Rows,
+        network: Any,  # noqa: ANN401 - one of the small networks, whose attributes its recipe knows
+        people: tuple[int, int],
+        rate: float,
+        decay: float,
+        validation: tuple[Rows, tuple[int, int]] | None = None,
+    ) -> None:
+        """Look up the rows."""
+        self.data, self.rate, self.decay, self.validation = data, rate, decay, validation
+        self.network = network.to(memory_format=torch.channels_last)
+        self._rows = rows_of_people(data, people)
+
+    @abstractmethod
+    def inputs(self, rows: np.ndarray, generator: torch.Generator) -> Tensor:
+        """What the network sees of some rows, augmented [batch, 3, size, size]."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the network."""
+        return {"network": self.network}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the network's weights."""
+        return [{"params": list(self.network.parameters()), "lr": self.rate, "weight_decay": self.decay}]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """See `Recipe.rows`."""
+        return self._rows
+
+    def calibration(self, count: int = 40) -> Iterator[Tensor]:
+        """Training inputs for the batch statistics of the averaged weights."""
+        generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
+        for _ in range(count):
+            size = min(self.calibrated, len(self._rows))
+            yield self.inputs(rng.choice(self._rows, size, replace=False), generator)
+
+    def ready(self) -> AbstractContextManager[None]:
+        """The network with batch statistics of the present weights as long as the context lasts, see `settled`."""
+        return settled(self.network, self.calibration())

@@ -9,17 +9,20 @@ Source: Textual Inversion, arXiv 2208.01618.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer, PreTrainedModel
 
-from photomaker.errors import IdentityError
+from photomaker.errors import IdentityError, SettingsError
 from photomaker.training.diffusion import encode_ids
+from photomaker.weights import read_tensors
 
 Rows = tuple[Tensor, Tensor]
 """Embeddings of a new word for both encoders: [n, D1] and [n, D2]."""
@@ -81,6 +84,58 @@ def encode(
             stack.enter_context(_rows_in(encoder, own.to(device), found[:, 1]))
             ids.append(found[:, 0])
         return encode_ids(encoders, (ids[0], ids[1]))
+
+
+def caption_condition(
+    pipeline: StableDiffusionXLPipeline, captions: Sequence[str], word: str, rows: nn.ParameterList
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Numbers of captions to their embeddings, for `PersonRecipe`; gradients reach the rows of the new word."""
+
+    def condition(places: Tensor) -> tuple[Tensor, Tensor]:
+        texts = [captions[place] for place in places.tolist()]
+        return encode(pipeline, texts, word, (rows[0], rows[1]))
+
+    return condition
+
+
+def prompt_arguments(
+    pipeline: StableDiffusionXLPipeline, prompts: Sequence[str], word: str, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """A pipeline's arguments for prompts with a new word, whose rows an identity holds by `NAMES`."""
+    embeds, pooled = encode(pipeline, prompts, word, (tensors[NAMES[0]], tensors[NAMES[1]]))
+    return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+
+
+def check_word(word: str) -> None:
+    """Refuse a name that no prompt can have in it.
+
+    Raises:
+        SettingsError: It is empty or has spaces.
+    """
+    if not word or word != "".join(word.split()):
+        raise SettingsError(f"the new word is {word!r}; give one without spaces, such as '<id>'")
+
+
+def read_word(place: Path) -> dict[str, Tensor]:
+    """The rows of a word that has them for both encoders, by `NAMES`, from one file.
+
+    Raises:
+        IdentityError: The file holds something else.
+        WeightsError: It is damaged or holds more than tensors.
+    """
+    found = read_tensors(place)
+    if set(found) != set(NAMES):
+        raise IdentityError(
+            f"{place} holds {', '.join(sorted(found)[:5]) or 'nothing'} and not clip_l and clip_g; give a word for SDXL"
+        )
+    return {name: torch.atleast_2d(rows).float() for name, rows in found.items()}
+
+
+def write_word(tensors: Mapping[str, Tensor], place: Path) -> None:
+    """Write the rows of a word, named by `NAMES` among other tensors, as one safetensors file."""
+    part = place.with_name(place.name + ".part")
+    save_file({name: tensors[name].contiguous() for name in NAMES}, part)
+    part.replace(place)
 
 
 def check_rows(pipeline: StableDiffusionXLPipeline, tensors: Mapping[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from photomaker.training.base import decayed_groups, token_ids
 from photomaker.training.diffusion import encode_ids
-from photomaker.training.people import Condition, PeopleRecipe
+from photomaker.training.people import Condition, Ingredients, PeopleRecipe
 from photomaker.training.texts import Caption
 
 
@@ -20,14 +20,14 @@ class TunedBaseRecipe(PeopleRecipe):
     """Trains every weight of the UNet; photos are not looked at, and the text encoders stay as they are.
 
     Of `AdapterSettings`, `lr` and `weight_decay` are the UNet's, and `plain_captions` is the share of captions that
-    describe no appearance. The arguments are those of `PeopleRecipe`.
+    describe no appearance. See `PeopleRecipe`.
     """
 
     name = "base"
 
-    def __init__(self, *args: Any, **more: Any) -> None:
+    def __init__(self, given: Ingredients) -> None:
         """Let the UNet learn, in float32."""
-        super().__init__(*args, **more)
+        super().__init__(given)
         self.parts.unet.float().requires_grad_(True)
         self.dtype = self.parts.unet.dtype
 

@@ -33,8 +33,10 @@ from photomaker.training.diffusion import (
     weighted_error,
 )
 from photomaker.training.latents import encoded
-from photomaker.training.loop import Recipe, RowOrder, TrainSettings, rate_factor
 from photomaker.training.people import PLAIN_TOKENS
+from photomaker.training.recipe import Recipe
+from photomaker.training.row_order import RowOrder
+from photomaker.training.settings import TrainSettings, rate_factor
 from photomaker.types import Reference
 
 Progress = Callable[[int, int, float], None]

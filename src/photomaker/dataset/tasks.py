@@ -1,4 +1,4 @@
-"""The work of one unit: a shard of an image step, a bucket of people of a table step, a shard of the finished dataset.
+"""The work on one unit: a shard of an image step, a bucket of people of a table step, a shard of the finished dataset.
 
 A unit writes its pictures, then what it dropped, then what it kept; the last file is what says that it is done. All
 are written under another name and renamed, so that a unit that was killed leaves nothing that counts.
@@ -6,9 +6,7 @@ are written under another name and renamed, so that a unit that was killed leave
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -21,123 +19,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from PIL import Image
 
 from photomaker.dataset.base import Dropped, ImageStep, Photo, Row, TableStep
 from photomaker.dataset.gather import extension
 from photomaker.dataset.shards import FINAL, MASK, write_parquet, write_shard, write_table, write_tar
-from photomaker.errors import PhotoError, PhotoMakerError, SettingsError
+from photomaker.dataset.stage_files import DROPPED, PLACES, Pictures, StageFiles, read_parquet
+from photomaker.errors import PhotoError, PhotoMakerError
 from photomaker.images import read_photo
 
-DROPPED = pa.schema(
-    [
-        ("key", pa.string()),
-        ("person", pa.string()),
-        ("shard", pa.int32()),
-        ("source", pa.string()),
-        ("stage", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("image", pa.binary()),
-    ]
-)
-"""Columns of what a unit dropped; `image` is a small JPEG of some of those whose picture is kept nowhere else."""
-
-_PLACES = pa.schema(
-    [
-        ("key", pa.string()),
-        ("image_offset", pa.int64()),
-        ("image_size", pa.int64()),
-        ("mask_offset", pa.int64()),
-        ("mask_size", pa.int64()),
-    ]
-)
 _SAMPLES, _SMALL = 8, 256
-
-
-@dataclass(frozen=True)
-class StageFiles:
-    """Where a stage keeps its results.
-
-    Attributes:
-        folder: Of the stage.
-        units: Number of its units.
-        by_person: Whether a unit is a bucket of people and not a shard.
-    """
-
-    folder: Path
-    units: int
-    by_person: bool = False
-
-    def kept(self, unit: int) -> Path:
-        """What the unit kept; it is done when this file is there."""
-        return self.folder / f"{unit:05d}.parquet"
-
-    def dropped(self, unit: int) -> Path:
-        """What the unit dropped."""
-        return self.folder / f"{unit:05d}.dropped.parquet"
-
-    def tar(self, unit: int) -> Path:
-        """The pictures that the unit wrote."""
-        return self.folder / f"{unit:05d}.tar"
-
-    def places(self, unit: int) -> Path:
-        """Where each picture lies in the tar."""
-        return self.folder / f"{unit:05d}.places.parquet"
-
-    def missing(self) -> list[int]:
-        """Units that are not done."""
-        there = {path.name for path in self.folder.glob("*.parquet")}
-        return [unit for unit in range(self.units) if self.kept(unit).name not in there]
-
-    def shard(self, number: int) -> pa.Table:
-        """Kept rows of a shard, by key."""
-        if not self.by_person:
-            return read_parquet(self.kept(number))
-        parts = [read_parquet(self.kept(unit), where=("shard", number)) for unit in range(self.units)]
-        return pa.concat_tables(parts).sort_by("key")
-
-    def bucket(self, number: int, buckets: int) -> pa.Table:
-        """Kept rows of a bucket's people, by person and key."""
-        if self.by_person:
-            return read_parquet(self.kept(number)).sort_by([("person", "ascending"), ("key", "ascending")])
-        parts = [self._of_bucket(unit, number, buckets) for unit in range(self.units)]
-        return pa.concat_tables(parts).sort_by([("person", "ascending"), ("key", "ascending")])
-
-    def _of_bucket(self, unit: int, number: int, buckets: int) -> pa.Table:
-        """One column tells whether the others have to be read at all."""
-        person = read_parquet(self.kept(unit), columns=["person"])["person"]
-        ours = [name for name in person.unique().to_pylist() if bucket_of(name, buckets) == number]
-        if not ours:
-            return read_parquet(self.kept(unit)).slice(0, 0)
-        return read_parquet(self.kept(unit)).filter(pc.is_in(person, pa.array(ours, pa.string())))
-
-
-def bucket_of(person: str, buckets: int) -> int:
-    """The bucket of a person, the same everywhere."""
-    return int.from_bytes(hashlib.sha256(person.encode()).digest()[:8]) % buckets
-
-
-def read_parquet(
-    path: Path, columns: Sequence[str] | None = None, where: tuple[str, int] | None = None
-) -> pa.Table:
-    """Read a table that a unit wrote.
-
-    Args:
-        path: The file.
-        columns: Those that are wanted; None takes all.
-        where: A column of whole numbers and the value that rows must have there; parts of the file without it are
-            not read.
-
-    Raises:
-        SettingsError: It is missing or damaged.
-    """
-    filters = None if where is None else [(where[0], "=", where[1])]
-    try:
-        return pq.read_table(path, columns=columns and list(columns), filters=filters)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SettingsError(f"{path} is missing or damaged; build its stage again with --fresh") from error
 
 
 @dataclass(frozen=True)
@@ -161,7 +52,7 @@ class Outcome:
     opening: float = 0.0
 
 
-class Work(ABC):
+class Task(ABC):
     """What is sent to a worker: a stage with everything that its units need, but nothing loaded."""
 
     @abstractmethod
@@ -220,39 +111,6 @@ def jpeg(image: Image.Image, side: int) -> bytes:
     return buffer.getvalue()
 
 
-class Pictures:
-    """Pictures that a stage wrote, read one by one."""
-
-    def __init__(self, files: StageFiles, unit: int) -> None:
-        """Read where they lie."""
-        self._path = files.tar(unit)
-        self._places = {row["key"]: row for row in read_parquet(files.places(unit)).to_pylist()}
-
-    def __contains__(self, key: object) -> bool:
-        """Whether there is a picture of that key."""
-        return key in self._places
-
-    def read(self, key: str) -> dict[str, bytes]:
-        """Its files: "image", and "mask" where there is one.
-
-        Raises:
-            SettingsError: The tar is missing or cut short.
-        """
-        place = self._places[key]
-        try:
-            with self._path.open("rb") as tar:
-                files = {
-                    name: os.pread(tar.fileno(), place[f"{name}_size"], place[f"{name}_offset"])
-                    for name in ("image", "mask")
-                    if place[f"{name}_size"] is not None
-                }
-        except OSError as error:
-            raise SettingsError(f"the pictures {self._path} are missing; build that stage again") from error
-        if any(len(content) != place[f"{name}_size"] for name, content in files.items()):
-            raise SettingsError(f"the pictures {self._path} are cut short; build that stage again")
-        return files
-
-
 class Broken(Exception):
     """A fault in a step, with its traceback as text, so that it is not taken for a fault of the disk."""
 
@@ -267,7 +125,7 @@ def _guarded(results: Iterator[Photo | Dropped]) -> Iterator[Photo | Dropped]:
 
 
 @dataclass(frozen=True)
-class ImageWork(Work):
+class ImageTask(Task):
     """An image step: a unit is a shard.
 
     Attributes:
@@ -334,7 +192,7 @@ class ImageWork(Work):
                     "mask_size": mask.size if mask else None,
                 }
             )
-        write_table(self.files.places(unit), table, _PLACES)
+        write_table(self.files.places(unit), table, PLACES)
 
     @staticmethod
     def _members(photos: Iterable[Photo], keys: list[tuple[str, bool]]) -> Iterator[tuple[str, bytes]]:
@@ -347,7 +205,7 @@ class ImageWork(Work):
 
 
 @dataclass(frozen=True)
-class TableWork(Work):
+class TableTask(Task):
     """A table step: a unit is a bucket of people, chosen by a hash of their names.
 
     Attributes:
@@ -410,7 +268,7 @@ def _runs(column: pa.ChunkedArray) -> list[int]:
 
 
 @dataclass(frozen=True)
-class ShardWork(Work):
+class ShardTask(Task):
     """The last stage: a unit is a shard of the finished dataset.
 
     Attributes:

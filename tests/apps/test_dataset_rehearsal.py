@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from photomaker.apps.cli import app
+from photomaker.dataset.ground_truth import compare_build, read_truth
 from photomaker.dataset.shards import Shards
-from photomaker.dataset.truth import compare_build, read_truth
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "dataset.md"
 pytestmark = pytest.mark.bundled

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tests.dataset.model_fakes import png
 
-from photomaker.dataset.truth import Count, StageRows, compare, name_of, read_truth
+from photomaker.dataset.ground_truth import Count, StageRows, compare, name_of, read_truth
 from photomaker.errors import SettingsError
 
 BOX, OTHER = [0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]

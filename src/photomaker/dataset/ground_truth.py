@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from photomaker.dataset.base import Row
-from photomaker.dataset.runner import stage_names
-from photomaker.dataset.units import Pictures, StageFiles, read_parquet
+from photomaker.dataset.stage_files import Pictures, StageFiles, read_parquet
+from photomaker.dataset.tallies import stage_names
 from photomaker.errors import SettingsError
 from photomaker.faces.base import overlaps
 from photomaker.outside import read_object

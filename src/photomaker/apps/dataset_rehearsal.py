@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from photomaker.dataset.contamination import Cell
+    from photomaker.dataset.ground_truth import Accuracy
     from photomaker.dataset.settings import BuildSettings
-    from photomaker.dataset.truth import Accuracy
 
 VIEWS = 55
 """Photos of each person that groups are mixed from; in a few of them no face may be found."""
@@ -75,7 +75,7 @@ def run(out: Path, plan: Rehearsal) -> None:
     """
     dataset.check_extra()
     from photomaker.dataset.contamination import measure
-    from photomaker.dataset.truth import compare_build
+    from photomaker.dataset.ground_truth import compare_build
     from photomaker.synthetic.planted import PHOTOS, PlantedPlan, write_planted, write_urls
     from photomaker.synthetic.served import serve
 
@@ -104,7 +104,7 @@ def _recalled(path: Path, people: int) -> list[Cell]:
         SettingsError: It holds no such measurement.
     """
     from photomaker.dataset.contamination import Cell
-    from photomaker.dataset.truth import Count
+    from photomaker.dataset.ground_truth import Count
     from photomaker.dataset.verify import Verify
 
     try:

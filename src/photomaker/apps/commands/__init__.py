@@ -1,0 +1,1 @@
+"""The commands of `photomaker`, by subject; `photomaker.apps.cli` puts them together."""
