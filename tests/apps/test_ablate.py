@@ -207,7 +207,7 @@ def test_a_process_that_crashes_is_told_with_where_it_says_why(settings: Ablatio
         ({"axes": ()}, "axes are empty"),
         ({"axes": ("mask", "mask")}, "each once"),
         ({"counts": (2, 1)}, "counts are 2, 1; give"),
-        ({"counts": (0, 1)}, "from 1 up, rising"),
+        ({"counts": (0, 1)}, "from 1 up, in ascending order"),
         ({"people": 1}, "people is 1"),
         ({"merge": 1.5}, "merge has 1.5"),
         ({"precision": "fp8"}, "precision is 'fp8'"),

@@ -172,7 +172,7 @@ def test_mistakes_come_as_the_clients_own_errors(ai, desk):
     ada(desk)
     unprocessable, missing = openai.UnprocessableEntityError, openai.NotFoundError
     for kind, words, asked in (
-        (unprocessable, "nobody is named", {"model": "photomaker"}),
+        (unprocessable, "no person is named", {"model": "photomaker"}),
         (missing, "no person 'Eve'", {"model": "photomaker:Eve"}),
         (missing, "no model 'dall-e-3'", {"model": "dall-e-3"}),
         (unprocessable, "class word", {"prompt": "the weather"}),
@@ -185,11 +185,11 @@ def test_mistakes_come_as_the_clients_own_errors(ai, desk):
     for words, asked in (
         ("no picture", {"image": ("a.png", b"none")}),
         ("n is 'x'", {"n": "x"}),
-        ("nothing to mask", {"mask": ("m.png", fakes.png())}),
+        ("take no mask", {"mask": ("m.png", fakes.png())}),
     ):
         with pytest.raises(unprocessable, match=words):
             ai.images.edit(**{"image": ("a.png", fakes.png()), "prompt": PROMPT, **asked})
-    with pytest.raises(openai.AuthenticationError, match="wants a token"):
+    with pytest.raises(openai.AuthenticationError, match="needs a token"):
         ai.with_options(api_key="x" * 32).models.list()
 
 

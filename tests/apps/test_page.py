@@ -475,4 +475,4 @@ def test_a_port_in_use_gives_way_to_the_next_free_one(capsys):
         with _near(Served(port=port)) as found:
             other = found.getsockname()[1]
     assert port < other < port + 100
-    assert f"port {port} is in use; {other} is free" in " ".join(capsys.readouterr().err.split())
+    assert f"port {port} is in use; using {other}" in " ".join(capsys.readouterr().err.split())

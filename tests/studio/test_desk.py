@@ -606,8 +606,8 @@ def test_a_failure_is_told_and_the_next_job_is_drawn(desk, method, caplog):
     person = ada(desk).id
     for error, words in (
         (IdentityError("it does not fit; make it again"), "it does not fit; make it again"),
-        (RuntimeError("tensor 7"), "something went wrong inside; the server's log says what"),
-        (MemoryError(), "the memory is too small for this job; ask for fewer or smaller pictures"),
+        (RuntimeError("tensor 7"), "internal error; see the server's log"),
+        (MemoryError(), "there is not enough memory for this job; ask for fewer or smaller pictures"),
     ):
         method.fails = error
         end = end_of(desk, desk.submit("me", order(person)))
@@ -666,7 +666,7 @@ def test_a_database_on_a_full_disk_ends_the_job_in_memory_and_it_is_drawn_after_
     method.begun.wait(10)
 
     def full(*_):
-        raise OutputError("cannot write to desk: database or disk is full; make room there")
+        raise OutputError("cannot write to desk: database or disk is full; free some space there")
 
     for name in ("add_drawn", "end"):
         monkeypatch.setattr(desk.store, name, full)
@@ -738,7 +738,7 @@ def test_a_job_that_ends_the_process_again_and_again_is_told_as_broken_off(open_
     again = open_desk().start()
     end = end_of(again, job)
     assert end.state == "failed"
-    assert end.reason.startswith("broken off: the server ended 3 times")
+    assert end.reason.startswith("stopped: the server died 3 times")
 
 
 def test_what_a_kill_left_half_written_is_removed(open_desk):
@@ -861,7 +861,7 @@ def test_a_job_that_every_drawer_is_lost_with_is_told_as_failed(open_desk, monke
     desk = open_desk(drawers=[Going()])
     monkeypatch.setattr(desk.workshop.stopping, "wait", lambda _: None)
     end = end_of(desk.start(), desk.submit("me", order(ada(desk).id)))
-    assert (end.state, end.reason) == ("failed", "what drew it was lost 3 times; ask for less")
+    assert (end.state, end.reason) == ("failed", "the process drawing it died 3 times; ask for less")
 
 
 def test_several_drawers_share_the_work(open_desk, made):

@@ -222,7 +222,7 @@ def test_a_tiny_model_goes_all_the_way(tmp_path, photos, monkeypatch):
     told = []
     samples = engine.generate(photos, PROMPT, n=2, sampling=Sampling(steps=2, seed=3), on_event=told.append)
     (note,) = [one.text for one in told if isinstance(one, Note)]
-    assert note.startswith("no likeness is measured and no face is looked for: nothing here finds faces")
+    assert note.startswith("no faces are detected and no likeness is measured: there is no face backend")
     assert all(sample.image.size == (64, 64) and sample.likeness is None for sample in samples)
     assert samples[0].image.tobytes() != samples[1].image.tobytes()
     assert samples[0].request.sampling.guidance is not None

@@ -1,4 +1,4 @@
-"""`photomaker ablate`: short trainings that differ in one choice of the method each, measured side by side."""
+"""`photomaker ablate`: short trainings, each with one choice of the method changed, measured side by side."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 NAME = "ablation"
 SPLIT = "validation"
 REFERENCES = 4
-"""Photos of a person wherever their number is not what is varied."""
+"""Photos of a person on all axes except `photos`."""
 
 SHIPPED = "shipped"
-"""The bundled adapter, which is scored beside the variants."""
+"""The bundled adapter, which is scored, too."""
 
 OUTPUT, REFUSAL = "output.txt", "refused.txt"
-"""What the processes said, and why one refused, in the folder of the job."""
+"""Output of the processes, and the error of one that failed, in the folder of the job."""
 
 STOPPED, REFUSED = 3, 2
-"""Exit statuses of a training that was asked to stop, and of one that met a mistake of the user's."""
+"""Exit statuses of a training that was asked to stop, and of one with a user error."""
 
 INTERVAL = (
     "every interval is a 95 % percentile bootstrap interval over the {people} people, with the trained networks, the "
@@ -127,12 +127,12 @@ class AblationSettings:
             )
         if not self.counts or min(self.counts) < 1 or list(self.counts) != sorted(set(self.counts)):
             shown = ", ".join(map(str, self.counts)) or "empty"
-            raise SettingsError(f"counts are {shown}; give numbers of photos from 1 up, rising")
+            raise SettingsError(f"counts are {shown}; give numbers of photos from 1 up, in ascending order")
         self.judged(None)  # has the rest checked
 
     @classmethod
     def tiny(cls) -> AblationSettings:
-        """A rehearsal in seconds a variant: everything runs, no figure means anything."""
+        """A trial run of seconds for each variant: everything runs, but the figures mean nothing."""
         return cls(
             seeds=1, steps=2, batch_size=2, train_people=8, views=4, people=2, prompts=1, sampling_steps=2,
             counts=(1, 2), processes=1, samples=20, precision="fp32", dtype="fp32",
@@ -473,7 +473,7 @@ def _check(share: Sequence[Job], status: int, kept: Kept) -> None:
     if status == STOPPED:
         raise KeyboardInterrupt
     raise PhotoMakerError(
-        f"{job.called} ended with status {status}; {folder / OUTPUT} tells why, and the same command goes on"
+        f"{job.called} ended with status {status}; {folder / OUTPUT} has the reason, and the same command continues"
     )
 
 
@@ -575,5 +575,5 @@ def _value(name: str, value: Any) -> Any:  # noqa: ANN401 - as various as the se
         return tuple(int(item) for item in items)
     except ValueError as error:
         raise SettingsError(
-            f"counts is {value!r}; give numbers of photos with commas between them, such as 1,2,4"
+            f"counts is {value!r}; give numbers of photos separated by commas, such as 1,2,4"
         ) from error

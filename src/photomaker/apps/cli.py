@@ -84,7 +84,9 @@ identity_app = typer.Typer(
 app.add_typer(identity_app, name="identity")
 photos_app = typer.Typer(no_args_is_help=True, help="Check a person's photos before drawing.")
 app.add_typer(photos_app, name="photos")
-provenance_app = typer.Typer(no_args_is_help=True, help="Read and check how a picture says it was made.")
+provenance_app = typer.Typer(
+    no_args_is_help=True, help="Read a picture's record of how it was made, and check it."
+)
 app.add_typer(provenance_app, name="provenance")
 dataset_app = typer.Typer(
     no_args_is_help=True, help="Build datasets to train with: people, photos, masks, captions."
@@ -218,7 +220,7 @@ def generate(
     best_of: Annotated[
         int,
         typer.Option(
-            min=1, help="Draw this many times as many pictures, and keep those most like the person."
+            min=1, help="Draw this many times as many pictures, and keep those with the highest likeness."
         ),
     ] = 1,
     lora: Annotated[
@@ -236,8 +238,8 @@ def generate(
     control: Annotated[
         list[str] | None,
         typer.Option(
-            help="ControlNet as MODEL=PICTURE or MODEL=PICTURE:SCALE; MODEL=landmarks@PICTURE, edges@ or mask@ reads "
-            "that off the picture; repeat for more."
+            help="ControlNet as MODEL=PICTURE or MODEL=PICTURE:SCALE; MODEL=landmarks@PICTURE, edges@ or mask@ takes "
+            "that from the picture; repeat for more."
         ),
     ] = None,
     t2i: Annotated[
@@ -254,7 +256,7 @@ def generate(
         bool,
         typer.Option(
             "--together",
-            help="Put all people into each picture; the prompt has 'img' behind each class word.",
+            help="Put all people into each picture; the prompt has 'img' after each class word.",
         ),
     ] = False,
     layout: Annotated[
@@ -266,7 +268,7 @@ def generate(
     pose: Annotated[
         str | None,
         typer.Option(
-            help="InstantID: PICTURE or PICTURE:SCALE whose face gives place and direction; or photo, draft, none."
+            help="InstantID: PICTURE or PICTURE:SCALE whose face sets position and pose; or photo, draft, none."
         ),
     ] = None,
     redraw: Annotated[
@@ -275,9 +277,7 @@ def generate(
             help="Redraw small faces larger: off, auto (below a quarter of the model's side), or a limit in pixels."
         ),
     ] = "off",
-    sheet: Annotated[
-        bool, typer.Option("--sheet", help="Also write a labelled sheet of all pictures.")
-    ] = False,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Also write a labelled contact sheet.")] = False,
     preview: Annotated[
         Path | None, typer.Option(help="PNG that shows the picture being drawn, replaced at every step.")
     ] = None,
@@ -321,9 +321,7 @@ def generate(
         ("strength", "start"),
     ):  # fmt: skip
         if name in stated and needed not in stated:
-            raise SettingsError(
-                f"{stated[name]} is given without --{needed}, to which it belongs; give that too"
-            )
+            raise SettingsError(f"{stated[name]} needs --{needed}; give that too")
     sampling = Sampling(
         steps=steps, guidance=guidance, merge=merge, seed=(seed or [0])[0], scheduler=scheduler,
         guidance_start=guidance_start, guidance_stop=guidance_stop,
@@ -361,7 +359,7 @@ def identity_make(
     method: MethodName = None,
     class_word: Annotated[
         str | None,
-        typer.Option(help="Class word for a tuned method to learn the person by, such as woman."),
+        typer.Option(help="Class word that a tuned method trains the person with, such as woman."),
     ] = None,
     consent: Annotated[
         str | None,
@@ -388,8 +386,8 @@ def identity_show(file: Annotated[Path, typer.Argument(help="An identity file.")
 
 @identity_app.command("mix")
 def identity_mix(
-    first: Annotated[Path, typer.Argument(help="Identity that share 0 gives.")],
-    second: Annotated[Path, typer.Argument(help="Identity that share 1 gives.")],
+    first: Annotated[Path, typer.Argument(help="First identity; share 0 gives it unchanged.")],
+    second: Annotated[Path, typer.Argument(help="Second identity; share 1 gives it unchanged.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
     share: Annotated[float, typer.Option(help="Share of the second person, 0 to 1.")] = 0.5,
     how: Annotated[
@@ -431,15 +429,13 @@ def identity_decrypt(
 def provenance_show(
     file: Annotated[Path, typer.Argument(help="A picture.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    trust: Annotated[
-        Path | None, typer.Option(help="PEM file of further certificates that you trust.")
-    ] = None,
+    trust: Annotated[Path | None, typer.Option(help="PEM file of certificates that you trust.")] = None,
     original: Annotated[
         Path | None,
-        typer.Option(help="Signed picture to compare with, where the copy has lost its manifest."),
+        typer.Option(help="Signed picture to compare with, if the copy has lost its manifest."),
     ] = None,
 ) -> None:
-    """Show how a picture says it was made, and whether it was changed since.
+    """Show how a picture was made, according to its metadata, and whether it was changed since.
 
     Status 0: unchanged, signed by a known certificate; 4: unchanged, signed by an unknown one; 1: altered;
     3: no manifest; 2: it cannot be read.
@@ -465,10 +461,10 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8765,
     data: Annotated[
-        Path, typer.Option(help="Folder for people, pictures and jobs; it stays when the server ends.")
+        Path, typer.Option(help="Folder for people, pictures and jobs; it is kept when the server stops.")
     ] = Path("photomaker-data"),
     token_file: Annotated[
-        Path | None, typer.Option(help="File with one token a line; each token is a separate caller.")
+        Path | None, typer.Option(help="File with one token on each line; each token is a separate caller.")
     ] = None,
     ttl: Ttl = None,
     allow: Annotated[
@@ -530,7 +526,7 @@ def ui(
     ] = Path("photomaker-data"),
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with one token a line; give each visitor their own to type."),
+        typer.Option(help="File with one token on each line; give each visitor their own."),
     ] = None,
     visitors: Annotated[
         bool,
@@ -626,10 +622,10 @@ def evaluate(
     gallery: Gallery = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 20)")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale. (default: what the sweep chooses)")
+        float | None, typer.Option(help="Guidance scale. (default: chosen by the sweep)")
     ] = None,
     merge: Annotated[
-        float | None, typer.Option(help="Merge step as a share, 0 to 1. (default: what the sweep chooses)")
+        float | None, typer.Option(help="Merge step as a share, 0 to 1. (default: chosen by the sweep)")
     ] = None,
     merges: Annotated[
         str | None, typer.Option(help="Merge steps to sweep over, separated by commas.")
@@ -672,21 +668,25 @@ def evaluate(
 def speed(
     people: Annotated[int | None, typer.Option(help="People scored. (default: 50)")] = None,
     prompts: Annotated[int | None, typer.Option(help="Prompts, from the first on. (default: 10)")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Pictures for each person and prompt. (default: 2)")
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="test, or validation while something is still chosen.")
+        str | None, typer.Option(help="test, or validation while you are still choosing settings.")
     ] = None,
     ways: Annotated[
         str | None,
-        typer.Option(help='Ways to draw, with semicolons, such as "fast;unipc 10". (default: all)'),
+        typer.Option(help='Variants, separated by semicolons, such as "fast;unipc 10". (default: all)'),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(help="How often each way is timed. (default: 5)")] = None,
-    pictures: Annotated[int | None, typer.Option(help="Pictures timed together. (default: 1)")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="How many times each variant is timed. (default: 5)")
+    ] = None,
+    pictures: Annotated[int | None, typer.Option(help="Pictures in each timed batch. (default: 1)")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; goes on where a run stopped. (default: benchmarks)"),
+        typer.Option(help="Folder of the results; continues a stopped run. (default: benchmarks)"),
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
+    processes: Annotated[int | None, typer.Option(help="Number of processes. (default: 2)")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. (default: auto)")] = None,
     dtype: Annotated[
@@ -695,7 +695,7 @@ def speed(
     ] = None,
     samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
 ) -> None:
-    """Measure what drawing with less work costs in likeness, prompt accuracy and sharpness; writes a table and a plot.
+    """Measure what skipping work costs in likeness, prompt accuracy and sharpness; writes a table and a plot.
 
     Example: photomaker speed --people 4 --prompts 2 --seeds 1 --split validation --ways fast --out out/speed
     """
@@ -751,9 +751,7 @@ def benchmark(
     samples: Samples = None,
     readme: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Markdown page in which to renew the figures between the markers; repeat for more."
-        ),
+        typer.Option(help="Markdown page whose figures between the markers are updated; repeat for more."),
     ] = None,
 ) -> None:
     """Measure methods side by side on the same people, photos, prompts and noise; writes tables and plots.
@@ -811,7 +809,7 @@ def ablate(
     ] = None,
     train_people: Annotated[int | None, typer.Option(help="People to train on. (default: 800)")] = None,
     views: Annotated[
-        int | None, typer.Option(help="Pictures of each person, where people are drawn. (default: 10)")
+        int | None, typer.Option(help="Pictures of each person, if people are drawn. (default: 10)")
     ] = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 24)")] = None,
     prompts: Annotated[int | None, typer.Option(help="Use the first N prompts. (default: 6)")] = None,
@@ -936,7 +934,7 @@ def dataset_build(
 
 @dataset_app.command("report")
 def dataset_report(out: Annotated[Path, typer.Argument(help="Folder of a build.")]) -> None:
-    """Write the report of a build again, even of an unfinished one."""
+    """Write the report of a build again; the build may be unfinished."""
     from photomaker.apps.dataset import report
 
     report(out)
@@ -944,7 +942,7 @@ def dataset_report(out: Annotated[Path, typer.Argument(help="Folder of a build."
 
 @dataset_app.command("stages")
 def dataset_stages(config: Config, changes: Changes = None) -> None:
-    """Show how far each stage of a build is."""
+    """Show the progress of each stage of a build."""
     from photomaker.apps.dataset import stages
 
     stages(config, changes or ())
@@ -952,7 +950,7 @@ def dataset_stages(config: Config, changes: Changes = None) -> None:
 
 @dataset_app.command("rehearse")
 def dataset_rehearse(
-    out: Annotated[Path, typer.Option(help="Folder of the rehearsal.")] = Path("out/rehearsal"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("out/rehearsal"),
     people: Annotated[int, typer.Option(help="People to plant.")] = 40,
     photos: Annotated[int, typer.Option(help="Files of each person.")] = 10,
     size: Annotated[int, typer.Option(help="Height of the planted photos in pixels, 72 to 1024.")] = 384,
@@ -967,7 +965,7 @@ def dataset_rehearse(
     port: Annotated[int, typer.Option(help="Port of that server.")] = 8799,
     measured: Annotated[
         Path | None,
-        typer.Option(help="Earlier rehearsal.json whose figures of the rules are kept."),
+        typer.Option(help="Earlier rehearsal.json whose figures for the rules are reused."),
     ] = None,
 ) -> None:
     """Build a dataset of synthetic people with planted mistakes, and measure how well the builder finds them."""

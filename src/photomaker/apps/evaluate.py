@@ -1,4 +1,4 @@
-"""`photomaker evaluate`: the door to the benchmark."""
+"""`photomaker evaluate`: runs the benchmark of one method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(given: Mapping[str, Any]) -> None:
     """Run the benchmark and print its tables.
 
     Args:
-        given: Options that were given, under the names of `BenchmarkSettings`; lists as text with commas.
+        given: The given options, with the names of `BenchmarkSettings`; lists as comma-separated text.
 
     Raises:
         PhotoMakerError: An option is out of range, a model is missing, or the results cannot be written.
@@ -41,5 +41,5 @@ def _value(name: str, value: Any) -> Any:  # noqa: ANN401 - as various as the se
         return tuple(float(item) for item in items)
     except ValueError as error:
         raise SettingsError(
-            f"{name} is {value!r}; give numbers with commas between them, for example 0,0.2,0.4"
+            f"{name} is {value!r}; give numbers separated by commas, for example 0,0.2,0.4"
         ) from error

@@ -1,4 +1,4 @@
-"""`photomaker speed`: the door to the curve of speed and likeness."""
+"""`photomaker speed`: measures the trade-off between speed and likeness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def run(given: Mapping[str, Any]) -> None:
     """Measure, print the table and write the page.
 
     Args:
-        given: Options that were given, under the names of `SpeedSettings`; ways as text with semicolons.
+        given: The given options, with the names of `SpeedSettings`; variants as text separated by semicolons.
 
     Raises:
         PhotoMakerError: An option is out of range, a model is missing, or the results cannot be written.
