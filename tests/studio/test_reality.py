@@ -89,7 +89,7 @@ DRAWING = Reference(Image.new("RGB", (64, 64)), face=Face((0, 0, 9, 9), 0.9, np.
         ([], True, "auto", "", None),
         ([DRAWING], False, "bundled", "", None),
         ([PHOTO], False, "bundled", "", "their likeness means nothing"),
-        ([PHOTO], False, "auto", None, "nothing here finds faces in photographs"),
+        ([PHOTO], False, "auto", None, "there is no face backend for photographs"),
         ([PHOTO], False, "auto", "dlib (Boost)", "faces are found and compared by dlib (Boost)"),
         ([PHOTO], False, "dlib", "dlib (Boost)", None),
         ([DRAWING], True, "dlib", "dlib (Boost)", "the bundled model knows only drawn people"),
