@@ -82,7 +82,7 @@ def test_other_files_are_told_apart(tmp_path):
     with pytest.raises(IdentityError, match="is a safetensors file but no identity"):
         Identity.load(written(tmp_path / "a.safetensors", FEATURES, {"format": "pt"}))
     (tmp_path / "b.safetensors").write_bytes(b"x" * 30)
-    with pytest.raises(IdentityError, match="is no identity file or is damaged"):
+    with pytest.raises(IdentityError, match="is not an identity file or is damaged"):
         Identity.load(tmp_path / "b.safetensors")
     with pytest.raises(IdentityError, match="there is no identity file"):
         Identity.load(tmp_path)

@@ -18,7 +18,7 @@ class PromptError(PhotoMakerError):
 
 
 class WeightsError(PhotoMakerError):
-    """A model file is missing, altered, truncated, or of another architecture."""
+    """A model file is missing, altered, truncated, or of a different architecture."""
 
 
 class IdentityError(PhotoMakerError):

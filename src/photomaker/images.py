@@ -190,7 +190,7 @@ def _unreadable_message(data: bytes, name: str) -> str:
         return f"{name} is an empty file; give another photo"
     if data.startswith(ENCRYPTED):
         return f"{name} is encrypted; run `photomaker identity decrypt` on it first, and give the file that it writes"
-    return f"{name} is no picture or a damaged one; open and save it again as JPEG or PNG, or leave it out"
+    return f"{name} is not a picture or is damaged; open and save it again as JPEG or PNG, or leave it out"
 
 
 def check_size(size: tuple[int, int], name: str, most: int = MAX_PIXELS) -> None:
@@ -251,7 +251,7 @@ def _as_rgb(picture: Image.Image, name: str) -> tuple[Image.Image, tuple[str, ..
         rgb.putalpha(picture.convert("RGBA").getchannel("A"))
         rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
     rgb.info = {}
-    note = f"the colour profile of {name} is damaged or of another kind of picture; it is left aside"
+    note = f"the colour profile of {name} is damaged or of a different kind of picture; it is left aside"
     return rgb, () if understood else (note,)
 
 
@@ -412,7 +412,7 @@ def atomic(path: Path, overwrite: bool = True, private: bool = False) -> Iterato
     """Write a file under a temporary name in the same folder and its own once it is whole on the disk.
 
     Args:
-        path: Where the file shall be.
+        path: Where the file should be.
         overwrite: Whether a file of that name may be replaced.
         private: Whether nobody but the user may read it, from its first byte on.
 

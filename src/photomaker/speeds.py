@@ -21,7 +21,7 @@ SPEEDS = (EXACT, FAST, TURBO, AUTO)
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast pictures shall be drawn.
+    """How fast pictures should be drawn.
 
     Attributes:
         preset: `exact`, `fast`, `turbo`, or `auto` for the fastest that is measured to lose nearly nothing.

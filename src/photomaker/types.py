@@ -80,7 +80,7 @@ class Shortcuts:
         words_after: Share of the steps, 0..1, after which the UNet looks at the prompt no more; 1 is never.
 
     Raises:
-        SettingsError: A value is of another type or lies outside its range.
+        SettingsError: A value is of another type or is outside its range.
     """
 
     deep_every: int = 1
@@ -118,7 +118,7 @@ class Sampling:
         shortcuts: Work that is left out.
 
     Raises:
-        SettingsError: A value is of another type or lies outside its range.
+        SettingsError: A value is of another type or is outside its range.
     """
 
     steps: int = 20
@@ -272,7 +272,7 @@ POSES = ("photo", "draft", "none")
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """Where the face shall be and how it is turned, for methods that follow five landmarks of a face.
+    """Where the face should be and how it is turned, for methods that follow five landmarks of a face.
 
     Attributes:
         source: A picture with a face, of the shape of the pictures that are drawn; or `photo`, the person's own photo,
@@ -310,7 +310,7 @@ class Extras:
         style_picture: A picture whose look is taken over.
         layout: Where each person is in a picture of several: `left`, `middle`, `right`, a box (left, top, right, bottom
             in 0..1) or a mask picture, in the order of their triggers; see `photomaker.pipelines.regions`.
-        pose: Where the face shall be, for methods that follow landmarks.
+        pose: Where the face should be, for methods that follow landmarks.
     """
 
     start: Start | None = None
@@ -379,12 +379,12 @@ class Request:
     Attributes:
         prompt: What it shows.
         sampling: How it is drawn.
-        negative_prompt: What it shall not show.
+        negative_prompt: What it should not show.
         extras: LoRA, start picture and other things beside; requests that share one, or whose are equal without any
             picture, are drawn together.
 
     Raises:
-        PromptError: A prompt is no text.
+        PromptError: A prompt is not text.
         SettingsError: Another value is of another type.
     """
 
@@ -459,7 +459,7 @@ class Identity:
         """Read a file that `save` wrote.
 
         Raises:
-            IdentityError: The file is missing or is no identity file.
+            IdentityError: The file is missing or is not an identity file.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -473,7 +473,7 @@ class Identity:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
             raise IdentityError(
-                f"{path} is no identity file or is damaged; make it again from the photos"
+                f"{path} is not an identity file or is damaged; make it again from the photos"
             ) from error
         known = metadata.get("format", "")
         if known != FORMAT and known.startswith(FORMAT.rpartition("-")[0]):
@@ -539,7 +539,7 @@ class Sample:
     Attributes:
         image: The picture.
         request: What was asked for.
-        likeness: Mean cosine between its face and the references' faces in -1..1; None where no face was found or no
+        likeness: Mean cosine between its face and the references' faces in -1..1; None if no face was found or no
             recogniser was used.
         notes: What else its file says: who it shows, the style.
     """

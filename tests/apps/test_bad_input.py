@@ -57,9 +57,9 @@ def test_an_empty_folder(shell, tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("note.jpg", b"hello", "is no picture or a damaged one"),
+        ("note.jpg", b"hello", "is not a picture or is damaged"),
         ("zero.png", b"", "is an empty file"),
-        ("cut.jpg", truncated(), "is no picture or a damaged one"),
+        ("cut.jpg", truncated(), "is not a picture or is damaged"),
         ("bomb.png", bomb(), "million"),
     ],
 )
@@ -131,9 +131,9 @@ def test_settings_out_of_range(shell, ada, option, value):
 
 def test_an_identity_file_that_is_none(shell, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"junk")
-    assert "is no identity file" in shell.refused(*shell.generate("--identity", "a.safetensors"))
-    assert "is no identity file" in shell.refused("identity", "show", "a.safetensors")
-    assert "is no identity file" in shell.refused(
+    assert "is not an identity file" in shell.refused(*shell.generate("--identity", "a.safetensors"))
+    assert "is not an identity file" in shell.refused("identity", "show", "a.safetensors")
+    assert "is not an identity file" in shell.refused(
         "identity", "mix", "a.safetensors", "a.safetensors", "--out", "b"
     )
 

@@ -150,7 +150,7 @@ def test_the_gallery_of_the_demo(shell, monkeypatch, words, status):
 
 def test_a_file_that_cannot_be_read_is_refused(shell):
     (shell.folder / "a.png").write_text("no picture")
-    assert "is no picture or a damaged one" in shell.refused("provenance", "show", "a.png")
+    assert "is not a picture or is damaged" in shell.refused("provenance", "show", "a.png")
     assert "there is no picture none.png" in shell.refused("provenance", "show", "none.png")
 
 

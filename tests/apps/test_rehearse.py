@@ -94,7 +94,7 @@ def test_a_small_rehearsal_served(tmp_path):
     [
         (("--groups", 2), "groups is 2"),
         (("--workers", 0), "workers is 0"),
-        (("--photos", 2), "is no planted world"),
+        (("--photos", 2), "is not a planted world"),
         (("--groups", 3, "--measured", PUBLISHED.with_suffix(".json")), "on 40 people, not 3"),
         (("--measured", PUBLISHED), "is not the result of a rehearsal"),
     ],

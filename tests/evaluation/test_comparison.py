@@ -277,14 +277,14 @@ def test_a_folder_of_other_settings_is_refused(result, change, words):
 def test_a_method_with_other_weights_is_refused(result):
     other = replace(SMALL, out=result.files[0].parent, methods=(Entry("painter", adapter="other"),))
     with pytest.raises(
-        OutputError, match='weights "own" and now it is "other"; choose another --out or name, or delete'
+        OutputError, match='weights "own" but now it is "other"; choose another --out or name, or delete'
     ):
         compare(other, progress=quiet, tools=fakes.TOOLS)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"version": 0}', "is of version 0 of the benchmark and this is 1"), ("no", "is damaged")],
+    [('{"version": 0}', "is from version 0 of the benchmark, but this is 1"), ("no", "is damaged")],
 )
 def test_a_folder_of_another_version_is_refused(tmp_path, text, words):
     (tmp_path / FOLDER).mkdir()

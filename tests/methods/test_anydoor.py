@@ -233,9 +233,9 @@ def test_scenes_without_a_hole_and_wrong_regions_are_refused_before_a_model_runs
     hook = method.pipeline.text_encoder.register_forward_pre_hook(lambda *_: pytest.fail("a model ran"))
     try:
         for request, match in (
-            (REQUEST, "draws into a scene and none is given"),
+            (REQUEST, "draws into a scene; give a start picture"),
             (into(), "the scene has no hole"),
-            (into(hole(size=(32, 32))), "the mask is 32 x 32 and the scene 64 x 64"),
+            (into(hole(size=(32, 32))), "the mask is 32 x 32, but the scene is 64 x 64"),
             (into(layout=((0.5, 0.5, 1.5, 1.0),)), "shares from 0 to 1"),
             (into(layout=((-0.2, 0.0, 0.5, 1.0),)), "shares from 0 to 1"),
             (into(layout=("left", "right")), "one subject, give one"),
@@ -274,7 +274,7 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
     dino = tiny_dino(tiny_folder)
     for other in (tiny_adapter(tiny_folder), tiny_flashface(tiny_folder)):
         refused(
-            lambda other=other: AnyDoor.open(tiny_base, other, image_encoder=dino), "is no AnyDoor checkpoint"
+            lambda other=other: AnyDoor.open(tiny_base, other, image_encoder=dino), "is not an AnyDoor checkpoint"
         )
     state = torch.load(tiny_anydoor(tiny_folder), weights_only=True)["state_dict"]
     wide = "control_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"

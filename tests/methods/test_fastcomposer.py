@@ -53,7 +53,7 @@ def _without(identity):
 
 def test_the_number_of_triggers_is_that_of_the_people(method, people):
     both = method.together(people)
-    with pytest.raises(PromptError, match="1 times and there are 2 people"):
+    with pytest.raises(PromptError, match="1 times, but there are 2 people"):
         method.generate(both, [ONE])
     with pytest.raises(PromptError, match="2 times"):
         method.generate(people[0], [TWO])

@@ -282,8 +282,8 @@ def test_requests_and_people_that_cannot_be_drawn_are_refused(method, references
         for place, match in (
             ((0.5, 0.5, 1.5, 1.0), "shares from 0 to 1"),
             ((0.5, 0.5, 0.2, 1.0), "shares from 0 to 1"),
-            ((0.501, 0.501, 0.502, 0.502), "smaller than a cell"),
-            ("above", "a place is 'above'"),
+            ((0.501, 0.501, 0.502, 0.502), "smaller than a latent cell"),
+            ("above", "a region is 'above'"),
         ):
             refused(lambda place=place: method.generate(identity, [at(place)]), match, SettingsError)
         two = replace(REQUEST, extras=Extras(layout=("left", "right")))

@@ -249,7 +249,7 @@ def test_checkpoints_of_other_methods_and_bases_are_refused(
     NoModels(monkeypatch)
     refused(
         lambda: made(adapter=tiny_adapter(tiny_folder)),
-        "no InstantID adapter: it holds id_encoder, lora_weights",
+        "not an InstantID adapter: it holds id_encoder, lora_weights",
     )
     sections = torch.load(copied / "ip-adapter.bin", weights_only=True)
     plus = {"image_proj": {**sections["image_proj"], "proj_in.weight": torch.zeros(64, 1280)}}
@@ -259,7 +259,7 @@ def test_checkpoints_of_other_methods_and_bases_are_refused(
     )
     wide = {"image_proj": {**sections["image_proj"], "proj_in.weight": torch.zeros(64, 512)}}
     torch.save({**sections, **wide}, copied / "ip-adapter.bin")
-    refused(lambda: made(adapter=copied), "face embeddings of width 512 and the recogniser gives 16")
+    refused(lambda: made(adapter=copied), "face embeddings of width 512, but the recogniser gives 16")
     torch.save(sections, copied / "ip-adapter.bin")
     config = json.loads((copied / "ControlNetModel/config.json").read_text())
     for change, match in (
@@ -302,8 +302,8 @@ def test_poses_that_cannot_be_followed_are_refused_before_a_model_runs(method, r
     outside = Pose(photos[0], landmarks=np.full((5, 2), 400.0))
     try:
         for request, match in (
-            (posed(black), "the pose shows no face"),
-            (posed(wide), "the pose is 96 x 64 and the pictures are 64 x 64"),
+            (posed(black), "no face was found in the pose picture"),
+            (posed(wide), "the pose is 96 x 64, but the pictures are 64 x 64"),
             (replace(REQUEST, extras=Extras(pose=outside)), "the face of the pose lies outside"),
             (posed(photos[0], landmarks=np.zeros((4, 2))), r"have shape \(4, 2\)"),
         ):

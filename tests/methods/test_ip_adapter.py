@@ -194,5 +194,5 @@ def test_what_does_not_fit_is_refused_in_one_sentence(made, references, tiny_fol
         made("faceid").fit([references[0], dark])
     bundled = made("faceid")
     bundled.faces = "bundled"
-    with pytest.raises(PhotoError, match="needs a face in every photo and photo photo 0 has none"):
+    with pytest.raises(PhotoError, match="needs a face in every photo, but photo photo 0 has none"):
         bundled.fit(references[:1])

@@ -206,7 +206,7 @@ def test_what_cannot_serve_is_told_in_one_sentence(method, references, tiny_base
         (PhotoError, "no reference photo", lambda: method.fit([])),
         (SettingsError, "the class word is empty", lambda: method.fit(references, notes={"class_word": " "})),
         (SettingsError, "takes no adapter", lambda: Lora.open(tiny_base, "adapter.safetensors", "cpu")),
-        (WeightsError, "no diffusers model folder", lambda: Lora.open("nowhere/at/all")),
+        (WeightsError, "not a diffusers model folder", lambda: Lora.open("nowhere/at/all")),
         (PromptError, "no class word", lambda: method.generate(identity, [Request("a castle")])),
         (PromptError, "only 75 can be read", lambda: method.generate(identity, [Request("a " * 80 + "man")])),
         (IdentityError, "made by photomaker-v1", lambda: method.generate(

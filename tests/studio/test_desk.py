@@ -130,7 +130,7 @@ def test_people_are_mixed(desk):
     ("photos", "words"),
     [
         ([], "there are no photos"),
-        ([Upload("a.txt", b"hello")], r"a\.txt is no picture"),
+        ([Upload("a.txt", b"hello")], r"a\.txt is not a picture"),
         ([Upload("../../etc/a.png", fakes.png(faces=0))], r"no face was found in a\.png"),
         ([Upload("a.png", fakes.png())] * 1000, "there are 1000 photos of one person; send at most 16"),
         ([Upload("a.png", fakes.png(size=(400, 400)))], r"400 x 400 pixels, more than 0\.1 million"),
@@ -365,7 +365,7 @@ def test_pictures_to_draw_from_are_kept_and_found(desk, method):
     assert [one.job for one in desk.pictures("me")] == [job.id]
     with pytest.raises(NotThere, match="pic_no"):
         desk.submit("me", order("Ada", start="pic_no"))
-    with pytest.raises(PhotoError, match=r"x\.png is no picture"):
+    with pytest.raises(PhotoError, match=r"x\.png is not a picture"):
         desk.add_picture("me", Upload("x.png", b"GIF89a"))
 
 
@@ -802,7 +802,7 @@ def test_a_folder_that_holds_something_else_is_told(made, tmp_path):
     (tmp_path / "desk" / "desk.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(SettingsError, match="cannot be read"):
         Desk(made[0], tmp_path / "desk")
-    with pytest.raises(OutputError, match="is no folder"):
+    with pytest.raises(OutputError, match="is not a folder"):
         Desk(made[0], tmp_path / "desk" / "desk.sqlite")
 
 

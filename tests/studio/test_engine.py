@@ -255,7 +255,7 @@ def test_the_coach_judges_photos_before_a_model_is_loaded(photos):
     assert [one.photo.name for one in report.photos] == ["a.png", "b.png"]
     assert report.text.splitlines()[0] == f"{len(report.kept)} of 2 photos to keep"
     assert all(f"{one.photo.name} (" in report.text for one in report.photos)
-    with pytest.raises(SettingsError, match="nothing finds faces"):
+    with pytest.raises(SettingsError, match="there is no face backend"):
         Engine(never, Backends()).coach(photos)
 
 

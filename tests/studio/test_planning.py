@@ -73,9 +73,9 @@ def test_a_pose_is_looked_at_before_a_model_is_loaded(tmp_path):
     assert (found.source, found.scale) == (picture, 0.5)
     assert posed(picture, None).landmarks is None
     assert posed("draft", []).landmarks is None
-    with pytest.raises(PhotoError, match="the pose shows no face"):
+    with pytest.raises(PhotoError, match="no face was found in the pose picture"):
         posed(picture, [])
-    with pytest.raises(SettingsError, match="the pose is 64 x 64 and the pictures are 128 x 64"):
+    with pytest.raises(SettingsError, match="the pose is 64 x 64, but the pictures are 128 x 64"):
         posed(picture, [large], sampling=Sampling(width=128, height=64))
     with pytest.raises(SettingsError, match=r"the method plain cannot draw with a pose; .* use instantid"):
         posed(picture, [large], profile=Profile(Plain, base(tmp_path)))

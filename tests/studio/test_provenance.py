@@ -380,7 +380,7 @@ def test_metadata_stripped_and_encoded_anew_beside_the_original(picture):
 def test_a_damaged_file(broken, picture):
     data = picture.read_bytes()
     picture.write_bytes(data[: len(data) // 2] if broken is None else broken)
-    with pytest.raises(PhotoError, match=r"is an empty file|is no picture or a damaged one"):
+    with pytest.raises(PhotoError, match=r"is an empty file|is not a picture or is damaged"):
         inspect(picture)
     with pytest.raises(PhotoError, match="there is no picture"):
         inspect(picture.with_name("none.png"))

@@ -92,7 +92,7 @@ def test_what_cannot_be_followed_is_refused_before_a_model_is_loaded(net, tmp_pa
     with pytest.raises(PhotoError, match="without a face backend"):
         looked(Structure(str(net), square, kind="landmarks"), None)
     for kind in ("landmarks", None):
-        with pytest.raises(SettingsError, match="is 256 x 128 and the pictures are 128 x 128"):
+        with pytest.raises(SettingsError, match="is 256 x 128, but the pictures are 128 x 128"):
             looked(Structure(str(net), wide, kind=kind))
     with pytest.raises(WeightsError, match="follows landmarks and edges are asked for"):
         looked(Structure(str(net), square, kind="edges"))
@@ -104,7 +104,7 @@ def test_what_cannot_be_followed_is_refused_before_a_model_is_loaded(net, tmp_pa
 
 def test_a_method_that_is_given_an_unread_structure_says_so(net):
     unread = Extras(controls=(Structure(str(net), Image.new("RGB", (8, 8)), kind="edges"),))
-    with pytest.raises(SettingsError, match="edges are still to be read off"):
+    with pytest.raises(SettingsError, match="edges must still be extracted"):
         Follows.check_requests([Request("a man img", extras=unread)])
 
 

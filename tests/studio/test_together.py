@@ -160,7 +160,7 @@ def test_a_layout_is_for_several_people():
 def test_prompts_name_everybody():
     engine = opened(Both())
     for prompt, message in (
-        ("a photo of a man img", "'img' 1 times and there are 2 people"),
+        ("a photo of a man img", "'img' 1 times, but there are 2 people"),
         ("two people on the beach", "has 0 class words for 2 people"),
         ("a man, a woman and a boy", "has 3 class words for 2 people"),
     ):

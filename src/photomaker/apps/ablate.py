@@ -80,7 +80,7 @@ class AblationSettings:
         samples: Bootstrap resamples.
 
     Raises:
-        SettingsError: A value lies outside its range, or an axis is unknown.
+        SettingsError: A value is outside its range, or an axis is unknown.
     """
 
     data: Path | None = None
@@ -449,7 +449,7 @@ def _child(
 
 
 def _done_alone(settings: AblationSettings, job: Job, folder: Path, tools: Tools, carry: Carry) -> int:
-    """Do a job with all that is said going into its folder; the status to end with."""
+    """Do a job with its output in its folder; returns the exit status."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / OUTPUT).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         try:

@@ -31,7 +31,7 @@ class Somebody:
         name: Folder under the bundled people.
         word: Class word.
         other: Class word of the other gender.
-        child: Class word of a child of the same gender.
+        child: Class word of a subclass of the same gender.
     """
 
     name: str

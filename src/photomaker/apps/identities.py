@@ -97,7 +97,7 @@ def encrypt(file: Path, out: Path | None, passphrase_file: Path | None) -> None:
     """Write an identity as an encrypted file.
 
     Raises:
-        PhotoMakerError: It is no identity, the passphrase is too short, or the file cannot be written.
+        PhotoMakerError: It is not an identity, the passphrase is too short, or the file cannot be written.
     """
     Identity.load(file)
     passphrase = _passphrase(passphrase_file, twice=True)

@@ -1,4 +1,4 @@
-"""The first step: photos are fetched, looked at, hashed and kept as they came.
+"""The first step: photos are downloaded, looked at, hashed and kept as they came.
 
 A photo's bytes are kept where they are JPEG, PNG or WebP; other formats become PNG, which loses nothing.
 """
@@ -43,7 +43,7 @@ class Gather(ImageStep):
         fetch: How photos are downloaded.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     name: ClassVar[str] = "gather"

@@ -77,7 +77,7 @@ class Shard:
         least: Photos that a person must have, 1 or more; training takes others of the same person, so 2.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     size: int = 1000
@@ -143,7 +143,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class State:
-    """How far a stage is: units done and in all; None where that is not known yet."""
+    """How far a stage is: units done and in all; None if that is not known yet."""
 
     name: str
     done: int
@@ -223,7 +223,9 @@ class Build:
         mark = out / MARK
         if not mark.is_file():
             if out.exists() and (not out.is_dir() or any(_is_foreign(path) for path in out.iterdir())):
-                raise SettingsError(f"{out} is not empty and holds no dataset of ours; choose another folder")
+                raise SettingsError(
+                    f"{out} is not empty and is not a dataset of photomaker; choose another folder"
+                )
             return
         stated, ours = read_file(mark, _ANEW), self._marked()
         if stated != ours and fresh != self.names[0]:
@@ -245,7 +247,7 @@ class Build:
             change = _difference(stated["settings"], _described(stage)["settings"], f"{stage.name}.")
             raise SettingsError(
                 f"{self.plan.out} has photos of the stage {stage.name} made with other settings ({change}); "
-                f"set them back, or do this stage and the later ones again with --fresh {stage.name}"
+                f"set them back, or repeat this stage and the later ones with --fresh {stage.name}"
             )
 
     def states(self) -> list[State]:
@@ -348,14 +350,14 @@ class Build:
         if found.empty:
             self.watcher.note(f"{len(found.empty)} people without any photo, such as {found.empty[0]}")
         if found.ignored:
-            self.watcher.note(f"{found.ignored} files that are no pictures by their names were left out")
+            self.watcher.note(f"{found.ignored} files that are not pictures by their names were left out")
 
     @cached_property
     def _listing(self) -> Listing | None:
         return listing.read(self.plan.out / "list")
 
     def _units(self, stage: Stage) -> int | None:
-        """Units of a stage; None where that is not known yet."""
+        """Units of a stage; None if that is not known yet."""
         if stage.name == SHARD:
             path = self.plan.out / SHARD / "plan.json"
             return read_file(path, _ANEW)["shards"] if path.is_file() else None
@@ -413,7 +415,7 @@ class Build:
         lost = pc.count_distinct(table["person"]).as_py() - people
         if lost:
             self.watcher.note(
-                f"{lost} people are left with fewer than {self.plan.shard.least} photos and go out"
+                f"{lost} people have fewer than {self.plan.shard.least} photos left and are dropped"
             )
         if not kept.num_rows:
             self.watcher.note("no photo is left for the dataset; the report says why")
@@ -577,7 +579,7 @@ def stage_names(out: Path) -> list[str]:
     try:
         return list(read_object((out / MARK).read_bytes())["stages"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"{out} holds no dataset that was built here; give a build's folder") from error
+        raise SettingsError(f"{out} has no dataset built by photomaker; give a build's folder") from error
 
 
 def _tally(folder: Path) -> Tally:
@@ -627,7 +629,9 @@ def _logged(path: Path, workers: int) -> Iterator[Callable[[Outcome], None]]:
 
             yield log
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; make room and start again") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}; free some space and start again"
+        ) from error
 
 
 def _versions() -> dict[str, str]:
@@ -673,7 +677,7 @@ def _alone(out: Path) -> Iterator[None]:
             _lock(file.fileno())
         except OSError as error:
             raise SettingsError(
-                f"another build is at work in {out}; wait for it or choose another folder"
+                f"another build is running in {out}; wait for it or choose another folder"
             ) from error
         yield
 

@@ -41,7 +41,7 @@ class BuildSettings:
         run: Who builds.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     input: Input

@@ -139,7 +139,7 @@ def infer_sizes(id_encoder: Mapping[str, Tensor], source: str = "the given weigh
             | (_resampler_sizes(id_encoder) if _is_v2(id_encoder) else {})
         )
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{source} is no PhotoMaker adapter: its ID encoder lacks {error}") from error
+        raise WeightsError(f"{source} is not a PhotoMaker adapter: its ID encoder lacks {error}") from error
 
 
 def vision_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -286,7 +286,7 @@ def _official_name(name: str) -> str:
     found = re.fullmatch(r"(.+)\.to_(q|k|v|out)(?:\.0)?\.lora_([AB])(?:\.[\w-]+)?\.weight", bare)
     if found is None:
         raise WeightsError(
-            f"{name} is no LoRA weight of an attention layer; train LoRA on to_q, to_k, to_v and to_out.0"
+            f"{name} is not a LoRA weight of an attention layer; train LoRA on to_q, to_k, to_v and to_out.0"
         )
     attention, part, side = found.groups()
     return f"unet.{attention}.processor.to_{part}_lora.{'down' if side == 'A' else 'up'}.weight"
@@ -296,7 +296,7 @@ def noted_config(path: Path) -> dict[str, Any]:
     """What an adapter file notes of itself; empty for official files, which say nothing.
 
     Raises:
-        WeightsError: The note is no JSON, or of a format that this version does not know.
+        WeightsError: The note is not JSON, or of a format that this version does not know.
     """
     noted = read_metadata(path) if path.suffix == ".safetensors" else {}
     known = noted.get("notes_format", NOTES_FORMAT)
@@ -307,7 +307,7 @@ def noted_config(path: Path) -> dict[str, Any]:
     try:
         return read_object(noted.get("config", "{}"))
     except ValueError as error:
-        raise WeightsError(f"the `config` noted in {path} is no JSON; export the adapter again") from error
+        raise WeightsError(f"the `config` noted in {path} is not JSON; export the adapter again") from error
 
 
 def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -330,7 +330,9 @@ def _section(flat: Mapping[str, Any], section: str, source: str) -> dict[str, Te
     }
     if not found or not all(isinstance(value, Tensor) for value in found.values()):
         names = ", ".join(sorted({str(name).split(".")[0] for name in flat})[:5]) or "nothing"
-        raise WeightsError(f"{source} is no PhotoMaker adapter: it has no `{section}` weights, but {names}")
+        raise WeightsError(
+            f"{source} is not a PhotoMaker adapter: it has no `{section}` weights, but {names}"
+        )
     return found
 
 

@@ -79,7 +79,7 @@ def read_anydoor(source: str | os.PathLike[str]) -> AnyDoorFile:
     if lacking:
         found = ", ".join(sorted({name.partition(".")[0] for name in flat})[:5]) or "nothing"
         raise WeightsError(
-            f"{path} is no AnyDoor checkpoint: it has no {lacking[0]}, but {found}; give AnyDoor's checkpoint"
+            f"{path} is not an AnyDoor checkpoint: it has no {lacking[0]}, but {found}; give AnyDoor's checkpoint"
         )
     own = {name: one for name, one in flat.items() if name.startswith((_CONTROL, _UNET, _PROJECTOR))}
     check_finite(own, str(path))
@@ -93,7 +93,7 @@ def _state(path: Path) -> Mapping[str, Tensor]:
     content = read_pickle(path)
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping):
-        raise WeightsError(f"the state_dict of {path} holds no named tensors; fetch it again")
+        raise WeightsError(f"the state_dict of {path} holds no named tensors; download it again")
     return {str(name): one for name, one in state.items() if isinstance(one, Tensor)}
 
 
@@ -113,7 +113,7 @@ def check_fit(file: AnyDoorFile, config: Mapping[str, Any]) -> None:
     weight, bias = (file.tensors.get(f"{_PROJECTOR}{part}") for part in ("weight", "bias"))
     if weight is None or bias is None or len(weight) != width or bias.shape != (width,):
         raise WeightsError(
-            f"the map of tokens in {file.source} does not lead to the width {width} of the base; fetch it again"
+            f"the map of tokens in {file.source} does not lead to the width {width} of the base; download it again"
         )
     channels = int(file.tensors[_HINT].shape[1])
     if channels != 4:  # noqa: PLR2004 - colours and mask
@@ -162,7 +162,7 @@ def detail_net(file: AnyDoorFile, unet: Any) -> Any:  # noqa: ANN401 - diffusers
         weight = file.tensors.get(f"{_CONTROL}input_hint_block.{place}.weight")
         if weight is None:
             raise WeightsError(
-                f"{file.source} has no {_CONTROL}input_hint_block.{place}.weight; fetch it again"
+                f"{file.source} has no {_CONTROL}input_hint_block.{place}.weight; download it again"
             )
         hints.append(int(weight.shape[0]))
     net = new_detail_net(unet, tuple(hints))

@@ -49,7 +49,7 @@ def convert_adapter(
 
     Raises:
         SettingsError: The target has another ending, is the source, or is there already.
-        WeightsError: The source is no adapter, or has sizes that a `.bin` cannot tell.
+        WeightsError: The source is not an adapter, or has sizes that a `.bin` cannot tell.
         OutputError: The target cannot be written.
     """
     source, target = Path(source), Path(target)

@@ -115,7 +115,7 @@ def read_fastcomposer(source: str | os.PathLike[str]) -> FastComposerFile:
     if lacking:
         names = ", ".join(sorted(sections)[:5]) or "nothing"
         raise WeightsError(
-            f"{path} is no FastComposer checkpoint: it has no `{lacking[0]}` weights, but {names}"
+            f"{path} is not a FastComposer checkpoint: it has no `{lacking[0]}` weights, but {names}"
         )
     encoder, fusion, unet = (
         # older libraries saved a table of numbers beside the weights
@@ -128,7 +128,7 @@ def read_fastcomposer(source: str | os.PathLike[str]) -> FastComposerFile:
         encoder["visual_projection.weight"]
     except (KeyError, ValueError) as error:
         raise WeightsError(
-            f"{path} is no FastComposer checkpoint: its image encoder lacks {error}"
+            f"{path} is not a FastComposer checkpoint: its image encoder lacks {error}"
         ) from error
     return FastComposerFile(encoder, fusion, unet, noted_config(path), str(path))
 

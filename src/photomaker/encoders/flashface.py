@@ -91,7 +91,7 @@ def check_fit(file: FlashFaceFile, config: Mapping[str, Any]) -> None:
     """Compare a file with the settings of a base's UNet, before that is loaded.
 
     Raises:
-        WeightsError: The base has prompts or latents of another width.
+        WeightsError: The base has prompts or latents of a different width.
     """
     width = int(config.get("cross_attention_dim") or 0)
     if file.width != width:

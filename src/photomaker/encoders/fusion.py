@@ -72,7 +72,7 @@ class FuseModule(nn.Module):
         class_tokens_mask: Tensor,
         weights: Tensor | None = None,
     ) -> Tensor:
-        """Put the stacked ID embedding in the place of the class tokens; no argument is changed.
+        """Put the stacked ID embedding in place of the class tokens; no argument is changed.
 
         Args:
             prompt_embeds: Text features [batch, length, D].
@@ -136,7 +136,7 @@ class OneEmbedding(nn.Module):
             weights: Weight of each photo [batch, refs], >= 0; 0 leaves it out, as padding must be.
 
         Returns:
-            Features [batch, 1, D] (or [batch, 1, tokens, D]), and weights [batch, 1]: 1, or 0 where all were 0.
+            Features [batch, 1, D] (or [batch, 1, tokens, D]), and weights [batch, 1]: 1, or 0 if all were 0.
         """
         some = (weights > 0).any(dim=1, keepdim=True)
         shares = torch.where(some, weights, 1.0).log().view(*weights.shape, *[1] * (features.dim() - 2))

@@ -159,7 +159,7 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         counts: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> Tensor:
-        """Stack the ID features in the place of the class tokens; see `FuseModule.forward`.
+        """Stack the ID features in place of the class tokens; see `FuseModule.forward`.
 
         Args:
             prompt_embeds: [batch, length, D].

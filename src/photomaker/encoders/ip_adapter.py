@@ -103,7 +103,7 @@ def read_ip_adapter(source: str | os.PathLike[str]) -> IPAdapterFile:
     lacking = [name for name in ("image_proj", "ip_adapter") if not sections.get(name)]
     if lacking:
         names = ", ".join(sorted(sections)[:5]) or "nothing"
-        raise WeightsError(f"{path} is no IP-Adapter: it has no `{lacking[0]}` weights, but {names}")
+        raise WeightsError(f"{path} is not an IP-Adapter: it has no `{lacking[0]}` weights, but {names}")
     check_finite({**sections["image_proj"], **sections["ip_adapter"]}, str(path))
     image_proj = sections["image_proj"]
     return IPAdapterFile(

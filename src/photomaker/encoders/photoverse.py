@@ -140,7 +140,7 @@ def read_photoverse(source: str | os.PathLike[str]) -> PhotoVerseFile:
     if not (first <= adapters.keys() and attention and whole and config.get("layers")):
         names = ", ".join(sorted(sections)[:5]) or "nothing"
         raise WeightsError(
-            f"{path} is no whole PhotoVerse file (it has {names}); give one that `photomaker train` made"
+            f"{path} is not a whole PhotoVerse file (it has {names}); give one that `photomaker train` made"
         )
     check_finite(
         {**adapters, **{f"{n}.{m}": t for n, own in attention.items() for m, t in own.items()}}, str(path)

@@ -129,7 +129,7 @@ def cut_out(photo: Image.Image, mask: np.ndarray, colour: tuple[int, int, int] =
         colour: The ground, 0..255.
 
     Raises:
-        PhotoError: The mask has another size than the photo.
+        PhotoError: The mask has a different size than the photo.
     """
     if mask.shape[:2] != (photo.height, photo.width):
         raise PhotoError(

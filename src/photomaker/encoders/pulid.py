@@ -250,7 +250,7 @@ def read_pulid(source: str | os.PathLike[str]) -> PuLIDFile:
     known = "body.0.weight" in encoder or "proj_out" in encoder
     if not known or "mapping_0.0.weight" not in encoder or not attention:
         names = ", ".join(sorted(sections)[:5]) or "nothing"
-        raise WeightsError(f"{source} is no PuLID file: it holds {names}; {_REMEDY}")
+        raise WeightsError(f"{source} is not a PuLID file: it holds {names}; {_REMEDY}")
     check_finite({**encoder, **attention}, str(source))
     return PuLIDFile(encoder, attention, noted_config(Path(source)), str(source))
 

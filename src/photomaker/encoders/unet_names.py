@@ -171,7 +171,7 @@ def taken(
         source: What to call the file in messages.
 
     Raises:
-        WeightsError: A weight is missing or of another shape.
+        WeightsError: A weight is missing or of a different shape.
     """
     own, found = dict(unet.named_parameters()), {}
     for name, theirs in names.items():

@@ -27,9 +27,9 @@ class Interval:
     """A figure with its bootstrap interval.
 
     Attributes:
-        value: The figure on all people; None where it is undefined (a ratio over what is not positive).
-        low: Lower end of the interval; None where it is undefined.
-        high: Upper end of the interval; None where it is undefined.
+        value: The figure on all people; None if it is undefined (a ratio over what is not positive).
+        low: Lower end of the interval; None if it is undefined.
+        high: Upper end of the interval; None if it is undefined.
         people: How many people (or pairs) were resampled.
     """
 
@@ -200,7 +200,7 @@ def face_diversity(pictures: Floats) -> float:
 
 
 def ratio_of_means(numerator: Floats, denominator: Floats) -> float:
-    """Mean of one array over the mean of another; nan where the denominator's mean is not positive.
+    """Mean of one array over the mean of another; nan if the denominator's mean is not positive.
 
     The ratio of means and not the mean of ratios, where a person with a tiny ceiling would decide the figure.
     """
@@ -273,7 +273,7 @@ def bootstrap(
 
 
 def draws(statistic: Callable[..., float], *columns: Floats, samples: int = 2000, seed: int = 0) -> Floats:
-    """The statistic on each of the bootstrap's resamples, [samples]; nan where it is undefined.
+    """The statistic on each of the bootstrap's resamples, [samples]; nan if it is undefined.
 
     Args:
         statistic: As `bootstrap`.
@@ -313,7 +313,7 @@ def interval(
             when people are drawn twice, so their percentiles alone would lie above the figure.
 
     Returns:
-        The interval; all None where the figure is undefined.
+        The interval; all None if the figure is undefined.
 
     Raises:
         ValueError: `level` is out of range.

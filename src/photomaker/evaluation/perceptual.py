@@ -169,7 +169,7 @@ def mean_pairwise(distance: nn.Module, images: Tensor) -> list[float]:
         images: [n, 3, height, width] in 0..1.
 
     Returns:
-        n numbers, whose mean is the mean over all pairs; nan where there is only one picture.
+        n numbers, whose mean is the mean over all pairs; nan if there is only one picture.
     """
     count = len(images)
     if count < 2:  # noqa: PLR2004

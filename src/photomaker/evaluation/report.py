@@ -28,7 +28,7 @@ class Bar:
         figure: Name among the figures.
         text: What it is, for the table.
         must: What it must reach.
-        aim: What it aims at; None where nothing more is aimed at.
+        aim: What it aims at; None if nothing more is aimed at.
         lower_is_better: Whether small is good.
         percent: Whether the table shows it as a percentage.
     """
@@ -359,7 +359,7 @@ def _cost(cost: Mapping[str, Any]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; empty where there are no rows."""
+    """A Markdown table; empty if there are no rows."""
     lines = [" | ".join(map(str, row)) for row in rows]
     if not lines:
         return ""

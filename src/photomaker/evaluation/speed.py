@@ -239,7 +239,7 @@ class Clock:
 
         Args:
             bench: Whose first person and prompts are drawn.
-            progress: Told of the rounds.
+            progress: Called with the rounds.
         """
         import torch
 

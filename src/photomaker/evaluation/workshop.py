@@ -1,4 +1,4 @@
-"""Carries tasks out, in this process or in several, and keeps every result for a run that goes on."""
+"""Carries tasks out, in this process or in several, and keeps every result for a run that continues."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ class Worker:
         try:
             identity = self.identity(task)
         except PhotoError:
-            # A method that can do nothing with these photos has no likeness for them; the run goes on.
+            # A method that can do nothing with these photos has no likeness for them; the run continues.
             return Made([Image.new("RGB", (128, 128), (127, 127, 127))] * len(requests), refused=True)
         start = time.perf_counter()
         pictures = self.method.generate(identity, requests)
@@ -353,7 +353,7 @@ def read(path: Path) -> Measured:
 
 
 def prepare(folder: Path, *, keep: bool) -> None:
-    """Make the folder for results, and empty it unless what is there shall be kept.
+    """Make the folder for results, and empty it unless what is there should be kept.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -381,7 +381,7 @@ class Bar:
         from tqdm import tqdm
 
         if stage not in self._bars:
-            # What was found done is no measure of speed, so the bar begins there.
+            # What was found done is not a measure of speed, so the bar begins there.
             self._bars[stage] = tqdm(desc=stage, total=total, initial=done, unit="person")
         bar = self._bars[stage]
         bar.update(done - bar.n)

@@ -71,7 +71,7 @@ class Method(ABC):
         Args:
             identity: Made by `fit` of the same method and weights.
             requests: Prompts and how to draw them; a picture depends on its own request only.
-            watch: Told of every denoising step of every batch; what it raises ends the drawing.
+            watch: Called with every denoising step of every batch; what it raises ends the drawing.
 
         Raises:
             IdentityError: The identity is of another method or other weights.
@@ -80,19 +80,19 @@ class Method(ABC):
 
     @classmethod
     def adapter_file(cls, place: str | os.PathLike[str]) -> Path:
-        """The file of the method's weights that is meant; what stands on the hub is fetched.
+        """The file of the method's weights that is meant; what stands on the hub is downloaded.
 
         Args:
             place: A file, or a hub id with the file's name.
 
         Raises:
-            WeightsError: It is no file, or cannot be fetched.
+            WeightsError: It does not exist, or cannot be downloaded.
         """
         return adapter_file(place)
 
     @classmethod
     def check_requests(cls, requests: Sequence[Request]) -> None:
-        """Refuse requests that carry what the method cannot draw with; no model is needed.
+        """Refuse requests with extras that the method does not support; no model is needed.
 
         Raises:
             SettingsError: One does.
@@ -107,12 +107,12 @@ class Method(ABC):
             for one in request.extras.controls:
                 if one.kind is not None:
                     raise SettingsError(
-                        f"{one.kind} are still to be read off the structure picture; order through the Engine, or draw "
+                        f"{one.kind} must still be extracted from the structure picture; use the Engine, or draw "
                         "them by photomaker.pipelines.structures.drawn and leave kind at None"
                     )
 
     def check(self, references: Sequence[Reference]) -> None:
-        """Refuse references that cannot serve.
+        """Refuse references that cannot be used.
 
         Raises:
             PhotoError: There is none, or the method needs a face and one has none.
@@ -128,5 +128,5 @@ class Method(ABC):
                 if reference.face is None:
                     called = reference.name or f"number {number}"
                     raise PhotoError(
-                        f"{self.name} needs a face in every photo and photo {called} has none; leave it out"
+                        f"{self.name} needs a face in every photo, but photo {called} has none; leave it out"
                     )

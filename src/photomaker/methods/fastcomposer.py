@@ -94,7 +94,7 @@ class FastComposer(PretrainedMethod):
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
-            SettingsError: `memory` is no plan that the method can follow.
+            SettingsError: `memory` is not a plan that the method can follow.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
         path = bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)

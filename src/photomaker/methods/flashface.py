@@ -72,7 +72,7 @@ class FlashFaceSettings:
             together.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     strength: float = 0.85
@@ -157,14 +157,14 @@ class FlashFace(PretrainedMethod):
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
-            SettingsError: `memory` is no plan that the method can follow.
+            SettingsError: `memory` is not a plan that the method can follow.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
         path = _bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)
         file = read_flashface(path)
         file = replace(file, config={"sha256": sha256(path), **file.config})
         folder = bundled("base") if base is None else base_folder(base, variant)
-        check_fit(file, read_file(folder / "unet" / "config.json", "fetch the base again", WeightsError))
+        check_fit(file, read_file(folder / "unet" / "config.json", "download the base again", WeightsError))
         method = cls(open_pipeline(StableDiffusionXLPipeline, base, dtype, variant), file, own)
         method.plan = place_pipeline(method.pipeline, device, memory, whole=True)
         method.reference.to(method.plan.device)
@@ -233,15 +233,17 @@ class FlashFace(PretrainedMethod):
             )
 
     def _map(self, request: Request, height: int, width: int) -> Tensor:
-        """Where the face shall be [1, height, width]; nowhere, where nothing is said."""
+        """Region of the face [1, height, width]; empty if none is given."""
         places = request.extras.layout
         if not places:
             return torch.zeros(1, height, width)
         if len(places) != 1:
-            raise SettingsError(f"the layout has {len(places)} places; flashface draws one person, give one")
+            raise SettingsError(
+                f"the layout has {len(places)} places, but flashface draws one person; give one"
+            )
         region = regions_of(places, height, width)[0] >= 0.5  # noqa: PLR2004 - half
         if not bool(region.any()):
-            raise SettingsError("the face's place is smaller than a cell of the picture; give a larger one")
+            raise SettingsError("the face's region is smaller than a latent cell; give a larger one")
         down, across = region.any(1).nonzero(), region.any(0).nonzero()
         box = (int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1)
         return square_map(box, height, width)

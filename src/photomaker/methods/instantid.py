@@ -1,7 +1,7 @@
 """InstantID: a recogniser's embedding as tokens in a second attention, and an IdentityNet that follows five landmarks.
 
 The adapter is an IP-Adapter of the plus form over face embeddings, read by diffusers' own loader; the IdentityNet is a
-ControlNet that reads the same tokens in the place of the text. Both are beside the UNet only while a picture is drawn.
+ControlNet that reads the same tokens in place of the text. Both are beside the UNet only while a picture is drawn.
 
 Source: arXiv 2401.07519.
 """
@@ -90,7 +90,7 @@ class InstantID(PretrainedMethod):
         batch_size: Most pictures drawn at once.
 
     Raises:
-        SettingsError: A setting lies outside its range.
+        SettingsError: A setting is outside its range.
         WeightsError: The adapter does not fit the base or the recogniser.
     """
 
@@ -166,7 +166,7 @@ class InstantID(PretrainedMethod):
         file = read_instantid(path)
         file = replace(file, config={"sha256": sha256(path), **file.config})
         folder = bundled("base") if base is None else base_folder(base, variant)
-        unet = read_file(folder / "unet" / "config.json", "fetch the base again", WeightsError)
+        unet = read_file(folder / "unet" / "config.json", "download the base again", WeightsError)
         check_identity_net(net_folder(path), unet)
         faces = opened_faces(face_models or file.config.get("recogniser") or RECOGNISER)
         check_face_width(getattr(faces, "width", None), file.image_width, file.source)
@@ -248,7 +248,7 @@ class InstantID(PretrainedMethod):
         Raises:
             IdentityError: The identity is of another method or other weights.
             PromptError: A prompt cannot be used.
-            SettingsError: A pose has another shape than the pictures.
+            SettingsError: A pose has a different shape than the pictures.
             PhotoError: A pose shows no face.
         """
         self.check_requests(requests)
@@ -333,12 +333,12 @@ class InstantID(PretrainedMethod):
         times = len(tokens) // len(pictures)
         return Structured(self.net.to(device), tokens, pictures.repeat(times, 1, 1, 1), strength)
 
-    # ---- where the face shall be
+    # ---- where the face should be
 
     def _structures(
         self, identity: Identity, requests: Sequence[Request], watch: Watch | None
     ) -> list[np.ndarray | None]:
-        """Landmarks in pixels of each picture; None where there is no pose."""
+        """Landmarks in pixels of each picture; None if there is no pose."""
         poses = [self._pose(identity, request) for request in requests]
         given = self._given(poses)
         drafts = [request for request, pose in zip(requests, poses, strict=True) if pose.source == "draft"]
@@ -379,14 +379,14 @@ class InstantID(PretrainedMethod):
             if landmarks is None:
                 (seen,) = self.faces.see([pose.source], [None])
                 if seen is None:
-                    raise PhotoError("the pose shows no face that could be found; give a picture with a face")
+                    raise PhotoError("no face was found in the pose picture; give a picture with a face")
                 landmarks = seen.face.landmarks
             check_inside(landmarks, pose.source.size, "the pose")
             found[id(pose.source)] = np.asarray(landmarks)
         return found
 
     def _drafts(self, requests: Sequence[Request], watch: Watch | None) -> list[np.ndarray | None]:
-        """Landmarks in what the text alone draws for each request; None where it shows no face."""
+        """Landmarks in what the text alone draws for each request; None if it shows no face."""
         if not requests:
             return []
         texts = [replace(request, extras=PLAIN) for request in requests]
@@ -412,7 +412,7 @@ class InstantID(PretrainedMethod):
 
 
 def _of_photo(identity: Identity, size: tuple[int, int]) -> np.ndarray | None:
-    """Landmarks of the photo of largest weight, in a picture of a size; None where the identity has none."""
+    """Landmarks of the photo of largest weight, in a picture of a size; None if the identity has none."""
     if not {"landmarks", "sizes"} <= identity.tensors.keys():
         return None
     place = int(identity.tensors["weights"].argmax())

@@ -1,4 +1,4 @@
-"""PhotoMaker: the person as stacked ID embedding in the place of the class word.
+"""PhotoMaker: the person as stacked ID embedding in place of the class word.
 
 Source: arXiv 2312.04461.
 """
@@ -84,7 +84,7 @@ class PhotoMaker(PretrainedMethod):
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
-            SettingsError: `memory` is no known plan.
+            SettingsError: `memory` is not a known plan.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
         adapter_path = bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)

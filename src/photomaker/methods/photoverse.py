@@ -44,7 +44,7 @@ from photomaker.weights import bundled, sha256
 class PhotoVerse(PretrainedMethod):
     """PhotoVerse on a stock SDXL pipeline.
 
-    The pseudo-words stand behind the class word, in the place of the trigger. Of several photos, what the image encoder
+    The pseudo-words stand behind the class word, in place of the trigger. Of several photos, what the image encoder
     says is averaged by the photos' weights before the adapters.
 
     Args:
@@ -56,7 +56,7 @@ class PhotoVerse(PretrainedMethod):
         batch_size: Most pictures drawn at once.
 
     Raises:
-        SettingsError: A setting lies outside its range.
+        SettingsError: A setting is outside its range.
         WeightsError: The adapter does not fit the base or the image encoder.
     """
 

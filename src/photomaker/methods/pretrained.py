@@ -72,7 +72,7 @@ def seen_faces(faces: Faces, references: Sequence[Reference], width: int, source
 
     Raises:
         PhotoError: A photo shows no face.
-        WeightsError: The recogniser's embeddings are of another width.
+        WeightsError: The recogniser's embeddings are of a different width.
     """
     found = faces.see([one.image for one in references], [one.face for one in references])
     kept = [one for one in found if one is not None]
@@ -84,14 +84,14 @@ def seen_faces(faces: Faces, references: Sequence[Reference], width: int, source
 
 
 def check_face_width(given: int | None, wanted: int, source: str) -> None:
-    """Refuse a recogniser of another width; None is one that does not tell.
+    """Refuse a recogniser of a different width; None is one that does not tell.
 
     Raises:
-        WeightsError: It is of another width.
+        WeightsError: It is of a different width.
     """
     if given is not None and given != wanted:
         raise WeightsError(
-            f"{source} is for face embeddings of width {wanted} and the recogniser gives {given}; give the recogniser "
+            f"{source} is for face embeddings of width {wanted}, but the recogniser gives {given}; give the recogniser "
             "that the adapter was made for"
         )
 
@@ -134,7 +134,7 @@ class PretrainedMethod(Method):
     bundled_file: ClassVar[str]
 
     def __init__(self, pipeline: Any, defaults: Defaults, batch_size: int) -> None:  # noqa: ANN401
-        """Keep what is given."""
+        """Store the arguments."""
         if batch_size < 1:
             raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
         self.pipeline, self.defaults, self.batch_size = pipeline, defaults, batch_size
@@ -225,7 +225,7 @@ class PretrainedMethod(Method):
         Args:
             identity: Made by `fit`, loaded, or mixed.
             requests: One for each picture.
-            watch: Told of every step.
+            watch: Called with every step.
 
         Returns:
             RGB pictures in the order of the requests.

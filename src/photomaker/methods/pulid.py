@@ -83,7 +83,7 @@ class PuLID(PretrainedMethod):
         batch_size: Most pictures drawn at once.
 
     Raises:
-        SettingsError: A setting lies outside its range.
+        SettingsError: A setting is outside its range.
         WeightsError: The checkpoint does not fit the base, the image encoder or the recogniser.
     """
 

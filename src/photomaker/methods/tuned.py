@@ -147,7 +147,7 @@ class TunedMethod(Method, Generic[Settings]):
         """
 
     def put_in(self, identity: Identity, weight: float) -> AbstractContextManager[None]:
-        """Have the person in the pipeline as long as the context lasts; nothing, where only the prompt differs."""
+        """Have the person in the pipeline during the context; nothing, where only the prompt differs."""
         del identity, weight
         return nullcontext()
 
@@ -183,7 +183,7 @@ class TunedMethod(Method, Generic[Settings]):
 
         Raises:
             PhotoError: There is no photo, or a mask does not fit its photo.
-            SettingsError: The base cannot be tuned in its precision, or the class word is no word.
+            SettingsError: The base cannot be tuned in its precision, or the class word is not a word.
             WeightsError: The base's scheduler has no noise schedule that is known.
         """
         self.check(references)
@@ -220,7 +220,7 @@ class TunedMethod(Method, Generic[Settings]):
         return PersonRecipe(self.pipeline, trained, examples, settings=self.tuning, **parts)
 
     def prior(self, class_phrase: str, settings: PriorSettings) -> Prior | None:
-        """The base's own pictures of a class, drawn once while the method is open; None where none are asked for."""
+        """The base's own pictures of a class, drawn once while the method is open; None if none are asked for."""
         if class_phrase not in self._priors:
             seed = self.tuning.seed
             self._priors[class_phrase] = prior_of(
@@ -258,7 +258,7 @@ class TunedMethod(Method, Generic[Settings]):
             identity: Made by `fit`, `load_published`, or loaded.
             requests: One for each picture.
             weight: How much of the person is put in: 1 is what was tuned, 0 the base alone.
-            watch: Told of every step.
+            watch: Called with every step.
 
         Returns:
             RGB pictures in the order of the requests.
@@ -271,7 +271,7 @@ class TunedMethod(Method, Generic[Settings]):
         self.check_requests(requests)
         self.check_identity(identity)
         if weight != 1 and not self.has_weight:
-            raise SettingsError(f"{self.name} has no weight and {weight} is given; leave it out")
+            raise SettingsError(f"{self.name} takes no weight, but {weight} is given; leave it out")
         defaults = Defaults(guidance=self.guidance)
         asked = [
             replace(
@@ -311,7 +311,7 @@ class TunedMethod(Method, Generic[Settings]):
             count = len(tokenizer(f"{head} {own}", add_special_tokens=False)["input_ids"])
             if count > limit - 2:
                 raise PromptError(
-                    f"the class word is token {count} of the prompt and only {limit - 2} can be read; move it forward "
+                    f"the class word is token {count} of the prompt, but only {limit - 2} can be read; move it forward "
                     "or shorten the prompt"
                 )
         return text

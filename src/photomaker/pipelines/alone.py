@@ -101,7 +101,7 @@ class PhotoMakerAdapter:
 
         Raises:
             WeightsError: It is missing, damaged, or no PhotoMaker adapter.
-            SettingsError: The trigger word is no word.
+            SettingsError: The trigger word is not a word.
         """
         if not text("the trigger word", trigger_word) or trigger_word != "".join(trigger_word.split()):
             raise SettingsError(
@@ -175,14 +175,14 @@ class PhotoMakerAdapter:
         Raises:
             PromptError: The prompt names nobody whose place the person could take.
             IdentityError: The identity was made with another adapter, or is of several people.
-            SettingsError: It is no identity.
+            SettingsError: It is not an identity.
         """
         text("the prompt", prompt, "write for example 'a photo of a woman img in the snow'", PromptError)
         instance("the identity", identity, Identity, "give an Identity")
         check_identity(identity, self._encoder)
         if "subjects" in identity.tensors:
             raise IdentityError(
-                "the identity is of several people, who need a layout in the UNet; give one of one person"
+                "the identity has several people, who need a layout in the UNet; give an identity of one person"
             )
         return insert_trigger(prompt, self.trigger_word)
 
@@ -198,7 +198,7 @@ class PhotoMakerAdapter:
 
         Raises:
             PromptError: See `check`.
-            IdentityError: See `check`; or the text encoders are of another width than the adapter.
+            IdentityError: See `check`; or the text encoders are of a different width than the adapter.
         """
         complete = self.check(prompt, identity)
         copies = copies_of(identity, self._encoder.num_tokens)
@@ -233,6 +233,6 @@ class PhotoMakerAdapter:
     def _check_width(self, embeds: Tensor) -> None:
         if embeds.shape[-1] != self.width:
             raise IdentityError(
-                f"the text encoders give features of width {embeds.shape[-1]} and the adapter {self.source} is for "
+                f"the text encoders give features of width {embeds.shape[-1]}, but the adapter {self.source} is for "
                 f"{self.width}; give those of the base model that it was made for"
             )

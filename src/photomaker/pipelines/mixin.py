@@ -266,7 +266,7 @@ class PhotoMakerMixin(IdentityMixin):
             result = super().__call__(*text, **kwargs)  # type: ignore[misc]
         if merging.calls and not merging.merged_steps and bool(conditioning.active.any()):
             warnings.warn(
-                f"start_merge_step is {merging.start_merge_step} and only {merging.steps} steps were run, so the "
+                f"start_merge_step is {merging.start_merge_step}, but only {merging.steps} steps were run, so the "
                 "photos had no effect; give a smaller one",
                 stacklevel=2,
             )
@@ -327,9 +327,7 @@ class PhotoMakerMixin(IdentityMixin):
         encoded, plain = given
         identities = self.identities_of(len(encoded.embeds), *people)
         if _several(people[1], len(encoded.embeds)):
-            raise PromptError(
-                "prompts of several people cannot be given as prompt_embeds; give them as texts"
-            )
+            raise PromptError("prompts of several people cannot be given as prompt_embeds; give them as text")
         _check_masks(encoded, [self._copies(one) for one in identities])
         negatives = _negatives(kwargs, len(identities))
         negative = None if negatives is None else self._plain(*negatives, long_prompt)
@@ -404,8 +402,8 @@ def _with_text_only(plain: EncodedPrompts, embeds: Tensor | None, pooled: Tensor
     for name, own, given in zip(_TEXT_ONLY, (plain.embeds, plain.pooled), (embeds, pooled), strict=True):
         if given is not None and given.shape != own.shape:
             raise PromptError(
-                f"{name} have shape {tuple(given.shape)} and the prompt takes {tuple(own.shape)}; encode_prompts makes "
-                "them fit"
+                f"{name} have shape {tuple(given.shape)}, but the prompt takes {tuple(own.shape)}; encode_prompts "
+                "makes them fit"
             )
     return replace(
         plain,
@@ -472,14 +470,14 @@ def _several(given: object, rows: int) -> list[Copies]:
     }
     if len(counts) > 1:
         raise SettingsError(
-            "some identities of the call are of several people and others of fewer; draw them in calls of their own"
+            "the identities of the call have different numbers of people; draw them in separate calls"
         )
     people = counts.pop() if counts else 1
     return [(1,) * people] * rows if people > 1 else []
 
 
 def _subjects(rows: Rows, copies: Sequence[Copies]) -> Tensor:
-    """Whose class tokens are where in the first encoder's sequence: bool [rows, people, length]."""
+    """Positions of the class tokens by person in the first encoder's sequence: bool [rows, people, length]."""
     made = []
     for row, counts in zip(rows[0], copies, strict=True):
         assert isinstance(counts, tuple)
@@ -495,7 +493,7 @@ def _regional(conditioning: Conditioning, layout: Sequence[Place] | None) -> Reg
     if conditioning.subjects is None:
         if layout is not None:
             raise SettingsError(
-                "a layout says where each of several people is, and the pictures show one; leave it out, or put "
+                "a layout is for several people, but the pictures show one; leave it out, or put "
                 "identities together"
             )
         return None
@@ -507,7 +505,7 @@ def _check_masks(encoded: EncodedPrompts, copies: Sequence[Copies]) -> None:
     for number, (wanted, given) in enumerate(zip(copies, marked, strict=True), start=1):
         if wanted not in (0, given):
             raise PromptError(
-                f"class_tokens_mask marks {given} tokens in row {number} and the photos take {wanted}; "
+                f"class_tokens_mask marks {given} tokens in row {number}, but the photos take {wanted}; "
                 "encode the prompt for as many photos as are given"
             )
 
@@ -519,7 +517,7 @@ def _both_rows(
     prompts_2 = None if prompt_2 is None else _rows(prompt_2, "prompt_2")
     if prompts_2 is not None and len(prompts_2) != len(prompts):
         raise PromptError(
-            f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give as many"
+            f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give equal numbers"
         )
     return prompts, prompts_2
 
@@ -564,7 +562,7 @@ def _rows(prompt: str | Sequence[str] | None, name: str) -> list[str]:
 
 
 def _as_lists(kwargs: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """The text arguments beside the prompt, one for each row, because the prompt goes on as a list."""
+    """The text arguments beside the prompt, one for each row, because the prompt is passed on as a list."""
     names = ("negative_prompt", "negative_prompt_2")
     return {name: [kwargs[name]] * rows for name in names if isinstance(kwargs.get(name), str)}
 
@@ -576,7 +574,7 @@ def _check_slots(rows: Rows, copies: Sequence[Copies], encoder: PhotoMakerIDEnco
         if wanted == room:
             continue
         sentence = (
-            f"the photos take {wanted} tokens and only {room} fit behind the class word of prompt {number}; "
+            f"the photos take {wanted} tokens, but only {room} fit after the class word of prompt {number}; "
             "move the class word forward or give fewer photos"
         )
         # the first official release leaves photos out, which works; where the encoders' halves differ it cannot

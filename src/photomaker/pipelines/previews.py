@@ -1,4 +1,4 @@
-"""A look at a picture while it is drawn: a linear map from latents to colours, cheap beside a denoising step.
+"""Previews: a linear map from latents to colours, much cheaper than a denoising step.
 
 The map is fitted once for each autoencoder, by ridge regression, on fields of colour that it encodes itself: no
 numbers have to be shipped for a base, and any base will do. On the photos of the bundled people it explains 90 % of the

@@ -118,7 +118,7 @@ class ReadingProcessor(nn.Module):
         self.inner = AttnProcessor() if plain else AttnProcessor2_0()
 
     def forward(self, attn: Attention, hidden_states: Tensor, *_args: Any, **_more: Any) -> Tensor:
-        """Called by diffusers in the place of the layer's own processor."""
+        """Called by diffusers in place of the layer's own processor."""
         return self.inner(attn, hidden_states) + self.second(hidden_states)
 
     def second(self, hidden: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class WritingProcessor:
         self.inner = AttnProcessor() if plain else AttnProcessor2_0()
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *_args: Any, **_more: Any) -> Tensor:
-        """Called by diffusers in the place of the layer's own processor."""
+        """Called by diffusers in place of the layer's own processor."""
         self.bank.features[self.name] = hidden_states
         return self.inner(attn, hidden_states)
 
@@ -171,7 +171,7 @@ def reference_unet(unet: Any, bank: Bank, plain: bool = False) -> Any:  # noqa: 
 
 @contextmanager
 def placed(unet: Any, weight: Tensor, masks: Callable[[int], Tensor]) -> Iterator[None]:  # noqa: ANN401
-    """Have a UNet read a map of where the face shall be beside its latents, as long as the context lasts.
+    """Have a UNet read a map of where the face should be beside its latents, during the context.
 
     Args:
         unet: A diffusers UNet.
@@ -245,7 +245,7 @@ class Referenced:
 
     @contextmanager
     def attached(self, unet: Any) -> Iterator[Referenced]:  # noqa: ANN401 - a diffusers UNet
-        """Around a UNet's call as long as the context lasts, also when it ends in an error."""
+        """Around a UNet's call during the context, also when it ends in an error."""
         before, inner = vars(unet).get("forward"), unet.forward
         with ExitStack() as stack:
             stack.callback(self.bank.features.clear)
@@ -319,7 +319,7 @@ def crop_ids(latents: Tensor) -> Tensor:
 
 
 def square_map(box: Sequence[float], height: int, width: int) -> Tensor:
-    """Where a face shall be: the square around a box, which may reach beyond the picture.
+    """Where a face should be: the square around a box, which may reach beyond the picture.
 
     Args:
         box: Left, top, right, bottom in cells.

@@ -106,9 +106,9 @@ class Judged:
 
     Attributes:
         photo: The photo.
-        face: The person's face; None where there is none.
+        face: The person's face; None if there is none.
         findings: What there is to say.
-        likeness: Mean likeness to the other photos; None where nothing compares faces, or there are no others.
+        likeness: Mean likeness to the other photos; None if nothing compares faces, or there are no others.
         worth: Likeness that the others' mean face loses without this photo: above 0 it helps, below it harms.
     """
 
@@ -504,7 +504,7 @@ def worths(faces: np.ndarray) -> np.ndarray:
         faces: [n, width] embeddings of length 1, n at least 2.
 
     Returns:
-        [n]; 0 where there are only two.
+        [n]; 0 if there are only two.
     """
     count = len(faces)
     found = np.zeros(count)

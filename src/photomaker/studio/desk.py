@@ -219,7 +219,7 @@ class Desk:
 
         Raises:
             NotThere: There is no such person.
-            SettingsError: The share lies outside 0..1, or the name is too long.
+            SettingsError: The share is outside 0..1, or the name is too long.
             IdentityError: The two were made by different models.
             OutputError: It cannot be kept.
         """

@@ -44,8 +44,8 @@ class Place:
 def choose(device: str = "auto", dtype: str = "auto", memory: str = "auto", weights: int = 0) -> Place:
     """Choose device and precision: a GPU if there is one, bf16 if supported, else fp16.
 
-    A CPU works in fp32, or in bf16 if memory should be saved or fp32 weights would fill it, or if a large model is timed
-    to be faster with the processor's bf16 instructions.
+    A CPU works in fp32, or in bf16 if memory should be saved or fp32 weights would fill it, or if a large model is
+    timed to be faster with the processor's bf16 instructions.
 
     Args:
         device: `auto` or a torch device.

@@ -82,7 +82,7 @@ def planned(
         more_styles: A file with styles of the user's.
         finds: Whether faces can be found in pictures.
         detect: Finds the faces in a pose or a structure picture; None leaves a pose to the method.
-        cut: Finds the mask of the person with a face; None where nothing here does.
+        cut: Finds the mask of the person with a face; None if nothing here does.
 
     Raises:
         PhotoMakerError: Something in the order cannot be done; before photos are read where the order alone tells.
@@ -142,7 +142,7 @@ def _checked_scheduler(name: str, profile: Profile) -> str:
     name = check_scheduler(name)
     told = None if profile.base is None else profile.base / "scheduler" / "scheduler_config.json"
     if told is not None and told.is_file():
-        config = read_file(told, "fetch the base again", WeightsError)
+        config = read_file(told, "download the base again", WeightsError)
         check_noise(str(config.get("_class_name")), config, name)
     return name
 

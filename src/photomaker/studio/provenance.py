@@ -227,7 +227,7 @@ def context(trusted: bytes = b"") -> Any:  # noqa: ANN401 - c2pa's own class
     return c2pa.Context(c2pa.Settings.from_json(json.dumps(settings)))
 
 
-# ---- what is said
+# ---- content
 
 
 def _assertions(facts: Facts, pixels: Fingerprint) -> Iterator[dict[str, Any]]:

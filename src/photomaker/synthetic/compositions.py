@@ -69,7 +69,7 @@ class ComposedPicture:
 
     Attributes:
         image: uint8 [height, width, 3], RGB.
-        owners: uint8 [height, width]: 0 where nobody is, else the number of the person from 1.
+        owners: uint8 [height, width]: 0 if nobody is, else the number of the person from 1.
         boxes: float32 [people, 4] face boxes x0, y0, x1, y1 in pixels.
         landmarks: float32 [people, 5, 2] pixels; see `renderer.Picture`.
     """

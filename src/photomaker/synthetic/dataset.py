@@ -72,7 +72,7 @@ class WorldPlan:
         """Check the ranges."""
         if self.start < 0 or self.people < 1 or self.views < 2:
             raise SettingsError(
-                f"{self} is no dataset; start must be 0 or more, people 1 or more, views 2 or more"
+                f"{self} is not a dataset; start must be 0 or more, people 1 or more, views 2 or more"
             )
 
 
@@ -138,7 +138,7 @@ def claim(folder: Path, described: dict[str, Any]) -> None:
 
 
 def write_world(folder: Path, plan: WorldPlan, workers: int = 1) -> Path:
-    """Draw a dataset; an interrupted run goes on where it stopped.
+    """Draw a dataset; an interrupted run continues where it stopped.
 
     Args:
         folder: Where to write; made if missing.
@@ -200,7 +200,7 @@ class WorldDataset:
         boxes: float32 [n, 4], face boxes in pixels.
         landmarks: float32 [n, 5, 2], pixels.
         person: int64 [n], row number of the person, 0 .. people - 1.
-        attributes: Name -> int64 [n], an index into `attribute_names`; hat_colour is -1 where there is no hat.
+        attributes: Name -> int64 [n], an index into `attribute_names`; hat_colour is -1 if there is no hat.
         attribute_names: Name -> the words of that attribute.
         factors: float32 [people, F], identity factors scaled to deviate by about one.
         is_photo: bool [n], whether the style is photo.

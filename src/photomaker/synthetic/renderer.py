@@ -27,7 +27,7 @@ from photomaker.synthetic.styles import stylise
 from photomaker.synthetic.wardrobe import Body, Hat, draw_eyewear
 
 Layer = Callable[[Array, Array, Light], tuple[Array, Array] | None]
-"""Cover and colour of a layer at head coordinates (x, v), or None where it has nothing to draw."""
+"""Cover and colour of a layer at head coordinates (x, v), or None if it has nothing to draw."""
 
 SUPERSAMPLING = 2
 HEAD_Y = 0.075

@@ -86,7 +86,7 @@ def train_variant(
     folder: Path,
     new_lora: bool = False,
 ) -> Path | None:
-    """Train a variant, or go on where a training in that folder was stopped.
+    """Train a variant, or continue where a training in that folder was stopped.
 
     Args:
         name: One of `VARIANTS`.
@@ -99,7 +99,7 @@ def train_variant(
         new_lora: Whether the LoRA starts anew.
 
     Returns:
-        The adapter file; None where the training was asked to stop before its end.
+        The adapter file; None if the training was asked to stop before its end.
 
     Raises:
         WeightsError: Base, adapter or checkpoint is missing, damaged, or does not fit the others.

@@ -83,7 +83,7 @@ def person_attention_loss(
         share: What is wanted, above 0 and at most 1.
 
     Returns:
-        The loss, and the mean share that there is, both scalars and 0 where no row counts.
+        The loss, and the mean share that there is, both scalars and 0 if no row counts.
     """
     seen = (attention.float() * tokens[:, None, None].float()).sum(-1)
     weight = (mask * tokens.any(1)[:, None])[:, None].expand_as(seen)

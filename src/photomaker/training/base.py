@@ -253,7 +253,7 @@ class BaseRecipe(Recipe):
         held_out: int = 256,
         more: Sequence[Sized] = (),
     ) -> None:
-        """Keep what is given and split the rows."""
+        """Store the arguments and split the rows."""
         self.parts, self.settings = parts, settings
         self.data = Mixture([Sized(data, latents), *more], held_out)
         self.noising = Noising(settings.diffusion, make_scheduler(settings.diffusion))

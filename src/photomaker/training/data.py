@@ -106,7 +106,7 @@ class Landmarked(Pictured, Protocol):
     """Pictures of one size with the faces in them.
 
     Attributes:
-        boxes: float32 [rows, 4] or [rows, people, 4], face boxes in pixels; -1 where there is no such person.
+        boxes: float32 [rows, 4] or [rows, people, 4], face boxes in pixels; -1 if there is no such person.
         landmarks: float32 [rows, 5, 2] or [rows, people, 5, 2].
     """
 

@@ -48,7 +48,7 @@ _MOST = 4  # photos that a row reads
 
 @dataclass(frozen=True)
 class FlashFaceTraining:
-    """What is FlashFace's own.
+    """Settings specific to FlashFace.
 
     Of `AdapterSettings`, `lr` is the rate of the further attention and the face's place, `fusion_lr` that of the UNets,
     `photos` at most four, and `text_only` the share of rows without photos and place; `rank`, `vision` and `vision_lr`
@@ -65,7 +65,7 @@ class FlashFaceTraining:
         launch: As `strength`.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     side: int = 224
@@ -220,7 +220,7 @@ class FlashFaceRecipe(PeopleRecipe):
             own = photo_bias(torch.full((count,), 1 / count))
             nothing = torch.full((_MOST,), -torch.inf)
             bias.append(nothing if dropped else torch.cat([own, nothing[:missing]]))
-        # 1 where the place is told
+        # 1 if the place is told
         told = torch.from_numpy((rng.random(len(captions)) >= self.own.no_place) & ~text_only).float()
         photos, looks = torch.stack(filled).to(self.device), torch.stack(bias).to(self.device)
         keeps = torch.from_numpy(rng.random(len(captions)) < 0.5).to(self.device)[:, None]  # noqa: PLR2004 - half

@@ -110,7 +110,7 @@ class FramedLatents:
     """
 
     def __init__(self, autoencoder: Autoencoder, data: Album, frames: Frames) -> None:
-        """Keep what is given."""
+        """Store the arguments."""
         self.autoencoder, self.data, self.frames = autoencoder, data, frames
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:

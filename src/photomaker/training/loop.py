@@ -133,7 +133,7 @@ class Recipe(ABC):
         return {}
 
     def preview(self) -> Preview | None:
-        """Make pictures, with the averaged weights in place; None where the recipe has none to show."""
+        """Make pictures, with the averaged weights in place; None if the recipe has none to show."""
         return None
 
     def export(self, folder: Path) -> None:
@@ -164,7 +164,7 @@ class TrainSettings:
         export: Which weights the result is made of.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     steps: int
@@ -349,7 +349,7 @@ def _save(state: dict[str, Any], out: Path, keep: int) -> Path:
 def _no_room(path: Path, error: BaseException) -> str:
     reason = getattr(error, "strerror", None) or "the file could not be written whole"
     return (
-        f"cannot write {path}: {reason}; make room and give the same command again, which goes on from the last "
+        f"cannot write {path}: {reason}; make room and give the same command again, which continues from the last "
         "checkpoint"
     )
 
@@ -358,17 +358,19 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        message = f"{path} is no training checkpoint or is damaged; delete it to go on from an older one"
+        message = (
+            f"{path} is not a training checkpoint or is damaged; delete it to continue from an older one"
+        )
         raise WeightsError(message) from error
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
-        raise WeightsError(f"{path} is no checkpoint of this trainer; delete it or choose another folder")
+        raise WeightsError(f"{path} is not a checkpoint of this trainer; delete it or choose another folder")
     return state
 
 
 def _restore(target: Mapping[str, Tensor], source: Mapping[str, Tensor], path: Path) -> None:
     if target.keys() != source.keys() or any(target[k].shape != source[k].shape for k in target):
         raise WeightsError(
-            f"{path} belongs to a model of another size; choose another folder or the same sizes"
+            f"{path} belongs to a model of a different size; choose another folder or the same sizes"
         )
     _copy(source, target)
 
@@ -391,9 +393,7 @@ def take_over(recipe: Recipe, folder: Path) -> Path:
     """
     found = checkpoints(folder)
     if not found:
-        raise WeightsError(
-            f"{folder} holds no checkpoint of a training; give the folder of one that was started"
-        )
+        raise WeightsError(f"{folder} has no training checkpoint; give the folder of a training")
     state = _load(found[-1])
     weights = state["average"] or state["weights"]
     own = {
@@ -403,7 +403,7 @@ def take_over(recipe: Recipe, folder: Path) -> Path:
     }
     if not weights.keys() <= own.keys():
         raise WeightsError(
-            f"{found[-1]} was trained for {state['recipe']} and not for {recipe.name}; give one of the same method"
+            f"{found[-1]} was trained for {state['recipe']}, not for {recipe.name}; give one of the same method"
         )
     _restore({name: own[name] for name in weights}, weights, found[-1])
     return found[-1]
@@ -421,7 +421,7 @@ class Run:
         SettingsError: accelerate is configured for something that the training has not.
 
     Attributes:
-        cut: Parts of the model that are cut up between processes; empty where each keeps the whole model.
+        cut: Parts of the model that are cut up between processes; empty if each keeps the whole model.
     """
 
     def __init__(self, recipe: Recipe, settings: TrainSettings, out: Path) -> None:
@@ -475,7 +475,7 @@ class Run:
         _restore(self.weights, state["weights"], path)
         _restore(self.buffers, state["buffers"], path)
         if self.average:
-            # A run that was started without averaging may go on with it: the average then starts here.
+            # A run that was started without averaging may continue with it: the average then starts here.
             _restore(self.average.shadow, state["average"] or state["weights"], path)
         load_state(self.optimiser, state["optimiser"])
         self.step = state["step"]
@@ -578,7 +578,7 @@ class Run:
         return {"loss": float(loss.detach()), **figures}
 
     def validate(self) -> dict[str, float]:
-        """Validate on the first process, on all where the model is cut up, always with the same randomness."""
+        """Validate on the first process, on all if the model is cut up, always with the same randomness."""
         figures: dict[str, float] = {}
         if self.accelerator.is_main_process or self.cut:
             with self.averaged(), self.autocast():
@@ -588,7 +588,7 @@ class Run:
         return figures
 
     def preview(self) -> Preview | None:
-        """The recipe's pictures, made by the first process, or by all where the model is cut up; elsewhere None."""
+        """The recipe's pictures, made by the first process, or by all if the model is cut up; elsewhere None."""
         found = None
         if self.accelerator.is_main_process or self.cut:
             with self.averaged(), self.autocast():
@@ -710,17 +710,17 @@ def _stop_request() -> Iterator[list[int]]:
 
 
 def train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool = True) -> dict[str, float]:
-    """Train a recipe, or go on with a training that was stopped.
+    """Train a recipe, or continue with a training that was stopped.
 
     Args:
         recipe: What to train.
         settings: How.
         out: Folder of this training: `checkpoints/` (the last ones, and `best.pt` with the lowest validation loss),
             `log.jsonl`, `previews/`, `tensorboard/`, and at the end `export/` and `done.json`.
-        resume: Whether to go on from the last checkpoint in `out`; otherwise old checkpoints are removed.
+        resume: Whether to continue from the last checkpoint in `out`; otherwise old checkpoints are removed.
 
     Returns:
-        The last logged and validated figures; `finished` is 0 where the run was asked to stop before its end.
+        The last logged and validated figures; `finished` is 0 if the run was asked to stop before its end.
 
     Raises:
         WeightsError: The checkpoint found is damaged or belongs to another model.
@@ -742,7 +742,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool) -> dict[str, float]:
     if not len(recipe.rows):
-        raise SettingsError(f"the data holds 0 rows for the recipe {recipe.name}; make a larger dataset")
+        raise SettingsError(f"the data has no rows for the recipe {recipe.name}; make a larger dataset")
     run = Run(recipe, settings, out)
     _begin(run, resume)
     figures = _loop(run)
@@ -827,7 +827,7 @@ def _any_process(run: Run, flag: bool) -> bool:
 
 
 def _save_and_validate(run: Run, log: _Log) -> dict[str, float]:
-    # Validated and logged first: what is logged beyond the last checkpoint is forgotten by who goes on from it.
+    # Validated and logged first: what is logged beyond the last checkpoint is forgotten by who continues from it.
     figures = {f"validation_{name}": value for name, value in run.validate().items()}
     if figures:
         log.write(run.step, figures)

@@ -75,7 +75,7 @@ class AdapterSettings:
         diffusion: Timesteps and loss weights.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     rank: int = 64
@@ -185,7 +185,7 @@ class PeopleRecipe(Recipe):
     Args:
         data: Pictures, masks, captions, people.
         latents: Of the same rows, from the base's autoencoder.
-        parts: The base; it stays as it is but for what the recipe adds to its UNet.
+        parts: The base; it stays as it is except for what the recipe adds to its UNet.
         id_encoder: The ID encoder, whose image tower sees the photos.
         settings: How.
         held_out: People kept for validation, the last ones.
@@ -248,7 +248,7 @@ class PeopleRecipe(Recipe):
         self.single = int((~enough).sum())
         if not enough.any():
             raise SettingsError(
-                f"nobody in the data has two pictures ({self.single} people have one each); add photos, or set "
+                f"no person in the data has two pictures ({self.single} people have one each); add photos, or set "
                 "target_among to true"
             )
         everyone = int(people.max()) + 1

@@ -51,7 +51,7 @@ class PhotoVerseSettings:
         face_noise: Share of the timesteps, from the clean end, in which it counts.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     layers: tuple[int, ...] = (-1, -2, -3, -4, -5)
@@ -116,7 +116,7 @@ class PhotoVerseRecipe(PeopleRecipe):
         depth = int(self.tower.config.num_hidden_layers)
         if not all(-depth - 1 <= layer <= depth for layer in own.layers):
             raise SettingsError(
-                f"photoverse.layers is {list(own.layers)} and the image tower has {depth} layers; give others"
+                f"photoverse.layers is {list(own.layers)}, but the image tower has {depth} layers; give others"
             )
         unet, width = parts.unet, int(parts.unet.config.cross_attention_dim)
         with torch.random.fork_rng(devices=[]):

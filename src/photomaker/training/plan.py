@@ -178,7 +178,7 @@ class TrainConfig:
         """Check what depends on several settings."""
         if self.base.dtype == "bf16" and self.loop.precision != "bf16":
             raise SettingsError(
-                f"base.dtype is bf16 and loop.precision {self.loop.precision}; set both to bf16, or both to fp32"
+                f"base.dtype is bf16, but loop.precision is {self.loop.precision}; set both to bf16, or both to fp32"
             )
         if self.data.kind == "world" and self.encoder.version == "v2":
             raise SettingsError(
@@ -186,7 +186,7 @@ class TrainConfig:
             )
         if self.data.kind == "world" and self.data.keep_texts:
             raise SettingsError(
-                "captions of kind world change each time and cannot be kept; set keep_texts to false"
+                "captions of kind world change each time and cannot be cached; set keep_texts to false"
             )
         if self.data.composed is not None and (self.data.kind != "world" or not self.data.keep_latents):
             raise SettingsError(
@@ -204,7 +204,7 @@ class TrainConfig:
             )
         if self.method == "photoverse" and self.data.keep_texts:
             raise SettingsError(
-                "PhotoVerse's words go through the text encoders and cannot be kept; set keep_texts to false"
+                "PhotoVerse's words go through the text encoders and cannot be cached; set keep_texts to false"
             )
         if self.method != "photomaker" and (self.loop.preview_every or self.encoder.version == "v2"):
             raise SettingsError(
@@ -275,7 +275,7 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
         side = 128 if config.data.kind == "world" else config.data.resolution
         recipe.previewer = Previewer(recipe, config.preview, side, score)
     if recipe.single and share.process == 0:
-        log.warning("%d people have one picture only and are left out as targets", recipe.single)
+        log.warning("%d people have only one picture and are not used as targets", recipe.single)
     return recipe
 
 
@@ -342,7 +342,7 @@ def run(
     fresh: bool = False,
     face: FaceEmbedding | None = None,
 ) -> dict[str, float]:
-    """Train, or go on where a training in the same folder was stopped; see `build` and `loop.train`.
+    """Train, or continue where a training in the same folder was stopped; see `build` and `loop.train`.
 
     Args:
         config: What to train.
@@ -433,7 +433,7 @@ def id_encoder(config: TrainConfig, parts: BaseParts) -> tuple[PhotoMakerIDEncod
 
 
 def _adapter(start: str) -> AdapterFile | None:
-    """The adapter that is meant, or None where an image encoder is."""
+    """The adapter that is meant, or None if an image encoder is."""
     if start == BUNDLED:
         return read_adapter(bundled("adapter/photomaker.safetensors"))
     if Path(start).is_file() or start in hub.ADAPTER_FILES or start.endswith((".bin", ".safetensors")):
@@ -461,7 +461,7 @@ def from_clip(place: str, version: str, widths: tuple[int, int], seed: int) -> P
     try:
         clip = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{place} is no CLIP image encoder in safetensors; give another") from error
+        raise WeightsError(f"{place} is not a CLIP image encoder in safetensors; give another") from error
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size",
              "image_size", "hidden_act")  # fmt: skip
     sizes = {name: getattr(clip.config, name) for name in names}

@@ -39,7 +39,7 @@ _HEAD = 64
 
 @dataclass(frozen=True)
 class PuLIDSettings:
-    """What is PuLID's own.
+    """Settings specific to PuLID.
 
     Of `AdapterSettings`, `lr` is the rate of keys and values and `fusion_lr` that of the ID encoder; rows without
     photos (`text_only`) teach nothing, and `rank`, `vision` and `vision_lr` do nothing.
@@ -55,7 +55,7 @@ class PuLIDSettings:
         recogniser: What the face embeddings are of, noted in the file: `bundled`, or the name of an InsightFace pack.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     layers: tuple[int, ...] = (4, 8, 12, 16, 20)
@@ -119,7 +119,7 @@ class PuLIDRecipe(PeopleRecipe):
         depth = int(self.tower.config.num_hidden_layers)
         if not all(-depth - 1 <= layer <= depth for layer in own.layers):
             raise SettingsError(
-                f"pulid.layers is {list(own.layers)} and the image tower has {depth} layers; give others"
+                f"pulid.layers is {list(own.layers)}, but the image tower has {depth} layers; give others"
             )
         width = int(parts.unet.config.cross_attention_dim)
         face_width = int(embeddings(self.rows[:1]).shape[-1])

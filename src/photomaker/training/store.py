@@ -70,7 +70,7 @@ def computed(
                 (folder / f"{start}.{DONE}").touch()
     except OSError as error:
         raise OutputError(
-            f"cannot write {folder}: {error.strerror}; make room or choose another folder"
+            f"cannot write {folder}: {error.strerror}; free some space or choose another folder"
         ) from error
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
 

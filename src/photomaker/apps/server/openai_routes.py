@@ -219,7 +219,7 @@ async def _stream(
             elif isinstance(event, Ended) and event.state != "done":
                 yield _failure(event.reason or "the job was cancelled")
         if not ended:
-            yield _failure("the server is stopping; the job goes on when it is back")
+            yield _failure("the server is stopping; the job continues when it is back")
     finally:
         if not ended and door.desk.working:
             with suppress(NotThere):

@@ -35,7 +35,7 @@ class People(Protocol):
         """Photos that no method gets; may be empty."""
 
     def real(self, row: int, prompts: Sequence[BenchPrompt], seeds: int) -> list[Image.Image]:
-        """Real pictures in the circumstances of the prompts, by prompt and then by seed; empty where there are none."""
+        """Real pictures in the circumstances of the prompts, by prompt and then by seed; empty if there are none."""
 
     def seed(self, row: int, prompt: BenchPrompt, number: int) -> int:
         """The seed of a picture, which depends on nothing but its arguments."""
@@ -105,7 +105,7 @@ class FolderPeople:
         wanted = settings.references + settings.unseen
         if len(self._folders) < settings.people:
             raise PhotoError(
-                f"{settings.photos} holds {len(self._folders)} folders of photos for {settings.people} people; "
+                f"{settings.photos} has {len(self._folders)} folders of photos for {settings.people} people; "
                 "add some or set people"
             )
         for folder in self._folders:
@@ -113,7 +113,7 @@ class FolderPeople:
             found = len(list_photos([folder]))
             if found < wanted:
                 raise PhotoError(
-                    f"{folder} holds {found} photos and {wanted} are wanted ({settings.references} references, "
+                    f"{folder} has {found} photos, but {wanted} are needed ({settings.references} references, "
                     f"{settings.unseen} unseen); add photos, or set references and unseen"
                 )
 
@@ -181,9 +181,7 @@ def _folders(place: Path) -> list[Path]:
 
 def _check_class(name: str, classes: Mapping[str, str]) -> None:
     if name not in classes:
-        raise SettingsError(
-            f"classes lacks {name}, whose photos are there; add a line such as `{name}: woman`"
-        )
+        raise SettingsError(f"classes lacks {name}, who has photos; add a line such as `{name}: woman`")
     if len(class_words(classes[name])) != 1:
         raise SettingsError(
             f"the class of {name} is {classes[name]!r}; give one class word such as man, woman, boy, girl"

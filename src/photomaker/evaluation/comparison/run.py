@@ -69,7 +69,7 @@ def compare(
 ) -> Result:
     """Measure methods side by side and write `methods.json`, `.md`, `.csv`, `.tex` and plots into `settings.out`.
 
-    Rows, identities and pictures are kept in `methods_rows` of that folder as they come: an interrupted run goes on
+    Rows, identities and pictures are kept in `methods_rows` of that folder as they come: an interrupted run continues
     where it stopped, and a method can be added later by naming it beside those that are there.
 
     Args:

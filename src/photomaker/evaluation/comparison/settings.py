@@ -30,7 +30,7 @@ class Entry:
         options: Further arguments of its `open`, by name.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     name: str
@@ -125,7 +125,7 @@ class ComparisonSettings:
         samples: Bootstrap resamples.
 
     Raises:
-        SettingsError: A value lies outside its range, or two contradict each other.
+        SettingsError: A value is outside its range, or two contradict each other.
     """
 
     methods: tuple[Entry, ...] = field(default_factory=lambda: (Entry("photomaker"),))

@@ -84,7 +84,7 @@ class Rows:
 
     Attributes:
         people: [P] the rows of each person, alike in number.
-        features: [P] of [n, width] features of the pictures; empty where they are not needed.
+        features: [P] of [n, width] features of the pictures; empty if they are not needed.
     """
 
     people: Sequence[Sequence[Row]]
@@ -100,7 +100,7 @@ class Rows:
         return Rows(self.people[:count], self.features[:count])
 
     def means(self, name: str, photos: bool = False) -> np.ndarray:
-        """[P] means of a column; nan where a person has none of it."""
+        """[P] means of a column; nan if a person has none of it."""
         return np.array([_mean(column(rows, name)) for rows in (self.photos if photos else self.people)])
 
     def accuracy(self) -> tuple[np.ndarray, np.ndarray]:
@@ -277,7 +277,7 @@ def _cost(rows: Rows, samples: int) -> dict[str, Interval | None]:
 
 
 def _interval(by_person: np.ndarray, samples: int) -> Interval | None:
-    """Mean over people who have the figure; None where nobody has."""
+    """Mean over people who have the figure; None if nobody has."""
     if np.all(np.isnan(by_person)):
         return None
     return metrics.bootstrap(_mean, by_person, samples=samples)

@@ -182,7 +182,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Fitted:
-    """An identity with what it cost; None where the method could do nothing with the photos."""
+    """An identity with what it cost; None if the method could do nothing with the photos."""
 
     identity: Identity | None
     seconds: float
@@ -286,7 +286,7 @@ class Worker:
             told = {"class_word": self.people.class_of(job.person)}
             identity = method.fit(self.prepare(photos, f"person {job.person}"), notes=told)
         except PhotoError:
-            # A method that can do nothing with these photos has no likeness for them; the run goes on.
+            # A method that can do nothing with these photos has no likeness for them; the run continues.
             return Fitted(None, time.perf_counter() - start, 0)
         seconds = time.perf_counter() - start
         folder.mkdir(parents=True, exist_ok=True)
@@ -439,7 +439,7 @@ class Gallery:
         )
 
     def scores(self, arrays: Mapping[str, np.ndarray], person: int, *, alone: bool) -> dict[str, np.ndarray]:
-        """What compares pictures with photos, each [n]; nan where there is nothing to compare with.
+        """What compares pictures with photos, each [n]; nan if there is nothing to compare with.
 
         Args:
             arrays: As `Seen.arrays`.
@@ -487,7 +487,7 @@ class Gallery:
         }
 
     def _stranger(self, pictures: np.ndarray, everybody: Sequence[np.ndarray], person: int) -> np.ndarray:
-        """Mean cosine with photos of all others of the class; nan where there is nobody else."""
+        """Mean cosine with photos of all others of the class; nan if there is nobody else."""
         same = self.classes[person]
         others = [row for row, word in enumerate(self.classes) if word == same and row != person]
         if not others:
@@ -521,7 +521,7 @@ def _beside(photos: np.ndarray) -> np.ndarray:
 
 
 def _row(gallery: np.ndarray, person: int, picture: np.ndarray) -> np.ndarray:
-    """A gallery of zeros, but for one person's own picture, which is taken out of their sum."""
+    """A gallery of zeros, except for one person's own picture, which is taken out of their sum."""
     taken = np.zeros_like(gallery)
     taken[person] = picture
     return taken
