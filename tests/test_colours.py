@@ -142,7 +142,7 @@ def test_a_picture_in_memory_follows_its_profile_once():
 def test_floating_point_pictures_with_values_that_are_none(value):
     values = np.full((32, 32), 0.5, np.float32)
     values[3, 4] = value
-    with pytest.raises(PhotoError, match="a photo holds values that are not finite"):
+    with pytest.raises(PhotoError, match="a photo has values that are not finite"):
         read(Image.fromarray(values), "TIFF")
 
 

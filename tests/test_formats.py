@@ -49,7 +49,7 @@ def test_an_identity_of_a_later_format_is_refused_with_both_formats_named(tmp_pa
     path = tmp_path / "ada.safetensors"
     save_file(FEATURES, path, metadata={"format": "photomaker-identity-2", "method": "x", "notes": "{}"})
     with pytest.raises(
-        IdentityError, match="of format photomaker-identity-2 and this version reads photomaker-ide"
+        IdentityError, match="of format photomaker-identity-2, but this version reads photomaker-ide"
     ):
         Identity.load(path)
 
@@ -71,7 +71,7 @@ def test_the_notes_of_a_later_format_are_refused(tmp_path):
         {"a": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"notes_format": "photomaker-adapter-2"}
     )
     with pytest.raises(
-        WeightsError, match="photomaker-adapter-2 and this version reads photomaker-adapter-1"
+        WeightsError, match="photomaker-adapter-2, but this version reads photomaker-adapter-1"
     ):
         adapter_file.noted_config(tmp_path / "a.safetensors")
 

@@ -50,7 +50,7 @@ def test_damaged_notes_are_told_in_one_sentence(tmp_path, metadata):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"id_features": torch.full((2, 8), float("nan"))}, "holds numbers that are not finite"),
+        ({"id_features": torch.full((2, 8), float("nan"))}, "has numbers that are not finite"),
         ({"id_features": torch.ones(2, 8, dtype=torch.int32)}, "are torch.int32"),
         ({"id_features": torch.ones(8)}, r"\(8,\), no features of photos"),
         ({"id_features": torch.ones(0, 8)}, "no features of photos"),

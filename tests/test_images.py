@@ -222,7 +222,7 @@ def test_an_animation_gives_its_first_frame_and_a_note(kind):
     photo = images.read_photo(
         saved(first, kind, save_all=True, append_images=[second], **lossless), "move.gif"
     )
-    assert "move.gif holds 2 pictures; only the first is used" in photo.notes
+    assert "move.gif has 2 frames; only the first is used" in photo.notes
     assert tuple(np.asarray(photo.image)[9, 9]) == pytest.approx((255, 0, 0), abs=3)
 
 
@@ -259,7 +259,7 @@ def test_nothing_missing_and_empty_are_told_apart(tmp_path):
         images.list_photos([])
     with pytest.raises(PhotoError, match="there is no photo or folder"):
         images.list_photos([tmp_path / "missing"])
-    with pytest.raises(PhotoError, match="holds no picture"):
+    with pytest.raises(PhotoError, match="has no pictures"):
         images.list_photos([tmp_path])
 
 

@@ -70,7 +70,7 @@ BROKEN = [
     (lambda: Start("y"), f"the start picture is 'y', {PICTURE}"),
     (lambda: Start(GREY, -0.1), "strength is -0.1; give a number above 0, up to 1"),
     (lambda: Start(GREY, 1.1), "strength is 1.1; give a number above 0, up to 1"),
-    (lambda: Start(GREY, 0), "strength is 0, which draws nothing; give a number above 0, up to 1"),
+    (lambda: Start(GREY, 0), "strength is 0, which redraws nothing; give a number above 0, up to 1"),
     (lambda: Start(GREY, mask="y"), f"the mask is 'y', {PICTURE}"),
     (lambda: Start(GREY, mask=BLACK), "the mask is black all over; paint white what should be redrawn"),
     (lambda: StylePicture("y"), f"the style picture is 'y', {PICTURE}"),

@@ -1,4 +1,4 @@
-"""Values that a caller gives, looked at one by one: the right type, a sane range, and one sentence where not."""
+"""Checks single values from a caller: type and range, with one sentence if they are wrong."""
 
 from __future__ import annotations
 

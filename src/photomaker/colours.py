@@ -1,7 +1,7 @@
 """Colour profiles: what the numbers of a picture mean by its own ICC profile, brought to sRGB.
 
-Everything behind this door takes numbers for sRGB. Telephones write Display P3, cameras Adobe RGB, printers CMYK: read
-as they are, skin comes out paler or greener than the person's.
+Everything else in the package assumes sRGB. Phones write Display P3, cameras Adobe RGB, printers CMYK: read as sRGB,
+skin comes out paler or greener than the person's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings files: YAML in, a frozen dataclass out, and every mistake told in one sentence."""
+"""Settings files: YAML in, a frozen dataclass out, and every mistake reported in one sentence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(path: str | os.PathLike[str], kind: type[Settings], changes: Sequence[s
     Args:
         path: A YAML file; its keys are the fields of `kind`, and fields that are dataclasses are tables in turn.
         kind: A frozen dataclass whose field types are plain values, tuples, mappings, or dataclasses of the same sort.
-        changes: "a.b=value" each, which go over the file's; the value is read as YAML.
+        changes: "a.b=value" each, which override the file's; the value is read as YAML.
 
     Raises:
         SettingsError: The file cannot be read, a key is unknown, or a value has the wrong type or range.

@@ -1,6 +1,6 @@
 """Models by their hub ids: `organisation/name` for a base, `organisation/name/file` for an adapter.
 
-What was fetched once is found again without a network.
+Downloaded files are cached and work offline.
 """
 
 from __future__ import annotations

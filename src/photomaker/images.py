@@ -1,7 +1,7 @@
-"""Pictures at the boundary: photos nobody vouches for, tensors, grids, and files that say what they are.
+"""Reading and writing pictures: untrusted photos, tensors, grids, and files with metadata.
 
-A photo is refused by what its header says before a pixel is decoded; whatever its colour model, profile, depth,
-orientation or number of frames, what comes out is one upright 8-bit sRGB picture.
+A photo's header is checked before a pixel is decoded. Whatever its colour model, profile, depth, orientation or number
+of frames, the result is one upright 8-bit sRGB picture.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Photo:
 
 
 def open_photo(path: str | os.PathLike[str]) -> Photo:
-    """Open a photo that nobody vouches for.
+    """Open an untrusted photo.
 
     Args:
         path: A file in one of `FORMATS`.
@@ -215,7 +215,7 @@ def _frame_notes(picture: Image.Image, name: str) -> tuple[str, ...]:
     frames = getattr(picture, "n_frames", 1)
     # An MPO is what many phones write: a JPEG with a preview behind it, not an animation.
     if frames > 1 and picture.format != "MPO":
-        return (f"{name} holds {frames} pictures; only the first is used",)
+        return (f"{name} has {frames} frames; only the first is used",)
     return ()
 
 
@@ -258,7 +258,7 @@ def _as_rgb(picture: Image.Image, name: str) -> tuple[Image.Image, tuple[str, ..
 def _scaled_grey(picture: Image.Image, name: str) -> Image.Image:
     values = np.asarray(picture).astype(np.float64)
     if not np.isfinite(values).all():
-        raise PhotoError(f"{name} holds values that are not finite; leave it out")
+        raise PhotoError(f"{name} has values that are not finite; leave it out")
     if picture.mode == "F":
         top = max(1.0, float(values.max()))
         full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
@@ -298,7 +298,7 @@ def _photos_in(folder: Path) -> list[Path]:
     photos = [path for path in shown if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not photos:
         known = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise PhotoError(f"the folder {folder} holds no picture ({known}); put photos of the person in it")
+        raise PhotoError(f"the folder {folder} has no pictures ({known}); put photos of the person in it")
     return photos
 
 

@@ -1,4 +1,4 @@
-"""Names of what can be plugged in, resolved when they are used."""
+"""Names of plug-ins, resolved when they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a picture is drawn, and what that costs: the presets of `--speed`, and every trick that they are made of.
+"""The presets of `--speed`, and the techniques that they consist of.
 
 A preset is a plan against the 20 steps, or however many, that are asked for. Which tricks are in it was chosen by
 `photomaker speed` on validation people, see benchmarks/speed.md.

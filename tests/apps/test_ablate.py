@@ -223,7 +223,7 @@ def test_impossible_settings_are_refused(change: dict, words: str) -> None:
     [
         (["--axes", "stackin"], "there is no axis 'stackin'; did you mean stacking?"),
         (["--seeds", "0"], "seeds is 0"),
-        (["--data", "nowhere"], "nowhere holds no dataset"),
+        (["--data", "nowhere"], "nowhere has no dataset"),
         (["--counts", "one,two"], "counts is 'one,two'; give numbers"),
     ],
 )
@@ -252,7 +252,7 @@ def test_people_who_are_scored_are_not_trained_on(tmp_path: Path) -> None:
     settings = AblationSettings(data=tmp_path / "scored", out=tmp_path / "out", train_people=2)
     with pytest.raises(SettingsError, match="start at number 999999 and reach the validation people"):
         run(settings, TOOLS, pretend)
-    with pytest.raises(SettingsError, match="3 people are wanted of the 2"):
+    with pytest.raises(SettingsError, match="3 people are requested"):
         run(replace(settings, train_people=3), TOOLS, pretend)
     assert not (tmp_path / "out").exists()
 

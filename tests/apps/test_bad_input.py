@@ -51,7 +51,7 @@ def test_a_missing_path(shell):
 
 def test_an_empty_folder(shell, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "holds no picture" in shell.refused(*shell.generate(photos=[tmp_path / "empty"]))
+    assert "has no pictures" in shell.refused(*shell.generate(photos=[tmp_path / "empty"]))
 
 
 @pytest.mark.parametrize(

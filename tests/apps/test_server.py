@@ -386,7 +386,9 @@ def test_other_shapes_and_routes(http):
 
 def test_photos_that_are_none_and_too_many(start):
     http = start(limits=Limits(photos=5, pixels=10_000))
-    problem(http.post("/v1/identities", files=[("photos", ("a.txt", b"hello"))]), 422, "a.txt is not a picture")
+    problem(
+        http.post("/v1/identities", files=[("photos", ("a.txt", b"hello"))]), 422, "a.txt is not a picture"
+    )
     problem(http.post("/v1/identities", files=photos(1000)), 400, "Too many files")
     problem(http.post("/v1/identities", files=photos(6)), 422, "6 photos of one person; send at most 5")
     problem(

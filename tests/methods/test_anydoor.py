@@ -274,16 +274,17 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
     dino = tiny_dino(tiny_folder)
     for other in (tiny_adapter(tiny_folder), tiny_flashface(tiny_folder)):
         refused(
-            lambda other=other: AnyDoor.open(tiny_base, other, image_encoder=dino), "is not an AnyDoor checkpoint"
+            lambda other=other: AnyDoor.open(tiny_base, other, image_encoder=dino),
+            "is not an AnyDoor checkpoint",
         )
     state = torch.load(tiny_anydoor(tiny_folder), weights_only=True)["state_dict"]
     wide = "control_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
     hint, tokens = "control_model.input_hint_block.0.weight", "cond_stage_model.projector.weight"
     for name, shape, match in (
-        (wide, (32, 1024), "is for Stable Diffusion 2.1 and the base"),
+        (wide, (32, 1024), "is for Stable Diffusion 2.1, but the base"),
         (wide, (32, 768), "is for a base of width 768"),
         (hint, (4, 3, 3, 3), "reads pictures of 3 channels"),
-        (tokens, (64, 32), "does not lead to the width 80"),
+        (tokens, (64, 32), "does not give the width 80"),
         (tokens, (WIDTH, 1536), "reads tokens of width 1536 and the image encoder's have 32"),
     ):
         torch.save({"state_dict": state | {name: torch.zeros(shape)}}, tmp_path / "other.ckpt")

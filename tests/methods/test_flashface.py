@@ -257,7 +257,7 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
     torch.save(state | {name: torch.zeros(32, 768)}, tmp_path / "sd15.ckpt")
     refused(
         lambda: FlashFace.open(tiny_base, tmp_path / "sd15.ckpt"),
-        "is for Stable Diffusion 1.5 and the base is of",
+        "is for Stable Diffusion 1.5, but the base has",
     )
     torch.save(state | {"encoder.0.weight": torch.zeros(16, 4, 3, 3)}, tmp_path / "four.ckpt")
     refused(lambda: FlashFace.open(tiny_base, tmp_path / "four.ckpt"), "reads 4 channels")

@@ -263,7 +263,7 @@ def test_checkpoints_of_other_methods_and_bases_are_refused(
     torch.save(sections, copied / "ip-adapter.bin")
     config = json.loads((copied / "ControlNetModel/config.json").read_text())
     for change, match in (
-        ({"cross_attention_dim": 768}, "has cross_attention_dim 768 and the base 80"),
+        ({"cross_attention_dim": 768}, "has cross_attention_dim 768, but the base 80"),
         ({"_class_name": "T2IAdapter"}, "holds a T2IAdapter, no ControlNetModel"),
     ):
         (copied / "ControlNetModel/config.json").write_text(json.dumps(config | change))

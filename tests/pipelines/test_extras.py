@@ -240,10 +240,10 @@ def test_a_structure_model_that_cannot_serve(base, folder, tmp_path):
     refused(
         base,
         Extras(controls=(Structure(str(tmp_path), PICTURE),)),
-        "has cross_attention_dim 768 and the base",
+        "has cross_attention_dim 768, but the base",
     )
     (tmp_path / "config.json").write_text('{"_class_name": "T2IAdapter", "channels": [1]}')
-    refused(base, Extras(t2i=Structure(str(tmp_path), PICTURE)), "has channels [1] and the base")
+    refused(base, Extras(t2i=Structure(str(tmp_path), PICTURE)), "has channels [1], but the base")
     (tmp_path / "config.json").write_text("[" * 100_000)
     refused(base, Extras(controls=(Structure(str(tmp_path), PICTURE),)), "cannot be read")
 

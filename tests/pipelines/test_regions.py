@@ -56,13 +56,13 @@ def test_people_are_put_together_in_their_order(people):
 
 def test_two_people_and_only_two_to_four(people):
     one = people[0]
-    with pytest.raises(IdentityError, match="to put together is 1; give 2 to 4"):
+    with pytest.raises(IdentityError, match="to combine is 1; give 2 to 4"):
         together([one])
-    with pytest.raises(IdentityError, match="to put together is 5"):
+    with pytest.raises(IdentityError, match="to combine is 5"):
         together([one] * 5)
-    with pytest.raises(IdentityError, match="identity 2 is not that of one person"):
+    with pytest.raises(IdentityError, match="identity 2 has several people"):
         together([one, together([one, one])])
-    with pytest.raises(IdentityError, match="identity 2 was made by another model"):
+    with pytest.raises(IdentityError, match="identity 2 was made by a different model"):
         together([one, Identity("other", dict(one.tensors))])
 
 

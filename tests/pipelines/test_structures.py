@@ -68,7 +68,7 @@ def test_a_controlnet_notes_what_it_follows(tmp_path):
     drawing = Drawing("edges", Pencil(3.0, 2.0), 1.5)
     structures.write_notes(tmp_path, drawing)
     assert drawing_of(tmp_path, "edges") == drawing
-    with pytest.raises(WeightsError, match="follows edges and landmarks are asked for"):
+    with pytest.raises(WeightsError, match="follows edges, not landmarks"):
         drawing_of(tmp_path, "landmarks")
     (tmp_path / structures.NOTES).write_text(json.dumps({"structure": "edges", "pencil": 3}))
     with pytest.raises(WeightsError, match="damaged"):

@@ -168,9 +168,9 @@ def test_certificates_that_cannot_sign_are_refused(tmp_path, monkeypatch):
         (pem, tmp_path / "none.pem", "cannot read .*none.pem: No such file"),
         (tmp_path / "text.pem", pem, "text.pem has no valid PEM certificate"),
         (pem, tmp_path / "text.pem", "text.pem has no valid PEM private key"),
-        (pem, other, "is not that of the first certificate"),
+        (pem, other, "does not match the first certificate"),
         (pem, tmp_path / "locked.pem", "is protected by a passphrase"),
-        (tmp_path / "authority.pem", pem, "is not that of the first certificate"),
+        (tmp_path / "authority.pem", pem, "does not match the first certificate"),
     ):
         with pytest.raises(ProvenanceError, match=message) as caught:
             Seal.open(certificate, secret)
@@ -201,7 +201,9 @@ def test_a_picture_is_never_lost_because_it_cannot_be_signed(tmp_path):
     path = certificates.own_file()
     path.parent.mkdir(parents=True)
     path.write_text("damaged")
-    with pytest.warns(UserWarning, match="without a manifest: .*certificate.pem has no valid PEM certificate"):
+    with pytest.warns(
+        UserWarning, match="without a manifest: .*certificate.pem has no valid PEM certificate"
+    ):
         first = saving.save_named(made.sample(), tmp_path / "a.png", made.ABOUT)
     saving.save_named(made.sample(), tmp_path / "b.png", made.ABOUT)  # said once
     assert inspect_without_own(first).state is State.UNSIGNED

@@ -94,11 +94,11 @@ def test_what_cannot_be_followed_is_refused_before_a_model_is_loaded(net, tmp_pa
     for kind in ("landmarks", None):
         with pytest.raises(SettingsError, match="is 256 x 128, but the pictures are 128 x 128"):
             looked(Structure(str(net), wide, kind=kind))
-    with pytest.raises(WeightsError, match="follows landmarks and edges are asked for"):
+    with pytest.raises(WeightsError, match="follows landmarks, not edges"):
         looked(Structure(str(net), square, kind="edges"))
-    with pytest.raises(SettingsError, match="'pose' cannot be read off a picture"):
+    with pytest.raises(SettingsError, match="'pose' cannot be extracted from a picture"):
         Structure(str(net), square, kind="pose")
-    with pytest.raises(SettingsError, match="a T2I-Adapter follows its picture as it is"):
+    with pytest.raises(SettingsError, match="a T2I-Adapter uses its picture as it is"):
         Extras(t2i=Structure(str(net), square, kind="edges"))
 
 

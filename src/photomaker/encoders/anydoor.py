@@ -1,4 +1,4 @@
-"""AnyDoor's checkpoint: a detail extractor, the half of the UNet that doubles, and a map of the subject's tokens.
+"""AnyDoor's checkpoint: a detail extractor, the UNet's decoder half, and a projection of the subject's tokens.
 
 The published file is a Lightning checkpoint under latent diffusion's names: `control_model`, `model.diffusion_model`,
 `cond_stage_model.projector` and, frozen, `first_stage_model` and DINOv2 as `cond_stage_model.model`. What was frozen is
@@ -24,7 +24,7 @@ from photomaker.errors import WeightsError
 from photomaker.weights import read_pickle, read_tensors
 
 TOWER = "facebook/dinov2-giant"
-"""What the published checkpoint reads subjects by."""
+"""The image encoder of the published checkpoint."""
 SD21_WIDTH = 1024
 HINTS = (0, 4, 8, 12)
 """Layers of the detail extractor's first part whose widths are its settings."""
@@ -37,7 +37,7 @@ _TRAINED = ("up_blocks.", "conv_norm_out.", "conv_out.")
 
 @dataclass(frozen=True)
 class AnyDoorFile:
-    """What an AnyDoor file holds, under the published names.
+    """The content of an AnyDoor file, under the published names.
 
     Attributes:
         tensors: `control_model.*`, `model.diffusion_model.*` and `cond_stage_model.projector.*`.
@@ -107,18 +107,18 @@ def check_fit(file: AnyDoorFile, config: Mapping[str, Any]) -> None:
     if file.width != width:
         meant = "Stable Diffusion 2.1" if file.width == SD21_WIDTH else f"a base of width {file.width}"
         raise WeightsError(
-            f"{file.source} is for {meant} and the base is of width {width}; give a checkpoint that was trained for "
+            f"{file.source} is for {meant}, but the base has width {width}; give a checkpoint that was trained for "
             "this base, as `photomaker train` makes them"
         )
     weight, bias = (file.tensors.get(f"{_PROJECTOR}{part}") for part in ("weight", "bias"))
     if weight is None or bias is None or len(weight) != width or bias.shape != (width,):
         raise WeightsError(
-            f"the map of tokens in {file.source} does not lead to the width {width} of the base; download it again"
+            f"the token projection in {file.source} does not give the width {width} of the base; download it again"
         )
     channels = int(file.tensors[_HINT].shape[1])
     if channels != 4:  # noqa: PLR2004 - colours and mask
         raise WeightsError(
-            f"{file.source} reads pictures of {channels} channels, and a collage with its mask has 4; give AnyDoor's "
+            f"{file.source} reads pictures of {channels} channels, but a collage with its mask has 4; give AnyDoor's "
             "checkpoint"
         )
 

@@ -55,7 +55,7 @@ class FastComposerEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class FastComposerFile:
-    """What a FastComposer file holds.
+    """The content of a FastComposer file.
 
     Attributes:
         image_encoder: `vision_model.*` and `visual_projection.weight` [D, hidden].
@@ -143,7 +143,7 @@ def check_fit(file: FastComposerFile, unet: Any) -> None:  # noqa: ANN401 - a di
     if file.width != width:
         meant = "Stable Diffusion 1.5" if file.width == SD15_WIDTH else f"a base of width {file.width}"
         raise WeightsError(
-            f"{file.source} is for {meant} and the base is of width {width}; give a checkpoint that was trained for "
+            f"{file.source} is for {meant}, but the base has width {width}; give a checkpoint that was trained for "
             "this base, as `photomaker train` makes them"
         )
     own = dict(unet.named_parameters())
@@ -151,7 +151,7 @@ def check_fit(file: FastComposerFile, unet: Any) -> None:  # noqa: ANN401 - a di
         if name not in own or own[name].shape != tensor.shape:
             got = tuple(own[name].shape) if name in own else "no such layer"
             raise WeightsError(
-                f"unet.{name} of {file.source} has shape {tuple(tensor.shape)} and the base model has {got}; give the "
+                f"unet.{name} of {file.source} has shape {tuple(tensor.shape)}, but the base model has {got}; give the "
                 "base model that the checkpoint was made for"
             )
 

@@ -1,4 +1,4 @@
-"""FlashFace's checkpoint: two UNets, further self-attention layers, and a first layer that reads the face's place.
+"""FlashFace's checkpoint: two UNets, additional self-attention layers, and a first layer that reads the face's region.
 
 The published file is one flat state dict under names of its own: `encoder`, `middle` and `decoder` are the drawing
 UNet, `ref_encoder` and `ref_decoder` the one that reads the photos; `ori_*` are the first three once more. `ref_middle`
@@ -34,7 +34,7 @@ _CODERS = ("encoder.", "middle.", "decoder.")
 
 @dataclass(frozen=True)
 class FlashFaceFile:
-    """What a FlashFace file holds, under the published names.
+    """The content of a FlashFace file, under the published names.
 
     Attributes:
         tensors: All weights, without those that are there twice.
@@ -97,13 +97,13 @@ def check_fit(file: FlashFaceFile, config: Mapping[str, Any]) -> None:
     if file.width != width:
         meant = "Stable Diffusion 1.5" if file.width == SD15_WIDTH else f"a base of width {file.width}"
         raise WeightsError(
-            f"{file.source} is for {meant} and the base is of width {width}; give a checkpoint that was trained for "
+            f"{file.source} is for {meant}, but the base has width {width}; give a checkpoint that was trained for "
             "this base, as `photomaker train` makes them"
         )
     own, theirs = int(config.get("in_channels") or 0), int(file.tensors[_FIRST].shape[1])
     if theirs != own + 1:
         raise WeightsError(
-            f"{file.source} reads {theirs} channels, and {own + 1} are the base's latents and the face's place; give a "
+            f"{file.source} reads {theirs} channels, but latents and face region are {own + 1}; give a "
             "checkpoint that was trained for this base"
         )
 

@@ -37,7 +37,7 @@ REMEDY = f"give InstantID's {FILES[0]}, with {NET}/ beside it"
 
 
 def instantid_file(place: str | os.PathLike[str]) -> Path:
-    """The adapter's file, after a look at what it holds and at what is beside it; on the hub both are downloaded.
+    """The adapter file, after checking its content and its IdentityNet; both are downloaded from the hub.
 
     Args:
         place: The file, the folder that holds it, or a hub id, with or without the file's name.
@@ -49,7 +49,7 @@ def instantid_file(place: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         found = [path / name for name in FILES if (path / name).is_file()]
         if not found:
-            raise WeightsError(f"the folder {place} holds no {FILES[0]}; {REMEDY}")
+            raise WeightsError(f"the folder {place} has no {FILES[0]}; {REMEDY}")
         path = found[0]
     elif not path.is_file():
         path = _fetched(path.as_posix())
@@ -125,10 +125,10 @@ def check_identity_net(folder: Path, unet: Mapping[str, Any]) -> None:
     config = read_file(folder / NET_FILES[0], "download the folder again", WeightsError)
     kind = config.get("_class_name")
     if kind != NET:
-        raise WeightsError(f"{folder} holds a {kind or 'model of unknown kind'}, no {NET}; {REMEDY}")
+        raise WeightsError(f"{folder} has a {kind or 'model of unknown kind'}, not a {NET}; {REMEDY}")
     for name in SAME:
         if config.get(name) != unet.get(name):
             raise WeightsError(
-                f"the IdentityNet {folder} has {name} {config.get(name)} and the base {unet.get(name)}; give the base "
+                f"the IdentityNet {folder} has {name} {config.get(name)}, but the base {unet.get(name)}; give the base "
                 "that it was made for"
             )

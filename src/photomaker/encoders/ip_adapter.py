@@ -27,7 +27,7 @@ _HEAD, _DEPTH = 64, 4  # of the resampler, which no file tells
 
 @dataclass(frozen=True)
 class IPAdapterFile:
-    """What an IP-Adapter file holds.
+    """The content of an IP-Adapter file.
 
     Attributes:
         form: base (image embedding), plus or full (patch tokens), faceid (face embedding), faceid-plus (both).
@@ -126,14 +126,14 @@ def check_fit(file: IPAdapterFile, unet: Any) -> None:  # noqa: ANN401 - a diffu
             if found is None or tuple(found.shape) != wanted:
                 got = "is missing" if found is None else f"has shape {tuple(found.shape)}"
                 raise WeightsError(
-                    f"{key} of {file.source} {got} and the base model's layer is {wanted}; give the base model that "
+                    f"{key} of {file.source} {got}, but the base model's layer is {wanted}; give the base model that "
                     "the adapter was made for"
                 )
     last = max(cross_attentions(unet))
     more = [name for name in file.ip_adapter if int(name.split(".")[0]) > last]
     if more:
         raise WeightsError(
-            f"{file.source} has {more[0]} and the base model's last layer is {last}; give the base model that the "
+            f"{file.source} has {more[0]}, but the base model's last layer is {last}; give the base model that the "
             "adapter was made for"
         )
 

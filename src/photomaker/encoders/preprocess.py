@@ -85,14 +85,14 @@ def _eight_bit(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind not in "fiu":
-        _refuse(f"{name} is made of {values.dtype}")
+        _refuse(f"{name} has the type {values.dtype}")
     low, high = float(values.min()), float(values.max())
     if not math.isfinite(low) or not math.isfinite(high):
-        raise PhotoError(f"{name} holds values that are not finite; leave it out")
+        raise PhotoError(f"{name} has values that are not finite; leave it out")
     if values.dtype.kind == "f" and low >= -SLACK and high <= 1 + SLACK:
         values = values * 255.0
     elif not (low >= -SLACK * 255 and DARKEST <= high <= (1 + SLACK) * 255):
-        _refuse(f"the values of {name} run from {low:g} to {high:g}, of which the range is not plain")
+        _refuse(f"the values of {name} run from {low:g} to {high:g}, an ambiguous range")
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
@@ -101,7 +101,7 @@ def _refuse(what: str) -> NoReturn:
 
 
 def preprocess(photos: Sequence[PhotoLike], size: int) -> Tensor:
-    """Photos as the ID encoder wants them.
+    """Photos as the input of the ID encoder.
 
     Args:
         photos: At least one photo of one person; see `as_picture` for the kinds.
@@ -121,7 +121,7 @@ def preprocess(photos: Sequence[PhotoLike], size: int) -> Tensor:
 
 
 def cut_out(photo: Image.Image, mask: np.ndarray, colour: tuple[int, int, int] = GREY) -> Image.Image:
-    """The person alone, on a plain ground.
+    """The person alone, on a plain background.
 
     Args:
         photo: RGB picture.

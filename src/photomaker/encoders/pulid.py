@@ -168,7 +168,7 @@ def side_by_side(face: Tensor, image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PuLIDFile:
-    """What a PuLID file holds.
+    """The content of a PuLID file.
 
     Attributes:
         id_adapter: Weights of the ID encoder.
@@ -270,7 +270,7 @@ def check_fit(file: PuLIDFile, unet: Any) -> None:  # noqa: ANN401 - a diffusers
         wanted = None if linear is None else (linear.out_features, linear.in_features)
         if found != wanted:
             raise WeightsError(
-                f"{key} of {file.source} has shape {found} and the base model's layer {wanted}; give the base model "
+                f"{key} of {file.source} has shape {found}, but the base model's layer {wanted}; give the base model "
                 "that the file was made for"
             )
 

@@ -1,4 +1,4 @@
-"""Towers that read a subject, whatever it is, as tokens: DINOv2, or for the bundled base the bundled image tower."""
+"""Image encoders that turn any subject into tokens: DINOv2, or for the bundled base the bundled image tower."""
 
 from __future__ import annotations
 

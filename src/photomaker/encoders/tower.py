@@ -1,4 +1,4 @@
-"""A frozen image encoder on its own, for methods that read photos by one but do not bring it in their file."""
+"""A frozen image encoder, for methods whose files do not include one."""
 
 from __future__ import annotations
 

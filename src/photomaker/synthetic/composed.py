@@ -189,10 +189,8 @@ class ComposedDataset:
         """
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
-            raise SettingsError(
-                f"{folder} holds no compositions; draw some with scripts/train_small/world.py"
-            )
-        stated = read_file(folder / "plan.json", "draw the dataset anew in an empty folder")
+            raise SettingsError(f"{folder} has no compositions; draw some with scripts/train_small/world.py")
+        stated = read_file(folder / "plan.json", "draw the dataset again in an empty folder")
         lots = ComposedPlan(**{one.name: stated[one.name] for one in fields(ComposedPlan)}).lots()
         missing = sum(
             not (folder / name / f"{first}.done").exists()

@@ -1,4 +1,4 @@
-"""Pictures beyond the portrait: other formats, people farther away, and two people side by side.
+"""Pictures other than portraits: other formats, people farther away, and two people side by side.
 
 Everything here draws from random streams of its own, so that the portraits of old seeds stay what they were. A picture
 that is not square is a window in a square one, whose painters know nothing of it.
@@ -46,7 +46,7 @@ _HEADROOM = 0.92
 
 @dataclass(frozen=True)
 class Composition:
-    """Who stands where in a picture.
+    """The people and their positions in a picture.
 
     Attributes:
         format: One of `FORMATS`.

@@ -235,8 +235,8 @@ class WorldDataset:
         """
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
-            raise SettingsError(f"{folder} holds no dataset; draw one with scripts/train_small/world.py")
-        stated = read_file(folder / "plan.json", "draw the dataset anew in an empty folder")
+            raise SettingsError(f"{folder} has no dataset; draw one with scripts/train_small/world.py")
+        stated = read_file(folder / "plan.json", "draw the dataset again in an empty folder")
         plan = WorldPlan(stated["start"], stated["people"], stated["views"])
         missing = sum(not (folder / "done" / str(first)).exists() for first, _ in _tasks(plan))
         if missing:
@@ -245,7 +245,7 @@ class WorldDataset:
             )
         if people is not None and not 1 <= people <= plan.people:
             raise SettingsError(
-                f"{people} people are wanted of the {plan.people} in {folder}; give a number up to that"
+                f"{people} people are requested, but {folder} has {plan.people}; give a number up to that"
             )
         return cls(folder, plan if people is None else WorldPlan(plan.start, people, plan.views))
 

@@ -1,4 +1,4 @@
-"""A folder of photos for each person, with all that goes wrong in collected photos planted in it, and the truth.
+"""A folder of photos for each person, with planted faults of collected photos, and the ground truth.
 
 Everything comes from the plan: the same plan writes the same bytes.
 """
