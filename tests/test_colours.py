@@ -117,7 +117,7 @@ def test_a_profile_that_cannot_be_used_is_left_aside_with_a_note(picture, profil
     photo = read(picture, "TIFF", icc_profile=profile)
     assert middle(photo.image) == middle(picture.convert("RGB"))
     assert photo.notes == (
-        "the colour profile of a photo is damaged or of another kind of picture; it is left aside",
+        "the colour profile of a photo is damaged or for another kind of picture; it is ignored",
     )
 
 

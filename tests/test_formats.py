@@ -85,6 +85,6 @@ def test_rows_of_another_version_are_refused(tmp_path):
     store = rows.Store(tmp_path)
     (tmp_path / "stamp.json").write_text(json.dumps({"version": rows.VERSION + 1}))
     with pytest.raises(
-        OutputError, match=f"of version {rows.VERSION + 1} of the benchmark, but this is {rows.VERSION}"
+        OutputError, match=f"from version {rows.VERSION + 1} of the benchmark, but this is {rows.VERSION}"
     ):
         store.claim("stamp.json", {"version": rows.VERSION}, "delete it")

@@ -192,7 +192,7 @@ def _fetched(what: str, instead: str, fetch: Callable[[], str]) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # what could not be reached is told below, in one sentence
+    logging.set_verbosity_error()  # what could not be reached is reported below, in one sentence
     try:
         return fetch()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -251,7 +251,7 @@ def _as_rgb(picture: Image.Image, name: str) -> tuple[Image.Image, tuple[str, ..
         rgb.putalpha(picture.convert("RGBA").getchannel("A"))
         rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
     rgb.info = {}
-    note = f"the colour profile of {name} is damaged or of a different kind of picture; it is left aside"
+    note = f"the colour profile of {name} is damaged or for another kind of picture; it is ignored"
     return rgb, () if understood else (note,)
 
 

@@ -1,4 +1,4 @@
-"""JSON and YAML that nobody vouches for: whatever they hold, one kind of error comes out."""
+"""JSON and YAML from untrusted sources: whatever they hold, one kind of error comes out."""
 
 from __future__ import annotations
 

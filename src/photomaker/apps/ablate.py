@@ -282,14 +282,14 @@ def run(settings: AblationSettings, tools: Tools | None = None, carry: Carry | N
         SettingsError: The data is missing or too small, or matplotlib is missing.
         WeightsError: A bundled file is missing or altered.
         OutputError: The results cannot be written there.
-        PhotoMakerError: A training ended for another reason, which is told.
+        PhotoMakerError: A training ended for another reason, which is reported.
     """
     plots.check()
     start = time.perf_counter()
     tools = tools or Tools()
     kept = Kept(settings, tools)
     if settings.data is not None:
-        _people(kept)  # missing data is told before anything is written
+        _people(kept)  # missing data is reported before anything is written
     prepare(kept.root, keep=True)
     _prepare(settings, kept)
     jobs = [Job(SHIPPED), *(Job(name, seed) for seed in range(settings.seeds) for name in settings.variants)]

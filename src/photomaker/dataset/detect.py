@@ -40,7 +40,7 @@ class Detect(ImageStep):
         recogniser: Embeds them; "insightface" with buffalo_l where the shards should train V2 adapters.
         smallest: Pixels that the shorter side of a face's box must have.
         batch: Photos whose faces are embedded together. With 1, an embedding is the same bit for bit whatever
-            photos stand beside it; more is faster on a GPU.
+            photos are in the same batch; more is faster on a GPU.
 
     Raises:
         SettingsError: A value is out of range.

@@ -160,7 +160,7 @@ class Executor(ABC):
 
     @abstractmethod
     def __exit__(self, *error: object) -> None:
-        """End the workers, also in the midst of a unit."""
+        """End the workers, also in the middle of a unit."""
 
 
 def _serve(pipe: Connection) -> None:

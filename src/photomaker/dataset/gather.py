@@ -187,7 +187,7 @@ def look(image: Image.Image) -> int:
     """64 bits that stay nearly the same when a picture is scaled, recompressed or slightly toned.
 
     The picture is brought to 32 x 32 grey values; of its cosine transform, the lowest 8 x 8 frequencies are compared
-    with their median. Pictures are told apart by the number of bits in which they differ.
+    with their median. Pictures are distinguished by the number of bits in which they differ.
 
     Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010.
     """

@@ -48,7 +48,7 @@ class Input:
     """Where the photos come from; exactly one of the first three is given.
 
     Attributes:
-        urls: A list with a name and a URL in each row: CSV, TSV, JSON lines or parquet, told apart by the ending.
+        urls: A list with a name and a URL in each row: CSV, TSV, JSON lines or parquet, distinguished by the ending.
         folders: A folder that holds one folder for each person, named after that person, with photos in it.
         img2dataset: A folder of tars as img2dataset writes them, with a parquet beside each or a json in it.
         name_column: Column or json field that names the person; `folders` need none.
@@ -118,7 +118,7 @@ def read(folder: Path) -> Listing | None:
     path = folder / "list.json"
     if not path.is_file():
         return None
-    stated = read_file(path, "build the dataset anew in an empty folder")
+    stated = read_file(path, "build the dataset again in an empty folder")
     return Listing(**{**stated, "empty": tuple(stated["empty"])})
 
 

@@ -30,7 +30,7 @@ from photomaker.images import grid, labelled, read_photo
 from photomaker.outside import read_file
 
 _SIDE, _COLUMNS = 128, 8
-_ANEW = "build the dataset anew in an empty folder"
+_ANEW = "build the dataset again in an empty folder"
 _TEMPLATE = Path(__file__).with_name("report.html")
 
 

@@ -51,7 +51,7 @@ from photomaker.errors import OutputError, SettingsError
 from photomaker.outside import read_file, read_object
 
 MARK, RESULT, LOG, SETTINGS, LOCK = "build.json", "dataset.json", "log.jsonl", "settings.json", ".lock"
-_ANEW = "build the dataset anew in an empty folder"
+_ANEW = "build the dataset again in an empty folder"
 SHARD = "shard"
 _FORMAT = 1
 _MOST_BUCKETS = 64
@@ -170,7 +170,7 @@ class Build:
 
     Attributes:
         plan: Its settings.
-        watcher: Who is told.
+        watcher: Called with progress.
     """
 
     plan: Plan
@@ -231,7 +231,7 @@ class Build:
         if stated != ours and fresh != self.names[0]:
             raise SettingsError(
                 f"{out} holds another dataset ({_difference(stated, ours)}); choose another folder, "
-                f"or build it anew with --fresh {self.names[0]}"
+                f"or rebuild it with --fresh {self.names[0]}"
             )
         for stage in self.stages:
             if stage.name == fresh:

@@ -81,7 +81,7 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         """Choose how photos become the stacked ID embedding; anything but the defaults is for ablations.
 
         Args:
-            stack: One of `STACKS`; "linear" adds a layer, whose weights start anew where it was not there.
+            stack: One of `STACKS`; "linear" adds a layer, whose weights start from scratch where it was not there.
             class_word: Whether the class word's text features are fused with the photos'; see `FuseModule`.
 
         Raises:

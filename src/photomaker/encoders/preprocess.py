@@ -45,7 +45,7 @@ def as_picture(photo: PhotoLike, name: str = "a photo") -> Image.Image:
         name: What to call it in messages.
 
     Returns:
-        The picture, mode RGB; a remark on its reading, such as a colour profile that is left aside, is a warning.
+        The picture, mode RGB; a remark on its reading, such as a colour profile that is ignored, is a warning.
 
     Raises:
         PhotoError: It is none of these; it has fewer than `photomaker.images.MIN_SIDE` pixels on a side; its values are

@@ -69,7 +69,7 @@ class Lpips(nn.Module):
 
     @classmethod
     def open(cls, trunk: str | os.PathLike[str], heads: str | os.PathLike[str]) -> Lpips:
-        """Load the two files in which LPIPS is published; AlexNet and VGG-16 are told apart by their shapes.
+        """Load the two files in which LPIPS is published; AlexNet and VGG-16 are distinguished by their shapes.
 
         Args:
             trunk: torchvision's `alexnet-owt-....pth` or `vgg16-....pth`.

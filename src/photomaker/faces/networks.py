@@ -55,7 +55,7 @@ def save_network(network: ConfiguredNetwork, path: Path) -> Path:
         for name, tensor in network.state_dict().items()
     }
     config = {"architecture": network.architecture, **asdict(network.config)}
-    # Keys keep their order: the heads of a classifier are told apart by it.
+    # Keys keep their order: the heads of a classifier are distinguished by it.
     data = save(tensors, metadata={"config": json.dumps(config)})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")

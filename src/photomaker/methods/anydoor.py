@@ -153,7 +153,7 @@ class AnyDoor(PretrainedMethod):
     # ---- the subject
 
     def check(self, references: Sequence[Reference]) -> None:
-        """See `Method.check`; masks are looked at too.
+        """See `Method.check`; masks are checked too.
 
         Raises:
             PhotoError: There is no photo, or a mask is empty or of a different size than its photo.
@@ -205,7 +205,7 @@ class AnyDoor(PretrainedMethod):
     # ---- the scene
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
-        """See `PretrainedMethod`; scene and region are looked at too."""
+        """See `PretrainedMethod`; scene and region are checked too."""
         self._rows(requests)
         self._check_identity(identity)
         for request in requests:

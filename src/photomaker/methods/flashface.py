@@ -58,7 +58,7 @@ MOST_SCALE = 4.0
 CROP, SIDE = 1.5, 224
 """Of published files: side of the face's square in longer sides of its box, and in pixels."""
 MOST_PHOTOS = 4
-_CELLS = 64  # in which a box is looked at before anything is drawn
+_CELLS = 64  # in which a box is checked before anything is drawn
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class FlashFace(PretrainedMethod):
     # ---- pictures
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
-        """See `PretrainedMethod`; the place of the face is looked at too."""
+        """See `PretrainedMethod`; the place of the face is checked too."""
         self._rows(requests)
         self._check_identity(identity)
         for request in requests:

@@ -221,7 +221,7 @@ class InstantID(PretrainedMethod):
     # ---- pictures
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
-        """See `PretrainedMethod`; poses are looked at too."""
+        """See `PretrainedMethod`; poses are checked too."""
         self._rows(requests)
         self._check_identity(identity)
         for request in requests:
@@ -257,7 +257,7 @@ class InstantID(PretrainedMethod):
         ]
         self.check_drawing(identity, asked)
         structures = self._structures(identity, asked, watch)
-        # requests are told apart as objects: several may be equal
+        # requests are distinguished as objects: several may be equal
         points = {id(request): found for request, found in zip(asked, structures, strict=True)}
         return in_batches(
             self.pipeline,

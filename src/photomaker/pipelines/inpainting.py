@@ -31,7 +31,7 @@ def kept_outside(pipeline: Any, kept: Tensor, noise: Tensor, mask: Tensor) -> It
         pipeline: Any stock image-to-image pipeline.
         kept: Latents of the picture [1, channels, height, width].
         noise: For each row of the batch [rows, channels, height, width].
-        mask: 1 if the picture is drawn anew, 0 if it stays [1, 1, height, width].
+        mask: 1 if the picture is redrawn, 0 if it stays [1, 1, height, width].
     """
     scheduler = pipeline.scheduler
     stock, calls = scheduler.step, 0
@@ -53,7 +53,7 @@ def kept_outside(pipeline: Any, kept: Tensor, noise: Tensor, mask: Tensor) -> It
 
 
 def latent_mask(mask: Image.Image, height: int, width: int) -> Tensor:
-    """A mask as [1, 1, height, width] of 0 and 1: a latent that white touches is drawn anew."""
+    """A mask as [1, 1, height, width] of 0 and 1: a latent that white touches is redrawn."""
     pixels = torch.frombuffer(bytearray(mask.convert("L").tobytes()), dtype=torch.uint8)
     whole = pixels.reshape(1, 1, mask.height, mask.width).float()
     return (torch.nn.functional.adaptive_max_pool2d(whole, (height, width)) >= 128).float()  # noqa: PLR2004 - half

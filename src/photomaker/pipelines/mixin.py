@@ -283,7 +283,7 @@ class PhotoMakerMixin(IdentityMixin):
         """The stock pipeline's prompts and the conditioning; `kwargs` are completed."""
         prompts, prompts_2 = both
         clip_skip = kwargs.get("clip_skip")
-        # a bad prompt is told before any model runs
+        # a bad prompt is reported before any model runs
         several = _several(people[1], len(prompts))
         before = self.expand_prompts(prompts, several, prompts_2, long_prompt)
         negatives = _negatives(kwargs, len(prompts))

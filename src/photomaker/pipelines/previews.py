@@ -32,7 +32,7 @@ def preview(step: Step) -> list[Image.Image]:
     """Small pictures of what is being drawn.
 
     Args:
-        step: A denoising step, as a watcher is told of it.
+        step: A denoising step, as a watcher gets it.
 
     Returns:
         One RGB picture a row of the batch, `ENLARGED` times the size of the latents.

@@ -40,7 +40,7 @@ class Bank:
     Attributes:
         features: Name of the layer to [photos, places, C].
         index: Photos that each row reads [rows, most].
-        bias: Added to how much a photo is looked at [rows, most]: 0 changes nothing, -inf leaves it out.
+        bias: Added to the attention to each photo [rows, most]: 0 changes nothing, -inf leaves it out.
         strength: How much of the second attention reads the references [rows]; above 1 goes beyond it.
     """
 
@@ -218,7 +218,7 @@ class Referenced:
         bank: What the drawing UNet's processors read.
         latents: Of the photos [photos, channels, h, w].
         shares: How much each photo counts [photos], their sum is 1; together they count as four photos.
-        context: What the reference UNet is told: text [texts, length, D] and pooled [texts, P].
+        context: The conditions of the reference UNet: text [texts, length, D] and pooled [texts, P].
         texts: Which of these each picture has [pictures].
         guidance: How much of what.
 
@@ -308,7 +308,7 @@ class Referenced:
 
 
 def photo_bias(shares: Tensor) -> Tensor:
-    """How much more or less each photo is looked at, so that all together count as four photos, each by its share."""
+    """Attention bias of each photo, so that all together count as four photos, each by its share."""
     return (4 * shares).log()
 
 

@@ -164,7 +164,7 @@ class RegionalAttention:
                     "give a layout, or let the first steps be without them (start_merge_step)"
                 )
             looked = self._looked / self._looks
-            # how much more a person's class word is looked at here than in the picture as a whole
+            # attention to a person's class word here, compared with the whole picture
             contrast = looked / looked.mean((2, 3), keepdim=True).clamp(min=1e-8)
             smooth = functional.avg_pool2d(contrast, 3, 1, 1, count_include_pad=False)
             self._regions = (smooth.clamp(min=1e-6).log() * SHARPNESS).softmax(1)

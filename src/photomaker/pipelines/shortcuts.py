@@ -111,7 +111,7 @@ class Sparing:
 
 
 class _Kept:
-    """A layer that gives its last result again where it is told to.
+    """A layer that gives its last result again when the plan says so.
 
     Args:
         told: What it should do now, one of `ALWAYS`, `FRESH` and `KEPT`.

@@ -44,7 +44,7 @@ def watched(pipeline: Any, watch: Watch | None) -> Iterator[None]:  # noqa: ANN4
 
     Args:
         pipeline: A diffusers pipeline.
-        watch: Who is told; None is nobody.
+        watch: Called with every step; may be None.
     """
     if watch is None:
         yield

@@ -468,7 +468,7 @@ def room(image: Image.Image, face: Face) -> float:
 
 
 def _compare(seen: Sequence[_Seen]) -> tuple[list[float | None], list[float | None]]:
-    """Likeness of each photo to the others and what it is worth; strangers are told."""
+    """Likeness of each photo to the others and what it is worth; strangers are reported."""
     places = [at for at, one in enumerate(seen) if one.faces and one.embeddings is not None]
     likeness: list[float | None] = [None] * len(seen)
     worth: list[float | None] = [None] * len(seen)

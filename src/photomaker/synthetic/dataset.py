@@ -268,7 +268,7 @@ class WorldDataset:
         return np.arange(person_row * self.plan.views, (person_row + 1) * self.plan.views)
 
     def depth(self, row: int) -> np.ndarray:
-        """How near the person is in a picture, uint8 [128, 128], 255 nearest; drawn anew each time."""
+        """How near the person is in a picture, uint8 [128, 128], 255 nearest; redrawn each time."""
         someone, number = divmod(row, self.plan.views)
         return depth_of(*pictured(self.plan.start + someone, number, self.plan.views), SIZE)
 

@@ -104,7 +104,7 @@ class Portrait:
         self.head = Surface(self.shape, view.yaw)
         self.hair = Hair(person, self.shape, view.yaw, view.hat != "none", self.pixel)
         self.skin = skin_colour(person)
-        # where the usual framing lets a layer be, so that no more than that is looked at
+        # where the usual framing lets a layer be, so that no more than that is read
         self.usual = VIEW["scale"].contains(view.scale) and VIEW["shift_x"].contains(view.shift_x)
 
     def draw(self) -> Picture:

@@ -176,7 +176,7 @@ class BaseParts:
         encoders, tokenizers = (pipe.text_encoder, pipe.text_encoder_2), (pipe.tokenizer, pipe.tokenizer_2)
         if None in (*encoders, *tokenizers):
             raise WeightsError(
-                f"the base in {folder} has not both text encoders; PhotoMaker needs an SDXL base model"
+                f"the base in {folder} lacks one of the two text encoders; PhotoMaker needs an SDXL base model"
             )
         return cls(pipe.vae, encoders, tokenizers, pipe.unet, pipe.scheduler)
 

@@ -52,7 +52,7 @@ class Album(Protocol):
     def caption(
         self, row: int, rng: np.random.Generator, describe: float, trigger: str | None = None
     ) -> str | ParsedPrompt:
-        """A caption; one that is written anew each time mentions each appearance trait with probability `describe`."""
+        """A caption; one that is rewritten each time mentions each appearance trait with probability `describe`."""
 
 
 class People(Protocol):

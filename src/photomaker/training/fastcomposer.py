@@ -95,7 +95,7 @@ class FastComposerRecipe(AdapterRecipe):
     """Trains FastComposer; see `AdapterRecipe` for the arguments.
 
     Args:
-        id_encoder: Its image tower is started from; projections and fusion are made anew.
+        id_encoder: Its image tower is started from; projections and fusion are newly initialised.
         own: What is FastComposer's own.
         seed: Of the new weights.
 

@@ -3,8 +3,8 @@
 Rows, noise, masks and loss are those of `training.people`. What differs from the paper, where it is not a setting: the
 time embeddings stay the base's; the rows without a caption keep their photos in every other case, for the first steps,
 which guide both together. Two settings may differ from it: the map of the face's place is left out of a share of the
-rows, so that the text may place the face, and the reference UNet is told the caption in a share of them only, for at
-inference it is told the negative prompt.
+rows, so that the text may place the face, and the reference UNet gets the caption in a share of them only, for at
+inference it gets the negative prompt.
 
 Source: arXiv 2403.17008, section 3.
 """
@@ -59,7 +59,7 @@ class FlashFaceTraining:
         crop: Side of the face's square in longer sides of its box.
         target: What learns of the drawing UNet: `all`, as in the paper, or the `new` layers alone.
         no_place: Share of the rows with photos whose place is left open.
-        captioned: Share of the rows whose caption the reference UNet is told.
+        captioned: Share of the rows whose caption the reference UNet gets.
         strength: Noted in the file; see `photomaker.methods.flashface.FlashFaceSettings`.
         reference: As `strength`.
         launch: As `strength`.
@@ -220,7 +220,7 @@ class FlashFaceRecipe(PeopleRecipe):
             own = photo_bias(torch.full((count,), 1 / count))
             nothing = torch.full((_MOST,), -torch.inf)
             bias.append(nothing if dropped else torch.cat([own, nothing[:missing]]))
-        # 1 if the place is told
+        # 1 if the place is given
         told = torch.from_numpy((rng.random(len(captions)) >= self.own.no_place) & ~text_only).float()
         photos, looks = torch.stack(filled).to(self.device), torch.stack(bias).to(self.device)
         keeps = torch.from_numpy(rng.random(len(captions)) < 0.5).to(self.device)[:, None]  # noqa: PLR2004 - half

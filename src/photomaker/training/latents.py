@@ -1,4 +1,4 @@
-"""Latents of pictures, computed once and kept on disk, or anew each time: the autoencoder is frozen in training.
+"""Latents of pictures, cached on disk or computed each time: the autoencoder is frozen in training.
 
 Both ways take the middle of the autoencoder's distribution, rounded to half precision, so that keeping them changes
 speed and memory and no loss. (The spread around it is small beside that of the latents themselves.)

@@ -60,7 +60,7 @@ class AdapterSettings:
         photos: Most ID photos of a row, 1 or more.
         target_among: Whether the target may be drawn among its own ID photos, like any other picture of the person.
         masked: Share of rows whose loss counts the person only.
-        plain_captions: Share of captions that leave all appearance to the photos, where captions are written anew each
+        plain_captions: Share of captions that leave all appearance to the photos, where captions are rewritten each
             time.
         text_only: Share of rows trained without photos, for the phase before merging.
         stack: What becomes of several photos: a token each ("stacked", the method), their "average", or one embedding
@@ -129,7 +129,7 @@ SMALL = AdapterSettings(
 
 @dataclass(frozen=True)
 class Condition:
-    """What the UNet is told.
+    """The conditions of the UNet.
 
     Attributes:
         embeds: Prompt embeddings [batch, 77, D].
@@ -259,7 +259,7 @@ class PeopleRecipe(Recipe):
         ]
 
     def prepare(self, device: torch.device) -> None:
-        """Move the frozen text encoders, where captions are encoded anew."""
+        """Move the frozen text encoders, where captions are encoded again."""
         super().prepare(device)
         self.texts.prepare(device)
 
@@ -305,7 +305,7 @@ class PeopleRecipe(Recipe):
         text_only: np.ndarray,
         rng: np.random.Generator,
     ) -> Condition:
-        """What the UNet is told, built exactly as at inference.
+        """The conditions of the UNet, built exactly as at inference.
 
         Args:
             captions: With trigger.

@@ -117,7 +117,7 @@ class EncoderChoice:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that a training is told.
+    """All settings of a training.
 
     Attributes:
         out: Folder of the training.
@@ -442,7 +442,7 @@ def _adapter(start: str) -> AdapterFile | None:
 
 
 def from_clip(place: str, version: str, widths: tuple[int, int], seed: int) -> PhotoMakerIDEncoder:
-    """An ID encoder around a trained CLIP image encoder; projections, resampler and fusion start anew.
+    """An ID encoder around a trained CLIP image encoder; projections, resampler and fusion start from scratch.
 
     CLIP's own projection is kept where it has the width of the first text encoder, as it has in SDXL.
 

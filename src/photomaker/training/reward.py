@@ -45,7 +45,7 @@ class RewardSettings:
 
     Attributes:
         steps: Denoising steps; 0 means ordinary training, without finishing.
-        fewest: Where above 0, the steps are drawn anew each time, from this number to `steps`: few steps and many then
+        fewest: If above 0, the number of steps is sampled each time, from this number to `steps`: few steps and many then
             draw alike.
         through: Last steps whose gradients are kept, 1 or more.
         guidance: Guidance scale while drawing.

@@ -84,7 +84,7 @@ def _create(path: Path, shape: tuple[int, ...], dtype: type) -> None:
         np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape).flush()
         if hasattr(
             os, "posix_fallocate"
-        ):  # a full disk is told here; writing through the map would end the process
+        ):  # a full disk is reported here; writing through the map would end the process
             with part.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         try:

@@ -77,7 +77,7 @@ def compare(
         command: The command line, for the results.
         progress: Called with the stage, the people done and the people there are; None shows bars.
         tools: How people, judge and methods are opened; None opens what the settings name.
-        shown_in: Pages whose figures between the markers are written anew, see `pages.write_figures`.
+        shown_in: Pages whose figures between the markers are rewritten, see `pages.write_figures`.
 
     Raises:
         SettingsError: A method is unknown, takes no such option or needs what the prompts do not give, or matplotlib
@@ -156,7 +156,7 @@ class Crew:
             return
         if not missing:
             return
-        # A method has processes of its own, so that their peak memory is of one method.
+        # A method has separate processes, so that their peak memory is of one method.
         try:
             with pool(self._settings.processes, _begin, self._settings, self._tools, self._store) as workers:
                 for finished in as_completed([workers.submit(_carry, what, one) for one in missing]):
