@@ -165,7 +165,7 @@ def test_what_a_lost_drawer_left_is_drawn_by_another(here, engine):
     rows, dying = rows_of(here), Dying(engine)
     several = drawn(engine, rows, here / "b", drawers=[dying, Spy(engine)])
     assert dying.calls >= 2 and all(path.is_file() for one in several for path in one.paths)
-    with pytest.raises(OutputError, match="was lost 3 times"):
+    with pytest.raises(OutputError, match="died 3 times"):
         drawn(engine, rows, here / "c", drawers=[Dying(engine, always=True)])
 
 
@@ -199,7 +199,7 @@ def test_a_cancelled_run_leaves_whole_files_and_goes_on(here, engine):
     ("old", "new", "error", "message"),
     [
         ("people: ben", "people: bob", SettingsError, "there is no person 'bob'"),
-        ("ada: woman, ", "", PromptError, "asks for ada's class word"),
+        ("ada: woman, ", "", PromptError, "needs ada's class word"),
         ("words: {ada", "words: {bob: man, ada", SettingsError, "there is no person 'bob'"),
         ("n: 2", "n: 0", SettingsError, "n is 0"),
         ("n: 2", "number: 2", SettingsError, "there is no setting orders.number"),

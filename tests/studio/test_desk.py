@@ -393,7 +393,7 @@ def test_a_pose_reaches_a_method_that_takes_one(desk, monkeypatch):
         (order("Ada", steps=101), "there are 101 steps; ask for at most 100"),
         (order("Ada", prompts=("a woman img" + " x" * 3000,)), "6011 characters in a prompt"),
         (order(*["Ada"] * 17), "there are 17 people"),
-        (order("Ada", loras=(PlainLora("/etc/passwd"),)), "no model '/etc/passwd' on this server's list"),
+        (order("Ada", loras=(PlainLora("/etc/passwd"),)), "this server has no model '/etc/passwd'"),
         (order("Ada", controls=(PlainStructure("http://x/y", "p"),)), "no model 'http://x/y'"),
         (order("Ada", loras=(PlainLora("a"),) * 5), "there are 5 LoRA"),
         (order("Ada", mask="pic_1"), "a mask .* but no start picture"),

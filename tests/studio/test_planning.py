@@ -165,7 +165,7 @@ def test_notes_are_told_once_and_each_where_it_belongs(tmp_path):
     (told,) = plan(order(), Profile(base=known, finds="dlib (Boost)")).notes
     assert told == "faces are found and compared by dlib (Boost)"
     (told,) = plan(order(), Profile(base=known), measures=False).notes
-    assert told.startswith("no faces are detected and no likeness is measured")
+    assert told.startswith("no likeness is measured and no faces are detected")
     (told,) = plan(order(), Profile(base=known, faces="none"), measures=False).notes
     assert told.endswith("because of --faces none")
     assert plan(order(), Profile(base=known, finds="")).notes == ()
@@ -255,7 +255,7 @@ def test_of_several_faces_that_of_the_other_photos_is_taken():
     found = choose_faces(photos(3, 2, 1), Two(), recogniser)
     assert [one.face.box[0] for one in found.references] == [0, 0, 0]
     assert found.notes == tuple(
-        f"{name}.png shows {count} faces; that of the other photos is used"
+        f"{name}.png shows {count} faces; the one in the other photos is used"
         for name, count in ((0, 3), (1, 2))
     )
     assert recogniser.asked == 3

@@ -93,7 +93,7 @@ DRAWING = Reference(Image.new("RGB", (64, 64)), face=Face((0, 0, 9, 9), 0.9, np.
         ([PHOTO], False, "auto", "dlib (Boost)", "faces are found and compared by dlib (Boost)"),
         ([PHOTO], False, "dlib", "dlib (Boost)", None),
         ([DRAWING], True, "dlib", "dlib (Boost)", "the bundled model knows only drawn people"),
-        ([PHOTO], False, "none", None, "switched off with --faces none"),
+        ([PHOTO], False, "none", None, "because of --faces none"),
     ],
 )
 def test_what_does_not_go_together_is_told(references, bundled, faces, finds, told):

@@ -33,7 +33,7 @@ _ROBOTS_BYTES = 500_000
 
 @dataclass(frozen=True)
 class Fetch:
-    """How photos are downloaded; nothing here but `robots` and `agent` changes what comes out.
+    """Download settings; only `robots` and `agent` affect the result.
 
     Attributes:
         concurrency: Downloads at once, of all workers together, 1 or more.

@@ -1,4 +1,4 @@
-"""Who does the units of a stage: processes of this machine, or Ray's actors on many.
+"""Executors of a stage's units: processes of this machine, or Ray actors on several.
 
 Both run the same `Hand`, which opens a stage once and then does one unit after another, on one thread. So what comes
 out is equal, byte for byte, whoever does it and in whatever order.

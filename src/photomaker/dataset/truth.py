@@ -1,4 +1,4 @@
-"""How right a build was, where the truth is known: precision and recall of every stage on a planted world.
+"""Precision and recall of every stage of a build, on a planted world whose truth is known.
 
 Source of the truth: `truth.json`, which `photomaker.synthetic.planted` writes beside the photos.
 """

@@ -1,4 +1,4 @@
-"""What every personalisation method does: photos to an identity, an identity and requests to pictures."""
+"""The interface of all methods: photos to an identity, an identity and requests to pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Need(Enum):
-    """What a method wants beside a picture and a prompt."""
+    """What a method needs besides photos and a prompt."""
 
     FACE = "face"
     STRUCTURE = "structure"
@@ -36,9 +36,9 @@ class Method(ABC):
 
     Attributes:
         name: Name in the registry.
-        needs: What it wants beside pictures and prompts.
-        delays: Whether `Sampling.merge` changes its pictures: the person joins the prompt after some of the steps.
-        takes: What it can draw with beside prompt and sampling, of `photomaker.types.EXTRAS`.
+        needs: What it needs besides photos and prompts.
+        delays: Whether it has a merge step (`Sampling.merge`).
+        takes: The extras that it supports, from `photomaker.types.EXTRAS`.
     """
 
     name: ClassVar[str]
@@ -66,7 +66,7 @@ class Method(ABC):
     def generate(
         self, identity: Identity, requests: Sequence[Request], *, watch: Watch | None = None
     ) -> list[Image]:
-        """Draw the person, one picture for each request, in their order.
+        """Draw the person, one picture for each request, in order.
 
         Args:
             identity: Made by `fit` of the same method and weights.
@@ -74,13 +74,13 @@ class Method(ABC):
             watch: Called with every denoising step of every batch; what it raises ends the drawing.
 
         Raises:
-            IdentityError: The identity is of another method or other weights.
+            IdentityError: The identity was made with a different method or other weights.
             PromptError: A prompt cannot be used.
         """
 
     @classmethod
     def adapter_file(cls, place: str | os.PathLike[str]) -> Path:
-        """The file of the method's weights that is meant; what stands on the hub is downloaded.
+        """The file of the method's weights; a hub id is downloaded.
 
         Args:
             place: A file, or a hub id with the file's name.
@@ -95,7 +95,7 @@ class Method(ABC):
         """Refuse requests with extras that the method does not support; no model is needed.
 
         Raises:
-            SettingsError: One does.
+            SettingsError: One has unsupported extras.
         """
         for request in requests:
             foreign = sorted(request.extras.asked - cls.takes)
@@ -120,7 +120,7 @@ class Method(ABC):
         """
         instance("the references", references, (list, tuple), "give a list of Reference")
         for one in references:
-            instance("a reference", one, Reference, "give a Reference; Engine.look makes them of files")
+            instance("a reference", one, Reference, "give a Reference; Engine.look makes them from files")
         if not references:
             raise PhotoError("no reference photo was given; give at least one photo of the person")
         if Need.FACE in self.needs:

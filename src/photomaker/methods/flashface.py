@@ -1,4 +1,4 @@
-"""FlashFace: a second UNet reads crops of the face, and its feature maps are read by further self-attention layers.
+"""FlashFace: a second UNet reads crops of the face, and additional self-attention layers read its feature maps.
 
 Nothing of the face goes through the prompt, so that age and gender are the prompt's. The base's UNet has FlashFace's
 weights, and the reference UNet stands beside it, only while a picture is drawn.

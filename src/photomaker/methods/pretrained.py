@@ -1,4 +1,4 @@
-"""What the methods share that are trained on many people beforehand: photos to an identity, requests to batches."""
+"""Shared by the pretrained methods: photos to an identity, requests to batches."""
 
 from __future__ import annotations
 

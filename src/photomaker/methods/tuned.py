@@ -1,4 +1,4 @@
-"""What the methods share that are tuned for each person: photos and a class word to tensors, and drawing with them."""
+"""Shared by the tuned methods: photos and a class word to tensors, and drawing with them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SMALL_GUIDANCE = 2.0
 """Guidance scale of the bundled base; 5, which suits SDXL, cost LoRA and hypernetworks 10 points of likeness on
 validation people."""
 RARE = "sks"
-"""The rare word that captions call a person by, by convention."""
+"""The rare word for a person in captions, by convention."""
 
 Settings = TypeVar("Settings")
 

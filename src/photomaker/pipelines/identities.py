@@ -1,4 +1,4 @@
-"""Identities: the person in some photos as a value, and the people of a call."""
+"""Identities from photos, and the identities of a call."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class IdentityMixin(AdapterMixin):
         notes: Mapping[str, Any] | None = None,
         id_embeds: FaceEmbeds | None = None,
     ) -> Identity:
-        """The person in some photos, as a value.
+        """Make an identity from photos of a person.
 
         Args:
             photos: One or more photos of one person: PIL pictures, arrays, tensors, or paths of files and folders.
@@ -79,8 +79,8 @@ class IdentityMixin(AdapterMixin):
         Args:
             rows: Rows of prompts.
             photos: Photos of one person, or of several.
-            identity: Identities in their place.
-            id_embeds: Face embeddings beside the photos.
+            identity: Identities instead of photos.
+            id_embeds: Face embeddings of the photos.
 
         Raises:
             PhotoError: Neither or both of photos and identity are given; there are not as many people as rows.
@@ -114,10 +114,10 @@ class IdentityMixin(AdapterMixin):
 
 
 def opened_embedder(face_models: Any) -> Any:  # noqa: ANN401 - an object with `embed(photos)`
-    """What embeds faces for V2 adapters.
+    """The face embedder for V2 adapters.
 
     Args:
-        face_models: The name of an InsightFace model pack, a folder of such models, or what was opened before.
+        face_models: The name of an InsightFace model pack, a folder of such models, or an opened embedder.
 
     Raises:
         SettingsError: The extra `insightface` is not installed.
@@ -136,7 +136,7 @@ def identity_of(
     id_embeds: FaceEmbeds | None,
     embedder: Callable[[], Any],
 ) -> Identity:
-    """The person in some photos; see `IdentityMixin.encode_identity`, whose arguments these are.
+    """Make an identity from photos; see `IdentityMixin.encode_identity` for the arguments.
 
     Args:
         encoder: The ID encoder.
@@ -213,7 +213,7 @@ def _faces(
 
 
 def check_identity(identity: Identity, encoder: PhotoMakerIDEncoder) -> None:
-    """Look whether an identity was made by an ID encoder.
+    """Check that an identity was made by an ID encoder.
 
     Raises:
         IdentityError: It was made by another method, or with another encoder.

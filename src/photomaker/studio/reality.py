@@ -40,7 +40,7 @@ _DRAWN_ONLY = (
     "PhotoMaker's weights with --adapter"
 )
 _AUTO = (
-    "no faces are detected and no likeness is measured: there is no face backend for photographs; install one with: "
+    "no likeness is measured and no faces are detected: there is no face backend for photographs; install one with: "
     "pip install 'photomaker[faces]' (--faces bundled is for drawn people)"
 )
 _NONE = "no likeness is measured, because of --faces none"

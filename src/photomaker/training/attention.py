@@ -1,4 +1,4 @@
-"""What cross-attention looks at while a UNet is trained, and a loss that has a person's places look at the person."""
+"""Cross-attention maps during training, and a loss that directs a person's pixels to the person's tokens."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Preview:
 
 
 class Recipe(ABC):
-    """What is trained, on which rows, with which loss.
+    """Defines what is trained, on which rows, with which loss.
 
     Attributes:
         name: Short name, used in messages and in the progress bar.
@@ -84,7 +84,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
-        """Return the modules trained; their trainable parameters and their buffers are saved and averaged."""
+        """Return the trained modules; their trainable parameters and buffers are saved and averaged."""
 
     def called(self) -> list[nn.Module]:
         """Return the modules, or the parts of them, whose weights are used by their call alone; these can be cut up."""
@@ -133,7 +133,7 @@ class Recipe(ABC):
         return {}
 
     def preview(self) -> Preview | None:
-        """Make pictures, with the averaged weights in place; None if the recipe has none to show."""
+        """Make previews with the averaged weights; None if the recipe has none."""
         return None
 
     def export(self, folder: Path) -> None:
@@ -143,7 +143,7 @@ class Recipe(ABC):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long and how a recipe is trained.
+    """Settings of the training loop.
 
     Attributes:
         steps: Optimiser steps in all, 1 or more.
@@ -509,7 +509,7 @@ class Run:
                 module.train(modes[name])
 
     def autocast(self) -> torch.autocast:
-        """The precision that is computed in."""
+        """The compute precision."""
         device = self.accelerator.device
         return torch.autocast(device.type, torch.bfloat16, enabled=self.settings.on(device) == "bf16")
 

@@ -1,4 +1,4 @@
-"""What every recipe shares that is trained on many people: rows, photos, captions, noise, masks, the loss.
+"""Shared by all recipes for many people: rows, photos, captions, noise, masks, the loss.
 
 A recipe says what it adds to the frozen base, how photos and captions become a condition, and how the UNet is asked.
 

@@ -1,4 +1,4 @@
-"""A training from a settings file: what is read, how the pieces are put together, and the run itself."""
+"""A training from a settings file: reads the settings, builds the parts, and runs them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ log = logging.getLogger("photomaker.training")
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is trained on.
+    """The training data.
 
     Attributes:
         folder: The dataset.
@@ -214,7 +214,7 @@ class TrainConfig:
 
 
 def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding | None = None) -> PeopleRecipe:
-    """Put the pieces of a training together; latents and text embeddings are computed where they are missing.
+    """Build the parts of a training; missing latents and text embeddings are computed.
 
     Args:
         config: What to train.
@@ -480,7 +480,7 @@ def from_clip(place: str, version: str, widths: tuple[int, int], seed: int) -> P
 
 
 def describe(recipe: PeopleRecipe) -> str:
-    """One line on what is trained and on how much."""
+    """One line on the trained parameters and the data."""
     trained = {
         name: sum(p.numel() for p in module.parameters() if p.requires_grad)
         for name, module in recipe.modules().items()

@@ -41,11 +41,11 @@ from photomaker.training.people import Condition, Noised, PeopleRecipe
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """How a trained adapter is finished; the weights are of losses, and 0 switches one off.
+    """Settings of finishing by reward; each weight is of a loss, and 0 switches it off.
 
     Attributes:
         steps: Denoising steps; 0 means ordinary training, without finishing.
-        fewest: If above 0, the number of steps is sampled each time, from this number to `steps`: few steps and many then
+        fewest: If above 0, the number of steps is sampled from this number to `steps`: few steps and many then
             draw alike.
         through: Last steps whose gradients are kept, 1 or more.
         guidance: Guidance scale while drawing.

@@ -50,7 +50,7 @@ PLAIN = LossSettings(null_text=0.0, stratified=False)
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """How something is tuned on one person's photos.
+    """Settings of tuning on one person's photos.
 
     Attributes:
         steps: Optimiser steps, 1 or more.
@@ -339,7 +339,7 @@ class PersonRecipe(Recipe):
         self.device = self.pipeline.unet.device
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return what is tuned."""
+        """Return the tuned modules."""
         return dict(self.trained)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Who is compared on: drawn people, of whom everything is known, or people in a folder of photos."""
+"""The people of a comparison: drawn people, of whom everything is known, or people in a folder of photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison of methods is asked to do, checked before anything is opened."""
+"""Settings of a comparison of methods, checked before anything is opened."""
 
 from __future__ import annotations
 
