@@ -177,7 +177,7 @@ def test_a_method_that_cannot_is_told_before_anything_is_loaded():
         engine.plan(order())
     with pytest.raises(SettingsError, match="the method alone cannot draw several people"):
         opened(Alone()).together([ADA, BEN])
-    with pytest.raises(IdentityError, match="another model"):
+    with pytest.raises(IdentityError, match="a different model"):
         opened(Both()).together([ADA, replace(BEN, method="other")])
 
 
