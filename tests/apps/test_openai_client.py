@@ -183,7 +183,7 @@ def test_mistakes_come_as_the_clients_own_errors(ai, desk):
         with pytest.raises(kind, match=words):
             ai.images.generate(**{"model": "photomaker:Ada", "prompt": PROMPT, **asked})
     for words, asked in (
-        ("no picture", {"image": ("a.png", b"none")}),
+        ("not a picture", {"image": ("a.png", b"none")}),
         ("n is 'x'", {"n": "x"}),
         ("take no mask", {"mask": ("m.png", fakes.png())}),
     ):

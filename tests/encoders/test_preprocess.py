@@ -77,7 +77,9 @@ def noise(low, high, kind=np.float32):
 )  # fmt: skip
 def test_numbers_of_an_unclear_range_are_refused(unclear):
     for photo in (unclear, torch.from_numpy(unclear).permute(2, 0, 1)):
-        with pytest.raises(PhotoError, match=r"photo 1 run from .* ambiguous range; give uint8, floats in 0\.\.1"):
+        with pytest.raises(
+            PhotoError, match=r"photo 1 run from .* ambiguous range; give uint8, floats in 0\.\.1"
+        ):
             preprocess([photo], 32)
 
 

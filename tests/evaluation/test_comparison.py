@@ -277,7 +277,7 @@ def test_a_folder_of_other_settings_is_refused(result, change, words):
 def test_a_method_with_other_weights_is_refused(result):
     other = replace(SMALL, out=result.files[0].parent, methods=(Entry("painter", adapter="other"),))
     with pytest.raises(
-        OutputError, match='weights "own" but now it is "other"; choose another --out or name, or delete'
+        OutputError, match='weights "own", but now it is "other"; choose another --out or name, or delete'
     ):
         compare(other, progress=quiet, tools=fakes.TOOLS)
 

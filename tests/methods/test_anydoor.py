@@ -238,7 +238,7 @@ def test_scenes_without_a_hole_and_wrong_regions_are_refused_before_a_model_runs
             (into(hole(size=(32, 32))), "the mask is 32 x 32, but the scene is 64 x 64"),
             (into(layout=((0.5, 0.5, 1.5, 1.0),)), "shares from 0 to 1"),
             (into(layout=((-0.2, 0.0, 0.5, 1.0),)), "shares from 0 to 1"),
-            (into(layout=("left", "right")), "one subject, give one"),
+            (into(layout=("left", "right")), "one subject; give one"),
             (into(hole(), layout=("left",)), "a mask and a layout"),
             (into(hole((1, 1, 3, 3))), "smaller than 4 pixels"),
         ):
@@ -285,7 +285,7 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
         (wide, (32, 768), "is for a base of width 768"),
         (hint, (4, 3, 3, 3), "reads pictures of 3 channels"),
         (tokens, (64, 32), "does not give the width 80"),
-        (tokens, (WIDTH, 1536), "reads tokens of width 1536 and the image encoder's have 32"),
+        (tokens, (WIDTH, 1536), "reads tokens of width 1536, but the image encoder's have 32"),
     ):
         torch.save({"state_dict": state | {name: torch.zeros(shape)}}, tmp_path / "other.ckpt")
         refused(lambda: AnyDoor.open(tiny_base, tmp_path / "other.ckpt", image_encoder=dino), match)

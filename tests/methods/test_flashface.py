@@ -287,7 +287,7 @@ def test_requests_and_people_that_cannot_be_drawn_are_refused(method, references
         ):
             refused(lambda place=place: method.generate(identity, [at(place)]), match, SettingsError)
         two = replace(REQUEST, extras=Extras(layout=("left", "right")))
-        refused(lambda: method.generate(identity, [two]), "one person, give one", SettingsError)
+        refused(lambda: method.generate(identity, [two]), "one person; give one", SettingsError)
         other = replace(identity, notes={**identity.notes, "encoder_sha256": "other"})
         refused(lambda: method.generate(other, [REQUEST]), "another FlashFace checkpoint", IdentityError)
     finally:

@@ -264,7 +264,7 @@ def test_checkpoints_of_other_methods_and_bases_are_refused(
     config = json.loads((copied / "ControlNetModel/config.json").read_text())
     for change, match in (
         ({"cross_attention_dim": 768}, "has cross_attention_dim 768, but the base 80"),
-        ({"_class_name": "T2IAdapter"}, "holds a T2IAdapter, no ControlNetModel"),
+        ({"_class_name": "T2IAdapter"}, "has a T2IAdapter, not a ControlNetModel"),
     ):
         (copied / "ControlNetModel/config.json").write_text(json.dumps(config | change))
         refused(lambda: made(adapter=copied), match)
@@ -304,7 +304,7 @@ def test_poses_that_cannot_be_followed_are_refused_before_a_model_runs(method, r
         for request, match in (
             (posed(black), "no face was found in the pose picture"),
             (posed(wide), "the pose is 96 x 64, but the pictures are 64 x 64"),
-            (replace(REQUEST, extras=Extras(pose=outside)), "the face of the pose lies outside"),
+            (replace(REQUEST, extras=Extras(pose=outside)), "the face of the pose is outside"),
             (posed(photos[0], landmarks=np.zeros((4, 2))), r"have shape \(4, 2\)"),
         ):
             refused(

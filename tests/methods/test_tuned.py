@@ -213,7 +213,7 @@ def test_what_cannot_serve_is_told_in_one_sentence(method, references, tiny_base
             replace(identity, method="photomaker-v1"), [REQUEST])),
         (IdentityError, "another base model", lambda: method.generate(
             replace(identity, notes=dict(identity.notes) | {"base": "0" * 16}), [REQUEST])),
-        (WeightsError, "cannot be put into the base", lambda: method.generate(
+        (WeightsError, "cannot be loaded into the base", lambda: method.generate(
             replace(identity, tensors={name: one[:, :3] for name, one in identity.tensors.items()}), [REQUEST])),
         (SettingsError, "batch_size is 0", lambda: Lora(method.pipeline, batch_size=0)),
     ]  # fmt: skip

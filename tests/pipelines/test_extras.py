@@ -234,8 +234,8 @@ def test_a_lora_that_cannot_serve(base, folder, tmp_path):
 def test_a_structure_model_that_cannot_serve(base, folder, tmp_path):
     net, t2i = str(tiny.tiny_controlnet(folder)), str(tiny.tiny_t2i_adapter(folder))
     refused(base, Extras(controls=(Structure(str(tmp_path), PICTURE),)), "is not a model folder")
-    refused(base, Extras(controls=(Structure(t2i, PICTURE),)), "is a T2IAdapter, no ControlNet")
-    refused(base, Extras(t2i=Structure(net, PICTURE)), "is a ControlNetModel, no T2I-Adapter")
+    refused(base, Extras(controls=(Structure(t2i, PICTURE),)), "is a T2IAdapter, not a ControlNet")
+    refused(base, Extras(t2i=Structure(net, PICTURE)), "is a ControlNetModel, not a T2I-Adapter")
     (tmp_path / "config.json").write_text('{"_class_name": "ControlNetModel", "cross_attention_dim": 768}')
     refused(
         base,

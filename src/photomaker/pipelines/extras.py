@@ -294,7 +294,7 @@ def _put_in(pipeline: Any, name: str, lora: Lora) -> None:  # noqa: ANN401
     except (ValueError, RuntimeError, KeyError, OSError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise WeightsError(
-            f"the LoRA {lora.source} cannot be put into the base ({reason}); give one of this base"
+            f"the LoRA {lora.source} cannot be loaded into the base ({reason}); give one of this base"
         ) from error
     if not any(name in layer.scaling for layer in _tuner_layers(pipeline)):
         raise WeightsError(f"nothing in the LoRA {lora.source} fits this base; give a LoRA of an SDXL base")
