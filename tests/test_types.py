@@ -49,7 +49,7 @@ BROKEN = [
     (lambda: Sampling(guidance_stop=1.1), "guidance_stop is 1.1; give a share of the steps from 0 to 1"),
     (
         lambda: Sampling(guidance_start=0.6, guidance_stop=0.5),
-        "guidance_start is 0.6 and guidance_stop 0.5; let it start first",
+        "guidance_start is 0.6, but guidance_stop 0.5; let it start first",
     ),
     (lambda: Lora(5), "the LoRA is 5, a int; give a file or hub id"),
     (lambda: Lora(" "), "the LoRA's name is empty; give a file or hub id"),

@@ -187,7 +187,9 @@ def test_a_process_that_crashes_is_told_with_where_it_says_why(settings: Ablatio
     pretend(settings, jobs[0], TOOLS)
     assert ablate._done_alone(settings, jobs[1], kept.training(jobs[1]), TOOLS, crash) == 1
     assert "RuntimeError: out of order" in (kept.training(jobs[1]) / "output.txt").read_text()
-    with pytest.raises(PhotoMakerError, match=r"linear, seed 1 ended with status 1; .*output.txt tells why"):
+    with pytest.raises(
+        PhotoMakerError, match=r"linear, seed 1 ended with status 1; .*output.txt has the reason"
+    ):
         ablate._check(jobs, 1, kept)
     assert (
         ablate._done_alone(settings, Job("average"), kept.training(Job("average")), TOOLS, stop)

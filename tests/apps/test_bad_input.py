@@ -194,7 +194,7 @@ def test_a_photo_without_a_face_is_left_out_and_said(shell, ada):
 def test_several_faces_are_said(shell, ada):
     fakes.save(ada / "c.png", faces=2)
     assert (
-        "c.png shows 2 faces; that of the other photos is used"
+        "c.png shows 2 faces; the one in the other photos is used"
         in shell.run(*shell.generate("-n", 1, photos=[ada])).stderr
     )
 

@@ -159,7 +159,7 @@ def test_a_saved_person_is_drawn_into_a_scene_where_the_mask_is_clear(ai, desk, 
     ai.images.edit(image=scene, **edit, extra_body={"strength": 0.3})
     assert (desk.jobs(LOCAL)[0].order.strength, desk.jobs(LOCAL)[0].order.mask) == (0.3, None)
     for words, asked in (
-        ("nowhere clear", {"image": scene, "mask": ("m.png", fakes.png())}),
+        ("no transparent pixels", {"image": scene, "mask": ("m.png", fakes.png())}),
         ("2 images", {"image": [scene, scene]}),
         ("strength is 2", {"image": scene, "extra_body": {"strength": 2}}),
     ):

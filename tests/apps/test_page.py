@@ -293,7 +293,7 @@ def test_mistakes_with_photos(actions, tmp_path):
         with pytest.raises(Mistake) as caught:
             actions.save("mistaken", files, "X")
         assert caught.value.key == key
-    with pytest.raises(Mistake, match="16 are enough"):
+    with pytest.raises(Mistake, match="choose the best 16"):
         actions.save("mistaken", [ADA[0]] * 17, "X")
     assert actions.desk.people("mistaken") == []
 

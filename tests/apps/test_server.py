@@ -572,7 +572,11 @@ def test_each_token_is_a_caller_of_their_own(start, tokens):
 
 def test_pages_of_other_sites_are_not_answered(http):
     ada(http)
-    problem(http.get("/v1/identities", headers={"Host": "evil.example"}), 403, "not called 'evil.example'")
+    problem(
+        http.get("/v1/identities", headers={"Host": "evil.example"}),
+        403,
+        "host name 'evil.example' is not accepted",
+    )
     problem(
         http.post("/v1/jobs", json=asked(), headers={"Origin": "https://evil.example"}), 403, "evil.example"
     )

@@ -291,7 +291,7 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
         refused(lambda: AnyDoor.open(tiny_base, tmp_path / "other.ckpt", image_encoder=dino), match)
     refused(
         lambda: AnyDoor.open(tiny_base, tiny_anydoor(tiny_folder), image_encoder=tiny_base / "unet"),
-        "no DINOv2",
+        "not a DINOv2",
     )
     refused(lambda: AnyDoor.open(tiny_base), "no bundled weights of anydoor")
     refused(lambda: AnyDoor.open(tiny_base, "/nothing", scale=3.0), "give", SettingsError)

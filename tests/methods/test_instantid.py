@@ -270,7 +270,7 @@ def test_checkpoints_of_other_methods_and_bases_are_refused(
         refused(lambda: made(adapter=copied), match)
     (copied / "ControlNetModel/config.json").unlink()
     refused(lambda: instantid_file(copied), "no ControlNetModel/config.json beside")
-    refused(lambda: instantid_file(tmp_path), "holds no ip-adapter.bin")
+    refused(lambda: instantid_file(tmp_path), "has no ip-adapter.bin")
     refused(lambda: instantid_file(tmp_path / "nothing.bin"), "there is no adapter file")
     (copied / "ip-adapter.bin").write_bytes(b"nothing")
     refused(lambda: instantid_file(copied), "damaged")
