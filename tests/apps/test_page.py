@@ -446,7 +446,7 @@ def test_links_lead_to_pictures_until_they_are_deleted(actions, made, desk):
     ("words", "told"),
     [
         (("--host", "0.0.0.0"), "needs tokens"),
-        (("--visitors", "--token-file", "tokens"), "give one of them"),
+        (("--visitors", "--token-file", "tokens"), "give only one of them"),
         (("--token-file", "none/such"), "cannot read the tokens"),
         (("--base", "none/such", "--adapter", "x.bin"), "none/such"),
         (("--ttl", "soon"), "time to live"),

@@ -130,7 +130,7 @@ def damaged(tensors, kind):
     ("kind", "words"),
     [
         ("no lora", "no `lora_weights`"),
-        ("foreign", "no PhotoMaker adapter"),
+        ("foreign", "not a PhotoMaker adapter"),
         ("missing tensor", "mlp2.fc1.weight"),
         ("no patches", "patch_embedding"),
         ("nan", "not finite"),
