@@ -188,7 +188,7 @@ def test_a_photo_without_a_face_is_left_out_and_said(shell, ada):
     fakes.save(ada / "c.png", faces=0)
     result = shell.run(*shell.generate("-n", 1, photos=[ada]))
     assert result.exit_code == 0
-    assert "note: c.png shows no face" in result.stderr
+    assert "note: no face was found in c.png" in result.stderr
 
 
 def test_several_faces_are_said(shell, ada):
