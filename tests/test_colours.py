@@ -117,7 +117,7 @@ def test_a_profile_that_cannot_be_used_is_left_aside_with_a_note(picture, profil
     photo = read(picture, "TIFF", icc_profile=profile)
     assert middle(photo.image) == middle(picture.convert("RGB"))
     assert photo.notes == (
-        "the colour profile of a photo is damaged or of another kind of picture; it is left aside",
+        "the colour profile of a photo is damaged or for another kind of picture; it is ignored",
     )
 
 
@@ -142,7 +142,7 @@ def test_a_picture_in_memory_follows_its_profile_once():
 def test_floating_point_pictures_with_values_that_are_none(value):
     values = np.full((32, 32), 0.5, np.float32)
     values[3, 4] = value
-    with pytest.raises(PhotoError, match="a photo holds values that are not finite"):
+    with pytest.raises(PhotoError, match="a photo has values that are not finite"):
         read(Image.fromarray(values), "TIFF")
 
 

@@ -61,11 +61,11 @@ def test_changes_go_over_the_file(file):
         ("out: a\ninner: {count: 1.5}\n", [], "inner.count in .* is 1.5"),
         ("out: a\nshare: 2\n", [], "share is 2.0; give a share"),
         ("- a\n- b\n", [], "holds a list; write `name: value` lines"),
-        ("out: [a\n", [], "no valid YAML at line 2"),
-        ("out: !!python/object/apply:os.system [ls]\n", [], "no valid YAML"),
-        ("out: a\n", ["share"], "'share' is no name=value"),
+        ("out: [a\n", [], "not valid YAML at line 2"),
+        ("out: !!python/object/apply:os.system [ls]\n", [], "not valid YAML"),
+        ("out: a\n", ["share"], "'share' is not name=value"),
         ("out: a\n", ["out.a=1"], "out in the change 'out.a=1' is a value"),
-        ("out: a\n", ["share=[1"], "value of the change 'share=\\[1' is no valid YAML"),
+        ("out: a\n", ["share=[1"], "value of the change 'share=\\[1' is not valid YAML"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(file, text, changes, words):
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path):
     with pytest.raises(SettingsError, match="No such file"):
         config.read(tmp_path / "none.yaml", Outer)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match="it is no text"):
+    with pytest.raises(SettingsError, match="it is not text"):
         config.read(tmp_path / "binary.yaml", Outer)
 
 

@@ -49,7 +49,7 @@ def test_an_identity_of_a_later_format_is_refused_with_both_formats_named(tmp_pa
     path = tmp_path / "ada.safetensors"
     save_file(FEATURES, path, metadata={"format": "photomaker-identity-2", "method": "x", "notes": "{}"})
     with pytest.raises(
-        IdentityError, match="of format photomaker-identity-2 and this version reads photomaker-ide"
+        IdentityError, match="of format photomaker-identity-2, but this version reads photomaker-ide"
     ):
         Identity.load(path)
 
@@ -71,7 +71,7 @@ def test_the_notes_of_a_later_format_are_refused(tmp_path):
         {"a": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"notes_format": "photomaker-adapter-2"}
     )
     with pytest.raises(
-        WeightsError, match="photomaker-adapter-2 and this version reads photomaker-adapter-1"
+        WeightsError, match="photomaker-adapter-2, but this version reads photomaker-adapter-1"
     ):
         adapter_file.noted_config(tmp_path / "a.safetensors")
 
@@ -85,6 +85,6 @@ def test_rows_of_another_version_are_refused(tmp_path):
     store = rows.Store(tmp_path)
     (tmp_path / "stamp.json").write_text(json.dumps({"version": rows.VERSION + 1}))
     with pytest.raises(
-        OutputError, match=f"of version {rows.VERSION + 1} of the benchmark and this is {rows.VERSION}"
+        OutputError, match=f"from version {rows.VERSION + 1} of the benchmark, but this is {rows.VERSION}"
     ):
         store.claim("stamp.json", {"version": rows.VERSION}, "delete it")

@@ -35,7 +35,7 @@ def test_instantid_is_fetched_with_its_identity_net(cache, tiny_folder):
     for place in ("someone/InstantID", "someone/InstantID/ip-adapter.bin"):
         assert instantid_file(place) == snapshot / "ip-adapter.bin"
     cache("someone/half", file)
-    with pytest.raises(WeightsError, match=r"config\.json of someone/half cannot be fetched"):
+    with pytest.raises(WeightsError, match=r"config\.json of someone/half cannot be downloaded"):
         instantid_file("someone/half")
 
 
@@ -66,10 +66,10 @@ def test_local_places_come_first(tiny_base, tiny_adapter_file):
 @pytest.mark.parametrize(
     ("find", "place", "words"),
     [
-        (hub.base_folder, "someone/nothing", "someone/nothing cannot be fetched from the hub"),
-        (hub.base_folder, "nothing", "no diffusers model folder"),
-        (hub.base_folder, "/none/such", "no diffusers model folder"),
-        (hub.adapter_file, "someone/nothing/a.bin", "a.bin of someone/nothing cannot be fetched"),
+        (hub.base_folder, "someone/nothing", "someone/nothing cannot be downloaded from the hub"),
+        (hub.base_folder, "nothing", "not a diffusers model folder"),
+        (hub.base_folder, "/none/such", "not a diffusers model folder"),
+        (hub.adapter_file, "someone/nothing/a.bin", "a.bin of someone/nothing cannot be downloaded"),
         (hub.adapter_file, "someone/nothing", "no adapter file someone/nothing"),
         (hub.adapter_file, "a.bin", "no adapter file a.bin"),
         (hub.adapter_file, "../../a.bin", "no adapter file"),

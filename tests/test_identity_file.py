@@ -50,7 +50,7 @@ def test_damaged_notes_are_told_in_one_sentence(tmp_path, metadata):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"id_features": torch.full((2, 8), float("nan"))}, "holds numbers that are not finite"),
+        ({"id_features": torch.full((2, 8), float("nan"))}, "has numbers that are not finite"),
         ({"id_features": torch.ones(2, 8, dtype=torch.int32)}, "are torch.int32"),
         ({"id_features": torch.ones(8)}, r"\(8,\), no features of photos"),
         ({"id_features": torch.ones(0, 8)}, "no features of photos"),
@@ -82,7 +82,7 @@ def test_other_files_are_told_apart(tmp_path):
     with pytest.raises(IdentityError, match="is a safetensors file but no identity"):
         Identity.load(written(tmp_path / "a.safetensors", FEATURES, {"format": "pt"}))
     (tmp_path / "b.safetensors").write_bytes(b"x" * 30)
-    with pytest.raises(IdentityError, match="is no identity file or is damaged"):
+    with pytest.raises(IdentityError, match="is not an identity file or is damaged"):
         Identity.load(tmp_path / "b.safetensors")
     with pytest.raises(IdentityError, match="there is no identity file"):
         Identity.load(tmp_path)

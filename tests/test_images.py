@@ -80,7 +80,7 @@ def test_a_photo_as_iphones_write_them_is_read(tmp_path):
 
 @pytest.mark.parametrize("kept", [12, 40, 600, 3000])
 def test_a_cut_heic_is_refused(kept):
-    with pytest.raises(PhotoError, match=r"cut\.heic is no picture or a damaged one"):
+    with pytest.raises(PhotoError, match=r"cut\.heic is not a picture or is damaged"):
         images.read_photo(HEIC.read_bytes()[:kept], "cut.heic")
 
 
@@ -94,7 +94,7 @@ def test_an_empty_file_is_named(tmp_path):
 def test_a_truncated_picture_is_refused(kind):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noise), kind)
-    with pytest.raises(PhotoError, match=r"cut\.x is no picture or a damaged one"):
+    with pytest.raises(PhotoError, match=r"cut\.x is not a picture or is damaged"):
         images.read_photo(data[: len(data) // 2], "cut.x")
 
 
@@ -222,7 +222,7 @@ def test_an_animation_gives_its_first_frame_and_a_note(kind):
     photo = images.read_photo(
         saved(first, kind, save_all=True, append_images=[second], **lossless), "move.gif"
     )
-    assert "move.gif holds 2 pictures; only the first is used" in photo.notes
+    assert "move.gif has 2 frames; only the first is used" in photo.notes
     assert tuple(np.asarray(photo.image)[9, 9]) == pytest.approx((255, 0, 0), abs=3)
 
 
@@ -259,7 +259,7 @@ def test_nothing_missing_and_empty_are_told_apart(tmp_path):
         images.list_photos([])
     with pytest.raises(PhotoError, match="there is no photo or folder"):
         images.list_photos([tmp_path / "missing"])
-    with pytest.raises(PhotoError, match="holds no picture"):
+    with pytest.raises(PhotoError, match="has no pictures"):
         images.list_photos([tmp_path])
 
 

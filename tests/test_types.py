@@ -49,7 +49,7 @@ BROKEN = [
     (lambda: Sampling(guidance_stop=1.1), "guidance_stop is 1.1; give a share of the steps from 0 to 1"),
     (
         lambda: Sampling(guidance_start=0.6, guidance_stop=0.5),
-        "guidance_start is 0.6 and guidance_stop 0.5; let it start first",
+        "guidance_start is 0.6, but guidance_stop 0.5; let it start first",
     ),
     (lambda: Lora(5), "the LoRA is 5, a int; give a file or hub id"),
     (lambda: Lora(" "), "the LoRA's name is empty; give a file or hub id"),
@@ -70,7 +70,7 @@ BROKEN = [
     (lambda: Start("y"), f"the start picture is 'y', {PICTURE}"),
     (lambda: Start(GREY, -0.1), "strength is -0.1; give a number above 0, up to 1"),
     (lambda: Start(GREY, 1.1), "strength is 1.1; give a number above 0, up to 1"),
-    (lambda: Start(GREY, 0), "strength is 0, which draws nothing; give a number above 0, up to 1"),
+    (lambda: Start(GREY, 0), "strength is 0, which redraws nothing; give a number above 0, up to 1"),
     (lambda: Start(GREY, mask="y"), f"the mask is 'y', {PICTURE}"),
     (lambda: Start(GREY, mask=BLACK), "the mask is black all over; paint white what should be redrawn"),
     (lambda: StylePicture("y"), f"the style picture is 'y', {PICTURE}"),

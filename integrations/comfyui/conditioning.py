@@ -1,4 +1,4 @@
-"""A prompt with and without a person as ComfyUI's CONDITIONING, parted by the share of the steps."""
+"""A prompt with and without a person as ComfyUI's CONDITIONING, divided by the share of the steps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     Conditioning = list[list[Any]]
 
 NUDGE = 5e-5
-"""A step that lies right at the merge point belongs to the person: the point is put this much before it."""
+"""A step exactly at the merge point belongs to the person, so the point is moved this much earlier."""
 
 
 def parted(prompt: PromptEmbeddings, merge: float, options: dict[str, Any] | None = None) -> Conditioning:
     """The text-only prompt up to the merge point and the person's from there on.
 
-    Both parts meet in one point, so that every step has just one of them.
+    Both parts meet at one point, so that every step has exactly one of them.
 
     Args:
         prompt: With and without the person.

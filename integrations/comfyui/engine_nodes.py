@@ -1,4 +1,4 @@
-"""Nodes over photomaker's own engine: photos to a person, people saved and mixed, pictures drawn and judged."""
+"""Nodes for photomaker's own engine: identities from photos, saving, mixing, drawing, likeness."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 ENGINE = "PHOTOMAKER_ENGINE"
 CATEGORY = "photomaker"
 UNKNOWN = -1.0
-"""Likeness where there is no face, or nothing to compare it with."""
+"""Likeness if there is no face, or nothing to compare it with."""
 MOST_SEED = 2**53 - 1
-"""What a browser counts to without losing one."""
+"""Largest integer that a browser represents exactly."""
 _NAME = re.compile(r"\w[\w .()-]{0,79}")
 
 
 class PhotoMakerEngine:
-    """A model of photomaker's own."""
+    """photomaker's own engine."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = (
-        "Opens photomaker's own model: the bundled small one, which knows drawn people, or an SDXL model."
+        "Opens photomaker's engine with the bundled small model, which knows drawn people, or an SDXL model."
     )
     RETURN_TYPES = (ENGINE,)
     RETURN_NAMES = ("engine",)
@@ -55,7 +55,7 @@ class PhotoMakerEngine:
             "required": {
                 "base": (host.bases(), {"tooltip": "a folder in models/diffusers"}),
                 "adapter": (host.adapters(), {"tooltip": "a file in models/photomaker"}),
-                "faces": (faces, {"tooltip": "what finds and compares faces"}),
+                "faces": (faces, {"tooltip": "face backend"}),
                 "dtype": (["auto", "fp32", "bf16", "fp16"],),
                 "memory": (["auto", "max-speed", "balanced", "lowest"],),
             }
@@ -76,7 +76,9 @@ class PhotoMakerPhotos:
     """The photos of a folder, of any sizes."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Reads the photos of a folder in ComfyUI's input folder, upright and in their own sizes."
+    DESCRIPTION = (
+        "Reads the photos of a folder in ComfyUI's input folder, upright and in their original sizes."
+    )
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("photos",)
     OUTPUT_IS_LIST = (True,)
@@ -107,10 +109,10 @@ class PhotoMakerPhotos:
 
 
 class PhotoMakerIdentity:
-    """Photos to an identity, judged by the coach."""
+    """Makes an identity from photos that the coach checks."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Makes a person of photos and says which of them serve, which do not, and why."
+    DESCRIPTION = "Makes a person from photos, and reports which photos to keep or drop, and why."
     INPUT_IS_LIST = True
     RETURN_TYPES = (IDENTITY, "STRING")
     RETURN_NAMES = ("identity", "coach")
@@ -128,14 +130,14 @@ class PhotoMakerIdentity:
     def make(
         self, engine: list[Engine], photos: list[Any], drop: list[bool] | None = None
     ) -> tuple[Identity, str]:
-        """Judge and read the photos.
+        """Check and read the photos.
 
         Raises:
             PhotoError: A photo cannot be used, or none shows a face.
         """
         opened, pictures = engine[0], all_pictures_of(photos)
         if opened.detector is None:
-            return opened.identity(pictures), "nothing finds faces here, so the photos were not judged"
+            return opened.identity(pictures), "there is no face backend, so the photos were not checked"
         report = opened.coach(pictures)
         kept = [one.photo.image for one in report.kept]
         use = kept if kept and (drop or [False])[0] else pictures
@@ -143,10 +145,10 @@ class PhotoMakerIdentity:
 
 
 class PhotoMakerSave:
-    """A person kept as a small file."""
+    """Saves a person as a small file."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Saves a person in models/photomaker_identities; a file that is there is never overwritten."
+    DESCRIPTION = "Saves a person in models/photomaker_identities; existing files are never overwritten."
     RETURN_TYPES = ("STRING",)
     RETURN_NAMES = ("file",)
     OUTPUT_NODE = True
@@ -183,7 +185,7 @@ def free_place(folder: Path, name: str) -> Path:
         place = folder / f"{stem}{'' if number == 1 else f'-{number}'}.safetensors"
         if not place.exists():
             return place
-    raise SettingsError(f"there are 100,000 people of the name {name!r} in {folder}; give another")
+    raise SettingsError(f"there are 100,000 people with the name {name!r} in {folder}; give another")
 
 
 class PhotoMakerLoad:
@@ -211,7 +213,7 @@ class PhotoMakerLoad:
 
         Raises:
             SettingsError: There is no such person.
-            IdentityError: It is no identity file.
+            IdentityError: It is not an identity file.
         """
         if file not in host.people():
             raise SettingsError(
@@ -221,7 +223,7 @@ class PhotoMakerLoad:
 
 
 class PhotoMakerMix:
-    """A person between two."""
+    """Mixes two people."""
 
     CATEGORY = CATEGORY
     DESCRIPTION = "Mixes two people: share 0 is the first, 1 the second."
@@ -233,7 +235,7 @@ class PhotoMakerMix:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """See ComfyUI."""
         share = {"default": 0.5, "min": 0.0, "max": 1.0, "step": 0.01, "display": "slider"}
-        how = {"tooltip": "blend interpolates what is seen of the photos, proportion takes photos of each"}
+        how = {"tooltip": "blend interpolates the features, proportion takes photos of both in proportion"}
         return {
             "required": {
                 "first": (IDENTITY,),
@@ -247,7 +249,7 @@ class PhotoMakerMix:
         """Mix them.
 
         Raises:
-            SettingsError: The share lies outside 0..1.
+            SettingsError: The share is outside 0..1.
             IdentityError: They were made by different models.
         """
         if how not in ("blend", "proportion"):
@@ -256,15 +258,15 @@ class PhotoMakerMix:
 
 
 class PhotoMakerGenerate:
-    """Pictures of a person by photomaker's own engine."""
+    """Draws a person with photomaker's own engine."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Draws pictures of a person and measures how like the person each of them is."
+    DESCRIPTION = "Draws pictures of a person and measures their likeness."
     RETURN_TYPES = ("IMAGE", "FLOAT", "STRING")
     RETURN_NAMES = ("images", "likeness", "report")
     OUTPUT_TOOLTIPS: ClassVar = (
         "",
-        "mean over the pictures with a face; -1 where there is none",
+        "mean over the pictures with a face; -1 if there is none",
         "a line a picture",
     )
     FUNCTION = "generate"
@@ -280,26 +282,42 @@ class PhotoMakerGenerate:
             "seed": ("INT", {"default": 0, "min": 0, "max": MOST_SEED, "control_after_generate": True}),
             "steps": ("INT", {"default": 20, "min": 1, "max": 1000}),
         }
-        less = "share of the steps without the person: less is more of the person; -1 is the model's own"
+        less = (
+            "share of the steps without the person: lower for more of the person; -1 is the model's default"
+        )
         optional = {
             "negative": ("STRING", {"default": "", "multiline": True}),
             "merge": ("FLOAT", {"default": -1.0, "min": -1.0, "max": 1.0, "step": 0.01, "tooltip": less}),
             "guidance": (
                 "FLOAT",
-                {"default": -1.0, "min": -1.0, "max": 30.0, "step": 0.1, "tooltip": "-1 is the model's own"},
+                {
+                    "default": -1.0,
+                    "min": -1.0,
+                    "max": 30.0,
+                    "step": 0.1,
+                    "tooltip": "-1 is the model's default",
+                },
             ),
             "size": (
                 "STRING",
-                {"default": "", "tooltip": "portrait, landscape, square or 640x480; empty is the model's"},
+                {
+                    "default": "",
+                    "tooltip": "portrait, landscape, square or 640x480; empty is the model's default",
+                },
             ),
             "style": ("STRING", {"default": "none", "tooltip": "`photomaker styles` lists them"}),
             "best_of": (
                 "INT",
-                {"default": 1, "min": 1, "max": 16, "tooltip": "draw so many times more, keep the best"},
+                {
+                    "default": 1,
+                    "min": 1,
+                    "max": 16,
+                    "tooltip": "draw this many times as many, and keep those with the highest likeness",
+                },
             ),
             "speed": (
                 ["exact", "fast", "turbo", "auto"],
-                {"tooltip": "fast leaves work out and loses little; turbo draws in a few steps"},
+                {"tooltip": "fast skips work and loses little; turbo takes only a few steps"},
             ),
         }
         return {"required": required, "optional": optional}
@@ -342,11 +360,11 @@ class PhotoMakerGenerate:
 
 
 def listener(cancel: Cancel, notes: list[str]) -> Callable[[Any], None]:
-    """Tells ComfyUI's bar of denoising steps, with a preview, and stops where the user asked to.
+    """Reports denoising steps to ComfyUI's bar, with a preview, and stops if the user asked to.
 
     Args:
         cancel: Stops the drawing.
-        notes: Gets what the user should know.
+        notes: Receives notes for the user.
     """
     told: list[Any] = []
 
@@ -365,14 +383,16 @@ def listener(cancel: Cancel, notes: list[str]) -> Callable[[Any], None]:
 
 
 class PhotoMakerLikeness:
-    """How like a person pictures are."""
+    """Measures the likeness of pictures to a person."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Measures how like a person the largest face of each picture is: a cosine, 1 is the same."
+    DESCRIPTION = (
+        "Measures the likeness of the largest face in each picture to a person: a cosine, 1 is the same face."
+    )
     RETURN_TYPES = ("FLOAT", "STRING")
     RETURN_NAMES = ("likeness", "report")
     OUTPUT_TOOLTIPS: ClassVar = (
-        "mean over the pictures with a face; -1 where there is none",
+        "mean over the pictures with a face; -1 if there is none",
         "a line a picture",
     )
     FUNCTION = "measure"
@@ -386,8 +406,8 @@ class PhotoMakerLikeness:
         """Measure.
 
         Raises:
-            PhotoError: They are no pictures.
-            IdentityError: The identity's faces are another recogniser's.
+            PhotoError: They are not pictures.
+            IdentityError: The identity's faces are from another recogniser.
         """
         scores = engine.likeness(pictures_of(images), identity)
         verdicts = [None if one is None else engine.verdict(one, identity) for one in scores]
@@ -399,14 +419,14 @@ class PhotoMakerLikeness:
 
 
 def line(likeness: float | None, verdict: str | None) -> str:
-    """What is said of one picture."""
+    """The text for one picture."""
     if likeness is None:
         return "no face to compare"
     return f"likeness {likeness:.2f}" + (f": {verdict}" if verdict else "")
 
 
 def mean(scores: Sequence[float | None]) -> float:
-    """Mean of the scores that there are; -1 where there is none."""
+    """Mean of the scores that there are; -1 if there is none."""
     known = [one for one in scores if one is not None]
     return sum(known) / len(known) if known else UNKNOWN
 

@@ -1,4 +1,4 @@
-"""The few things that the nodes ask of ComfyUI, in one place; imported when a node is used."""
+"""The nodes' access to ComfyUI, in one place; imported when a node is used."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _input() -> Path:
 
 
 def face_packs() -> list[str]:
-    """What embeds faces for V2: InsightFace's own pack, and folders of models below `models/insightface/models`."""
+    """The face models for V2: InsightFace's own pack, and folders below `models/insightface/models`."""
     import folder_paths  # type: ignore[import-not-found]
 
     root = Path(folder_paths.models_dir) / "insightface" / "models"

@@ -1,4 +1,4 @@
-"""Nodes that put PhotoMaker into ComfyUI's own models: its samplers, ControlNets and LoRA draw."""
+"""Nodes that add PhotoMaker to ComfyUI's own models, for its samplers, ControlNets and LoRA."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PhotoMakerModel:
     """A MODEL with the adapter's LoRA."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Opens a PhotoMaker adapter, V1 or V2, and puts its LoRA into an SDXL model."
+    DESCRIPTION = "Opens a PhotoMaker adapter, V1 or V2, and loads its LoRA into an SDXL model."
     RETURN_TYPES = ("MODEL", ADAPTER)
     RETURN_NAMES = ("model", "adapter")
     FUNCTION = "patch"
@@ -48,7 +48,7 @@ class PhotoMakerModel:
         """Patch a copy of the model.
 
         Raises:
-            WeightsError: The file is no adapter, or for another kind of model.
+            WeightsError: The file is not an adapter, or for another kind of model.
         """
         opened = opened_adapter(*host.adapter_file(adapter))
         check_lora(model, opened)
@@ -64,7 +64,7 @@ def opened_adapter(path: str | None, changed: int) -> PhotoMakerAdapter:
         changed: When the file was changed.
 
     Raises:
-        WeightsError: It is no adapter.
+        WeightsError: It is not an adapter.
     """
     del changed
     return PhotoMakerAdapter.open(path)
@@ -85,16 +85,16 @@ def check_lora(model: Any, adapter: PhotoMakerAdapter) -> None:  # noqa: ANN401 
         if wanted != got:
             there = "no such layer" if wanted is None else f"a width of {wanted}"
             raise WeightsError(
-                f"{layer} of {adapter.source} has a width of {got} and the model has {there}; connect the SDXL model "
+                f"{layer} of {adapter.source} has a width of {got}, but the model has {there}; connect the SDXL model "
                 "that the adapter was made for"
             )
 
 
 class PhotoMakerPerson:
-    """Photos to an identity by an adapter alone."""
+    """Makes an identity from photos with an adapter."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Makes a person of photos by the adapter alone; the photos are used as they are."
+    DESCRIPTION = "Makes a person from photos with the adapter alone; the photos are used as they are."
     INPUT_IS_LIST = True
     RETURN_TYPES = (IDENTITY,)
     RETURN_NAMES = ("identity",)
@@ -103,8 +103,8 @@ class PhotoMakerPerson:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """See ComfyUI."""
-        weights = {"default": "", "tooltip": "of each photo, such as 1, 0.5; empty is 1 everywhere"}
-        faces = {"tooltip": "what embeds faces; for V2 adapters alone"}
+        weights = {"default": "", "tooltip": "weight of each photo, such as 1, 0.5; empty is 1 for all"}
+        faces = {"tooltip": "face models; only for V2 adapters"}
         return {
             "required": {"adapter": (ADAPTER,), "photos": ("IMAGE",)},
             "optional": {"weights": ("STRING", weights), "face_models": (host.face_packs(), faces)},
@@ -131,7 +131,7 @@ class PhotoMakerPerson:
 
 
 def numbers(text: str) -> list[float] | None:
-    """Numbers with commas between them; None where there is none.
+    """Numbers separated by commas; None if there are none.
 
     Raises:
         SettingsError: It is something else.
@@ -144,12 +144,10 @@ def numbers(text: str) -> list[float] | None:
 
 
 class PhotoMakerPrompt:
-    """A prompt with a person in it, for ComfyUI's samplers."""
+    """Encodes a prompt with a person, for ComfyUI's samplers."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = (
-        "Puts a person into a prompt: up to the merge point the prompt alone counts, then the person too."
-    )
+    DESCRIPTION = "Adds a person to a prompt: the prompt alone up to the merge point, then with the person."
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING", "STRING")
     RETURN_NAMES = ("conditioning", "text_only", "prompt")
     OUTPUT_TOOLTIPS: ClassVar = (
@@ -166,11 +164,11 @@ class PhotoMakerPrompt:
             "default": PROMPT,
             "multiline": True,
             "dynamicPrompts": True,
-            "tooltip": "img marks the word that the person takes the place of; it is put in where it is missing",
+            "tooltip": "img marks the word that the person replaces; it is added if it is missing",
         }
         merge: dict[str, Any] = {"default": 0.2, "min": 0.0, "max": 1.0, "step": 0.01}
         merge["tooltip"] = (
-            "share of the timesteps without the person: less is more of the person, more of the prompt"
+            "share of the timesteps without the person: lower for more of the person, higher for more of the prompt"
         )
         return {
             "required": {
@@ -193,7 +191,7 @@ class PhotoMakerPrompt:
         """Encode the prompt with and without the person.
 
         Raises:
-            PromptError: It names nobody whose place the person could take.
+            PromptError: It has no class word for the person.
             IdentityError: The identity was made with another adapter, or is of several people.
             WeightsError: The CLIP is not that of an SDXL model.
         """

@@ -17,12 +17,12 @@ def pictures_of(image: object) -> list[Image.Image]:
     """The pictures of an IMAGE; an alpha channel is left out.
 
     Raises:
-        PhotoError: It is no IMAGE.
+        PhotoError: It is not an IMAGE.
     """
     if not isinstance(image, torch.Tensor) or image.dim() != 4 or image.shape[-1] not in CHANNELS:  # noqa: PLR2004
         got = tuple(image.shape) if isinstance(image, torch.Tensor) else type(image).__name__
         raise PhotoError(
-            f"the photos are {got}, no IMAGE of shape [batch, height, width, 3]; connect pictures"
+            f"the photos are {got}, not an IMAGE of shape [batch, height, width, 3]; connect pictures"
         )
     if not bool(torch.isfinite(image).all()):
         raise PhotoError("the photos hold values that are not finite; leave them out")

@@ -75,7 +75,7 @@ class ComfyTexts:
         clip: ComfyUI's CLIP.
 
     Raises:
-        WeightsError: It is that of another kind of model.
+        WeightsError: It is that of a different kind of model.
     """
 
     def __init__(self, clip: Any) -> None:  # noqa: ANN401 - ComfyUI's CLIP
@@ -83,7 +83,7 @@ class ComfyTexts:
         both = [getattr(getattr(clip, "tokenizer", None), name, None) for name in ("clip_l", "clip_g")]
         if None in both or not hasattr(getattr(clip, "cond_stage_model", None), "clip_l"):
             raise WeightsError(
-                "the CLIP has not the two text encoders of SDXL; connect the CLIP of an SDXL checkpoint"
+                "the CLIP does not have SDXL's two text encoders; connect the CLIP of an SDXL checkpoint"
             )
         self._clip = clip
         self._learned: dict[int, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Values that a caller gives, looked at one by one: the right type, a sane range, and one sentence where not."""
+"""Checks single values from a caller: type and range, with one sentence if they are wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def whole(name: str, value: object, least: int, most: int | None = None) -> int:
         most: The largest; None for no bound.
 
     Raises:
-        SettingsError: It is no whole number, or lies outside.
+        SettingsError: It is not a whole number, or is outside.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def number(name: str, value: object, least: float, most: float = math.inf, wante
         wanted: How the message puts the range; made of the bounds where it is left out.
 
     Raises:
-        SettingsError: It is no number, not finite, or lies outside.
+        SettingsError: It is not a number, not finite, or is outside.
     """
     good = isinstance(value, Real) and not isinstance(value, bool)
     if not good or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type, operator]

@@ -58,7 +58,7 @@ _TRAITS: dict[str, tuple[str | None, str | None, str | None]] = {
     "queen": ("female", "adult", "royal"), "prince": ("male", None, "royal"),
     "princess": ("female", None, "royal"), "actor": (None, None, "actor"), "actress": ("female", None, "actor"),
 }  # fmt: skip
-"""Gender, age and part that a class word tells; None where it leaves that open."""
+"""Gender, age and part that a class word tells; None if it leaves that open."""
 
 
 def fitting(word: str) -> tuple[str, ...]:

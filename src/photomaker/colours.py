@@ -1,7 +1,7 @@
 """Colour profiles: what the numbers of a picture mean by its own ICC profile, brought to sRGB.
 
-Everything behind this door takes numbers for sRGB. Telephones write Display P3, cameras Adobe RGB, printers CMYK: read
-as they are, skin comes out paler or greener than the person's.
+Everything else in the package assumes sRGB. Phones write Display P3, cameras Adobe RGB, printers CMYK: read as sRGB,
+skin comes out paler or greener than the person's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def in_srgb(picture: Image.Image, profile: bytes | None) -> tuple[Image.Image, b
         profile: The ICC profile that its numbers are of; None takes them for sRGB.
 
     Returns:
-        The picture, and whether the profile could be used; one that is damaged or for other pictures is left aside.
+        The picture, and whether the profile could be used; one that is damaged or for other pictures is ignored.
         The intent is perceptual, which for profiles without tables (Display P3, Adobe RGB) is relative colorimetric.
     """
     flat = _without_alpha(picture)
@@ -68,7 +68,7 @@ def _converted(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether a profile is sRGB, whatever it is called: then pixels stay as they are instead of rounded anew."""
+    """Whether a profile is sRGB, whatever it is called: then pixels stay as they are instead of rounded again."""
     colours = np.array(list(product(_STEPS, repeat=3)), dtype=np.uint8)[None]
     there = np.asarray(transform.apply(Image.fromarray(colours))).astype(int)
     return int(np.abs(there - colours).max()) <= 1

@@ -1,4 +1,4 @@
-"""Settings files: YAML in, a frozen dataclass out, and every mistake told in one sentence."""
+"""Settings files: YAML in, a frozen dataclass out, and every mistake reported in one sentence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(path: str | os.PathLike[str], kind: type[Settings], changes: Sequence[s
     Args:
         path: A YAML file; its keys are the fields of `kind`, and fields that are dataclasses are tables in turn.
         kind: A frozen dataclass whose field types are plain values, tuples, mappings, or dataclasses of the same sort.
-        changes: "a.b=value" each, which go over the file's; the value is read as YAML.
+        changes: "a.b=value" each, which override the file's; the value is read as YAML.
 
     Raises:
         SettingsError: The file cannot be read, a key is unknown, or a value has the wrong type or range.
@@ -97,17 +97,17 @@ def table(path: Path) -> dict[str, Any]:
 
     try:
         if path.stat().st_size > LARGEST:
-            raise SettingsError(f"{path} has more than {LARGEST} bytes; that is no settings file")
+            raise SettingsError(f"{path} has more than {LARGEST} bytes; that is not a settings file")
         found = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SettingsError(f"cannot read the settings file {path}: {reason}; check the path") from error
     except (ValueError, OverflowError) as error:
         raise SettingsError(f"{path} cannot be read: {_reason(error)}; fix it there") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{path} is no valid YAML{line}; fix it there") from error
+        raise SettingsError(f"{path} is not valid YAML{line}; fix it there") from error
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -125,7 +125,9 @@ def _with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, A
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or not name:
-            raise SettingsError(f"the change {change!r} is no name=value; write for instance train.steps=100")
+            raise SettingsError(
+                f"the change {change!r} is not name=value; write for instance train.steps=100"
+            )
         *tables, last = name.split(".")
         place = values
         for table in tables:
@@ -141,7 +143,7 @@ def _with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, A
             place[last] = read_yaml(text)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             raise SettingsError(
-                f"the value of the change {shown(change)} is no valid YAML; put it in quotes"
+                f"the value of the change {shown(change)} is not valid YAML; put it in quotes"
             ) from error
     return values
 

@@ -1,12 +1,12 @@
-"""Everything a caller can cause, as one small family of exceptions.
+"""Errors that a caller can cause, as one small family of exceptions.
 
-A message is one sentence: what was wrong, the value that was got, and what to do about it. The command line prints
-it and exits with status 2; no traceback is shown for a mistake of the user's.
+A message is one sentence: what is wrong, the value, and the remedy. The command line prints it and exits with status 2,
+without a traceback.
 """
 
 
 class PhotoMakerError(Exception):
-    """Base of every error that a caller can cause and mend."""
+    """Base of all errors that a caller can cause and fix."""
 
 
 class PhotoError(PhotoMakerError):
@@ -18,7 +18,7 @@ class PromptError(PhotoMakerError):
 
 
 class WeightsError(PhotoMakerError):
-    """A model file is missing, altered, truncated, or of another architecture."""
+    """A model file is missing, altered, truncated, or of a different architecture."""
 
 
 class IdentityError(PhotoMakerError):
@@ -30,26 +30,26 @@ class SettingsError(PhotoMakerError):
 
 
 class OutputError(PhotoMakerError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written to the given place."""
 
 
 class ProvenanceError(PhotoMakerError):
-    """A picture cannot be signed, or what signs it cannot be read."""
+    """A picture cannot be signed, or a certificate cannot be read."""
 
 
 class Cancelled(PhotoMakerError):
-    """The caller asked to stop; what was finished before stays."""
+    """The caller cancelled; finished pictures stay."""
 
 
 class NotThere(PhotoMakerError):
-    """What was asked for by its id is not there, or is somebody else's, which is told the same way."""
+    """The id does not exist, or belongs to another owner, which is reported the same way."""
 
 
 class QueueFull(PhotoMakerError):
-    """There are too many jobs waiting already.
+    """Too many jobs are waiting.
 
     Attributes:
-        retry_after: Seconds after which to ask again, an estimate.
+        retry_after: Estimated seconds after which to try again.
     """
 
     def __init__(self, message: str, retry_after: int) -> None:

@@ -1,6 +1,6 @@
 """Models by their hub ids: `organisation/name` for a base, `organisation/name/file` for an adapter.
 
-What was fetched once is found again without a network.
+Downloaded files are cached and work offline.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _ADAPTER = re.compile(rf"({_NAME}/{_NAME})/([\w./-]+\.(?:bin|ckpt|safetensors))"
 
 
 def base_folder(place: str | os.PathLike[str], variant: str | None = None) -> Path:
-    """The folder of a base model in diffusers' layout; a hub id is fetched, its safetensors files alone.
+    """The folder of a base model in diffusers' layout; a hub id is downloaded, its safetensors files alone.
 
     Args:
         place: A folder or hub id.
         variant: Which form of the weights to fetch, such as `fp16`, half the size; None is the plain one.
 
     Raises:
-        WeightsError: It is no such folder, or cannot be fetched.
+        WeightsError: It is no such folder, or cannot be downloaded.
     """
     path = Path(place)
     if (path / "model_index.json").is_file():
         return path
     if path.exists() or not _BASE.fullmatch(path.as_posix()):
         raise WeightsError(
-            f"{place} is no diffusers model folder (it has no model_index.json); check the path, or give a hub id "
+            f"{place} is not a diffusers model folder (it has no model_index.json); check the path, or give a hub id "
             "such as SG161222/RealVisXL_V4.0"
         )
     from diffusers import StableDiffusionXLPipeline
@@ -80,16 +80,16 @@ def variant_of(base: Path, wanted: str | None = None) -> str | None:
 
 
 def adapter_file(place: str | os.PathLike[str]) -> Path:
-    """The file of an adapter; a hub id with the file's name is fetched, an official repository needs no name.
+    """The file of an adapter; a hub id with the file's name is downloaded, an official repository needs no name.
 
     Raises:
-        WeightsError: It is no file, or cannot be fetched.
+        WeightsError: It does not exist, or cannot be downloaded.
     """
     return named_file(place, "adapter", "TencentARC/PhotoMaker/photomaker-v1.bin")
 
 
 def named_file(place: str | os.PathLike[str], what: str, example: str) -> Path:
-    """A file of weights; a hub id with the file's name is fetched.
+    """A file of weights; a hub id with the file's name is downloaded.
 
     Args:
         place: The file or hub id.
@@ -97,7 +97,7 @@ def named_file(place: str | os.PathLike[str], what: str, example: str) -> Path:
         example: Of a hub id, for the message.
 
     Raises:
-        WeightsError: It is no file, or cannot be fetched.
+        WeightsError: It does not exist, or cannot be downloaded.
     """
     path = Path(place)
     if path.is_file():
@@ -112,17 +112,17 @@ def named_file(place: str | os.PathLike[str], what: str, example: str) -> Path:
 
 
 def model_folder(place: str | os.PathLike[str]) -> Path:
-    """The folder of one model in transformers' layout; a hub id is fetched, of its weights the safetensors alone.
+    """The folder of one model in transformers' layout; a hub id is downloaded, of its weights the safetensors alone.
 
     Raises:
-        WeightsError: It is no such folder, or cannot be fetched.
+        WeightsError: It is no such folder, or cannot be downloaded.
     """
     path = Path(place)
     if (path / "config.json").is_file() or (path / "modules.json").is_file():
         return path
     if path.exists() or not _BASE.fullmatch(path.as_posix()):
         raise WeightsError(
-            f"{place} is no model folder (it has no config.json); check the path, or give a hub id such as "
+            f"{place} is not a model folder (it has no config.json); check the path, or give a hub id such as "
             "openai/clip-vit-base-patch32"
         )
     from huggingface_hub import snapshot_download
@@ -145,7 +145,7 @@ def onnx_folder(place: str, files: Sequence[str]) -> Path:
         files: The models that are needed.
 
     Raises:
-        WeightsError: It is no hub id, or cannot be fetched.
+        WeightsError: It is not a hub id, or cannot be downloaded.
     """
     if not _BASE.fullmatch(place):
         raise WeightsError(f"there is no folder of face models {place}; check the path, or give a hub id")
@@ -174,7 +174,7 @@ def hub_file(
         options: Passed to `huggingface_hub.hf_hub_download`, for example `revision`, `token`.
 
     Raises:
-        WeightsError: It cannot be fetched.
+        WeightsError: It cannot be downloaded.
     """
     from huggingface_hub import hf_hub_download
 
@@ -192,12 +192,12 @@ def _fetched(what: str, instead: str, fetch: Callable[[], str]) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # what could not be reached is told below, in one sentence
+    logging.set_verbosity_error()  # what could not be reached is reported below, in one sentence
     try:
         return fetch()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise WeightsError(
-            f"{what} cannot be fetched from the hub ({_reason(error)}); give {instead}"
+            f"{what} cannot be downloaded from the hub ({_reason(error)}); give {instead}"
         ) from error
     finally:
         logging.set_verbosity(level)

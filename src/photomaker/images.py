@@ -1,7 +1,7 @@
-"""Pictures at the boundary: photos nobody vouches for, tensors, grids, and files that say what they are.
+"""Reading and writing pictures: untrusted photos, tensors, grids, and files with metadata.
 
-A photo is refused by what its header says before a pixel is decoded; whatever its colour model, profile, depth,
-orientation or number of frames, what comes out is one upright 8-bit sRGB picture.
+A photo's header is checked before a pixel is decoded. Whatever its colour model, profile, depth, orientation or number
+of frames, the result is one upright 8-bit sRGB picture.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Photo:
 
 
 def open_photo(path: str | os.PathLike[str]) -> Photo:
-    """Open a photo that nobody vouches for.
+    """Open an untrusted photo.
 
     Args:
         path: A file in one of `FORMATS`.
@@ -106,7 +106,7 @@ def read_photo(data: bytes, name: str, most: int = MAX_PIXELS) -> Photo:
 
     Args:
         data: The whole file.
-        name: What to call it in messages.
+        name: Its name in messages.
         most: Pixels that it may have, at most `MAX_PIXELS`.
 
     Raises:
@@ -135,7 +135,7 @@ def picture_photo(picture: Image.Image, name: str) -> Photo:
 
     Args:
         picture: Of any mode, taken as it lies: its EXIF orientation may have been followed already.
-        name: What to call it in messages.
+        name: Its name in messages.
 
     Returns:
         The photo, without a hash.
@@ -190,7 +190,7 @@ def _unreadable_message(data: bytes, name: str) -> str:
         return f"{name} is an empty file; give another photo"
     if data.startswith(ENCRYPTED):
         return f"{name} is encrypted; run `photomaker identity decrypt` on it first, and give the file that it writes"
-    return f"{name} is no picture or a damaged one; open and save it again as JPEG or PNG, or leave it out"
+    return f"{name} is not a picture or is damaged; open and save it again as JPEG or PNG, or leave it out"
 
 
 def check_size(size: tuple[int, int], name: str, most: int = MAX_PIXELS) -> None:
@@ -215,7 +215,7 @@ def _frame_notes(picture: Image.Image, name: str) -> tuple[str, ...]:
     frames = getattr(picture, "n_frames", 1)
     # An MPO is what many phones write: a JPEG with a preview behind it, not an animation.
     if frames > 1 and picture.format != "MPO":
-        return (f"{name} holds {frames} pictures; only the first is used",)
+        return (f"{name} has {frames} frames; only the first is used",)
     return ()
 
 
@@ -233,7 +233,7 @@ def to_rgb(picture: Image.Image, name: str = "a photo") -> Image.Image:
 
     Args:
         picture: Of any mode; a colour profile in its `info` is followed.
-        name: What to call it in messages.
+        name: Its name in messages.
 
     Raises:
         PhotoError: It holds values that are not finite.
@@ -251,14 +251,14 @@ def _as_rgb(picture: Image.Image, name: str) -> tuple[Image.Image, tuple[str, ..
         rgb.putalpha(picture.convert("RGBA").getchannel("A"))
         rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, "white"), rgb).convert("RGB")
     rgb.info = {}
-    note = f"the colour profile of {name} is damaged or of another kind of picture; it is left aside"
+    note = f"the colour profile of {name} is damaged or for another kind of picture; it is ignored"
     return rgb, () if understood else (note,)
 
 
 def _scaled_grey(picture: Image.Image, name: str) -> Image.Image:
     values = np.asarray(picture).astype(np.float64)
     if not np.isfinite(values).all():
-        raise PhotoError(f"{name} holds values that are not finite; leave it out")
+        raise PhotoError(f"{name} has values that are not finite; leave it out")
     if picture.mode == "F":
         top = max(1.0, float(values.max()))
         full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
@@ -298,7 +298,7 @@ def _photos_in(folder: Path) -> list[Path]:
     photos = [path for path in shown if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not photos:
         known = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise PhotoError(f"the folder {folder} holds no picture ({known}); put photos of the person in it")
+        raise PhotoError(f"the folder {folder} has no pictures ({known}); put photos of the person in it")
     return photos
 
 
@@ -412,15 +412,15 @@ def atomic(path: Path, overwrite: bool = True, private: bool = False) -> Iterato
     """Write a file under a temporary name in the same folder and its own once it is whole on the disk.
 
     Args:
-        path: Where the file shall be.
-        overwrite: Whether a file of that name may be replaced.
+        path: Where the file should be.
+        overwrite: Whether an existing file may be replaced.
         private: Whether nobody but the user may read it, from its first byte on.
 
     Yields:
         The open file.
 
     Raises:
-        FileExistsError: `overwrite` is false and there is a file of that name.
+        FileExistsError: `overwrite` is false and the file exists.
         OSError: The folder is missing, not writable, or full.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -481,11 +481,11 @@ def save_png(
         image: The picture.
         path: Where to write it.
         metadata: Text chunks: prompt, seed and so on.
-        overwrite: Whether a file of that name may be replaced.
+        overwrite: Whether an existing file may be replaced.
         source: Digital source type, noted in a text chunk and in XMP as IPTC defines it; None notes nothing.
 
     Raises:
-        FileExistsError: `overwrite` is false and there is a file of that name.
+        FileExistsError: `overwrite` is false and the file exists.
         OutputError: The file cannot be written.
     """
     return write_whole(path, encoded(image, "png", metadata, source), overwrite)
@@ -495,7 +495,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes, overwrite: bool = Tru
     """Write the bytes of a picture's file atomically.
 
     Raises:
-        FileExistsError: `overwrite` is false and there is a file of that name.
+        FileExistsError: `overwrite` is false and the file exists.
         OutputError: The file cannot be written.
     """
     path = Path(path)

@@ -37,7 +37,7 @@ _MARK = re.compile(r"""DigitalSourceType(?:\s*=\s*["']|[^<>]*rdf:resource\s*=\s*
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """The kind of file that a name's ending stands for, of `KINDS`; None where it is another or none."""
+    """The kind of file that a name's ending stands for, of `KINDS`; None if it is another or none."""
     return _SUFFIXES.get(Path(path).suffix.lower())
 
 
@@ -112,7 +112,7 @@ def _fitting(text: Mapping[str, str]) -> bytes:
 
 
 def text_of(picture: Image.Image) -> dict[str, str]:
-    """The text that `encoded` put into a picture's file; empty where there is none, or it is damaged.
+    """The text that `encoded` put into a picture's file; empty if there is none, or it is damaged.
 
     Args:
         picture: Opened by Pillow from a file, and loaded: a PNG has text behind its pixels too.
@@ -129,7 +129,7 @@ def text_of(picture: Image.Image) -> dict[str, str]:
 
 
 def mark_of(picture: Image.Image) -> str | None:
-    """The IPTC digital source type in a picture's XMP; None where there is none."""
+    """The IPTC digital source type in a picture's XMP; None if there is none."""
     packet = picture.info.get("xmp") or picture.info.get(_XMP_KEY) or b""
     found = _MARK.search(packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet))
     return found[1] if found else None

@@ -1,4 +1,4 @@
-"""JSON and YAML that nobody vouches for: whatever they hold, one kind of error comes out."""
+"""JSON and YAML from untrusted sources: whatever they hold, one kind of error comes out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from photomaker.errors import PhotoMakerError, SettingsError
 ENCRYPTED = b"age-encryption.org/"
 """What an encrypted identity begins with."""
 LARGEST_JSON = 64 << 20
-"""Bytes of JSON that are read; beyond it is no settings, notes or index of ours."""
+"""Bytes of JSON that are read; larger files are not settings, notes or an index of ours."""
 DEEPEST = 200
 """Brackets in brackets of a YAML file."""
 LARGEST_EXPANDED = 1_000_000
@@ -23,7 +23,7 @@ def read_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever it holds
     """What a JSON text holds.
 
     Raises:
-        ValueError: It is no JSON, is too large, or is nested too deep to be meant.
+        ValueError: It is not JSON, is too large, or is nested too deep to be meant.
     """
     if len(text) > LARGEST_JSON:
         raise ValueError(f"it has more than {LARGEST_JSON >> 20} MB")
@@ -61,7 +61,7 @@ def read_yaml(text: str) -> Any:  # noqa: ANN401 - whatever it holds
     """What a YAML text holds, by the safe loader.
 
     Raises:
-        yaml.YAMLError: It is no YAML.
+        yaml.YAMLError: It is not valid YAML.
         ValueError: A value cannot be read, it is nested too deep, or its aliases stand for far more than is written.
     """
     import yaml

@@ -91,7 +91,7 @@ def _end_with_parent(ask_to_end: bool) -> None:
 def pool(
     workers: int, begin: Callable[..., None] | None = None, *given: Any, ask_to_end: bool = False
 ) -> Iterator[ProcessPoolExecutor]:
-    """Processes that carry out calls; where the context ends in an error they end in the midst of their work.
+    """Processes that carry out calls; where the context ends in an error they end in the middle of their work.
 
     Args:
         workers: How many.

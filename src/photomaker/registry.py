@@ -1,4 +1,4 @@
-"""Names of what can be plugged in, resolved when they are used."""
+"""Names of plug-ins, resolved when they are used."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def find(kind: str, name: str) -> Any:  # noqa: ANN401 - whatever was registered
 
     Args:
         kind: See `register`.
-        name: A known name, or the place of a plug-in of one's own as "module:object".
+        name: A known name, or the place of a plug-in of your own as "module:object".
 
     Raises:
         SettingsError: The name is unknown, or what it needs is not installed.

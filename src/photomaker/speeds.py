@@ -1,4 +1,4 @@
-"""How fast a picture is drawn, and what that costs: the presets of `--speed`, and every trick that they are made of.
+"""The presets of `--speed`, and the techniques that they consist of.
 
 A preset is a plan against the 20 steps, or however many, that are asked for. Which tricks are in it was chosen by
 `photomaker speed` on validation people, see benchmarks/speed.md.
@@ -21,7 +21,7 @@ SPEEDS = (EXACT, FAST, TURBO, AUTO)
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast pictures shall be drawn.
+    """How fast pictures should be drawn.
 
     Attributes:
         preset: `exact`, `fast`, `turbo`, or `auto` for the fastest that is measured to lose nearly nothing.
@@ -82,7 +82,7 @@ class Way:
         steps: Share of the steps that are asked for.
         scheduler: Which solver makes up for the fewer steps; None is the one that is asked for.
         guidance_start: Share of the steps before guidance begins.
-        guidance_stop: Share of the steps after which it ends.
+        guidance_stop: Share of the steps after which guidance ends.
         shortcuts: What the UNet leaves out.
     """
 

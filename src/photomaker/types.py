@@ -1,4 +1,4 @@
-"""The nouns that flow through the rooms, as frozen dataclasses."""
+"""The shared value types, as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 FORMAT = "photomaker-identity-1"
 MEMORY_PLANS = ("auto", "max-speed", "balanced", "lowest")
-"""What may be asked for where memory is short; see `photomaker.pipelines.memory`."""
+"""Memory plans; see `photomaker.pipelines.memory`."""
 MOST_SEED = 2**63 - 1
 MOST_SIDE = 16384
-"""Pixels; far above what any base can draw, so that a slip of the finger does not fill the memory."""
+"""Most pixels of a side; far above what any base can draw, so that a typo does not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Reference:
 
     Attributes:
         image: Upright RGB picture.
-        name: What to call it in messages.
+        name: Its name in messages.
         sha256: Hash of the file it came from.
         face: The face chosen in it.
-        mask: uint8 [height, width], 255 on the person, for methods that set the background aside.
+        mask: uint8 [height, width], 255 on the person, for methods that replace the background.
     """
 
     image: Image
@@ -71,16 +71,16 @@ class Reference:
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """Work that is left out while a picture is drawn, which changes it a little; see `photomaker.pipelines.shortcuts`.
+    """Computation to skip, which changes a picture slightly; see `photomaker.pipelines.shortcuts`.
 
     Attributes:
-        deep_every: The deep layers of the UNet are computed in one of so many steps, 1..20; 1 is in each.
+        deep_every: The deep layers of the UNet are computed in every n-th step, n in 1..20; 1 is in each.
         deep_after: Share of the steps, 0..1, before that begins.
-        outer: Skip connections beside the outermost that are computed in the other steps: more of them, more exact.
-        words_after: Share of the steps, 0..1, after which the UNet looks at the prompt no more; 1 is never.
+        outer: Number of additional outer skip connections that the other steps compute; more is more exact.
+        words_after: Share of the steps, 0..1, after which cross-attention is reused; 1 is never.
 
     Raises:
-        SettingsError: A value is of another type or lies outside its range.
+        SettingsError: A value is of another type or is outside its range.
     """
 
     deep_every: int = 1
@@ -97,7 +97,7 @@ class Shortcuts:
 
 
 NO_SHORTCUTS = Shortcuts()
-"""All work is done."""
+"""No work is skipped."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ class Sampling:
         scheduler: Name of the scheduler, see `photomaker.pipelines.schedulers`; None takes the model's own.
         guidance_start: Share of the steps, 0..1, after which guidance begins.
         guidance_stop: Share of the steps, 0..1, after which guidance ends; a step without it takes half the time.
-        shortcuts: Work that is left out.
+        shortcuts: Computation to skip.
 
     Raises:
-        SettingsError: A value is of another type or lies outside its range.
+        SettingsError: A value is of another type or is outside its range.
     """
 
     steps: int = 20
@@ -150,17 +150,17 @@ class Sampling:
             number(name, share, 0, 1, "a share of the steps from 0 to 1")
         if self.guidance_start > self.guidance_stop:
             raise SettingsError(
-                f"guidance_start is {self.guidance_start} and guidance_stop {self.guidance_stop}; let it start first"
+                f"guidance_start is {self.guidance_start}, but guidance_stop {self.guidance_stop}; let it start first"
             )
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A LoRA beside the person's.
+    """An additional LoRA.
 
     Attributes:
         source: A safetensors file, or a hub id with the file's name as `owner/name/file.safetensors`.
-        weight: How much of it; 1 is all of it, below 0 turns it round.
+        weight: Its weight; 1 is full strength, below 0 inverts it.
     """
 
     source: str
@@ -174,7 +174,7 @@ class Lora:
 
 
 STRUCTURE_KINDS = ("landmarks", "edges", "mask")
-"""What can be read off an ordinary picture for a ControlNet: five landmarks of a face, edges, the person's mask."""
+"""Structures that can be extracted from an ordinary picture: five landmarks of a face, edges, the person's mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,13 +183,13 @@ class Structure:
 
     Attributes:
         model: The ControlNet or T2I-Adapter as a diffusers folder or hub id; `bundled` is the bundled ControlNet.
-        image: What it follows, already in the model's own kind (edges for a model of edges) unless `kind` says what is
-            to be read off it; of the shape of the pictures, to whose size it is brought.
-        scale: How closely; 0 not at all.
+        image: What it follows: in the form that the model expects (edges for an edge model), unless `kind` names
+            the structure to extract; with the aspect ratio of the output, to whose size it is scaled.
+        scale: Strength; 0 is off.
         start: Share of the steps, 0..1, after which it begins; ControlNets only.
         stop: Share of the steps, 0..1, after which it ends.
-        kind: One of `STRUCTURE_KINDS`: the Engine reads it off the picture and draws it as the ControlNet knows it;
-            None follows the picture as it is.
+        kind: One of `STRUCTURE_KINDS`: the Engine extracts it from the picture and draws it in the ControlNet's form;
+            None uses the picture as it is.
     """
 
     model: str
@@ -208,8 +208,8 @@ class Structure:
         number("the structure's stop", self.stop, 0, 1)
         if self.kind not in (None, *STRUCTURE_KINDS):
             raise SettingsError(
-                f"{self.kind!r} cannot be read off a picture; give one of {', '.join(STRUCTURE_KINDS)}, or a picture "
-                "that is followed as it is"
+                f"{self.kind!r} cannot be extracted from a picture; give {', '.join(STRUCTURE_KINDS)}, or a picture "
+                "that is used as it is"
             )
         if self.start >= self.stop:
             raise SettingsError(
@@ -219,12 +219,12 @@ class Structure:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A picture to begin from, and the part of it to draw anew.
+    """A start picture, and the part of it to redraw.
 
     Attributes:
-        image: Brought to the size of the picture.
-        strength: How much is drawn anew, above 0 to 1: 1 keeps nothing of it.
-        mask: White where it is drawn anew (inpainting), black where it stays; None draws all of it anew.
+        image: The picture, scaled to the size of the output.
+        strength: How much to redraw, above 0 to 1: 1 keeps nothing of it.
+        mask: White is redrawn (inpainting), black stays; None redraws all of it.
     """
 
     image: Image
@@ -235,7 +235,7 @@ class Start:
         """Check types and ranges."""
         _picture("the start picture", self.image)
         if number("strength", self.strength, 0, 1, "a number above 0, up to 1") == 0:
-            raise SettingsError("strength is 0, which draws nothing; give a number above 0, up to 1")
+            raise SettingsError("strength is 0, which redraws nothing; give a number above 0, up to 1")
         if self.mask is not None:
             _picture("the mask", self.mask)
             _, high = self.mask.convert("L").getextrema()
@@ -245,14 +245,13 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class StylePicture:
-    """A picture whose look is taken over, by an IP-Adapter.
+    """A picture whose style an IP-Adapter copies.
 
     Attributes:
         image: The picture.
         adapter: The IP-Adapter's file, or hub id with the file's name; None is the bundled one.
-        scale: How much of it, from 0.
-        image_encoder: The CLIP image encoder that the IP-Adapter reads pictures by, as a folder or hub id; None is the
-            bundled one.
+        scale: Strength, from 0.
+        image_encoder: The IP-Adapter's CLIP image encoder, as a folder or hub id; None is the bundled one.
     """
 
     image: Image
@@ -267,17 +266,17 @@ class StylePicture:
 
 
 POSES = ("photo", "draft", "none")
-"""Where a pose may come from beside a picture: the person's photo, a draft that the text alone draws, or nowhere."""
+"""Sources of a pose other than a picture: the person's photo, a draft from the text alone, or none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """Where the face shall be and how it is turned, for methods that follow five landmarks of a face.
+    """Position and pose of the face, for methods that follow five landmarks of a face.
 
     Attributes:
-        source: A picture with a face, of the shape of the pictures that are drawn; or `photo`, the person's own photo,
-            `draft`, what the text alone draws from the same seed, `none`, no pose.
-        scale: How closely it is followed, 0 to 2; None is the method's own.
+        source: A picture with a face and the aspect ratio of the output; or `photo`, the person's own photo; `draft`, a
+            draft from the text alone with the same seed; `none`, no pose.
+        scale: Strength, 0 to 2; None is the method's default.
         landmarks: [5, 2] pixels of the face in the picture, see `Face`; None lets the method find them.
     """
 
@@ -300,17 +299,17 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Extras:
-    """What a request may carry beside prompt and sampling; a method says in `Method.takes` what it can do with.
+    """Optional parts of a request besides prompt and sampling; `Method.takes` names those that a method supports.
 
     Attributes:
-        start: A start picture, perhaps with a mask.
-        loras: LoRA of styles or things.
+        start: A start picture, optionally with a mask.
+        loras: LoRA of styles or objects.
         controls: ControlNets with their pictures.
         t2i: A T2I-Adapter with its picture.
-        style_picture: A picture whose look is taken over.
-        layout: Where each person is in a picture of several: `left`, `middle`, `right`, a box (left, top, right, bottom
-            in 0..1) or a mask picture, in the order of their triggers; see `photomaker.pipelines.regions`.
-        pose: Where the face shall be, for methods that follow landmarks.
+        style_picture: A picture whose style is copied.
+        layout: Region of each of several people: `left`, `middle`, `right`, a box (left, top, right, bottom in 0..1) or
+            a mask picture, in the order of their triggers; see `photomaker.pipelines.regions`.
+        pose: Pose of the face, for methods that follow landmarks.
     """
 
     start: Start | None = None
@@ -322,12 +321,12 @@ class Extras:
     pose: Pose | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn together."""
+        """Refuse extras that cannot be combined."""
         places = [tuple(one) if isinstance(one, list) else one for one in self.layout]
         object.__setattr__(self, "layout", tuple(places))
         if self.t2i is not None and self.t2i.kind is not None:
             raise SettingsError(
-                f"a T2I-Adapter follows its picture as it is, and {self.t2i.kind} are asked for; leave "
+                f"a T2I-Adapter uses its picture as it is and cannot extract {self.t2i.kind}; leave "
                 f"{self.t2i.kind}@ out"
             )
         if self.t2i is not None and (self.controls or self.start is not None):
@@ -337,7 +336,7 @@ class Extras:
 
     @property
     def asked(self) -> frozenset[str]:
-        """Names of what is asked for, of `EXTRAS`."""
+        """Names of the extras in use, from `EXTRAS`."""
         given = {
             "start picture": self.start is not None,
             "mask": self.start is not None and self.start.mask is not None,
@@ -361,9 +360,9 @@ class Extras:
 EXTRAS = frozenset(
     {"start picture", "mask", "LoRA", "ControlNet", "T2I-Adapter", "style picture", "layout", "pose"}
 )
-"""What a request may carry beside prompt and sampling, by the names that messages use."""
+"""All extras, by their names in messages."""
 PLAIN = Extras()
-"""Nothing beside prompt and sampling."""
+"""No extras."""
 
 
 def _picture(name: str, value: object) -> None:
@@ -374,17 +373,17 @@ def _picture(name: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """One picture asked for: a prompt and how to draw it.
+    """One picture to draw: a prompt and how to draw it.
 
     Attributes:
         prompt: What it shows.
         sampling: How it is drawn.
-        negative_prompt: What it shall not show.
-        extras: LoRA, start picture and other things beside; requests that share one, or whose are equal without any
-            picture, are drawn together.
+        negative_prompt: What it should not show.
+        extras: LoRA, start picture and so on; requests with the same object, or with equal extras without pictures,
+            are drawn together.
 
     Raises:
-        PromptError: A prompt is no text.
+        PromptError: A prompt is not text.
         SettingsError: Another value is of another type.
     """
 
@@ -459,7 +458,7 @@ class Identity:
         """Read a file that `save` wrote.
 
         Raises:
-            IdentityError: The file is missing or is no identity file.
+            IdentityError: The file is missing or is not an identity file.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -473,12 +472,12 @@ class Identity:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
             raise IdentityError(
-                f"{path} is no identity file or is damaged; make it again from the photos"
+                f"{path} is not an identity file or is damaged; make it again from the photos"
             ) from error
         known = metadata.get("format", "")
         if known != FORMAT and known.startswith(FORMAT.rpartition("-")[0]):
             raise IdentityError(
-                f"{path} is an identity of format {known} and this version reads {FORMAT}; update photomaker, "
+                f"{path} is an identity of format {known}, but this version reads {FORMAT}; update photomaker, "
                 "or make it again from the photos"
             )
         if known != FORMAT:
@@ -494,7 +493,7 @@ class Identity:
 
 
 def _refuse_encrypted(path: Path) -> None:
-    """Say what an encrypted identity is.
+    """Refuse an encrypted identity.
 
     Raises:
         IdentityError: It is one, or cannot be read.
@@ -512,15 +511,15 @@ def _refuse_encrypted(path: Path) -> None:
 
 
 def _check_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Look at what every method that keeps photos' features relies on.
+    """Check the tensors that every method with photo features relies on.
 
     Raises:
-        IdentityError: Features and weights are no numbers, or do not belong together.
+        IdentityError: Features and weights are not numbers, or do not fit together.
     """
     remedy = "make it again from the photos"
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise IdentityError(f"{name} in {path} holds numbers that are not finite; {remedy}")
+            raise IdentityError(f"{name} in {path} has numbers that are not finite; {remedy}")
     features, weights = tensors.get("id_features"), tensors.get("weights")
     if features is not None and not (features.is_floating_point() and features.dim() > 1 and len(features)):
         raise IdentityError(
@@ -534,14 +533,14 @@ def _check_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 @dataclass(frozen=True)
 class Sample:
-    """One generated picture with what is known about it; a notebook shows it as the picture with a line beneath.
+    """One generated picture with its metadata; a notebook shows the picture with a line of text below.
 
     Attributes:
         image: The picture.
-        request: What was asked for.
-        likeness: Mean cosine between its face and the references' faces in -1..1; None where no face was found or no
+        request: Its request.
+        likeness: Mean cosine between its face and the references' faces in -1..1; None if no face was found or no
             recogniser was used.
-        notes: What else its file says: who it shows, the style.
+        notes: Additional metadata for its file: person, style.
     """
 
     image: Image

@@ -170,10 +170,10 @@ def _fingerprint(path: Path) -> str:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The text metadata of a safetensors file; empty where it has none.
+    """The text metadata of a safetensors file; empty if it has none.
 
     Raises:
-        WeightsError: The file is missing or is no safetensors file.
+        WeightsError: The file is missing or is not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -182,7 +182,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is no safetensors file or is damaged; fetch it again") from error
+        raise WeightsError(f"{path} is not a safetensors file or is damaged; download it again") from error
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return read_object(read_metadata(path)["config"])
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path} says nothing about the sizes of its model; fetch it again") from error
+        raise WeightsError(f"{path} says nothing about the sizes of its model; download it again") from error
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
@@ -239,7 +239,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is no safetensors file or is damaged; fetch it again") from error
+        raise WeightsError(f"{path} is not a safetensors file or is damaged; download it again") from error
 
 
 def read_pickle(path: Path) -> Mapping[Any, Any]:
@@ -272,9 +272,9 @@ def read_pickle(path: Path) -> Mapping[Any, Any]:
         struct.error,
         AssertionError,
     ) as error:
-        raise WeightsError(f"{path} is damaged or holds more than tensors; fetch it again") from error
+        raise WeightsError(f"{path} is damaged or holds more than tensors; download it again") from error
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not named tensors; fetch it again")
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not named tensors; download it again")
     return content
 
 
@@ -288,5 +288,7 @@ def _flat(content: Mapping[str, Any], path: Path, prefix: str = "") -> dict[str,
         elif isinstance(value, Mapping):
             flat |= _flat(value, path, f"{prefix}{name}.")
         else:
-            raise WeightsError(f"{path} holds a {type(value).__name__} under {prefix}{name}; fetch it again")
+            raise WeightsError(
+                f"{path} holds a {type(value).__name__} under {prefix}{name}; download it again"
+            )
     return flat

@@ -263,7 +263,7 @@ def test_a_crash_is_told_with_where_it_says_why(settings: AblationSettings) -> N
         ({"axes": ()}, "axes are empty"),
         ({"axes": ("mask", "mask")}, "each once"),
         ({"counts": (2, 1)}, "counts are 2, 1; give"),
-        ({"counts": (0, 1)}, "from 1 up, rising"),
+        ({"counts": (0, 1)}, "from 1 up, in ascending order"),
         ({"people": 1}, "people is 1"),
         ({"merge": 1.5}, "merge has 1.5"),
         ({"precision": "fp8"}, "precision is 'fp8'"),
@@ -279,7 +279,7 @@ def test_impossible_settings_are_refused(change: dict, words: str) -> None:
     [
         (["--axes", "stackin"], "there is no axis 'stackin'; did you mean stacking?"),
         (["--seeds", "0"], "seeds is 0"),
-        (["--data", "nowhere"], "nowhere holds no dataset"),
+        (["--data", "nowhere"], "nowhere has no dataset"),
         (["--counts", "one,two"], "counts is 'one,two'; give numbers"),
     ],
 )

@@ -51,15 +51,15 @@ def test_a_missing_path(shell):
 
 def test_an_empty_folder(shell, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "holds no picture" in shell.refused(*shell.generate(photos=[tmp_path / "empty"]))
+    assert "has no pictures" in shell.refused(*shell.generate(photos=[tmp_path / "empty"]))
 
 
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("note.jpg", b"hello", "is no picture or a damaged one"),
+        ("note.jpg", b"hello", "is not a picture or is damaged"),
         ("zero.png", b"", "is an empty file"),
-        ("cut.jpg", truncated(), "is no picture or a damaged one"),
+        ("cut.jpg", truncated(), "is not a picture or is damaged"),
         ("bomb.png", bomb(), "million"),
     ],
 )
@@ -131,9 +131,9 @@ def test_settings_out_of_range(shell, ada, option, value):
 
 def test_an_identity_file_that_is_none(shell, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"junk")
-    assert "is no identity file" in shell.refused(*shell.generate("--identity", "a.safetensors"))
-    assert "is no identity file" in shell.refused("identity", "show", "a.safetensors")
-    assert "is no identity file" in shell.refused(
+    assert "is not an identity file" in shell.refused(*shell.generate("--identity", "a.safetensors"))
+    assert "is not an identity file" in shell.refused("identity", "show", "a.safetensors")
+    assert "is not an identity file" in shell.refused(
         "identity", "mix", "a.safetensors", "a.safetensors", "--out", "b"
     )
 
@@ -188,13 +188,13 @@ def test_a_photo_without_a_face_is_left_out_and_said(shell, ada):
     fakes.save(ada / "c.png", faces=0)
     result = shell.run(*shell.generate("-n", 1, photos=[ada]))
     assert result.exit_code == 0
-    assert "note: c.png shows no face" in result.stderr
+    assert "note: no face was found in c.png" in result.stderr
 
 
 def test_several_faces_are_said(shell, ada):
     fakes.save(ada / "c.png", faces=2)
     assert (
-        "c.png shows 2 faces; that of the other photos is used"
+        "c.png shows 2 faces; the one in the other photos is used"
         in shell.run(*shell.generate("-n", 1, photos=[ada])).stderr
     )
 

@@ -64,7 +64,7 @@ def test_a_folder_that_holds_something_else_is_refused(shell, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "run.json").write_text('{"version": 99}')
     line = shell.refused("benchmark", "--methods", "photomaker", "--out", "b")
-    assert "is of version 99 of the benchmark and this is 1; choose another --out" in line
+    assert "is from version 99 of the benchmark, but this is 1; choose another --out" in line
 
 
 def test_the_papers_protocol_can_be_read():

@@ -94,9 +94,9 @@ def test_a_small_rehearsal_served(tmp_path):
     [
         (("--groups", 2), "groups is 2"),
         (("--workers", 0), "workers is 0"),
-        (("--photos", 2), "is no planted world"),
+        (("--photos", 2), "is not a planted world"),
         (("--groups", 3, "--measured", PUBLISHED.with_suffix(".json")), "on 40 people, not 3"),
-        (("--measured", PUBLISHED), "is no result of a rehearsal"),
+        (("--measured", PUBLISHED), "is not the result of a rehearsal"),
     ],
 )
 def test_sizes_out_of_range(tmp_path, arguments, message):

@@ -28,7 +28,7 @@ def test_every_prompt_is_drawn(shell, ada):
     assert result.exit_code == 0, result.output
     prompts = [text_of(shell.folder / "out" / name)["prompt"] for name in ("0001.png", "0002.png")]
     assert prompts == [PROMPT, "a sketch of a woman img"]
-    assert "the trigger word was put in: a sketch of a woman img" in result.stderr
+    assert "the trigger word was added: a sketch of a woman img" in result.stderr
 
 
 def test_several_people_go_with_each_prompt(shell, ada, ben):
@@ -80,7 +80,7 @@ def test_a_file_says_all_that_makes_it_again(shell, ada):
         "height": "128", "style": "Sketch", "person": "ada",
     }  # fmt: skip
     assert {name: told.get(name) for name in expected} == expected
-    assert "64 x 128 was asked for and the bundled model has only seen 128 x 128" in result.stderr
+    assert "the size is 64 x 128, but the bundled model has only seen 128 x 128" in result.stderr
 
 
 def test_one_picture_may_have_a_name(shell, ada):
@@ -91,7 +91,7 @@ def test_one_picture_may_have_a_name(shell, ada):
     shell.loaded.clear()
     assert "exists already" in shell.refused(*shell.generate("-n", 1, photos=[ada], out=out))
     several = shell.refused(*shell.generate("-n", 2, photos=[ada], out=shell.folder / "b.png"))
-    assert "is the name of one file and there will be 2 pictures" in several
+    assert "is a single file, but there will be 2 pictures" in several
     assert "end it in .png, .jpg or .webp" in shell.refused(
         *shell.generate("-n", 1, photos=[ada], out=shell.folder / "b.bmp")
     )
@@ -121,14 +121,14 @@ def test_words_that_the_bundled_model_has_never_seen_are_told(shell, ada):
             "the method dreambooth cannot draw with a LoRA",
         ),
         (("--mask", "m.png"), "there is a mask (m.png) but no start picture"),
-        (("--control", "net"), "is no MODEL=PICTURE"),
+        (("--control", "net"), "is not MODEL=PICTURE"),
         (("--control", "net=none.png:0.5"), "there is no photo none.png"),
         (("--start", "none.png"), "there is no photo none.png"),
         (("--style-adapter", "x.bin"), "there is a style adapter (x.bin) but no style picture"),
         (("--preview", "x.jpg"), "the preview is x.jpg"),
-        (("--orders", "o.yaml"), "--prompt is given together with --orders"),
-        (("--set", "n=2"), "--set is given without --orders"),
-        (("--strength", "0.6"), "--strength is given without --start"),
+        (("--orders", "o.yaml"), "--prompt cannot be combined with --orders"),
+        (("--set", "n=2"), "--set needs --orders"),
+        (("--strength", "0.6"), "--strength needs --start"),
         (("--styles", "none.yaml"), "cannot read the settings file none.yaml"),
     ],
 )
@@ -142,7 +142,7 @@ def test_what_cannot_be_is_refused(shell, ada, words, message):
 )  # fmt: skip
 def test_what_stands_in_a_file_of_orders_is_not_said_beside_it(shell, words):
     said = shell.refused("generate", "--orders", "o.yaml", *words)
-    assert f"{words[0]} is given together with --orders, but belongs into the file of orders" in said
+    assert f"{words[0]} cannot be combined with --orders; put it into the file of orders" in said
     # while what does not stand in it may be
     assert "cannot read the settings file o.yaml" in shell.refused(
         "generate", "--orders", "o.yaml", "--sheet"

@@ -159,7 +159,7 @@ def test_a_saved_person_is_drawn_into_a_scene_where_the_mask_is_clear(ai, desk, 
     ai.images.edit(image=scene, **edit, extra_body={"strength": 0.3})
     assert (desk.jobs(LOCAL)[0].order.strength, desk.jobs(LOCAL)[0].order.mask) == (0.3, None)
     for words, asked in (
-        ("nowhere clear", {"image": scene, "mask": ("m.png", fakes.png())}),
+        ("no transparent pixels", {"image": scene, "mask": ("m.png", fakes.png())}),
         ("2 images", {"image": [scene, scene]}),
         ("strength is 2", {"image": scene, "extra_body": {"strength": 2}}),
     ):
@@ -172,7 +172,7 @@ def test_mistakes_come_as_the_clients_own_errors(ai, desk):
     ada(desk)
     unprocessable, missing = openai.UnprocessableEntityError, openai.NotFoundError
     for kind, words, asked in (
-        (unprocessable, "nobody is named", {"model": "photomaker"}),
+        (unprocessable, "no person is named", {"model": "photomaker"}),
         (missing, "no person 'Eve'", {"model": "photomaker:Eve"}),
         (missing, "no model 'dall-e-3'", {"model": "dall-e-3"}),
         (unprocessable, "class word", {"prompt": "the weather"}),
@@ -183,13 +183,13 @@ def test_mistakes_come_as_the_clients_own_errors(ai, desk):
         with pytest.raises(kind, match=words):
             ai.images.generate(**{"model": "photomaker:Ada", "prompt": PROMPT, **asked})
     for words, asked in (
-        ("no picture", {"image": ("a.png", b"none")}),
+        ("not a picture", {"image": ("a.png", b"none")}),
         ("n is 'x'", {"n": "x"}),
-        ("nothing to mask", {"mask": ("m.png", fakes.png())}),
+        ("take no mask", {"mask": ("m.png", fakes.png())}),
     ):
         with pytest.raises(unprocessable, match=words):
             ai.images.edit(**{"image": ("a.png", fakes.png()), "prompt": PROMPT, **asked})
-    with pytest.raises(openai.AuthenticationError, match="wants a token"):
+    with pytest.raises(openai.AuthenticationError, match="needs a token"):
         ai.with_options(api_key="x" * 32).models.list()
 
 

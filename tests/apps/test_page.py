@@ -293,7 +293,7 @@ def test_mistakes_with_photos(actions, tmp_path):
         with pytest.raises(Mistake) as caught:
             actions.save("mistaken", files, "X")
         assert caught.value.key == key
-    with pytest.raises(Mistake, match="16 are enough"):
+    with pytest.raises(Mistake, match="choose the best 16"):
         actions.save("mistaken", [ADA[0]] * 17, "X")
     assert actions.desk.people("mistaken") == []
 
@@ -446,7 +446,7 @@ def test_links_lead_to_pictures_until_they_are_deleted(actions, made, desk):
     ("words", "told"),
     [
         (("--host", "0.0.0.0"), "needs tokens"),
-        (("--visitors", "--token-file", "tokens"), "give one of them"),
+        (("--visitors", "--token-file", "tokens"), "give only one of them"),
         (("--token-file", "none/such"), "cannot read the tokens"),
         (("--base", "none/such", "--adapter", "x.bin"), "none/such"),
         (("--ttl", "soon"), "time to live"),
@@ -475,4 +475,4 @@ def test_a_port_in_use_gives_way_to_the_next_free_one(capsys):
         with _near(Served(port=port)) as found:
             other = found.getsockname()[1]
     assert port < other < port + 100
-    assert f"port {port} is in use; {other} is free" in " ".join(capsys.readouterr().err.split())
+    assert f"port {port} is in use; using {other}" in " ".join(capsys.readouterr().err.split())

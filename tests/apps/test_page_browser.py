@@ -144,18 +144,18 @@ def test_from_dropped_photos_to_a_downloaded_picture(page, served, tmp_path):
     assert page.locator(".pm-photo.pm-good").count() == 3
     assert "Too dark" in page.inner_text(".pm-photo >> nth=3")
     page.click(".pm-photo >> nth=3 >> .pm-x")
-    page.wait_for_selector("text=All 3 photos will serve well")
+    page.wait_for_selector("text=All 3 photos are good")
     page.fill("#pm-name :is(input, textarea)", "Ada")
     page.fill("#pm-consent :is(input, textarea)", "Ada, today, for this test")
     page.click("#pm-save")
-    page.wait_for_selector("text=Ada is saved. Now say what to draw.")
+    page.wait_for_selector("text=Ada is saved. Now describe the picture.")
     assert page.get_attribute(".pm-face", "aria-pressed") == "true"
     page.click("#pm-make")
     page.wait_for_selector("text=Write what the picture should show")
     page.fill("#pm-prompt textarea", "a mountain")
-    page.wait_for_selector("text=Say who is in it by one word")
+    page.wait_for_selector("text=Name the person with one word")
     page.fill("#pm-prompt textarea", "a photo of a woman in the snow")
-    page.wait_for_selector("text=Ada takes the place of “woman”.")
+    page.wait_for_selector("text=Ada replaces “woman”.")
     assert page.inner_text(".pm-read mark") == "woman"
 
     # two pictures, with previews on the way
@@ -165,7 +165,7 @@ def test_from_dropped_photos_to_a_downloaded_picture(page, served, tmp_path):
     page.wait_for_selector(".pm-coming img")
     page.wait_for_selector("#pm-make", state="visible")
     assert page.locator(".pm-card[data-id] img").count() == 2
-    assert "Most alike" in page.inner_text(".pm-card >> nth=0")
+    assert "Best likeness" in page.inner_text(".pm-card >> nth=0")
     assert "%" in page.inner_text(".pm-verdict >> nth=0")
     assert page.locator(".pm-thumb").count() == 2
 

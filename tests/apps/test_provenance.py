@@ -98,10 +98,16 @@ def test_what_cannot_sign_is_told_before_any_model_runs(shell, ada):
     for words, message in (
         (("--certificate", "x.pem"), "x.pem is given without --key"),
         (("--key", "x.pem"), "x.pem is given without --certificate"),
-        (("--certificate", "x.pem", "--key", "x.pem"), "x.pem holds no certificate in PEM"),
+        (("--certificate", "x.pem", "--key", "x.pem"), "x.pem has no valid PEM certificate"),
         (("--certificate", "none.pem", "--key", "x.pem"), "cannot read none.pem"),
-        (("--no-provenance", "--certificate", "x.pem"), "--certificate is given beside --no-provenance"),
-        (("--no-provenance", "--provenance-prompt"), "--provenance-prompt is given beside --no-provenance"),
+        (
+            ("--no-provenance", "--certificate", "x.pem"),
+            "--certificate cannot be combined with --no-provenance",
+        ),
+        (
+            ("--no-provenance", "--provenance-prompt"),
+            "--provenance-prompt cannot be combined with --no-provenance",
+        ),
     ):
         assert message in shell.refused(*order, *words)
 
@@ -122,7 +128,7 @@ def test_a_data_folder_that_cannot_be_written_is_a_note(shell, ada, monkeypatch)
     monkeypatch.setenv(places.HOME, str(shell.folder / "file" / "below"))
     result = shell.run(*shell.generate("-n", 1, photos=[ada]))
     assert result.exit_code == 0, result.output
-    assert "the certificate that signs pictures cannot be kept as" in result.stderr
+    assert "the certificate for signing cannot be saved as" in result.stderr
     assert "set PHOTOMAKER_HOME" in result.stderr
     assert (shell.folder / "out" / "0001.png").is_file()
 
@@ -144,7 +150,7 @@ def test_the_gallery_of_the_demo(shell, monkeypatch, words, status):
 
 def test_a_file_that_cannot_be_read_is_refused(shell):
     (shell.folder / "a.png").write_text("no picture")
-    assert "is no picture or a damaged one" in shell.refused("provenance", "show", "a.png")
+    assert "is not a picture or is damaged" in shell.refused("provenance", "show", "a.png")
     assert "there is no picture none.png" in shell.refused("provenance", "show", "none.png")
 
 

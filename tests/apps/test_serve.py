@@ -36,12 +36,12 @@ def test_a_port_in_use_names_the_next_that_is_free(shell):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--host", "0.0.0.0"), "on 0.0.0.0 others can reach the server, so it needs tokens"),
+        (("--host", "0.0.0.0"), "other machines can reach the server on 0.0.0.0, so it needs tokens"),
         (("--host", "example.com"), "so it needs tokens"),
         (("--token-file", "none"), "cannot read the tokens in none"),
         (("--ttl", "soon"), "the time to live is 'soon'; write for example 90s"),
-        (("--allow", "canny"), "'canny' is no NAME=PATH"),
-        (("--allow", "canny=nowhere"), "there is no model nowhere, which --allow calls canny"),
+        (("--allow", "canny"), "'canny' is not NAME=PATH"),
+        (("--allow", "canny=nowhere"), "the model nowhere of --allow canny does not exist"),
         (("--host", "192.0.2.1", "--token-file", "TOKENS"), "cannot listen on 192.0.2.1"),
         (("--method", "photomakr"), "did you mean 'photomaker'"),
     ],
@@ -133,7 +133,7 @@ def test_a_kill_in_mid_job_loses_no_finished_picture_and_the_job_is_drawn_to_its
         kept = drawn(http, job, 4)
     process.end(signal.SIGKILL)
     with process.start() as http:
-        assert "2 jobs were left from last time and go on now" in process.said()
+        assert "2 unfinished jobs of the last run continue now" in process.said()
         assert pictures_of(http, job)[: len(kept)] == kept
         for one in (job, waiting):
             assert events(http, one)[-1][1]["state"] == "done"
@@ -149,5 +149,5 @@ def test_a_kill_in_mid_job_loses_no_finished_picture_and_the_job_is_drawn_to_its
             process.running.send_signal(signal.SIGTERM)
             assert "event: ended" not in list(lines)  # who listens is let go
     assert process.running.wait(60) == 0
-    assert "stopped; 1 jobs wait and go on at the next start" in process.said()
+    assert "stopped; 1 unfinished jobs will continue at the next start" in process.said()
     assert "Traceback" not in process.said()

@@ -295,7 +295,7 @@ def test_a_picture_that_is_deleted_at_this_moment_is_not_there(made, tmp_path):
     with served(desk) as url, client(url) as http:
         picture = http.post("/v1/images", files={"image": ("a.png", fakes.png())}).json()
         desk.picture_file("local", picture["id"]).unlink()
-        problem(http.get(picture["url"]), 404, "it was deleted at this moment")
+        problem(http.get(picture["url"]), 404, "it was just deleted")
 
 
 def test_the_description_is_whole_and_its_examples_are_good(http):
@@ -341,11 +341,11 @@ def test_the_wires_orders_are_those_of_the_desk(outside, inside):
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        (b"", 400, "no JSON"),
-        (b"{", 400, "no JSON"),
+        (b"", 400, "not a JSON"),
+        (b"{", 400, "not a JSON"),
         (b"[1]", 400, "holds a list"),
-        (b"\xff\xfe", 400, "no JSON"),
-        (b"[" * 100_000, 400, "no JSON"),
+        (b"\xff\xfe", 400, "not a JSON"),
+        (b"[" * 100_000, 400, "not a JSON"),
         (b'{"prompts": ["a woman img"]}', 422, "lacks people"),
         (b'{"people": ["Ada"], "prompts": ["a woman img"], "stepps": 3}', 422, "did you mean steps"),
         (b'{"people": "Ada", "prompts": ["a woman img"]}', 422, "people in the order is 'Ada'"),
@@ -359,7 +359,7 @@ def test_the_wires_orders_are_those_of_the_desk(outside, inside):
         (
             b'{"people": ["Ada"], "prompts": ["a woman img"], "loras": [{"name": "http://x/y.safetensors"}]}',
             422,
-            "list",
+            "this server has no model",
         ),
         (b'{"people": ["/etc/x.safetensors"], "prompts": ["a woman img"]}', 404, "no person"),
     ],
@@ -374,9 +374,9 @@ def test_an_order_of_the_wrong_shape_is_told_in_one_sentence(http, body, status,
 def test_other_shapes_and_routes(http):
     problem(http.post("/v1/identities/mix", json={"first": 1}), 422, "first is 1")
     kind = {"Content-Type": "application/json"}
-    problem(http.post("/v1/identities/mix", content=b"{", headers=kind), 422, "the body is no JSON")
+    problem(http.post("/v1/identities/mix", content=b"{", headers=kind), 422, "the body is not JSON")
     problem(
-        http.post("/v1/identities/mix", content=b"{}"), 422, "no JSON object; send one, with Content-Type"
+        http.post("/v1/identities/mix", content=b"{}"), 422, "not a JSON object; send one, with Content-Type"
     )
     problem(http.get("/v1/nothing"), 404, "Not Found")
     problem(http.put("/v1/jobs"), 405, "Method Not Allowed")
@@ -386,7 +386,9 @@ def test_other_shapes_and_routes(http):
 
 def test_photos_that_are_none_and_too_many(start):
     http = start(limits=Limits(photos=5, pixels=10_000))
-    problem(http.post("/v1/identities", files=[("photos", ("a.txt", b"hello"))]), 422, "a.txt is no picture")
+    problem(
+        http.post("/v1/identities", files=[("photos", ("a.txt", b"hello"))]), 422, "a.txt is not a picture"
+    )
     problem(http.post("/v1/identities", files=photos(1000)), 400, "Too many files")
     problem(http.post("/v1/identities", files=photos(6)), 422, "6 photos of one person; send at most 5")
     problem(
@@ -495,7 +497,7 @@ def test_a_full_disk_is_told(http, monkeypatch):
 
 def test_what_goes_wrong_inside_shows_no_traceback(http, monkeypatch, caplog):
     monkeypatch.setattr(Desk, "people", lambda self, owner: 1 / 0)
-    problem(http.get("/v1/identities"), 500, "something went wrong inside; the server's log says what")
+    problem(http.get("/v1/identities"), 500, "internal error; see the server's log")
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -527,7 +529,7 @@ def test_without_a_token_nothing_is_answered_but_health(start, tokens):
             {"Authorization": "Bearer é".encode()},
         ):
             answer = http.get(path, headers=headers)
-            problem(answer, 401, "this server wants a token")
+            problem(answer, 401, "this server needs a token")
             assert answer.headers["WWW-Authenticate"] == "Bearer"
     problem(http.post("/v1/jobs", json=asked()), 401, "token")
     problem(http.post("/v1/images/generations", json={"prompt": "x"}), 401, "token")
@@ -570,7 +572,11 @@ def test_each_token_is_a_caller_of_their_own(start, tokens):
 
 def test_pages_of_other_sites_are_not_answered(http):
     ada(http)
-    problem(http.get("/v1/identities", headers={"Host": "evil.example"}), 403, "not called 'evil.example'")
+    problem(
+        http.get("/v1/identities", headers={"Host": "evil.example"}),
+        403,
+        "host name 'evil.example' is not accepted",
+    )
     problem(
         http.post("/v1/jobs", json=asked(), headers={"Origin": "https://evil.example"}), 403, "evil.example"
     )
@@ -586,8 +592,8 @@ def test_pages_of_other_sites_are_not_answered(http):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "holds no token"),
-        ("# nothing\n", "holds no token"),
+        ("", "has no token"),
+        ("# nothing\n", "has no token"),
         ("short\n", "shorter than 16"),
         ("with some spaces in it\n", "has spaces"),
         ("x" * 20 + "\n" + "x" * 20, "twice"),

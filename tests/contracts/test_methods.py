@@ -319,7 +319,7 @@ def test_what_a_method_cannot_draw_with_is_refused_before_anything_is_loaded(met
 
 
 def test_an_unmet_need_raises_before_any_model_runs(method, references):
-    with pytest.raises(PhotoError, match="needs a face in every photo and photo photo 0 has none"):
+    with pytest.raises(PhotoError, match="needs a face in every photo, but photo photo 0 has none"):
         _NeedsFace().fit(references)
 
     def fail(module, *_):

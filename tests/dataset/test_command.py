@@ -129,7 +129,7 @@ def test_a_config_that_is_none(run, tmp_path):
     assert "cannot read the settings file" in refused(run, "build", tmp_path / "none.yaml")
     (tmp_path / "empty.yaml").touch()
     assert "lacks input; add it" in refused(run, "build", tmp_path / "empty.yaml")
-    assert "holds no dataset that was built here" in refused(run, "report", tmp_path)
+    assert "has no dataset built by photomaker" in refused(run, "report", tmp_path)
 
 
 def test_without_the_extra_it_is_named(run, config, monkeypatch):

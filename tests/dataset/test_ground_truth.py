@@ -146,8 +146,8 @@ def test_class_words_and_the_tables():
 
 
 def test_a_folder_without_a_truth(tmp_path):
-    with pytest.raises(SettingsError, match="holds no planted world"):
+    with pytest.raises(SettingsError, match="has no planted world"):
         read_truth(tmp_path)
     (tmp_path / "truth.json").write_text(json.dumps({"format": "other"}))
-    with pytest.raises(SettingsError, match="holds no planted world"):
+    with pytest.raises(SettingsError, match="has no planted world"):
         read_truth(tmp_path)

@@ -194,14 +194,14 @@ def test_another_dataset_or_other_files_in_the_folder(settings, built, album):
         Build(replace(settings, input=Input(folders=Path("/elsewhere")), out=built)).run()
     settings.out.mkdir()
     (settings.out / "thesis.txt").touch()
-    with pytest.raises(SettingsError, match="is not empty and holds no dataset of ours"):
+    with pytest.raises(SettingsError, match="is not empty and is not a dataset of photomaker"):
         Build(settings).run()
 
 
 def test_two_builds_at_once_in_a_folder(settings):
     class Second(Watcher):
         def stage(self, name, done, units):
-            with pytest.raises(SettingsError, match="another build is at work"):
+            with pytest.raises(SettingsError, match="another build is running"):
                 Build(settings).run()
 
     Build(settings, Second()).run(["gather"])
@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_sentence_and_the_build_goes_on_later(settings, built
         true(file)
 
     monkeypatch.setattr(shards.os, "fsync", fsync)
-    with pytest.raises(OutputError, match=r"^cannot write \S+: No space left on device; make room"):
+    with pytest.raises(OutputError, match=r"^cannot write \S+: No space left on device; free some space"):
         Build(settings).run()
     assert not list(settings.out.rglob("*.part"))
     monkeypatch.undo()
@@ -251,8 +251,8 @@ def test_what_people_should_know_is_noted(settings):
     Build(settings, listener).run()
     assert listener.notes == [
         "1 people without any photo, such as empty",
-        "1 files that are no pictures by their names were left out",
-        "1 people are left with fewer than 2 photos and go out",
+        "1 files that are not pictures by their names were left out",
+        "1 people have fewer than 2 photos left and are dropped",
     ]
 
 
@@ -302,12 +302,12 @@ def test_the_report(settings):
     assert {"gather-short-side.jpg", "dedupe-near-duplicate.jpg", "bright-no-face.jpg"} <= sheets
     assert "gather-corrupt.jpg" not in sheets
     assert sum(name.startswith("person-") for name in sheets) == 3
-    with pytest.raises(SettingsError, match="holds no dataset that was built here"):
+    with pytest.raises(SettingsError, match="has no dataset built by photomaker"):
         report.write(album)
 
 
 def test_shards_that_are_none(built, tmp_path):
-    with pytest.raises(SettingsError, match="holds no finished dataset"):
+    with pytest.raises(SettingsError, match="has no finished dataset"):
         Shards.open(tmp_path)
     (tmp_path / "index.parquet").write_bytes(b"PAR1")
     with pytest.raises(SettingsError, match="is damaged"):

@@ -130,7 +130,7 @@ def damaged(tensors, kind):
     ("kind", "words"),
     [
         ("no lora", "no `lora_weights`"),
-        ("foreign", "no PhotoMaker adapter"),
+        ("foreign", "not a PhotoMaker adapter"),
         ("missing tensor", "mlp2.fc1.weight"),
         ("no patches", "patch_embedding"),
         ("nan", "not finite"),
@@ -170,7 +170,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 
 def test_config_that_is_no_json_is_refused(tiny_adapter_file, tmp_path):
     save_file(load_file(tiny_adapter_file), tmp_path / "odd.safetensors", metadata={"config": "{"})
-    with pytest.raises(WeightsError, match="no JSON"):
+    with pytest.raises(WeightsError, match="not JSON"):
         read_adapter(tmp_path / "odd.safetensors")
 
 

@@ -266,8 +266,8 @@ def test_an_identity_that_was_fitted_is_not_fitted_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seeds": 3}, "with seeds 2 and now it is 3"),
-        ({"people": 5, "gallery": 8}, "is of a run with gallery 9"),
+        ({"seeds": 3}, "with seeds 2, but now it is 3"),
+        ({"people": 5, "gallery": 8}, "is from a run with gallery 9"),
     ],
 )
 def test_a_folder_of_other_settings_is_refused(result, change, words):
@@ -278,14 +278,14 @@ def test_a_folder_of_other_settings_is_refused(result, change, words):
 def test_a_method_with_other_weights_is_refused(result):
     other = replace(SMALL, out=result.files[0].parent, methods=(Entry("painter", adapter="other"),))
     with pytest.raises(
-        OutputError, match='weights "own" and now it is "other"; choose another --out or name, or delete'
+        OutputError, match='weights "own", but now it is "other"; choose another --out or name, or delete'
     ):
         compare(other, progress=quiet, tools=fakes.TOOLS)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [('{"version": 0}', "is of version 0 of the benchmark and this is 1"), ("no", "is damaged")],
+    [('{"version": 0}', "is from version 0 of the benchmark, but this is 1"), ("no", "is damaged")],
 )
 def test_a_folder_of_another_version_is_refused(tmp_path, text, words):
     (tmp_path / FOLDER).mkdir()
@@ -559,9 +559,9 @@ def test_people_in_a_folder(tmp_path):
         (
             {"people": 3, "tuned_people": 2, "curve_people": 2},
             PhotoError,
-            "holds 2 folders of photos for 3 people",
+            "has 2 folders of photos for 3 people",
         ),
-        ({"references": 5}, PhotoError, "ada holds 6 photos and 8 are wanted"),
+        ({"references": 5}, PhotoError, "ada has 6 photos, but 8 are needed"),
         ({"classes": {"ada": "woman"}}, SettingsError, "classes lacks ben"),
         ({"classes": {"ada": "woman", "ben": "table"}}, SettingsError, "the class of ben is 'table'"),
         ({"photos": Path("nowhere")}, PhotoError, "there is no folder nowhere"),

@@ -1,4 +1,4 @@
-"""The part that measures a ControlNet, on fakes that hold the head where a picture says, or do not."""
+"""The part that measures a ControlNet, on fakes that follow the pose of a picture, or do not."""
 
 from __future__ import annotations
 

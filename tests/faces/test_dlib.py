@@ -125,7 +125,7 @@ def test_the_dataset_builder_drops_a_stranger_by_it(detector, recogniser, astron
 def test_weights_are_checked_and_the_restricted_file_is_never_opened(monkeypatch):
     assert not any("68" in name for name in HASHES)
     monkeypatch.setitem(HASHES, "mmod_human_face_detector.dat", "0" * 64)
-    with pytest.raises(WeightsError, match=r"detector\.dat is not the file that it should be"):
+    with pytest.raises(WeightsError, match=r"detector\.dat is altered"):
         weights_file("mmod_human_face_detector.dat")
     monkeypatch.setattr(dlib_faces, "find_spec", lambda _: None)
     with pytest.raises(WeightsError, match=r"pip install 'photomaker\[faces\]'"):

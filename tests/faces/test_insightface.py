@@ -119,7 +119,7 @@ def test_a_pack_that_was_unpacked_into_a_folder_of_its_own_is_found(module, tmp_
 def test_models_that_are_not_there(module, tmp_path):
     with pytest.raises(WeightsError, match="no folder of face models"):
         module.InsightFaceEmbedder.open(tmp_path / "nothing")
-    with pytest.raises(WeightsError, match="hold no recogniser"):
+    with pytest.raises(WeightsError, match="have no recogniser"):
         module.InsightFaceEmbedder.open(tmp_path)
 
 
@@ -177,7 +177,7 @@ def test_a_pack_as_a_recogniser(module, monkeypatch):
 
 def test_a_detector_needs_no_recogniser(module, tmp_path):
     assert isinstance(module.InsightFaceDetector.open(tmp_path), module.InsightFaceDetector)
-    with pytest.raises(WeightsError, match="hold no recogniser"):
+    with pytest.raises(WeightsError, match="have no recogniser"):
         module.InsightFaceRecogniser.open(tmp_path)
 
 
@@ -207,7 +207,7 @@ def test_auraface_is_a_folder_or_fetched_with_its_licence_told(module, tmp_path,
     caplog.clear()
     assert isinstance(module.AuraFaceDetector.open(tmp_path), module.AuraFaceDetector)
     assert len(asked) == 1 and not caplog.text
-    with pytest.raises(WeightsError, match="hold no recogniser"):
+    with pytest.raises(WeightsError, match="have no recogniser"):
         module.AuraFaceRecogniser.open(tmp_path)
 
 
@@ -216,5 +216,5 @@ def test_what_is_no_folder_and_no_hub_id_is_told():
 
     with pytest.raises(WeightsError, match="no folder of face models my models; check the path"):
         onnx_folder("my models", ("a.onnx",))
-    with pytest.raises(WeightsError, match="nobody/nothing cannot be fetched from the hub"):
+    with pytest.raises(WeightsError, match="nobody/nothing cannot be downloaded from the hub"):
         onnx_folder("nobody/nothing", ("a.onnx",))

@@ -106,5 +106,5 @@ def test_a_picture_without_a_face(pack):
 def test_a_folder_without_a_recogniser(tmp_path):
     detector(tmp_path / "det.onnx")
     PlugIn("insightface", str(tmp_path)).open("detector")
-    with pytest.raises(WeightsError, match="hold no recogniser"):
+    with pytest.raises(WeightsError, match="have no recogniser"):
         PlugIn("insightface", str(tmp_path)).open("recogniser")

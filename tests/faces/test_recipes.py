@@ -26,7 +26,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("text", ["", "5", "5:5", "6:2", "a:b", "-1:4"])
 def test_a_wrong_range_of_people_is_named(text):
-    with pytest.raises(SettingsError, match="no range of people"):
+    with pytest.raises(SettingsError, match="not a range of people"):
         span(text)
 
 

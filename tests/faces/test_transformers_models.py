@@ -119,11 +119,11 @@ def test_clip_gives_the_cosine(folders, pictures):
 
 
 def test_folders_that_hold_no_model(folders, tmp_path):
-    with pytest.raises(WeightsError, match="no model folder"):
+    with pytest.raises(WeightsError, match="not a model folder"):
         PlugIn("mask2former", str(tmp_path)).open("segmenter")
-    with pytest.raises(WeightsError, match="no model folder"):
+    with pytest.raises(WeightsError, match="not a model folder"):
         PlugIn("clip", "nowhere at all").open("text-image scorer")
-    with pytest.raises(WeightsError, match="cannot be fetched from the hub"):
+    with pytest.raises(WeightsError, match="cannot be downloaded from the hub"):
         PlugIn("blip2", "nobody/nothing").open("captioner")
     (tmp_path / "config.json").write_text('{"model_type": "eomt"}')
     with pytest.raises(WeightsError, match="cannot be loaded"):

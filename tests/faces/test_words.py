@@ -139,7 +139,7 @@ def test_likeness_by_a_sentence_model(tmp_path):
     same, other = similarity.similarity(["man", "woman"], "man")
     assert same == pytest.approx(1, abs=1e-5)
     assert 0 <= other < 0.999
-    with pytest.raises(WeightsError, match="no model folder"):
+    with pytest.raises(WeightsError, match="not a model folder"):
         PlugIn("sentence-transformers", str(tmp_path / "nothing")).open("text similarity")
 
 

@@ -233,12 +233,12 @@ def test_scenes_without_a_hole_and_wrong_regions_are_refused_before_a_model_runs
     hook = method.pipeline.text_encoder.register_forward_pre_hook(lambda *_: pytest.fail("a model ran"))
     try:
         for request, match in (
-            (REQUEST, "draws into a scene and none is given"),
+            (REQUEST, "draws into a scene; give a start picture"),
             (into(), "the scene has no hole"),
-            (into(hole(size=(32, 32))), "the mask is 32 x 32 and the scene 64 x 64"),
+            (into(hole(size=(32, 32))), "the mask is 32 x 32, but the scene is 64 x 64"),
             (into(layout=((0.5, 0.5, 1.5, 1.0),)), "shares from 0 to 1"),
             (into(layout=((-0.2, 0.0, 0.5, 1.0),)), "shares from 0 to 1"),
-            (into(layout=("left", "right")), "one subject, give one"),
+            (into(layout=("left", "right")), "one subject; give one"),
             (into(hole(), layout=("left",)), "a mask and a layout"),
             (into(hole((1, 1, 3, 3))), "smaller than 4 pixels"),
         ):
@@ -274,23 +274,24 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
     dino = tiny_dino(tiny_folder)
     for other in (tiny_adapter(tiny_folder), tiny_flashface(tiny_folder)):
         refused(
-            lambda other=other: AnyDoor.open(tiny_base, other, image_encoder=dino), "is no AnyDoor checkpoint"
+            lambda other=other: AnyDoor.open(tiny_base, other, image_encoder=dino),
+            "is not an AnyDoor checkpoint",
         )
     state = torch.load(tiny_anydoor(tiny_folder), weights_only=True)["state_dict"]
     wide = "control_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight"
     hint, tokens = "control_model.input_hint_block.0.weight", "cond_stage_model.projector.weight"
     for name, shape, match in (
-        (wide, (32, 1024), "is for Stable Diffusion 2.1 and the base"),
+        (wide, (32, 1024), "is for Stable Diffusion 2.1, but the base"),
         (wide, (32, 768), "is for a base of width 768"),
         (hint, (4, 3, 3, 3), "reads pictures of 3 channels"),
-        (tokens, (64, 32), "does not lead to the width 80"),
-        (tokens, (WIDTH, 1536), "reads tokens of width 1536 and the image encoder's have 32"),
+        (tokens, (64, 32), "does not give the width 80"),
+        (tokens, (WIDTH, 1536), "reads tokens of width 1536, but the image encoder's have 32"),
     ):
         torch.save({"state_dict": state | {name: torch.zeros(shape)}}, tmp_path / "other.ckpt")
         refused(lambda: AnyDoor.open(tiny_base, tmp_path / "other.ckpt", image_encoder=dino), match)
     refused(
         lambda: AnyDoor.open(tiny_base, tiny_anydoor(tiny_folder), image_encoder=tiny_base / "unet"),
-        "no DINOv2",
+        "not a DINOv2",
     )
     refused(lambda: AnyDoor.open(tiny_base), "no bundled weights of anydoor")
     refused(lambda: AnyDoor.open(tiny_base, "/nothing", scale=3.0), "give", SettingsError)

@@ -90,5 +90,5 @@ def test_guidance_in_a_part_of_the_steps_goes_with_it(method, person, folder):
 
 def test_a_picture_of_another_shape_is_refused(method, person, folder):
     wide = Structure(str(tiny.tiny_controlnet(folder)), noise(3, (SIDE, SIDE // 2)))
-    with pytest.raises(SettingsError, match="the structure picture is 64 x 32 and the pictures are 64 x 64"):
+    with pytest.raises(SettingsError, match="the structure picture is 64 x 32, but the pictures are 64 x 64"):
         drawn(method, person, (wide,))

@@ -53,13 +53,13 @@ def _without(identity):
 
 def test_the_number_of_triggers_is_that_of_the_people(method, people):
     both = method.together(people)
-    with pytest.raises(PromptError, match="1 times and there are 2 people"):
+    with pytest.raises(PromptError, match="1 times, but there are 2 people"):
         method.generate(both, [ONE])
     with pytest.raises(PromptError, match="2 times"):
         method.generate(people[0], [TWO])
     with pytest.raises(PromptError, match="no class word before each trigger"):
         method.generate(both, [replace(TWO, prompt="a man img and, img on the beach")])
-    with pytest.raises(IdentityError, match="to put together is 1"):
+    with pytest.raises(IdentityError, match="to combine is 1"):
         method.together(people[:1])
     with pytest.raises(IdentityError, match="another FastComposer checkpoint"):
         method.together([people[0], replace(people[1], notes={"encoder_sha256": "other"})])
@@ -108,7 +108,7 @@ def test_the_published_layout_of_another_width_is_read_and_says_what_base_it_nee
 ):
     file = read_fastcomposer(tiny_fastcomposer(tiny_folder, 768))
     assert file.build_encoder().width == 768
-    with pytest.raises(WeightsError, match=rf"for Stable Diffusion 1\.5 and the base is of width {WIDTH}"):
+    with pytest.raises(WeightsError, match=rf"for Stable Diffusion 1\.5, but the base has width {WIDTH}"):
         check_fit(file, method.pipeline.unet)
     wrong = replace(method.file, unet={"conv_in.weight": torch.ones(2)})
     with pytest.raises(WeightsError, match=r"unet\.conv_in\.weight"):

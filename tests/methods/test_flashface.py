@@ -257,7 +257,7 @@ def test_checkpoints_of_others_are_refused_before_a_model_is_loaded(
     torch.save(state | {name: torch.zeros(32, 768)}, tmp_path / "sd15.ckpt")
     refused(
         lambda: FlashFace.open(tiny_base, tmp_path / "sd15.ckpt"),
-        "is for Stable Diffusion 1.5 and the base is of",
+        "is for Stable Diffusion 1.5, but the base has",
     )
     torch.save(state | {"encoder.0.weight": torch.zeros(16, 4, 3, 3)}, tmp_path / "four.ckpt")
     refused(lambda: FlashFace.open(tiny_base, tmp_path / "four.ckpt"), "reads 4 channels")
@@ -282,12 +282,12 @@ def test_requests_and_people_that_cannot_be_drawn_are_refused(method, references
         for place, match in (
             ((0.5, 0.5, 1.5, 1.0), "shares from 0 to 1"),
             ((0.5, 0.5, 0.2, 1.0), "shares from 0 to 1"),
-            ((0.501, 0.501, 0.502, 0.502), "smaller than a cell"),
-            ("above", "a place is 'above'"),
+            ((0.501, 0.501, 0.502, 0.502), "smaller than a latent cell"),
+            ("above", "a region is 'above'"),
         ):
             refused(lambda place=place: method.generate(identity, [at(place)]), match, SettingsError)
         two = replace(REQUEST, extras=Extras(layout=("left", "right")))
-        refused(lambda: method.generate(identity, [two]), "one person, give one", SettingsError)
+        refused(lambda: method.generate(identity, [two]), "one person; give one", SettingsError)
         other = replace(identity, notes={**identity.notes, "encoder_sha256": "other"})
         refused(lambda: method.generate(other, [REQUEST]), "another FlashFace checkpoint", IdentityError)
     finally:

@@ -249,7 +249,7 @@ def test_checkpoints_of_other_methods_and_bases_are_refused(
     NoModels(monkeypatch)
     refused(
         lambda: made(adapter=tiny_adapter(tiny_folder)),
-        "no InstantID adapter: it holds id_encoder, lora_weights",
+        "not an InstantID adapter: it holds id_encoder, lora_weights",
     )
     sections = torch.load(copied / "ip-adapter.bin", weights_only=True)
     plus = {"image_proj": {**sections["image_proj"], "proj_in.weight": torch.zeros(64, 1280)}}
@@ -259,18 +259,18 @@ def test_checkpoints_of_other_methods_and_bases_are_refused(
     )
     wide = {"image_proj": {**sections["image_proj"], "proj_in.weight": torch.zeros(64, 512)}}
     torch.save({**sections, **wide}, copied / "ip-adapter.bin")
-    refused(lambda: made(adapter=copied), "face embeddings of width 512 and the recogniser gives 16")
+    refused(lambda: made(adapter=copied), "face embeddings of width 512, but the recogniser gives 16")
     torch.save(sections, copied / "ip-adapter.bin")
     config = json.loads((copied / "ControlNetModel/config.json").read_text())
     for change, match in (
-        ({"cross_attention_dim": 768}, "has cross_attention_dim 768 and the base 80"),
-        ({"_class_name": "T2IAdapter"}, "holds a T2IAdapter, no ControlNetModel"),
+        ({"cross_attention_dim": 768}, "has cross_attention_dim 768, but the base 80"),
+        ({"_class_name": "T2IAdapter"}, "has a T2IAdapter, not a ControlNetModel"),
     ):
         (copied / "ControlNetModel/config.json").write_text(json.dumps(config | change))
         refused(lambda: made(adapter=copied), match)
     (copied / "ControlNetModel/config.json").unlink()
     refused(lambda: instantid_file(copied), "no ControlNetModel/config.json beside")
-    refused(lambda: instantid_file(tmp_path), "holds no ip-adapter.bin")
+    refused(lambda: instantid_file(tmp_path), "has no ip-adapter.bin")
     refused(lambda: instantid_file(tmp_path / "nothing.bin"), "there is no adapter file")
     (copied / "ip-adapter.bin").write_bytes(b"nothing")
     refused(lambda: instantid_file(copied), "damaged")
@@ -302,9 +302,9 @@ def test_poses_that_cannot_be_followed_are_refused_before_a_model_runs(method, r
     outside = Pose(photos[0], landmarks=np.full((5, 2), 400.0))
     try:
         for request, match in (
-            (posed(black), "the pose shows no face"),
-            (posed(wide), "the pose is 96 x 64 and the pictures are 64 x 64"),
-            (replace(REQUEST, extras=Extras(pose=outside)), "the face of the pose lies outside"),
+            (posed(black), "no face was found in the pose picture"),
+            (posed(wide), "the pose is 96 x 64, but the pictures are 64 x 64"),
+            (replace(REQUEST, extras=Extras(pose=outside)), "the face of the pose is outside"),
             (posed(photos[0], landmarks=np.zeros((4, 2))), r"have shape \(4, 2\)"),
         ):
             refused(

@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(made, references, tiny_fol
     other = {name: tensor for name, tensor in tensors.items() if not name.startswith("ip_adapter.1.")}
     save_file(other, tmp_path / "holes.safetensors")
     unet = made("base").pipeline.unet
-    with pytest.raises(WeightsError, match="is missing and the base model's layer is"):
+    with pytest.raises(WeightsError, match="is missing, but the base model's layer is"):
         check_fit(read_ip_adapter(tmp_path / "holes.safetensors"), unet)
     save_file({"image_proj.proj.weight": torch.ones(2, 2)}, tmp_path / "half.safetensors")
     with pytest.raises(WeightsError, match="no `ip_adapter` weights"):
@@ -194,5 +194,5 @@ def test_what_does_not_fit_is_refused_in_one_sentence(made, references, tiny_fol
         made("faceid").fit([references[0], dark])
     bundled = made("faceid")
     bundled.faces = "bundled"
-    with pytest.raises(PhotoError, match="needs a face in every photo and photo photo 0 has none"):
+    with pytest.raises(PhotoError, match="needs a face in every photo, but photo photo 0 has none"):
         bundled.fit(references[:1])

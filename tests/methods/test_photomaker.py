@@ -138,7 +138,7 @@ def test_mistakes_are_told(method, references, photos, tiny_base, tiny_adapter_f
         PhotoMaker(method.pipeline, batch_size=0)
     with pytest.raises(WeightsError, match="no adapter file"):
         PhotoMaker.open(tiny_base, tmp_path / "none.safetensors")
-    with pytest.raises(WeightsError, match="no diffusers model folder"):
+    with pytest.raises(WeightsError, match="not a diffusers model folder"):
         PhotoMaker.open(tmp_path, tiny_adapter_file)
     (tmp_path / "model_index.json").write_text(
         '{"_class_name": "StableDiffusionXLPipeline"}', encoding="utf-8"

@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(method, references, tiny_f
     save_file(
         {name: one for name, one in tensors.items() if "to_v_s" not in name}, tmp_path / "half.safetensors"
     )
-    with pytest.raises(WeightsError, match="no whole PhotoVerse file"):
+    with pytest.raises(WeightsError, match="not a whole PhotoVerse file"):
         read_photoverse(tmp_path / "half.safetensors")
     some = dict(list(method.file.attention.items())[:1])
     with pytest.raises(WeightsError, match="for 1 cross-attention layers"):

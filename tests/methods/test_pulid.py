@@ -177,8 +177,8 @@ def changed(source, target, change, config=None):
 def test_files_that_are_not_it(base, folder, tmp_path):
     own = tiny.tiny_pulid(folder)
     cases = [
-        (tiny.tiny_ip_adapter(folder), "is no PuLID file: it holds image_proj, ip_adapter"),
-        (tiny.tiny_adapter(folder), "is no PuLID file"),
+        (tiny.tiny_ip_adapter(folder), "is not a PuLID file: it holds image_proj, ip_adapter"),
+        (tiny.tiny_adapter(folder), "is not a PuLID file"),
         (changed(own, tmp_path / "flux.safetensors", lambda _: {"pulid_ca.0.x": torch.ones(1)}), "is PuLID for FLUX"),
     ]  # fmt: skip
     for path, said in cases:
@@ -192,7 +192,7 @@ def test_files_that_are_not_it(base, folder, tmp_path):
         return {name: one for name, one in tensors.items() if "layers.1.1.3" not in name}
 
     config = {"layers": [-1, -2], "recogniser": "fake"}
-    for change, said in ((other_base, "has shape .* and the base model's layer"), (cut, "cannot be built")):
+    for change, said in ((other_base, "has shape .* but the base model's layer"), (cut, "cannot be built")):
         file = changed(own, tmp_path / "changed.safetensors", change, config)
         with pytest.raises(WeightsError, match=said):
             tiny.open_tiny_pulid(base, folder, adapter=file)

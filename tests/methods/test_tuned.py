@@ -206,14 +206,14 @@ def test_what_cannot_serve_is_told_in_one_sentence(method, references, tiny_base
         (PhotoError, "no reference photo", lambda: method.fit([])),
         (SettingsError, "the class word is empty", lambda: method.fit(references, notes={"class_word": " "})),
         (SettingsError, "takes no adapter", lambda: Lora.open(tiny_base, "adapter.safetensors", "cpu")),
-        (WeightsError, "no diffusers model folder", lambda: Lora.open("nowhere/at/all")),
+        (WeightsError, "not a diffusers model folder", lambda: Lora.open("nowhere/at/all")),
         (PromptError, "no class word", lambda: method.generate(identity, [Request("a castle")])),
         (PromptError, "only 75 can be read", lambda: method.generate(identity, [Request("a " * 80 + "man")])),
         (IdentityError, "made by photomaker-v1", lambda: method.generate(
             replace(identity, method="photomaker-v1"), [REQUEST])),
         (IdentityError, "another base model", lambda: method.generate(
             replace(identity, notes=dict(identity.notes) | {"base": "0" * 16}), [REQUEST])),
-        (WeightsError, "cannot be put into the base", lambda: method.generate(
+        (WeightsError, "cannot be loaded into the base", lambda: method.generate(
             replace(identity, tensors={name: one[:, :3] for name, one in identity.tensors.items()}), [REQUEST])),
         (SettingsError, "batch_size is 0", lambda: Lora(method.pipeline, batch_size=0)),
     ]  # fmt: skip

@@ -154,7 +154,7 @@ def test_places_that_do_not_exist_are_named(fresh, tmp_path):
         (tmp_path, {}, "weight_name"),
         (tmp_path, {"weight_name": "a.bin"}, "a.bin"),
         (tmp_path / "none", {"weight_name": "a.bin"}, "no folder"),
-        ("someone/something", {"weight_name": "a.bin"}, "cannot be fetched"),
+        ("someone/something", {"weight_name": "a.bin"}, "cannot be downloaded"),
     ):
         with pytest.raises(WeightsError, match=words):
             fresh.load_photomaker_adapter(source, **options)
@@ -166,7 +166,7 @@ def test_options_that_the_hub_does_not_know_are_refused(fresh, tiny_adapter_file
         ("triger_word", "did you mean 'trigger_word'"),
         ("revison", "did you mean 'revision'"),
     ):
-        with pytest.raises(SettingsError, match=f"knows no argument '{name}'; {words}"):
+        with pytest.raises(SettingsError, match=f"has no argument '{name}'; {words}"):
             fresh.load_photomaker_adapter(tiny_adapter_file, **{name: "sks"})
     assert fresh.id_encoder is None
     fresh.load_photomaker_adapter(tiny_adapter_file, revision="main", local_files_only=True, token=None)

@@ -125,7 +125,7 @@ def test_the_trigger_is_put_in(pipe, adapter, photos):
         ("a house", None, PromptError, "no class word"),
         (7, None, PromptError, "the prompt is 7"),
         (MAN, lambda one: Identity("ip_adapter", one.tensors), IdentityError, "made by ip_adapter"),
-        (MAN, lambda one: together([one, one]), IdentityError, "give one of one person"),
+        (MAN, lambda one: together([one, one]), IdentityError, "give an identity of one person"),
         (MAN, lambda _: "ada", SettingsError, "give an Identity"),
     ],
 )
@@ -143,7 +143,7 @@ def test_text_encoders_of_another_width_are_refused(pipe, adapter, photos):
             embeds, pooled = super().encode(ids, ids_2)
             return embeds[..., :-8], pooled
 
-    with pytest.raises(IdentityError, match=r"width 72 and the adapter .* is for 80"):
+    with pytest.raises(IdentityError, match=r"width 72, but the adapter .* is for 80"):
         adapter.prompt(MAN, adapter.identity(photos[:1]), Narrow(pipe))
 
 

@@ -33,12 +33,12 @@ def task(request):
     ],
 )  # fmt: skip
 def test_a_misspelt_argument_is_refused(task, name, meant):
-    with pytest.raises(SettingsError, match=f"the call knows no argument '{name}'; did you mean '{meant}'"):
+    with pytest.raises(SettingsError, match=f"the call has no argument '{name}'; did you mean '{meant}'"):
         task(MAN, **{name: 1})
 
 
 def test_what_is_like_nothing_is_refused(task):
-    with pytest.raises(SettingsError, match="knows no argument 'xyzzy'; leave it out"):
+    with pytest.raises(SettingsError, match="has no argument 'xyzzy'; leave it out"):
         task(MAN, xyzzy=1)
 
 
@@ -84,9 +84,9 @@ def test_arguments_by_place_are_those_by_name(draw, pipe, photos):
 
 
 def test_an_argument_by_place_and_by_name_is_refused(pipe, photos):
-    with pytest.raises(SettingsError, match="height is given by place and by name"):
+    with pytest.raises(SettingsError, match="height is given by position and by name"):
         pipe(MAN, None, 64, height=64, input_id_images=photos[:1])
-    with pytest.raises(SettingsError, match=r"the call takes .* arguments by place and 102 were given"):
+    with pytest.raises(SettingsError, match=r"the call takes .* positional arguments, but 102 were given"):
         pipe(MAN, None, *[1] * 100, input_id_images=photos[:1])
 
 

@@ -85,7 +85,7 @@ def test_unloading_where_only_photomakers_lora_is_says_that_it_stays(fresh, phot
     fresh.load_photomaker_adapter(tiny_adapter_file)
     alone = picture(fresh, photos)
     with pytest.warns(
-        UserWarning, match="PhotoMaker's own, which stays; unload_photomaker_adapter takes it out"
+        UserWarning, match="PhotoMaker's own, which stays; unload_photomaker_adapter removes it"
     ):
         fresh.unload_lora_weights()
     assert torch.equal(picture(fresh, photos), alone)

@@ -233,5 +233,5 @@ def test_photo_weights_must_fit(pipe, photos, weights):
 
 
 def test_photos_that_do_not_fit_in_the_prompt_are_told(draw, photos, told):
-    with told("take 5 tokens and only 3 fit"):
+    with told("take 5 tokens, but only 3 fit"):
         draw("red " * 73 + "man img", input_id_images=photos)

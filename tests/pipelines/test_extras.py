@@ -99,7 +99,7 @@ def test_outside_a_mask_the_picture_stays_and_inside_it_is_drawn(draw):
 
 
 def test_a_mask_of_another_size_is_refused(draw):
-    with pytest.raises(SettingsError, match="the mask is 8 x 8 and the start picture 64 x 64"):
+    with pytest.raises(SettingsError, match="the mask is 8 x 8, but the start picture is 64 x 64"):
         draw(Extras(Start(PICTURE, 1.0, Image.new("L", (8, 8), 255))))
 
 
@@ -222,28 +222,28 @@ def test_good_extras_pass(base, folder):
 def test_a_lora_that_cannot_serve(base, folder, tmp_path):
     refused(base, loras((tmp_path / "none.safetensors", 1)), "there is no LoRA file")
     (tmp_path / "old.bin").write_bytes(b"x")
-    refused(base, loras((tmp_path / "old.bin", 1)), "is no safetensors file")
+    refused(base, loras((tmp_path / "old.bin", 1)), "is not a safetensors file")
     (tmp_path / "bad.safetensors").write_bytes(b"x" * 100)
     refused(base, loras((tmp_path / "bad.safetensors", 1)), "is damaged")
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    refused(base, loras((tmp_path / "other.safetensors", 1)), "holds no LoRA")
+    refused(base, loras((tmp_path / "other.safetensors", 1)), "has no LoRA")
     foreign = tiny.tiny_style_lora(folder, width=24)
-    refused(base, loras((foreign, 1)), "is for a base of width 24 and this one has")
+    refused(base, loras((foreign, 1)), "is for a base of width 24, but this one has")
 
 
 def test_a_structure_model_that_cannot_serve(base, folder, tmp_path):
     net, t2i = str(tiny.tiny_controlnet(folder)), str(tiny.tiny_t2i_adapter(folder))
-    refused(base, Extras(controls=(Structure(str(tmp_path), PICTURE),)), "is no model folder")
-    refused(base, Extras(controls=(Structure(t2i, PICTURE),)), "is a T2IAdapter, no ControlNet")
-    refused(base, Extras(t2i=Structure(net, PICTURE)), "is a ControlNetModel, no T2I-Adapter")
+    refused(base, Extras(controls=(Structure(str(tmp_path), PICTURE),)), "is not a model folder")
+    refused(base, Extras(controls=(Structure(t2i, PICTURE),)), "is a T2IAdapter, not a ControlNet")
+    refused(base, Extras(t2i=Structure(net, PICTURE)), "is a ControlNetModel, not a T2I-Adapter")
     (tmp_path / "config.json").write_text('{"_class_name": "ControlNetModel", "cross_attention_dim": 768}')
     refused(
         base,
         Extras(controls=(Structure(str(tmp_path), PICTURE),)),
-        "has cross_attention_dim 768 and the base",
+        "has cross_attention_dim 768, but the base",
     )
     (tmp_path / "config.json").write_text('{"_class_name": "T2IAdapter", "channels": [1]}')
-    refused(base, Extras(t2i=Structure(str(tmp_path), PICTURE)), "has channels [1] and the base")
+    refused(base, Extras(t2i=Structure(str(tmp_path), PICTURE)), "has channels [1], but the base")
     (tmp_path / "config.json").write_text("[" * 100_000)
     refused(base, Extras(controls=(Structure(str(tmp_path), PICTURE),)), "cannot be read")
 

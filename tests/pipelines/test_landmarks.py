@@ -66,10 +66,12 @@ def test_a_photo_s_landmarks_lie_where_its_face_is_in_another_shape():
 def test_a_pose_of_another_shape_is_refused():
     check_pose(Pose("photo"), (512, 512))
     check_pose(Pose(Image.new("RGB", (641, 481))), (1024, 768))
-    with pytest.raises(SettingsError, match=r"the pose is 640 x 480 and the pictures are 512 x 512; crop it"):
+    with pytest.raises(
+        SettingsError, match=r"the pose is 640 x 480, but the pictures are 512 x 512; crop it"
+    ):
         check_pose(Pose(Image.new("RGB", (640, 480))), (512, 512))
     check_inside(POINTS, (410, 410), "it")
-    with pytest.raises(PhotoError, match="lies outside its picture of 300 x 300"):
+    with pytest.raises(PhotoError, match="is outside its picture of 300 x 300"):
         check_inside(POINTS, (300, 300), "it")
     with pytest.raises(PhotoError, match="five finite points"):
         check_inside(POINTS * np.nan, (300, 300), "it")

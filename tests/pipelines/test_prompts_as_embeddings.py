@@ -161,7 +161,7 @@ def test_encoded_prompts_without_the_text_only_ones(pipe, draw, photos):
         ({"prompt": MAN}, "both prompt and prompt_embeds"),
         ({"class_tokens_mask": None}, "come with pooled_prompt_embeds and class_tokens_mask"),
         ({"class_tokens_mask": torch.ones(1, 70)}, "encode_prompts makes them fit"),
-        ({"input_id_images": "two"}, "marks 1 tokens in row 1 and the photos take 2"),
+        ({"input_id_images": "two"}, "marks 1 tokens in row 1, but the photos take 2"),
     ],
 )
 def test_embeddings_that_do_not_fit_are_told(pipe, draw, photos, change, words):

@@ -56,13 +56,13 @@ def test_people_are_put_together_in_their_order(people):
 
 def test_two_people_and_only_two_to_four(people):
     one = people[0]
-    with pytest.raises(IdentityError, match="to put together is 1; give 2 to 4"):
+    with pytest.raises(IdentityError, match="to combine is 1; give 2 to 4"):
         together([one])
-    with pytest.raises(IdentityError, match="to put together is 5"):
+    with pytest.raises(IdentityError, match="to combine is 5"):
         together([one] * 5)
-    with pytest.raises(IdentityError, match="identity 2 is not that of one person"):
+    with pytest.raises(IdentityError, match="identity 2 has several people"):
         together([one, together([one, one])])
-    with pytest.raises(IdentityError, match="identity 2 was made by another model"):
+    with pytest.raises(IdentityError, match="identity 2 was made by a different model"):
         together([one, Identity("other", dict(one.tensors))])
 
 
@@ -104,7 +104,7 @@ def test_without_places_the_text_only_steps_say_where_people_are(pipe, people, d
         draw(TWO, identity=both, start_merge_step=0)
     layers = len(masks.hooks)
     assert all(mask is not None for _, _, mask in masks.seen[layers:])
-    with pytest.raises(SettingsError, match="nothing says where each of the people is"):
+    with pytest.raises(SettingsError, match="the positions of the people are unknown"):
         draw(TWO, identity=both, start_merge_step=-1)
     draw(PLACED, identity=both, start_merge_step=-1)
     assert not any(layer._forward_pre_hooks for layer, _ in masks.hooks)
@@ -152,8 +152,8 @@ def test_places_become_regions():
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        (["left"], "the layout has 1 places and there are 2 people"),
-        (["left", "top"], "a place is 'top'; give left, middle, right"),
+        (["left"], "the layout has 1 places for 2 people"),
+        (["left", "top"], "a region is 'top'; give left, middle, right"),
         (["left", (0.5, 0, 0.2, 1)], "a person's box is"),
         (["left", (0.5, 0, 1)], "a person's box is"),
         (["left", (0.5, 0, 40, 1)], "a person's box is"),
@@ -168,13 +168,13 @@ def test_a_layout_that_is_none_is_refused_before_anything_is_drawn(pipe, people,
 
 def test_prompts_and_people_must_fit(pipe, people, draw):
     both = together(people)
-    with pytest.raises(PromptError, match="'img' 1 times and there are 2 people"):
+    with pytest.raises(PromptError, match="'img' 1 times, but there are 2 people"):
         draw("a photo of a man img on the beach", identity=both)
-    with pytest.raises(PromptError, match="'img' 2 times and there are 3 people"):
+    with pytest.raises(PromptError, match="'img' 2 times, but there are 3 people"):
         draw(TWO, identity=together([*people, people[0]]))
     with pytest.raises(PromptError, match="no class word before each trigger"):
         draw("img and a woman img", identity=both)
-    with pytest.raises(SettingsError, match="several people and others of fewer"):
+    with pytest.raises(SettingsError, match="different numbers of people"):
         draw([PLACED, "a man img"], (0, 1), identity=[both, people[0]])
     with pytest.raises(SettingsError, match="the pictures show one"):
         draw("a man img", identity=people[0], layout=["left"])

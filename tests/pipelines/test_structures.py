@@ -46,7 +46,7 @@ def test_landmarks_mask_and_depth_are_drawn_as_they_are_known():
 
 def test_what_is_not_known_is_not_drawn():
     for kind in ("landmarks", "mask", "depth"):
-        with pytest.raises(PhotoError, match=f"the {kind} of a picture are not known"):
+        with pytest.raises(PhotoError, match=f"the {kind} of a picture are unknown"):
             drawn(Drawing(kind), Content(PICTURE))
     with pytest.raises(PhotoError, match="outside its picture"):
         drawn(Drawing("landmarks"), Content(PICTURE, POINTS + 500))
@@ -60,7 +60,7 @@ def test_settings_out_of_range():
 
 def test_another_shape_is_refused_and_another_size_is_not():
     check_shape(Image.new("RGB", (512, 512)), (128, 128))
-    with pytest.raises(SettingsError, match="is 512 x 256 and the pictures are 128 x 128"):
+    with pytest.raises(SettingsError, match="is 512 x 256, but the pictures are 128 x 128"):
         check_shape(Image.new("RGB", (512, 256)), (128, 128))
 
 
@@ -68,7 +68,7 @@ def test_a_controlnet_notes_what_it_follows(tmp_path):
     drawing = Drawing("edges", Pencil(3.0, 2.0), 1.5)
     structures.write_notes(tmp_path, drawing)
     assert drawing_of(tmp_path, "edges") == drawing
-    with pytest.raises(WeightsError, match="follows edges and landmarks are asked for"):
+    with pytest.raises(WeightsError, match="follows edges, not landmarks"):
         drawing_of(tmp_path, "landmarks")
     (tmp_path / structures.NOTES).write_text(json.dumps({"structure": "edges", "pencil": 3}))
     with pytest.raises(WeightsError, match="damaged"):

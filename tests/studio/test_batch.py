@@ -165,7 +165,7 @@ def test_what_a_lost_drawer_left_is_drawn_by_another(here, engine):
     rows, dying = rows_of(here), Dying(engine)
     several = drawn(engine, rows, here / "b", drawers=[dying, Spy(engine)])
     assert dying.calls >= 2 and all(path.is_file() for one in several for path in one.paths)
-    with pytest.raises(OutputError, match="was lost 3 times"):
+    with pytest.raises(OutputError, match="died 3 times"):
         drawn(engine, rows, here / "c", drawers=[Dying(engine, always=True)])
 
 
@@ -199,7 +199,7 @@ def test_a_cancelled_run_leaves_whole_files_and_goes_on(here, engine):
     ("old", "new", "error", "message"),
     [
         ("people: ben", "people: bob", SettingsError, "there is no person 'bob'"),
-        ("ada: woman, ", "", PromptError, "asks for ada's class word"),
+        ("ada: woman, ", "", PromptError, "needs ada's class word"),
         ("words: {ada", "words: {bob: man, ada", SettingsError, "there is no person 'bob'"),
         ("n: 2", "n: 0", SettingsError, "n is 0"),
         ("n: 2", "number: 2", SettingsError, "there is no setting orders.number"),
@@ -208,7 +208,7 @@ def test_a_cancelled_run_leaves_whole_files_and_goes_on(here, engine):
         ("seeds: [4]", "pairs: true\n    people: [ada, ben]", SettingsError, "2 people and 1 prompts"),
         ("seeds: [4]", "mask: m.png", SettingsError, "there is a mask (m.png) but no start picture"),
         ("seeds: [4]", "start: none.png", PhotoError, "there is no photo none.png"),
-        ("seeds: [4]", "controls: [x]", SettingsError, "is no MODEL=PICTURE"),
+        ("seeds: [4]", "controls: [x]", SettingsError, "is not MODEL=PICTURE"),
         ("  ada: ada", "  ada: ada.safetensors", IdentityError, "there is no identity file ada.safetensors"),
         ("  ada: ada", "  ada: nobody", PhotoError, "there is no photo or folder nobody"),
     ],
@@ -222,9 +222,9 @@ def test_mistakes_are_told_before_anything_is_drawn(here, old, new, error, messa
 
 
 def test_a_file_without_orders_or_people(here):
-    with pytest.raises(SettingsError, match="holds no orders"):
+    with pytest.raises(SettingsError, match="has no orders"):
         rows_of(here, "people: {ada: ada}\norders: []")
-    with pytest.raises(PhotoError, match="names no people"):
+    with pytest.raises(PhotoError, match="has no people"):
         rows_of(here, "people: {}\norders: [{prompts: a man img}]")
     with pytest.raises(SettingsError, match="lacks people"):
         rows_of(here, "orders: [{prompts: a man img}]")

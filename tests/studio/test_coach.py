@@ -221,8 +221,8 @@ def test_of_very_many_photos_the_best_are_used_and_why_is_said(backends):
     assert len(names) == coach.MOST and not any(name.startswith("soft") for name in names)
     (note,) = sitting.notes
     assert note == (
-        "the best 16 of 22 photos are used: 2 are better left out (blurred 2) "
-        "and the faces of the other 4 add least to these"
+        "the best 16 of 22 photos are used: 2 should be left out (blurred 2) "
+        "and the faces of the other 4 add the least"
     )
     used = np.mean([backends[1].embed(one.image, one.face) for one in sitting.references], axis=0)
     seen = choose_faces(many, *backends).references

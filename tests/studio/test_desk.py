@@ -130,7 +130,7 @@ def test_people_are_mixed(desk):
     ("photos", "words"),
     [
         ([], "there are no photos"),
-        ([Upload("a.txt", b"hello")], r"a\.txt is no picture"),
+        ([Upload("a.txt", b"hello")], r"a\.txt is not a picture"),
         ([Upload("../../etc/a.png", fakes.png(faces=0))], r"no face was found in a\.png"),
         ([Upload("a.png", fakes.png())] * 1000, "there are 1000 photos of one person; send at most 16"),
         ([Upload("a.png", fakes.png(size=(400, 400)))], r"400 x 400 pixels, more than 0\.1 million"),
@@ -365,7 +365,7 @@ def test_pictures_to_draw_from_are_kept_and_found(desk, method):
     assert [one.job for one in desk.pictures("me")] == [job.id]
     with pytest.raises(NotThere, match="pic_no"):
         desk.submit("me", order("Ada", start="pic_no"))
-    with pytest.raises(PhotoError, match=r"x\.png is no picture"):
+    with pytest.raises(PhotoError, match=r"x\.png is not a picture"):
         desk.add_picture("me", Upload("x.png", b"GIF89a"))
 
 
@@ -393,7 +393,7 @@ def test_a_pose_reaches_a_method_that_takes_one(desk, monkeypatch):
         (order("Ada", steps=101), "there are 101 steps; ask for at most 100"),
         (order("Ada", prompts=("a woman img" + " x" * 3000,)), "6011 characters in a prompt"),
         (order(*["Ada"] * 17), "there are 17 people"),
-        (order("Ada", loras=(PlainLora("/etc/passwd"),)), "no model '/etc/passwd' on this server's list"),
+        (order("Ada", loras=(PlainLora("/etc/passwd"),)), "this server has no model '/etc/passwd'"),
         (order("Ada", controls=(PlainStructure("http://x/y", "p"),)), "no model 'http://x/y'"),
         (order("Ada", loras=(PlainLora("a"),) * 5), "there are 5 LoRA"),
         (order("Ada", mask="pic_1"), "a mask .* but no start picture"),
@@ -606,8 +606,8 @@ def test_a_failure_is_told_and_the_next_job_is_drawn(desk, method, caplog):
     person = ada(desk).id
     for error, words in (
         (IdentityError("it does not fit; make it again"), "it does not fit; make it again"),
-        (RuntimeError("tensor 7"), "something went wrong inside; the server's log says what"),
-        (MemoryError(), "the memory is too small for this job; ask for fewer or smaller pictures"),
+        (RuntimeError("tensor 7"), "internal error; see the server's log"),
+        (MemoryError(), "there is not enough memory for this job; ask for fewer or smaller pictures"),
     ):
         method.fails = error
         end = end_of(desk, desk.submit("me", order(person)))
@@ -666,7 +666,7 @@ def test_a_database_on_a_full_disk_ends_the_job_in_memory_and_it_is_drawn_after_
     method.begun.wait(10)
 
     def full(*_):
-        raise OutputError("cannot write to desk: database or disk is full; make room there")
+        raise OutputError("cannot write to desk: database or disk is full; free some space there")
 
     for name in ("add_drawn", "end"):
         monkeypatch.setattr(desk.store, name, full)
@@ -738,7 +738,7 @@ def test_a_job_that_ends_the_process_again_and_again_is_told_as_broken_off(open_
     again = open_desk().start()
     end = end_of(again, job)
     assert end.state == "failed"
-    assert end.reason.startswith("broken off: the server ended 3 times")
+    assert end.reason.startswith("stopped: the server died 3 times")
 
 
 def test_what_a_kill_left_half_written_is_removed(open_desk):
@@ -802,7 +802,7 @@ def test_a_folder_that_holds_something_else_is_told(made, tmp_path):
     (tmp_path / "desk" / "desk.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(SettingsError, match="cannot be read"):
         Desk(made[0], tmp_path / "desk")
-    with pytest.raises(OutputError, match="is no folder"):
+    with pytest.raises(OutputError, match="is not a folder"):
         Desk(made[0], tmp_path / "desk" / "desk.sqlite")
 
 
@@ -861,7 +861,7 @@ def test_a_job_that_every_drawer_is_lost_with_is_told_as_failed(open_desk, monke
     desk = open_desk(drawers=[Going()])
     monkeypatch.setattr(desk.workshop.stopping, "wait", lambda _: None)
     end = end_of(desk.start(), desk.submit("me", order(ada(desk).id)))
-    assert (end.state, end.reason) == ("failed", "what drew it was lost 3 times; ask for less")
+    assert (end.state, end.reason) == ("failed", "the process drawing it died 3 times; ask for less")
 
 
 def test_several_drawers_share_the_work(open_desk, made):

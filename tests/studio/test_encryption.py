@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_nothing(locked, monkeypatch):
 
 def test_what_is_no_encrypted_identity(tmp_path):
     (tmp_path / "a.age").write_text("text")
-    with pytest.raises(IdentityError, match="is no encrypted identity"):
+    with pytest.raises(IdentityError, match="is not an encrypted identity"):
         encryption.decrypt(tmp_path / "a.age", PASSPHRASE)
     with pytest.raises(IdentityError, match="there is no identity file"):
         encryption.decrypt(tmp_path / "none.age", PASSPHRASE)
@@ -105,7 +105,7 @@ def test_what_cannot_be_encrypted(locked, tmp_path):
     with pytest.raises(IdentityError, match="is an encrypted identity"):
         encryption.encrypt(locked, PASSPHRASE)
     plain = Identity("m", {"a": torch.ones(2)}).save(tmp_path / "b.safetensors")
-    with pytest.raises(SettingsError, match="has 5 characters, which is easily guessed; give 8 or more"):
+    with pytest.raises(SettingsError, match="has 5 characters, which is easy to guess; give 8 or more"):
         encryption.encrypt(plain, "short")
 
 
@@ -129,7 +129,7 @@ def test_passphrase_files(tmp_path):
     path.write_text("correct horse\nsecond line")
     assert encryption.passphrase_from(path) == "correct horse"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match="it is no text"):
+    with pytest.raises(SettingsError, match="it is not text"):
         encryption.passphrase_from(path)
     path.write_text("\n")
     with pytest.raises(SettingsError, match=r"first line .* is empty"):

@@ -142,7 +142,7 @@ def test_mixing_moves_from_one_to_the_other():
         ({"dtype": "fp8"}, SettingsError, "dtype is 'fp8'"),
         ({"base": "/none"}, SettingsError, "an adapter is missing"),
         ({"adapter": "/none"}, SettingsError, "a base is missing"),
-        ({"base": "/none", "adapter": "/none"}, WeightsError, "no diffusers model folder"),
+        ({"base": "/none", "adapter": "/none"}, WeightsError, "not a diffusers model folder"),
         ({"method": "lroa"}, SettingsError, "there is no method 'lroa'; did you mean 'lora'"),
         ({"method": "lora", "adapter": "x.safetensors"}, SettingsError, "takes no adapter"),
         (
@@ -150,7 +150,7 @@ def test_mixing_moves_from_one_to_the_other():
             SettingsError,
             "the method lora takes no face_models",
         ),
-        ({"method": "lora", "base": "/none"}, WeightsError, "no diffusers model folder"),
+        ({"method": "lora", "base": "/none"}, WeightsError, "not a diffusers model folder"),
         ({"method": "instantid"}, WeightsError, "no bundled weights of instantid; give its base and adapter"),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_tiny_model_goes_all_the_way(tmp_path, photos, monkeypatch):
     told = []
     samples = engine.generate(photos, PROMPT, n=2, sampling=Sampling(steps=2, seed=3), on_event=told.append)
     (note,) = [one.text for one in told if isinstance(one, Note)]
-    assert note.startswith("no likeness is measured and no face is looked for: nothing here finds faces")
+    assert note.startswith("no likeness is measured and no faces are detected: there is no face backend")
     assert all(sample.image.size == (64, 64) and sample.likeness is None for sample in samples)
     assert samples[0].image.tobytes() != samples[1].image.tobytes()
     assert samples[0].request.sampling.guidance is not None
@@ -255,7 +255,7 @@ def test_the_coach_judges_photos_before_a_model_is_loaded(photos):
     assert [one.photo.name for one in report.photos] == ["a.png", "b.png"]
     assert report.text.splitlines()[0] == f"{len(report.kept)} of 2 photos to keep"
     assert all(f"{one.photo.name} (" in report.text for one in report.photos)
-    with pytest.raises(SettingsError, match="nothing finds faces"):
+    with pytest.raises(SettingsError, match="there is no face backend"):
         Engine(never, Backends()).coach(photos)
 
 

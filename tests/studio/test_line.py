@@ -74,7 +74,7 @@ def test_a_caller_has_a_bound_of_their_own():
     line.add("a", "1")
     line.add("a", "2")
     with pytest.raises(
-        QueueFull, match="2 of your jobs are waiting, and no more may; try again in 7 s"
+        QueueFull, match="2 of your jobs are waiting, which is the limit; try again in 7 s"
     ) as error:
         line.check("a", 7)
     assert error.value.retry_after == 7

@@ -22,7 +22,7 @@ def sitting(tmp_path, *counts, detector=None):
 def test_a_photo_without_a_face_is_left_out_with_a_note(tmp_path):
     found = sitting(tmp_path, 1, 0, 1)
     assert [one.name for one in found.references] == ["0.png", "2.png"]
-    assert found.notes == ("1.png shows no face that could be found and is left out",)
+    assert found.notes == ("no face was found in 1.png, which is left out",)
 
 
 def test_all_without_a_face_is_an_error_that_names_them(tmp_path):
@@ -81,7 +81,7 @@ def lying(degrees, green=200):
 def test_a_photo_that_lies_is_turned_until_a_face_is_found(degrees, said):
     sitting = choose_faces([lying(degrees)], OnlyUpright())
     assert sitting.references[0].image.size == (64, 40)
-    assert sitting.notes == (f"a.png lay {said} and was turned",)
+    assert sitting.notes == (f"a.png was {said} and has been rotated",)
     (judged,) = coached([lying(degrees)], OnlyUpright()).photos
     assert judged.photo.image.size == (64, 40) and LYING in {one.kind for one in judged.findings}
     assert LYING not in {one.kind for one in coached([lying(0)], OnlyUpright()).photos[0].findings}
@@ -90,7 +90,7 @@ def test_a_photo_that_lies_is_turned_until_a_face_is_found(degrees, said):
 def test_an_upright_photo_and_one_without_a_face_are_not_turned():
     sitting = choose_faces([lying(0), Photo(Image.new("RGB", (30, 20)), "b.png", "y")], OnlyUpright())
     assert [one.image.size for one in sitting.references] == [(64, 40)]
-    assert sitting.notes == ("b.png shows no face that could be found and is left out",)
+    assert sitting.notes == ("no face was found in b.png, which is left out",)
 
 
 def test_of_several_turns_the_surest_is_taken():

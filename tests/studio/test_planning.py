@@ -73,9 +73,9 @@ def test_a_pose_is_looked_at_before_a_model_is_loaded(tmp_path):
     assert (found.source, found.scale) == (picture, 0.5)
     assert posed(picture, None).landmarks is None
     assert posed("draft", []).landmarks is None
-    with pytest.raises(PhotoError, match="the pose shows no face"):
+    with pytest.raises(PhotoError, match="no face was found in the pose picture"):
         posed(picture, [])
-    with pytest.raises(SettingsError, match="the pose is 64 x 64 and the pictures are 128 x 64"):
+    with pytest.raises(SettingsError, match="the pose is 64 x 64, but the pictures are 128 x 64"):
         posed(picture, [large], sampling=Sampling(width=128, height=64))
     with pytest.raises(SettingsError, match=r"the method plain cannot draw with a pose; .* use instantid"):
         posed(picture, [large], profile=Profile(Plain, base(tmp_path)))
@@ -104,7 +104,7 @@ def test_the_bundled_model_draws_its_own_form_of_a_style():
 
 
 def test_a_trigger_in_the_negative_prompt_is_refused_and_one_in_the_prompt_is_put_in():
-    with pytest.raises(PromptError, match=r"the negative prompt 'an IMG' holds the trigger word 'img'"):
+    with pytest.raises(PromptError, match=r"the negative prompt 'an IMG' contains the trigger word 'img'"):
         plan(order(negative="an IMG"))
     assert check_prompt("a man ", "images") == "a man img"
     assert plan(order(prompts=("a man",))).prompts == ("a man img",)
@@ -117,7 +117,7 @@ def test_best_of_needs_likeness(best_of, measures, fine):
     if fine:
         assert len(plan(order(best_of=best_of), measures=measures).groups[0].requests) == best_of
     else:
-        words = f"best_of is {best_of}, but nothing here measures likeness; leave it at 1"
+        words = f"best_of is {best_of}, but no recogniser measures likeness; leave it at 1"
         with pytest.raises(SettingsError, match=f"^{words}$"):
             plan(order(best_of=best_of), measures=measures)
 
@@ -136,7 +136,7 @@ def test_a_size_by_name_becomes_pixels_and_a_far_one_is_told(tmp_path):
         (note,) = [note for note in plan(given, known).notes if "is far from" in note]
         assert "2048" in note
     with pytest.raises(
-        SettingsError, match="size is 'portrait' and the base is not known; give width and height"
+        SettingsError, match="size is 'portrait', but the base is unknown; give width and height"
     ):
         plan(order(size="portrait"))
     assert plan(order(sampling=Sampling(width=2048))).notes == ()
@@ -165,9 +165,9 @@ def test_notes_are_told_once_and_each_where_it_belongs(tmp_path):
     (told,) = plan(order(), Profile(base=known, finds="dlib (Boost)")).notes
     assert told == "faces are found and compared by dlib (Boost)"
     (told,) = plan(order(), Profile(base=known), measures=False).notes
-    assert told.startswith("no likeness is measured and no face is looked for")
+    assert told.startswith("no likeness is measured and no faces are detected")
     (told,) = plan(order(), Profile(base=known, faces="none"), measures=False).notes
-    assert told.endswith("switched off with --faces none")
+    assert told.endswith("because of --faces none")
     assert plan(order(), Profile(base=known, finds="")).notes == ()
     assert plan(order(), Profile(base=known, bundled=True, finds="")).notes == ()
 
@@ -255,7 +255,7 @@ def test_of_several_faces_that_of_the_other_photos_is_taken():
     found = choose_faces(photos(3, 2, 1), Two(), recogniser)
     assert [one.face.box[0] for one in found.references] == [0, 0, 0]
     assert found.notes == tuple(
-        f"{name}.png shows {count} faces; that of the other photos is used"
+        f"{name}.png shows {count} faces; the one in the other photos is used"
         for name, count in ((0, 3), (1, 2))
     )
     assert recogniser.asked == 3
@@ -297,6 +297,6 @@ def test_a_cancelled_call_says_what_stays():
     token = Cancel()
     token.check()
     token.cancel()
-    words = "stopped as asked; pictures that were finished before stay"
+    words = "cancelled; finished pictures stay"
     with pytest.raises(Cancelled, match=f"^{re.escape(words)}$"):
         token.check()

@@ -73,7 +73,7 @@ def test_a_users_file_adds_and_replaces(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("crayon: a drawing", "write `prompt: ...` beneath its name"),
+        ("crayon: a drawing", "write `prompt: ...` below its name"),
         ("crayon: {promt: x}", "did you mean prompt"),
         ("crayon: {negative: x}", "lacks prompt"),
         ("crayon: {prompt: x}", "write {subject} once"),

@@ -35,7 +35,7 @@ def test_a_structure_is_model_picture_and_scale(files):
     assert structure("x=y=a.png").model == "x=y"
     assert structure("m=a.png").scale == 1.0
     for text in ("=a.png", "m=", "m", ""):
-        words = f"{text!r} is no MODEL=PICTURE; write for example canny-sdxl=edges.png:0.7"
+        words = f"{text!r} is not MODEL=PICTURE; write for example canny-sdxl=edges.png:0.7"
         with pytest.raises(SettingsError, match=f"^{re.escape(words)}$"):
             structure(text)
 

@@ -83,17 +83,17 @@ DRAWING = Reference(Image.new("RGB", (64, 64)), face=Face((0, 0, 9, 9), 0.9, np.
 @pytest.mark.parametrize(
     ("references", "bundled", "faces", "finds", "told"),
     [
-        ([PHOTO], True, "auto", "", "the bundled model knows drawn people only"),
-        ([PHOTO, PHOTO, DRAWING], True, "auto", "", "for photographs give an SDXL model by --base"),
+        ([PHOTO], True, "auto", "", "the bundled model knows only drawn people"),
+        ([PHOTO, PHOTO, DRAWING], True, "auto", "", "for photographs give an SDXL model with --base"),
         ([DRAWING], True, "auto", "", None),
         ([], True, "auto", "", None),
         ([DRAWING], False, "bundled", "", None),
         ([PHOTO], False, "bundled", "", "their likeness means nothing"),
-        ([PHOTO], False, "auto", None, "nothing here finds faces in photographs"),
+        ([PHOTO], False, "auto", None, "there is no face backend for photographs"),
         ([PHOTO], False, "auto", "dlib (Boost)", "faces are found and compared by dlib (Boost)"),
         ([PHOTO], False, "dlib", "dlib (Boost)", None),
-        ([DRAWING], True, "dlib", "dlib (Boost)", "the bundled model knows drawn people only"),
-        ([PHOTO], False, "none", None, "switched off with --faces none"),
+        ([DRAWING], True, "dlib", "dlib (Boost)", "the bundled model knows only drawn people"),
+        ([PHOTO], False, "none", None, "because of --faces none"),
     ],
 )
 def test_what_does_not_go_together_is_told(references, bundled, faces, finds, told):

@@ -184,7 +184,7 @@ class Plain(Painter):
 @pytest.mark.filterwarnings("ignore:no likeness is measured")
 @pytest.mark.parametrize(
     ("detector", "kind", "message"),
-    [(None, Painter, "nothing here finds faces"), (OneFace, Plain, "plain draws from no start picture")],
+    [(None, Painter, "there is no face backend"), (OneFace, Plain, "plain takes no start picture")],
 )
 def test_where_it_cannot_be_auto_leaves_it_and_a_number_is_refused(base, ada, detector, kind, message):
     engine, method = opened(base, detector, kind)

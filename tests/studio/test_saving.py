@@ -54,9 +54,9 @@ def test_checking_a_folder_leaves_nothing(tmp_path):
 
 def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="is no folder"):
+    with pytest.raises(OutputError, match="is not a folder"):
         check_folder(tmp_path / "file")
-    with pytest.raises(OutputError, match="is no folder"):
+    with pytest.raises(OutputError, match="is not a folder"):
         check_folder(tmp_path / "file" / "below")
     with pytest.raises(OutputError, match="cannot write to /proc"):
         check_folder("/proc/self/pictures")

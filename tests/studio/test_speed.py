@@ -47,7 +47,7 @@ def test_auto_goes_by_what_was_measured():
     assert sped(order("auto"), BUNDLED)[0] == Speed("fast")
     speed, done, notes = sped(order("auto"), SDXL)
     assert (speed, done.sampling) == (Speed(), Sampling())
-    assert "nothing is measured of this base" in notes[0]
+    assert "nothing is measured for this base" in notes[0]
 
 
 @pytest.mark.parametrize("name", STUDENTS)
@@ -69,7 +69,7 @@ def test_turbo_by_a_file():
 
 
 def test_turbo_says_what_it_cannot():
-    assert "shall not show has no effect" in sped(order("turbo", negative="hats"), SDXL)[2][0]
+    assert "the negative prompt has no effect" in sped(order("turbo", negative="hats"), SDXL)[2][0]
     with pytest.raises(SettingsError, match="textual_inversion takes none; use fast"):
         sped(order("turbo"), Profile(TextualInversion))
     with pytest.raises(SettingsError, match="for SDXL, not for the bundled model"):

@@ -76,7 +76,7 @@ def test_a_mask_is_cut_out_by_what_cuts(net):
     mask[20:90] = 255
     made = looked(given, cut=lambda _picture, face: mask if face is FACE else None)
     assert np.array_equal(np.asarray(made.image)[..., 0], mask)
-    with pytest.raises(PhotoError, match="nothing here cuts a person out"):
+    with pytest.raises(PhotoError, match="no segmenter is available"):
         looked(given)
 
 
@@ -89,22 +89,22 @@ def test_what_cannot_be_followed_is_refused_before_a_model_is_loaded(net, tmp_pa
     square, wide = Image.new("RGB", (128, 128)), Image.new("RGB", (256, 128))
     with pytest.raises(PhotoError, match="the structure picture shows no face"):
         looked(Structure(str(net), square, kind="landmarks"), lambda _: [])
-    with pytest.raises(PhotoError, match="nothing here finds faces"):
+    with pytest.raises(PhotoError, match="without a face backend"):
         looked(Structure(str(net), square, kind="landmarks"), None)
     for kind in ("landmarks", None):
-        with pytest.raises(SettingsError, match="is 256 x 128 and the pictures are 128 x 128"):
+        with pytest.raises(SettingsError, match="is 256 x 128, but the pictures are 128 x 128"):
             looked(Structure(str(net), wide, kind=kind))
-    with pytest.raises(WeightsError, match="follows landmarks and edges are asked for"):
+    with pytest.raises(WeightsError, match="follows landmarks, not edges"):
         looked(Structure(str(net), square, kind="edges"))
-    with pytest.raises(SettingsError, match="'pose' cannot be read off a picture"):
+    with pytest.raises(SettingsError, match="'pose' cannot be extracted from a picture"):
         Structure(str(net), square, kind="pose")
-    with pytest.raises(SettingsError, match="a T2I-Adapter follows its picture as it is"):
+    with pytest.raises(SettingsError, match="a T2I-Adapter uses its picture as it is"):
         Extras(t2i=Structure(str(net), square, kind="edges"))
 
 
 def test_a_method_that_is_given_an_unread_structure_says_so(net):
     unread = Extras(controls=(Structure(str(net), Image.new("RGB", (8, 8)), kind="edges"),))
-    with pytest.raises(SettingsError, match="edges are still to be read off"):
+    with pytest.raises(SettingsError, match="edges must still be extracted"):
         Follows.check_requests([Request("a man img", extras=unread)])
 
 

@@ -195,7 +195,7 @@ def test_a_cancelled_call_stops_within_a_step_and_the_others_do_not_notice(bundl
                 cancel.cancel()
 
     def cancelled():
-        with pytest.raises(Cancelled, match="stopped as asked"):
+        with pytest.raises(Cancelled, match="cancelled; finished"):
             engine.generate(ada, PROMPT, n=3, sampling=Sampling(steps=50), cancel=cancel, on_event=stop)
 
     with ThreadPoolExecutor(4) as pool:

@@ -152,7 +152,7 @@ def test_orders_that_cannot_be_are_refused(more, message):
 
 
 def test_a_layout_is_for_several_people():
-    with pytest.raises(SettingsError, match="a layout says where each of several people is"):
+    with pytest.raises(SettingsError, match="a layout is for several people"):
         Order((Someone(ADA),) * 2, ("a man img",), extras=Extras(layout=("left", "right")))
     Order((Someone(ADA),), ("a man img",), extras=Extras(layout=("left",)))  # where the one person is
 
@@ -160,7 +160,7 @@ def test_a_layout_is_for_several_people():
 def test_prompts_name_everybody():
     engine = opened(Both())
     for prompt, message in (
-        ("a photo of a man img", "'img' 1 times and there are 2 people"),
+        ("a photo of a man img", "'img' 1 times, but there are 2 people"),
         ("two people on the beach", "has 0 class words for 2 people"),
         ("a man, a woman and a boy", "has 3 class words for 2 people"),
     ):
@@ -177,7 +177,7 @@ def test_a_method_that_cannot_is_told_before_anything_is_loaded():
         engine.plan(order())
     with pytest.raises(SettingsError, match="the method alone cannot draw several people"):
         opened(Alone()).together([ADA, BEN])
-    with pytest.raises(IdentityError, match="another model"):
+    with pytest.raises(IdentityError, match="a different model"):
         opened(Both()).together([ADA, replace(BEN, method="other")])
 
 
@@ -194,7 +194,7 @@ def test_places_are_read_as_people_write_them(tmp_path):
     assert place(" Left ") == "left" and place("0, 0,.5,1") == (0.0, 0.0, 0.5, 1.0)
     made = extras_of(layout=("right", str(mask)))
     assert made.asked == {"layout"} and made.layout[1].size == (32, 32)
-    with pytest.raises(SettingsError, match="the place 'top' is neither left, middle, right nor a box"):
+    with pytest.raises(SettingsError, match="the region 'top' is neither left, middle, right nor a box"):
         place("top")
     sample = opened(Both()).generate(order(extras=Extras(layout=[[0, 0, 0.5, 1], "right"])))[0]
     assert describe(sample)["layout"] == "0,0,0.5,1; right"

@@ -17,7 +17,7 @@ def test_the_ceiling_is_what_the_photos_reach_among_themselves():
     assert verdict.same is True
     assert verdict.short == "same person, 75 %"
     assert verdict.text == (
-        "the same person (0.92, above the threshold 0.90), 75 % of what the photos reach among themselves "
+        "the same person (0.92, above the threshold 0.90), 75 % of the photos' likeness to each other "
         "(ceiling from 2 photos)"
     )
 

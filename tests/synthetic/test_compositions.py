@@ -278,7 +278,7 @@ def test_a_dataset_is_gone_on_with_and_another_plan_is_refused(folder):
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != removed)
     with pytest.raises(SettingsError, match="holds another dataset"):
         write_compositions(folder, ComposedPlan(10, 12, 5))
-    with pytest.raises(SettingsError, match="holds no compositions"):
+    with pytest.raises(SettingsError, match="has no compositions"):
         ComposedDataset.open_all(folder / "wide")
     with pytest.raises(SettingsError, match="people 2 or more"):
         ComposedPlan(0, 1, 1)

@@ -59,7 +59,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path,
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no dataset"):
+    with pytest.raises(SettingsError, match="not a dataset"):
         WorldDataset.open(tmp_path)
     with pytest.raises(SettingsError, match="views"):
         WorldPlan(0, 3, 1)
@@ -74,5 +74,5 @@ def test_the_first_people_of_a_dataset_are_a_dataset(tmp_path: Path) -> None:
     assert (len(two), two.images.shape[0], two.plan) == (4, 4, WorldPlan(5, 2, 2))
     assert np.array_equal(two.images, whole.images[:4]) and np.array_equal(two.boxes, whole.boxes[:4])
     assert [someone.seed for someone in two.people] == [someone.seed for someone in whole.people[:2]]
-    with pytest.raises(SettingsError, match="4 people are wanted of the 3"):
+    with pytest.raises(SettingsError, match="4 people are requested"):
         WorldDataset.open(tmp_path, 4)

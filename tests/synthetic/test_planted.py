@@ -163,5 +163,5 @@ def test_how_photos_are_served_changes_no_photo(tmp_path):
     "change", [{"people": 0}, {"photos": 3}, {"size": 71}, {"size": 1025}, {"start": -1}]
 )
 def test_plans_that_cannot_be(change):
-    with pytest.raises(SettingsError, match="is no planted world"):
+    with pytest.raises(SettingsError, match="is not a planted world"):
         PlantedPlan(**change)

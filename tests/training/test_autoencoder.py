@@ -94,7 +94,7 @@ def test_what_a_recogniser_sees_pulls_at_the_face_alone():
     loss, figures = first(recipe)
     # a pull moves gradients and not the figure
     assert float(loss.detach()) == pytest.approx(float(plain)) and figures["faces"] > 0
-    with pytest.raises(WeightsError, match="mixer-recogniser has no layers to compare by"):
+    with pytest.raises(WeightsError, match="mixer-recogniser has no layers to compare"):
         BundledRecogniser(MixerRecogniser(MixerConfig())).apart(target, target, box)
 
 

@@ -87,7 +87,7 @@ def test_a_structure_that_the_data_does_not_know() -> None:
     with pytest.raises(SettingsError, match="depth is known of data of kind world"):
         RowStructures(world, frames, Drawing("depth"))
     del world.landmarks
-    with pytest.raises(SettingsError, match="landmarks are to be followed, which the data has not"):
+    with pytest.raises(SettingsError, match="the data has no landmarks to follow"):
         RowStructures(world, frames, Drawing("landmarks"))
     with pytest.raises(SettingsError, match="hint is"):
         ControlNetSettings(hint=(4, 4))

@@ -201,7 +201,7 @@ def test_damaged_or_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     train(Line(), SETTINGS, tmp_path)
     other = Line()
     other.net[0] = nn.Linear(4, 16, bias=False)
-    with pytest.raises(WeightsError, match="another size"):
+    with pytest.raises(WeightsError, match="a different size"):
         train(other, SETTINGS, tmp_path)
     checkpoints(tmp_path)[-1].write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="damaged"):

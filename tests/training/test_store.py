@@ -50,5 +50,5 @@ def test_what_was_computed_is_not_computed_again(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="make room or choose another folder"):
+    with pytest.raises(OutputError, match="free some space or choose another folder"):
         share(tmp_path / "file" / "kept", 0)

@@ -405,11 +405,11 @@ def exported(out: Path) -> bytes:
 
 def test_an_earlier_training_must_be_there_and_of_the_same_method(made, tmp_path):
     given = made(loop__steps=1, loop__save_every=0, data__keep_latents=False)
-    with pytest.raises(WeightsError, match="holds no checkpoint"):
+    with pytest.raises(WeightsError, match="has no training checkpoint"):
         plan.run(replace(given, start=tmp_path / "nothing"))
     plan.run(given)
     other = replace(given, out=tmp_path / "other", method="ip_adapter", start=given.out)
-    with pytest.raises(WeightsError, match="was trained for adapter and not for ip_adapter"):
+    with pytest.raises(WeightsError, match="was trained for adapter, not for ip_adapter"):
         plan.run(other)
 
 
@@ -449,7 +449,7 @@ def test_a_picture_covers_its_frame_and_tells_where_it_was_cut():
     x0, y0, x1, y1 = square.boxes(np.array([0]))[0]
     assert np.all(framed[round(y0) + 2 : round(y1) - 2, round(x0) + 2 : round(x1) - 2] > 240)
     assert framed[:, : round(x0) - 2].max() < 20
-    with pytest.raises(SettingsError, match="is 90 x 200 and its index says 100 x 200"):
+    with pytest.raises(SettingsError, match="is 90 x 200, but its index says 100 x 200"):
         square.picture(0, image[:90])
 
 
@@ -530,14 +530,14 @@ def test_v2_needs_face_embeddings_of_the_right_length(tmp_path, tiny_base, tiny_
     for value, got in (([1.0] * 3, "3 numbers"), ([], "none"), (None, "none")):
         folder = write_shards(tmp_path / f"faces {got} {value is None}", embedding=value)
         given = settings(tmp_path / "run", folder, tiny_base, tiny_adapter_v2_file, encoder__version="v2")
-        with pytest.raises(SettingsError, match=f"needs a face embedding of 16 numbers and has {got}"):
+        with pytest.raises(SettingsError, match=f"needs a face embedding of 16 numbers, but has {got}"):
             plan.build(given)
 
 
 def test_people_with_one_photo(tmp_path, tiny_base, clip, caplog):
     alone = write_shards(tmp_path / "alone", people=3, each=1)
     with pytest.raises(
-        SettingsError, match=r"nobody in the data has two pictures \(3 people have one each\)"
+        SettingsError, match=r"no person in the data has two pictures \(3 people have one each\)"
     ):
         plan.build(settings(tmp_path / "run", alone, tiny_base, clip))
     among = plan.build(settings(tmp_path / "run", alone, tiny_base, clip, recipe__target_among=True))
@@ -545,15 +545,15 @@ def test_people_with_one_photo(tmp_path, tiny_base, clip, caplog):
     mixed = write_shards(tmp_path / "mixed", people=3, each=2, person="someone else")
     recipe = plan.build(settings(tmp_path / "run", mixed, tiny_base, clip))
     assert len(recipe.rows) == 4
-    assert "2 people have one picture only" in caplog.text
+    assert "2 people have only one picture" in caplog.text
 
 
 def test_pieces_that_do_not_fit_are_refused(made, tmp_path, tiny_base, tiny_adapter_file, shards, clip):
     with pytest.raises(WeightsError, match=r"is a v1 adapter and encoder\.version is v2"):
         plan.build(made(start=tiny_adapter_file, encoder__version="v2"))
-    with pytest.raises(SettingsError, match="rank is 8 and the adapter to go on from has 4"):
+    with pytest.raises(SettingsError, match="rank is 8, but the adapter to continue from has 4"):
         plan.build(made(start=tiny_adapter_file, recipe__rank=8))
-    with pytest.raises(WeightsError, match="is no model folder"):
+    with pytest.raises(WeightsError, match="is not a model folder"):
         plan.build(made(start="runs/id_tower/export"))
     with pytest.raises(SettingsError, match="vision is 3 and the image encoder has 2"):
         plan.build(made(recipe__vision=3))
@@ -562,7 +562,7 @@ def test_pieces_that_do_not_fit_are_refused(made, tmp_path, tiny_base, tiny_adap
     (other / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     with pytest.raises(WeightsError, match="is a StableDiffusionPipeline; PhotoMaker needs an SDXL"):
         plan.build(settings(tmp_path / "run", shards, other, clip))
-    with pytest.raises(WeightsError, match="no diffusers model folder"):
+    with pytest.raises(WeightsError, match="not a diffusers model folder"):
         plan.build(settings(tmp_path / "run", shards, tmp_path, clip))
 
 
@@ -575,9 +575,9 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(made, tiny_adapter
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"base__dtype": "bf16"}, "base.dtype is bf16 and loop.precision fp32"),
+        ({"base__dtype": "bf16"}, "base.dtype is bf16, but loop.precision is fp32"),
         ({"data__kind": "world", "encoder__version": "v2"}, "V2 needs a face embedding"),
-        ({"data__kind": "world", "data__keep_texts": True}, "cannot be kept"),
+        ({"data__kind": "world", "data__keep_texts": True}, "cannot be cached"),
         ({"recipe__rank": 0}, "rank is 0"),
         ({"recipe__masked": 1.5}, "masked is 1.5"),
         ({"recipe__vision": 0}, "vision is 0"),
@@ -611,7 +611,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path, shards, clip, tiny_base):
 
     assert "there is no setting recipe.rang" in refused("--set", "recipe.rang=3")
     assert "did you mean recipe.rank?" in refused("--set", "recipe.rang=3")
-    assert "holds no finished dataset" in refused("--set", f"data.folder={tmp_path}")
+    assert "has no finished dataset" in refused("--set", f"data.folder={tmp_path}")
     cut = write_shards(tmp_path / "cut")
     (cut / "00001.tar").unlink()
     assert "00001.tar is missing or cut short" in refused("--set", f"data.folder={cut}")

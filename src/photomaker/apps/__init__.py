@@ -1,1 +1,1 @@
-"""Thin doors to the other rooms: the command line, the HTTP server, the web page."""
+"""Thin front ends to the other rooms: the command line, the HTTP server, the web page."""

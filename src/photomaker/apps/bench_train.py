@@ -143,7 +143,7 @@ def run(settings: TrainBenchSettings, out: Path) -> dict[str, Any]:
 
 
 def _apart(settings: TrainBenchSettings, way: Way) -> dict[str, Any]:
-    """Measure one way in a process of its own."""
+    """Measure one way in a separate process."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(settings, way, theirs))
@@ -372,12 +372,12 @@ def markdown(document: dict[str, Any]) -> str:
         "Made by `photomaker bench-train`: random bfloat16 weights in SDXL's sizes, what is trained in float32, LoRA "
         f"of rank {settings['rank']} on all attention layers, {settings['side']} x {settings['side']} pixels, "
         f"{settings['batch']} picture(s) a step with 1 to 4 ID photos; medians of {settings['steps']} steps after one "
-        "that is not counted; each way in a process of its own. Peaks are over the timed steps.",
+        "that is not counted; each way in a separate process. Peaks are over the timed steps.",
         "",
         f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, device "
         f"{machine['device']}.",
         "",
-        "diffusers' own script is not part of its package; its step was written anew from its procedure: picture and "
+        "diffusers' own script is not part of its package; its step was reimplemented from its procedure: picture and "
         "text encoded in every step, the autoencoder in float32, AdamW, no moving average. PhotoMaker's ways encode "
         "the ID photos as well, and train projections and fusion beside the LoRA; the image encoder is frozen where "
         "nothing else is said.",

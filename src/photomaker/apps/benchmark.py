@@ -1,4 +1,4 @@
-"""`photomaker benchmark`: the door to the comparison of methods."""
+"""`photomaker benchmark`: compares methods."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def run(
     changes: Sequence[str] = (),
     shown_in: Sequence[Path] = (),
 ) -> None:
-    """Compare methods, print the tables and say where they are.
+    """Compare methods, print the tables and the path of the results.
 
     Args:
-        options: Options that were given, under the names of `ComparisonSettings`; methods as text with commas.
-        config: YAML file of a `ComparisonSettings`; options go over it.
-        changes: "a.b=value" each, which go over the file's.
-        shown_in: Pages whose figures are written anew.
+        options: The given options, with the names of `ComparisonSettings`; methods as comma-separated text.
+        config: YAML file of a `ComparisonSettings`; options override it.
+        changes: "a.b=value" each, which override the file's.
+        shown_in: Pages whose figures are updated.
 
     Raises:
-        PhotoMakerError: An option is out of range, a method is unknown or cannot be served, photos or a model are
-            missing, or the folder is of another run.
+        PhotoMakerError: An option is out of range, a method is unknown or lacks something it needs, photos or a model
+            are missing, or the folder belongs to a different run.
     """
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     from photomaker.evaluation.plans.compare.plan import compare
@@ -48,7 +48,7 @@ def run(
 def settings_of(
     options: Mapping[str, Any], config: Path | None = None, changes: Sequence[str] = ()
 ) -> ComparisonSettings:
-    """The settings that a file, changes and options make together; see `run`.
+    """The settings from a file, changes and options; see `run`.
 
     Raises:
         SettingsError: The file cannot be read, a name is unknown, or a value is out of range.
@@ -68,14 +68,14 @@ def settings_of(
         given["methods"] = _entries(given["methods"], start.methods)
     fewer = given.get("people", start.people)
     for name in ("tuned_people", "curve_people"):
-        # What was not asked for gives way to a smaller number of people.
+        # defaults are lowered to a smaller number of people
         if name not in given and config is None:
             given[name] = min(getattr(start, name), fewer)
     return replace(start, **given)
 
 
 def _in_order() -> list[str]:
-    """The methods that are known: PhotoMaker, with which the others are compared, and tuned ones last."""
+    """The known methods: PhotoMaker first, as the reference for the others, and tuned ones last."""
     from photomaker.methods.base import Need
 
     def place(name: str) -> tuple[bool, bool, str]:
@@ -85,7 +85,7 @@ def _in_order() -> list[str]:
 
 
 def _every() -> tuple[Entry, ...]:
-    """All methods that the bundled base has weights of; PhotoMaker once more, trained as long as the others were."""
+    """All methods with bundled weights, and PhotoMaker again, trained with the budget of the others."""
     from photomaker.evaluation.plans.compare.settings import Entry
     from photomaker.weights import COMPARED, SMALL, is_bundled
 
@@ -96,7 +96,7 @@ def _every() -> tuple[Entry, ...]:
 
 
 def _entries(text: str, known: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The methods that were named; one that the file describes is taken from there."""
+    """The named methods; those that the file describes are taken from there."""
     from photomaker.evaluation.plans.compare.settings import Entry
 
     there = {entry.name: entry for entry in known}
@@ -105,7 +105,7 @@ def _entries(text: str, known: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def command(words: Sequence[str]) -> str:
-    """The command line for the results: without where results go and how many processes worked, files by name."""
+    """The command line for the results, without output folder and number of processes; files by name."""
     said, skip = ["photomaker"], False
     for word in words:
         if skip:

@@ -1,4 +1,4 @@
-"""`photomaker convert`: an adapter in its other file form."""
+"""`photomaker convert`: an adapter in the other file format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from photomaker.apps import terminal
 
 
 def run(source: Path, target: Path, overwrite: bool) -> None:
-    """Convert and say what was written.
+    """Convert the file and print what was written.
 
     Raises:
         PhotoMakerError: See `photomaker.encoders.convert.convert_adapter`.
@@ -23,10 +23,10 @@ def run(source: Path, target: Path, overwrite: bool) -> None:
         ("version", adapter.version),
         ("ID encoder", f"{len(adapter.id_encoder)} tensors, content sha256 {adapter.encoder_sha256()}"),
         ("LoRA", f"{len(adapter.lora)} tensors"),
-        ("numbers", f"{numbers:,}, each the same as before"),
+        ("numbers", f"{numbers:,}, all unchanged"),
         (f"sha256 of {source.name}", done.source_sha256),
         (f"sha256 of {target.name}", done.target_sha256),
     ]
     terminal.table(str(target), ("what", "value"), rows)
     if done.lost:
-        terminal.say(f"a .bin file has no place for the notes {', '.join(done.lost)}; they are left out")
+        terminal.say(f"a .bin file cannot hold the notes {', '.join(done.lost)}; they are left out")

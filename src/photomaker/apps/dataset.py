@@ -1,4 +1,4 @@
-"""`photomaker dataset`: the door to the construction of datasets."""
+"""`photomaker dataset`: builds datasets from the command line."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def build(
 
     Args:
         config: Settings file of `BuildSettings`.
-        changes: "a.b=value" each, over the file's.
-        stages: Names or ranges of stages; none mean all.
-        fresh: Stage from which on everything is done again.
-        paper: Whether the paper's values are taken.
-        dry_run: Whether only to check the settings and say what would be done.
+        changes: "a.b=value" each, which override the file's.
+        stages: Names or ranges of stages; empty is all.
+        fresh: First stage to repeat; later ones are repeated, too.
+        paper: Whether to use the paper's values.
+        dry_run: Whether only to check the settings and print the plan.
 
     Raises:
         PhotoMakerError: As `Build.run`.
@@ -54,10 +54,10 @@ def build(
 
 
 def build_from(settings: BuildSettings, stages: Sequence[str] = (), fresh: str | None = None) -> None:
-    """Build what settings say, show how it goes, and report on it.
+    """Build what the settings describe, show progress, and write the report.
 
     Args:
-        settings: What is built.
+        settings: What to build.
         stages: As in `build`.
         fresh: As in `build`.
 
@@ -72,10 +72,10 @@ def build_from(settings: BuildSettings, stages: Sequence[str] = (), fresh: str |
 
 
 def report(out: Path) -> None:
-    """Write the report of a build again and say what it counts.
+    """Write the report of a build again and print its counts.
 
     Raises:
-        PhotoMakerError: The folder holds no build, or cannot be written.
+        PhotoMakerError: The folder contains no build, or cannot be written.
     """
     check_extra()
     from photomaker.dataset import report as reports
@@ -100,7 +100,7 @@ def report(out: Path) -> None:
 
 
 def stages(config: Path, changes: Sequence[str]) -> None:
-    """Say how far every stage of a build is.
+    """Print the progress of every stage of a build.
 
     Raises:
         PhotoMakerError: The settings are wrong.
@@ -120,7 +120,7 @@ def _settings(config: Path, changes: Sequence[str], paper: bool) -> BuildSetting
 
 
 def check_extra() -> None:
-    """Refuse to go on where the extra `data` is not installed.
+    """Refuse to continue if the extra `data` is not installed.
 
     Raises:
         SettingsError: It is not.
@@ -139,7 +139,7 @@ def _tell(build: Build, stages: Sequence[str], fresh: str | None) -> None:
         (
             state.name,
             "yes" if state.name in wanted else "no",
-            "not begun" if state.units is None else f"{state.done} of {state.units}",
+            "not started" if state.units is None else f"{state.done} of {state.units}",
         )
         for state in build.states()
     ]
@@ -150,7 +150,7 @@ def _tell(build: Build, stages: Sequence[str], fresh: str | None) -> None:
 
 @contextmanager
 def _bars() -> Iterator[Watcher]:
-    """A line for each stage: units, photos a second, what was dropped."""
+    """A line for each stage: units, photos per second, dropped photos."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -166,7 +166,7 @@ def _bars() -> Iterator[Watcher]:
         def stage(self, name: str, done: int, units: int) -> None:
             bars.start()
             self.task = bars.add_task(name, total=units, told="")
-            bars.update(self.task, completed=done)  # which stops the clock of a stage that is done
+            bars.update(self.task, completed=done)  # stops the clock of a finished stage
             self.rows, self.begun, self.drops = 0, time.perf_counter(), Counter[str]()
 
         def unit(self, name: str, outcome: Outcome) -> None:

@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from photomaker.dataset.settings import BuildSettings
 
 VIEWS = 55
-"""Photos of each person that groups are mixed from; in a few of them no face may be found."""
+"""Photos of each person for the groups; a few may have no detected face."""
 _SMALLEST, _SHORT, _UNIT = 0.22, 0.8, 100
-"""Sides of the smallest face and the smallest photo over that of a planted photo; photos of a unit of work."""
+"""Sides of the smallest face and photo, as shares of a planted photo's side; photos in each unit of work."""
 _LIST = "list.csv"
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """How large a rehearsal is.
+    """The size of a rehearsal.
 
     Attributes:
         people: Planted people.
         photos: Files of each.
         size: Height of the planted photos in pixels.
-        groups: People that the rules of verification are measured on, 0 for none, else 3 or more.
+        groups: People to measure the rules of verification on; 0 for none, otherwise 3 or more.
         workers: Processes.
-        served: Whether the photos come from a server on loopback, which gives many of them badly or not at all, and
-            not from folders.
-        port: Of that server. It stands in the addresses, so that an interrupted rehearsal goes on under the same one.
-        measured: An earlier `rehearsal.json`, whose figures of the rules are kept instead of measured anew; they do
-            not depend on what is planted.
+        served: Whether the photos come from a loopback server that serves many of them with faults, instead of from
+            folders.
+        port: Port of that server. It is part of the URLs, so an interrupted rehearsal must continue with the same one.
+        measured: An earlier `rehearsal.json` whose figures for the rules are reused; they do not depend on the planted
+            photos.
 
     Raises:
         SettingsError: A value is out of range.
@@ -59,19 +59,19 @@ class Rehearsal:
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.groups < 0 or self.groups in (1, 2):
-            raise SettingsError(f"groups is {self.groups}; give 3 people or more, or 0 to leave this out")
+            raise SettingsError(f"groups is {self.groups}; give 3 people or more, or 0 to skip this")
         if self.workers < 1:
             raise SettingsError(f"workers is {self.workers}; give 1 or more")
 
 
 def run(out: Path, plan: Rehearsal) -> None:
-    """Plant, serve if asked, build, compare; writes OUT/world, OUT/build, OUT/rehearsal.json and OUT/rehearsal.md.
+    """Plant, serve if asked, build and compare; writes OUT/world, OUT/build, OUT/rehearsal.json, OUT/rehearsal.md.
 
-    What an earlier run has planted and built already is not done again.
+    Results of an earlier run are not planted or built again.
 
     Raises:
         PhotoMakerError: A size is out of range, the folder holds something else, it cannot be written, or the port
-            is taken.
+            is in use.
     """
     dataset.check_extra()
     from photomaker.dataset.contamination import measure
@@ -98,10 +98,10 @@ def run(out: Path, plan: Rehearsal) -> None:
 
 
 def _recalled(path: Path, people: int) -> list[Cell]:
-    """What an earlier rehearsal has measured of the rules, on as many people.
+    """The figures for the rules from an earlier rehearsal with the same number of people.
 
     Raises:
-        SettingsError: It holds no such measurement.
+        SettingsError: It has no such measurement.
     """
     from photomaker.dataset.contamination import Cell
     from photomaker.dataset.ground_truth import Count
@@ -119,7 +119,7 @@ def _recalled(path: Path, people: int) -> list[Cell]:
             for row, (rule, _, k) in rows
         ]  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SettingsError(f"{path} is no result of a rehearsal; give its rehearsal.json") from error
+        raise SettingsError(f"{path} is not the result of a rehearsal; give its rehearsal.json") from error
     if counted != people:
         raise SettingsError(
             f"{path} measured the rules on {counted} people, not {people}; give as many with --groups, or leave it out"
@@ -128,7 +128,7 @@ def _recalled(path: Path, people: int) -> list[Cell]:
 
 
 def build_settings(out: Path, world: Path, plan: Rehearsal) -> BuildSettings:
-    """The build of a planted world by the bundled plug-ins."""
+    """The build of a planted world with the bundled plug-ins."""
     from photomaker.dataset.caption import Caption
     from photomaker.dataset.detect import Detect
     from photomaker.dataset.download import Fetch
@@ -161,10 +161,10 @@ def build_settings(out: Path, world: Path, plan: Rehearsal) -> BuildSettings:
 
 
 def embeddings(people: int, workers: int) -> dict[str, np.ndarray]:
-    """Face embeddings of `VIEWS` photos each of people that nothing was trained on or chosen by."""
+    """Face embeddings of `VIEWS` photos each of people used neither for training nor for choosing settings."""
     from photomaker.synthetic import TEST
 
-    # far from the planted people
+    # person numbers far from the planted people
     indices = range(TEST + 900_000, TEST + 900_000 + people)
     if workers == 1:
         return {str(index): _embed(index) for index in indices}

@@ -1,4 +1,4 @@
-"""`photomaker demo`: two bundled people, their photos in, a gallery out."""
+"""`photomaker demo`: a gallery of two bundled people, made from their photos."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Somebody:
         name: Folder under the bundled people.
         word: Class word.
         other: Class word of the other gender.
-        child: Class word of a child of the same gender.
+        child: Class word of a subclass of the same gender.
     """
 
     name: str
@@ -61,7 +61,7 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Made:
-    """A person with what was made of the photos."""
+    """A person with the pictures made from the photos."""
 
     somebody: Somebody
     sitting: Sitting
@@ -73,7 +73,7 @@ class Made:
 def run(
     out: Path, sampling: Sampling, device: str = "auto", dtype: str = "auto", provenance: bool = True
 ) -> None:
-    """Make the gallery and print what took how long.
+    """Make the gallery and print the timings.
 
     Raises:
         PhotoMakerError: The file cannot be written, or the bundled model or people are missing or altered.
@@ -101,10 +101,10 @@ def run(
 
 
 def person_folder(name: str) -> Path:
-    """Where the photos of a bundled person are.
+    """The folder with the photos of a bundled person.
 
     Raises:
-        WeightsError: They are not there.
+        WeightsError: The photos are missing.
     """
     folder = weights.ASSETS / "people" / name
     if not any(folder.glob("*.png")):
@@ -129,11 +129,11 @@ def make(
 
 
 def mix_cells(engine: Engine, first: Made, second: Made, sampling: Sampling) -> tuple[list[Cell], float]:
-    """People between two, with their likeness to both, and the seconds it took."""
+    """Mixes of two people, with their likeness to both, and the seconds taken."""
     started = time.perf_counter()
     cells = []
     for share in SHARES:
-        # One class word for all would fight the people's own; it follows the larger share.
+        # one class word for all would conflict with the people's own, so it follows the larger share
         somebody = (first if share < 0.5 else second).somebody  # noqa: PLR2004 - half
         request = Request(MIXED.replace("person", somebody.word), sampling)
         sample = engine.draw(mix(first.identity, second.identity, share), [request])[0]
@@ -160,7 +160,7 @@ def section(made: Made) -> Section:
 
 def _mix_section(made: Sequence[Made], cells: Sequence[Cell]) -> Section:
     names = " and ".join(one.somebody.name.title() for one in made)
-    return Section(f"Between {names}: identities mixed", [], cells)
+    return Section(f"Between {names}: mixed identities", [], cells)
 
 
 def _filled(text: str, somebody: Somebody) -> str:

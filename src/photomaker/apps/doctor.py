@@ -1,4 +1,4 @@
-"""`photomaker doctor`: what is installed, what will be used, and what is missing for what."""
+"""`photomaker doctor`: what is installed, what will be used, and what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PURPOSES = {
     "train": "training the small model and adapters",
     "eval": "`photomaker evaluate`: intervals, plots, peak memory",
     "faces": "faces and likeness on real photographs (dlib)",
-    "provenance": "signed statements in pictures of how they were made",
+    "provenance": "signed records in pictures of how they were made",
     "insightface": "the face embeddings that V2 and FaceID adapters read (InsightFace)",
     "dev": "the tests, ruff and mypy",
 }
@@ -41,7 +41,7 @@ LICENCES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `good` is None where a thing is missing that nobody needs to have."""
+    """One line of the report; `good` is None if something optional is missing."""
 
     what: str
     value: str
@@ -50,7 +50,7 @@ class Finding:
 
     @property
     def mark(self) -> str:
-        """The mark in front of the line."""
+        """The mark before the line."""
         return {True: "ok", False: "FAULT", None: "-"}[self.good]
 
 
@@ -68,7 +68,7 @@ def run() -> bool:
     }
     good = True
     for title, look in sections.items():
-        with terminal.waiting(f"looking: {title.lower()}"):
+        with terminal.waiting(f"checking: {title.lower()}"):
             found = list(look())
         rows = [(one.mark, one.what, one.value, one.remedy) for one in found]
         terminal.table(title, ("", "what", "found", "remedy"), rows)
@@ -79,7 +79,7 @@ def run() -> bool:
 
 
 def installed() -> Iterator[Finding]:
-    """Python and the libraries that everything needs."""
+    """Python and the required libraries."""
     yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     needed = [line for line in requires("photomaker") or () if "extra ==" not in line]
     for name in ["photomaker", *(re.split(r"[^\w.-]", line)[0] for line in needed)]:
@@ -90,10 +90,10 @@ def installed() -> Iterator[Finding]:
 
 
 def torchvision() -> Finding:
-    """A torchvision that does not match torch breaks transformers, diffusers and peft; none is needed."""
+    """A torchvision that does not match torch breaks transformers, diffusers and peft; it is not needed."""
     if find_spec("torchvision") is None:
         return Finding("torchvision", "absent, and not needed")
-    # In a process of its own: a failed import would leave half-registered operators behind in this one.
+    # in a separate process: a failed import would leave half-registered operators behind in this one
     tried = subprocess.run(
         [sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False
     )
@@ -123,7 +123,7 @@ def extras() -> Iterator[Finding]:
 
 
 def machine() -> Iterator[Finding]:
-    """The device and precision that will be chosen, and what there is of processors and memory."""
+    """The device and precision that will be chosen, the processors and the memory."""
     import torch
 
     from photomaker.studio.device import choose
@@ -141,7 +141,7 @@ def machine() -> Iterator[Finding]:
 
 
 def bundled() -> Iterator[Finding]:
-    """Whether every bundled file is what was released."""
+    """Whether every bundled file is as released."""
     try:
         files = weights.manifest()
     except PhotoMakerError as error:
@@ -160,7 +160,7 @@ def _part(part: str, size: int) -> Finding:
 
 
 def install_line(extra: str = "") -> str:
-    """The line that installs the package, with an extra where one is named, into this environment."""
+    """The command that installs the package into this environment, with an extra if one is named."""
     suffix = f"[{extra}]" if extra else ""
     checkout = Path(__file__).parents[3]
     if (checkout / "constraints.txt").is_file():
@@ -169,7 +169,7 @@ def install_line(extra: str = "") -> str:
 
 
 def _python() -> str:
-    """This interpreter, as one would type it here."""
+    """This interpreter, as typed in a shell."""
     try:
         return str(Path(sys.executable).relative_to(Path.cwd()))
     except ValueError:

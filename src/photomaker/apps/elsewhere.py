@@ -1,4 +1,4 @@
-"""Options of commands that have replicas on a Ray cluster draw."""
+"""Options of commands that can draw in replicas on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LOCAL, RAY = "local", "ray"
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Replicas that were asked for.
+    """The replicas asked for.
 
     Attributes:
-        count: How many; None is one a device.
+        count: How many; None is one for each device.
         cluster: Address of a running cluster; None starts Ray on this machine.
     """
 
@@ -28,25 +28,23 @@ class Elsewhere:
 
     @classmethod
     def of(cls, executor: str, count: int | None, cluster: str | None) -> Elsewhere | None:
-        """What options mean; None is this process.
+        """The replicas that the options ask for; None is this process.
 
         Raises:
-            SettingsError: Options of Ray are given without it.
+            SettingsError: Ray's options are given without `--executor ray`.
         """
         if executor == RAY:
             return cls(count, cluster)
         for option, value in (("--replicas", count), ("--cluster", cluster)):
             if value is not None:
-                raise SettingsError(
-                    f"{option} {value} is given without --executor ray; give that too, or leave it out"
-                )
+                raise SettingsError(f"{option} {value} needs --executor ray; give that too, or leave it out")
         return None
 
     def replicas(self, options: Mapping[str, Any]) -> Replicas:
         """Start them; see `Replicas`.
 
         Args:
-            options: What `Engine.open` gets in each.
+            options: The arguments of `Engine.open` in each.
         """
         from photomaker.studio.replicas import Replicas
 

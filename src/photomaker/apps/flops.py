@@ -51,7 +51,7 @@ def unet_inputs(unet: Any, rows: int, side: int) -> dict[str, Any]:  # noqa: ANN
 
 
 def quick_dtype(device: str) -> torch.dtype:
-    """What is timed: bfloat16, but for processors that only imitate it."""
+    """What is timed: bfloat16, except for processors that only imitate it."""
     return torch.bfloat16 if bfloat16.quick(device) else torch.float32
 
 

@@ -1,4 +1,4 @@
-"""`photomaker generate`: everything the user can have got wrong is looked at before a diffusion model is loaded."""
+"""`photomaker generate`: every possible user error is checked before a diffusion model is loaded."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from photomaker.studio.workshop import Drawer
 
 PICTURES = 4
-"""Pictures of each person and prompt where nothing else is said."""
+"""Pictures of each person and prompt by default."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What `photomaker generate` was asked for; its options, as they were given."""
+    """The options of `photomaker generate`, as given."""
 
     prompts: tuple[str, ...]
     photos: tuple[Path, ...]
@@ -73,7 +73,7 @@ class Asked:
     speed: str = "exact"
 
     def order(self) -> Order:
-        """The order, its people as places yet to be opened.
+        """The order, with people as paths that are not opened yet.
 
         Raises:
             PhotoMakerError: Something in it cannot be done.
@@ -109,10 +109,10 @@ class Output:
 
     Attributes:
         out: Folder or file.
-        sheet: Whether a sheet of all pictures is made too.
-        preview: A picture of what is being drawn, replaced at every step.
-        kind: What pictures are written as; None is what the name says, in a folder PNG.
-        signing: What signs them.
+        sheet: Whether to make a contact sheet, too.
+        preview: File for the preview, updated at every step.
+        kind: File format; None takes it from the file name, and PNG in a folder.
+        signing: How they are signed.
     """
 
     out: Path
@@ -132,7 +132,7 @@ def run(asked: Asked, output: Output, method: str | None = None, **engine_option
         **engine_options: Passed to `Engine.open`.
 
     Raises:
-        PhotoMakerError: Something in the order cannot be done.
+        PhotoMakerError: The order cannot be drawn.
     """
     people = max(len(asked.people), len(asked.identities)) if asked.together else 1
     for prompt in asked.prompts:
@@ -165,24 +165,22 @@ def run_orders(
     elsewhere: Elsewhere | None = None,
     **engine_options: Any,
 ) -> None:
-    """Draw a file of orders into a folder, or go on where a run stopped.
+    """Draw a file of orders into a folder, or continue a stopped run.
 
     Args:
         file: The file of orders.
-        changes: "a.b=value" each, which go over the file's.
+        changes: "a.b=value" each, which override the file's.
         output: The folder.
-        beside: Options that were given and stand in the file.
+        beside: Options that were given but belong in the file.
         method: Name of the method; None is that of the saved identities, else PhotoMaker.
-        elsewhere: Replicas that draw; None draws here.
+        elsewhere: Replicas that draw; None draws in this process.
         **engine_options: Passed to `Engine.open`.
 
     Raises:
         PhotoMakerError: Something in the orders cannot be done.
     """
     if beside:
-        raise SettingsError(
-            f"{beside[0]} is given together with --orders, but belongs into the file of orders; leave one out"
-        )
+        raise SettingsError(f"{beside[0]} cannot be combined with --orders; put it into the file of orders")
     rows = read_orders(file, changes)
     check_folder(output.out)
     _check_preview(output.preview)
@@ -219,14 +217,14 @@ def _drawers(elsewhere: Elsewhere | None, options: Mapping[str, Any]) -> Iterato
 def _tell_trigger(prompt: str, negative: str | None, people: int) -> None:
     complete = check_prompt(prompt, negative, people)
     if complete != prompt.strip():
-        terminal.note(f"the trigger word was put in: {complete}")
+        terminal.note(f"the trigger word was added: {complete}")
 
 
 def _someone(text: str) -> Someone:
     name, equals, place = text.partition("=")
     if not (equals and name and place):
         raise SettingsError(
-            f"{text!r} is no NAME=PHOTOS; write for example ada=photos/ada or ada=ada.safetensors"
+            f"{text!r} is not NAME=PHOTOS; write for example ada=photos/ada or ada=ada.safetensors"
         )
     path = Path(place)
     return Someone(_loaded(path) if path.suffix == IDENTITY_FILE else path, name)
@@ -248,21 +246,21 @@ def _opened(people: Sequence[object], method: str | None, engine_options: dict[s
     methods = {_method_of(one) for one in loaded}
     if method is None and len(methods) > 1:
         raise SettingsError(
-            f"the identities were made by {' and '.join(sorted(methods))}; draw those of one method at a time"
+            f"the identities were made by {' and '.join(sorted(methods))}; draw identities of one method at a time"
         )
     chosen = method or next(iter(methods), PHOTOMAKER)
     return Engine.open(**engine_options, method=chosen, image_encoder=len(loaded) < len(people))
 
 
 def _method_of(identity: Identity) -> str:
-    """The method that made a saved identity; one that is not known is left to PhotoMaker to refuse."""
-    # an identity names its version or form too: photomaker-v1, ip_adapter-plus
+    """The method that made a saved identity; PhotoMaker refuses unknown ones later."""
+    # an identity also names its version or form: photomaker-v1, ip_adapter-plus
     name = identity.method.partition("-")[0]
     return name if name in names("method") else PHOTOMAKER
 
 
 def _with_identities(engine: Engine, plan: Plan) -> Plan:
-    """The plan with everybody's identity made, and its notes told."""
+    """The plan with everybody's identity made and its notes printed."""
     with terminal.waiting("loading the model"):
         memory = getattr(engine.method, "plan", None)
     if memory is not None and memory.name != "max-speed":
@@ -283,7 +281,7 @@ def _listener(preview: Path | None) -> Callable[[Event], None]:
         if isinstance(event, Note):
             terminal.note(event.text)
         elif isinstance(event, Queued):
-            terminal.note(f"waiting for {event.place} before this one")
+            terminal.note(f"waiting for {event.place} jobs before this one")
         elif isinstance(event, Denoised) and preview is not None:
             preview.parent.mkdir(parents=True, exist_ok=True)
             pictures = event.preview()
@@ -314,7 +312,7 @@ def _report(done: Sequence[tuple[Path, Sample]], plan: Plan, engine: Engine, sec
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     terminal.table(f"{len(rows)} pictures in {seconds:.1f} s", columns, rows, ("seed", "likeness"))
     if columns[-1] == "verdict":
-        terminal.say("percent: 0 is a stranger, 100 what the person's own photos reach among themselves")
+        terminal.say("percent: 0 is a stranger, 100 is the likeness of the person's own photos to each other")
 
 
 def _sheet(plan: Plan, done: Sequence[tuple[Path, Sample]]) -> Image.Image:
@@ -346,7 +344,7 @@ def _sheet_of_files(title: str, finished: Sequence[Finished]) -> Image.Image:
 
 
 def _digest(finished: Sequence[Finished]) -> str:
-    """Tells the pictures of one run from those of another, so that no other sheet is replaced."""
+    """Identifies the pictures of a run, so that the sheet of another run is not overwritten."""
     import hashlib
 
     listed = "\n".join(path.name for one in finished for path in one.paths)
@@ -359,6 +357,6 @@ def _sheet_name(place: Target, paths: Sequence[Path]) -> Path:
 
 
 def _save_sheet(picture: Image.Image, path: Path, about: Mapping[str, str], seal: Sealing) -> None:
-    with suppress(FileExistsError):  # the same pictures as in an earlier run: it is this sheet
+    with suppress(FileExistsError):  # the same pictures as in an earlier run: this is their sheet
         save_sheet(picture, path, about, seal=seal)
     terminal.say(f"the sheet is {path}")

@@ -30,7 +30,7 @@ def make(
     consent: str | None = None,
     **engine_options: Any,
 ) -> None:
-    """Make an identity of photos and save it.
+    """Make an identity from photos and save it.
 
     Args:
         photos: Files and folders.
@@ -55,7 +55,7 @@ def make(
 
 
 def fitted(engine: Engine, sitting: Sitting, class_word: str | None) -> Identity:
-    """The identity of a sitting, with a sign of life, or a bar where a method is tuned."""
+    """Make the identity, with a spinner, or a progress bar if the method is tuned."""
     with terminal.waiting("loading the model"):
         tunes = engine.tunes
         if not tunes:
@@ -65,10 +65,10 @@ def fitted(engine: Engine, sitting: Sitting, class_word: str | None) -> Identity
 
 
 def show(file: Path) -> None:
-    """Say what an identity file holds.
+    """Show the content of an identity file.
 
     Raises:
-        IdentityError: It is no identity file.
+        IdentityError: It is not an identity file.
     """
     identity = Identity.load(file)
     rows = [("method", identity.method)]
@@ -84,7 +84,7 @@ def show(file: Path) -> None:
 
 
 def mix(first: Path, second: Path, out: Path, share: float, how: Literal["blend", "proportion"]) -> None:
-    """Save a person between two.
+    """Save a mix of two people.
 
     Raises:
         PhotoMakerError: A file cannot be read or written, the share is impossible, or the two do not fit.
@@ -97,14 +97,14 @@ def encrypt(file: Path, out: Path | None, passphrase_file: Path | None) -> None:
     """Write an identity as an encrypted file.
 
     Raises:
-        PhotoMakerError: It is no identity, the passphrase is too short, or the file cannot be written.
+        PhotoMakerError: It is not an identity, the passphrase is too short, or the file cannot be written.
     """
     Identity.load(file)
     passphrase = _passphrase(passphrase_file, twice=True)
     with terminal.waiting("encrypting"):
         written = encryption.encrypt(file, passphrase, out)
     terminal.say(
-        f"{written} is encrypted; {file} is still there: delete it once you have tried the passphrase"
+        f"{written} is encrypted; {file} is still there: delete it after you have tested the passphrase"
     )
 
 
@@ -119,17 +119,17 @@ def decrypt(file: Path, out: Path | None, passphrase_file: Path | None) -> None:
     passphrase = _passphrase(passphrase_file, twice=False)
     with terminal.waiting("decrypting"):
         written = encryption.decrypt(file, passphrase, out)
-    terminal.say(f"{written} is plain again: who can read it can use it; {file} is still there")
+    terminal.say(f"{written} is decrypted: anyone who can read it can use it; {file} is still there")
 
 
 def _passphrase(file: Path | None, twice: bool) -> str:
-    """The passphrase out of a file, or as it is typed, which nobody sees."""
+    """The passphrase from a file, or typed without echo."""
     if file is not None:
         return encryption.passphrase_from(file)
     if not _typed_at():
-        raise SettingsError("a passphrase cannot be typed without a terminal; give --passphrase-file")
+        raise SettingsError("there is no terminal to type a passphrase; give --passphrase-file")
     told = getpass("passphrase: ")
-    if twice and getpass("the same again: ") != told:
+    if twice and getpass("repeat passphrase: ") != told:
         raise SettingsError("the two passphrases differ; try again")
     return told
 

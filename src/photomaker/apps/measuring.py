@@ -76,7 +76,7 @@ def speed(given: Mapping[str, Any]) -> None:
     """Measure what drawing with less work costs, and print the table.
 
     Args:
-        given: Options that were given, under the names of `SpeedSettings`; ways as text with semicolons.
+        given: The given options, with the names of `SpeedSettings`; variants as text separated by semicolons.
 
     Raises:
         PhotoMakerError: An option is out of range, a model is missing, or the results cannot be written.

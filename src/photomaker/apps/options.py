@@ -1,7 +1,7 @@
-"""Options that several commands take, each declared once, and how a command takes a group of them.
+"""Options shared by several commands, each declared once, and how a command takes a group of them.
 
 A group is a frozen dataclass whose fields are options. A command decorated with `composed` names the group as one
-keyword-only parameter: its options stand in that place of the help, and the command gets them as one value.
+keyword-only parameter: the options appear at that place in the help, and the command gets them as one value.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Precision(StrEnum):
 
 
 class FaceBackend(StrEnum):
-    """What finds and compares faces."""
+    """The face backend."""
 
     AUTO = "auto"
     DLIB = "dlib"
@@ -41,7 +41,7 @@ class FaceBackend(StrEnum):
 
 
 class Where(StrEnum):
-    """What draws."""
+    """Where pictures are drawn."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -72,7 +72,7 @@ class Mixing(StrEnum):
 
 
 class Split(StrEnum):
-    """Where synthetic people are taken from; no model was trained on validation and test people."""
+    """The split of the synthetic people; no model was trained on validation and test people."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -90,18 +90,20 @@ Base = Annotated[
 ]
 Adapter = Annotated[
     Path | None,
-    typer.Option(help="PhotoMaker weights that fit --base: a file or hub id. (default: the bundled ones)"),
+    typer.Option(help="PhotoMaker weights for --base: a file or hub id. (default: the bundled ones)"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[Precision, typer.Option(help="Precision; auto is bf16 or fp16 on a GPU and fp32 on a CPU.")]
 MemoryPlan = Annotated[
     Memory,
-    typer.Option("--memory", help="What to keep in the device's memory; auto is the fastest plan that fits."),
+    typer.Option(
+        "--memory", help="Memory plan: what stays in the device's memory; auto is the fastest plan that fits."
+    ),
 ]
 Faces = Annotated[
     FaceBackend,
     typer.Option(
-        help="What finds faces and measures likeness; auto is bundled with the bundled model, else dlib where it is "
+        help="Face backend, which also measures likeness; auto is bundled with the bundled model, else dlib if it is "
         "installed."
     ),
 ]
@@ -146,7 +148,8 @@ MethodName = Annotated[
 NoProvenance = Annotated[
     bool,
     typer.Option(
-        "--no-provenance", help="Do not sign pictures; only the text and IPTC's mark say how they were made."
+        "--no-provenance",
+        help="Do not sign pictures; only their text and IPTC mark record how they were made.",
     ),
 ]
 PassphraseFile = Annotated[
@@ -161,10 +164,11 @@ Changes = Annotated[
 ]
 
 Host = Annotated[
-    str, typer.Option(help="Address to listen on; any but this machine's own needs --token-file.")
+    str, typer.Option(help="Address to listen on; --token-file is required unless it is this machine's own.")
 ]
 Ttl = Annotated[
-    str | None, typer.Option(help="Delete what is older than this: 30m, 24h, 7d. (default: keep everything)")
+    str | None,
+    typer.Option(help="Delete everything older than this: 30m, 24h, 7d. (default: keep everything)"),
 ]
 Styles = Annotated[Path | None, typer.Option(help="YAML file with your own styles.")]
 Steps = Annotated[int, typer.Option(help="Denoising steps.")]
@@ -175,8 +179,8 @@ ScoredSplit = Annotated[
     str | None, typer.Option(help="test, or validation while you are still choosing settings.")
 ]
 Seeds = Annotated[int | None, typer.Option(help="Pictures for each person and prompt. (default: 2)")]
-Unseen = Annotated[int | None, typer.Option(help="Unseen photos to score with. (default: 6)")]
-Gallery = Annotated[int | None, typer.Option(help="People among whom retrieval looks. (default: 200)")]
+Unseen = Annotated[int | None, typer.Option(help="Unseen photos for scoring. (default: 6)")]
+Gallery = Annotated[int | None, typer.Option(help="People in the retrieval gallery. (default: 200)")]
 Processes = Annotated[int | None, typer.Option(help="Number of processes. (default: 2)")]
 Threads = Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")]
 Samples = Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")]
@@ -184,21 +188,21 @@ Samples = Annotated[int | None, typer.Option(help="Bootstrap resamples. (default
 
 @dataclass(frozen=True)
 class Without:
-    """Names of a group's options that one command does not take; it gets their defaults."""
+    """Names of a group's options that a command does not take; it gets their defaults."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Replicated:
-    """Who draws: this process, or replicas on a Ray cluster."""
+    """Where pictures are drawn: in this process, or in replicas on a Ray cluster."""
 
     executor: Executor = Where.LOCAL
     replicas: ReplicaCount = None
     cluster: Cluster = None
 
     def elsewhere(self) -> Elsewhere | None:
-        """Give what was asked for, or None for this process.
+        """The replicas asked for, or None for this process.
 
         Raises:
             SettingsError: An option of Ray is given without it.
@@ -210,7 +214,7 @@ class Replicated:
 
 @dataclass(frozen=True)
 class Model:
-    """The model of a command: its weights, its device, and what finds faces."""
+    """The model of a command: its weights, its device and the face backend."""
 
     base: Base = None
     adapter: Adapter = None
@@ -222,7 +226,7 @@ class Model:
     variant: Variant = None
 
     def settings(self) -> dict[str, Any]:
-        """Give the options as an engine is opened with them."""
+        """The options as `Engine.open` takes them."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: value.value if isinstance(value, StrEnum) else value for name, value in plain.items()}
 
@@ -233,7 +237,7 @@ def names(*groups: type) -> frozenset[str]:
 
 
 def composed(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take groups of options: each group's options are its own, and are handed on as one value."""
+    """Let a command take groups of options; each group is passed to it as one value."""
     signature = inspect.signature(command, eval_str=True)
     found = {name: _group(one.annotation) for name, one in signature.parameters.items()}
     groups = {name: group for name, group in found.items() if group is not None}
@@ -246,14 +250,14 @@ def composed(command: Callable[..., None]) -> Callable[..., None]:
             given[name] = group(**{option: given.pop(option) for option in sorted(own)})
         command(**given)
 
-    # typer reads the options of a command off these two
+    # typer reads the options of a command from these two
     taken.__signature__ = signature.replace(parameters=spread)  # type: ignore[attr-defined]
     taken.__annotations__ = {one.name: one.annotation for one in spread}
     return taken
 
 
 def _group(annotation: Any) -> tuple[type, tuple[str, ...]] | None:  # noqa: ANN401 - any annotation
-    """The group that a parameter stands for and the names that it leaves out; None for a plain option."""
+    """The group behind a parameter and the names it omits; None for a plain option."""
     plain, *marks = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
     if not (isinstance(plain, type) and is_dataclass(plain)):
         return None
@@ -263,7 +267,7 @@ def _group(annotation: Any) -> tuple[type, tuple[str, ...]] | None:  # noqa: ANN
 def _spread(
     parameter: inspect.Parameter, found: tuple[type, tuple[str, ...]] | None
 ) -> Iterator[inspect.Parameter]:
-    """The parameters that typer sees in the place of this one."""
+    """The parameters that replace this one for typer."""
     if found is None:
         yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         return

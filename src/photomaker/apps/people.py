@@ -1,4 +1,4 @@
-"""`photomaker people`: a look at the synthetic world."""
+"""`photomaker people`: draws synthetic people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from photomaker.studio.saving import check_folder
 
 @dataclass(frozen=True)
 class Cast:
-    """Who is drawn: `count` people of a split from number `start` on, `views` pictures each, `size` pixels wide."""
+    """Whom to draw: `count` people of a split from number `start` on, `views` pictures each, `size` pixels wide."""
 
     split: str
     start: int
@@ -28,7 +28,7 @@ class Cast:
 
 
 def run(out: Path, cast: Cast, sheet_only: bool = False) -> None:
-    """Draw people into a folder: a contact sheet and, in a folder for each, the pictures.
+    """Draw people into a folder: a contact sheet, and the pictures of each person in a subfolder.
 
     Raises:
         PhotoMakerError: The folder cannot be written to, or there is no such style.
@@ -38,7 +38,7 @@ def run(out: Path, cast: Cast, sheet_only: bool = False) -> None:
     check_folder(out)
     first = {"train": synthetic.TRAIN, "validation": synthetic.VALIDATION, "test": synthetic.TEST}[cast.split]
     fixed: dict[str, Any] = {} if cast.style is None else {"style": cast.style}
-    synthetic.view(synthetic.person(first), 0, **fixed)  # refuses an unknown style before anything is drawn
+    synthetic.view(synthetic.person(first), 0, **fixed)  # refuse an unknown style before drawing
     cells: list[Image.Image] = []
     with terminal.progress("drawing") as progress:
         for index in range(first + cast.start, first + cast.start + cast.count):
@@ -62,7 +62,7 @@ def draw(index: int, views: int, size: int, **fixed: Any) -> list[Image.Image]:
         index: Number of the person.
         views: How many.
         size: Width and height in pixels.
-        **fixed: Factors of the view to hold, see `synthetic.view`.
+        **fixed: Factors of the view to fix, see `synthetic.view`.
 
     Raises:
         SettingsError: A factor or its value is unknown.

@@ -1,4 +1,4 @@
-"""`photomaker photos check`: what the coach says of a person's photos."""
+"""`photomaker photos check`: the coach's report on a person's photos."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from photomaker.types import Reference
 
 
 def check(places: Sequence[Path], faces: str, report_file: Path | None, sheet_file: Path | None) -> None:
-    """Look at photos and report.
+    """Check photos and report.
 
     Args:
         places: Files and folders.
-        faces: What finds faces; auto takes the package's own networks for drawn people.
-        report_file: Where the report goes as JSON; None writes none.
-        sheet_file: Where the sheet goes; None makes none.
+        faces: The face backend; auto takes the bundled networks for drawn people.
+        report_file: JSON file for the report; None writes none.
+        sheet_file: File for the sheet; None makes none.
 
     Raises:
-        PhotoMakerError: A photo cannot be read, a file cannot be written, or nothing finds faces.
+        PhotoMakerError: A photo cannot be read, a file cannot be written, or there is no face backend.
     """
     for file in (report_file, sheet_file):
         if file is not None:
@@ -78,11 +78,11 @@ def _tell(report: Report) -> None:
         rows.append(
             (one.photo.name, "keep" if one.keep else "drop", terminal.likeness(one.likeness), worth, said)
         )
-    columns = ("photo", "", "likeness", "worth", "what there is to say")
+    columns = ("photo", "", "likeness", "worth", "findings")
     terminal.table(f"{len(report.kept)} of {len(rows)} photos to keep", columns, rows, ("likeness", "worth"))
     for finding in report.findings:
         terminal.note(f"{finding.text}: {finding.remedy}")
-    terminal.say("likeness: to the other photos; worth: what their mean face would lose without this one")
+    terminal.say("likeness: to the other photos; worth: the likeness lost without this photo")
 
 
 def _sheet(report: Report) -> Image.Image:

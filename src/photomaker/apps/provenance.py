@@ -1,4 +1,4 @@
-"""`photomaker provenance`: what pictures say of their making, and whether it holds."""
+"""`photomaker provenance`: how pictures were made, according to their metadata, and whether it is valid."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ STATUS = {State.KNOWN: 0, State.ALTERED: 1, State.UNSIGNED: 3, State.UNKNOWN: 4}
 
 
 def show(file: Path, as_json: bool, trust: Path | None, original: Path | None) -> int:
-    """Say what a picture's file proves.
+    """Print what a picture's file proves.
 
     Args:
         file: The picture.
-        as_json: Whether to say it as JSON.
+        as_json: Whether to print JSON.
         trust: Certificates that are trusted.
         original: A signed picture to compare with.
 

@@ -1,4 +1,4 @@
-"""`photomaker serve`: the HTTP server on a port, with a model behind it and a folder beneath."""
+"""`photomaker serve`: the HTTP server, with a model and a data folder."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 
 PORT = 8765
 FURTHER = 100
-"""Ports after a taken one among which a free one is looked for."""
+"""Number of ports after a port in use that are tried."""
 GOODBYE = 10
-"""Seconds that requests which are being answered are given when the server stops."""
+"""Seconds that open requests get to finish when the server stops."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 
 
 @dataclass(frozen=True)
 class Served:
-    """What `photomaker serve` was asked for.
+    """The options of `photomaker serve`.
 
     Attributes:
         host: Address to listen on.
         port: Port; 0 takes a free one.
-        data: Folder of what is kept.
-        token_file: File of tokens; None lets everybody on this machine in.
-        limits: What callers may ask for.
-        ttl: Seconds after which what was made is deleted; None keeps it.
-        allow: NAME=PATH of each model that callers may ask for.
+        data: Data folder.
+        token_file: File of tokens; None admits everybody on this machine.
+        limits: Limits on requests.
+        ttl: Seconds after which stored data is deleted; None keeps it.
+        allow: NAME=PATH of each model that callers may name.
         method: Name of the method.
         engine: Options of `Engine.open`.
         elsewhere: Replicas that draw; None draws in this process.
-        signing: What signs pictures.
+        signing: How pictures are signed.
     """
 
     host: str = "127.0.0.1"
@@ -68,14 +68,14 @@ class Served:
 
 
 def run(asked: Served) -> None:
-    """Serve until somebody ends it; jobs that are being drawn then go back to the queue.
+    """Serve until stopped; unfinished jobs then return to the queue.
 
     Args:
-        asked: What is asked for.
+        asked: The options.
 
     Raises:
-        PhotoMakerError: The address needs a token, the port is taken, the folder cannot be used, or the model cannot be
-            opened.
+        PhotoMakerError: The address needs a token, the port is in use, the folder cannot be used, or the model
+            cannot be opened.
     """
     settings = settings_of(asked)
     allowed = models_of(asked.allow)
@@ -86,20 +86,22 @@ def run(asked: Served) -> None:
             app = application(desk, settings)
             with terminal.waiting("loading the model"):
                 assert desk.engine.method
-            terminal.say(f"photomaker serves on {address(listening)}; end it by Ctrl-C")
-            terminal.note(f"{desk.engine.profile.line}; what is made is kept in {asked.data}")
+            terminal.say(f"photomaker serves on {address(listening)}; stop it with Ctrl-C")
+            terminal.note(f"{desk.engine.profile.line}; people and pictures are stored in {asked.data}")
             if left:
-                terminal.note(f"{left} jobs were left from last time and go on now")
+                terminal.note(f"{left} unfinished jobs of the last run continue now")
             serve(app, desk, listening)
         finally:
             desk.close()
     waiting = desk.open_jobs
-    terminal.say(f"stopped; {waiting} jobs wait and go on at the next start" if waiting else "stopped")
+    terminal.say(
+        f"stopped; {waiting} unfinished jobs will continue at the next start" if waiting else "stopped"
+    )
 
 
 @contextmanager
 def drawers_of(asked: Served) -> Iterator[Sequence[Drawer] | None]:
-    """Replicas, started and ended here; None where this process draws."""
+    """Replicas, started and stopped here; None if this process draws."""
     if asked.elsewhere is None:
         yield None
         return
@@ -111,7 +113,7 @@ def drawers_of(asked: Served) -> Iterator[Sequence[Drawer] | None]:
 def opened(
     asked: Served, allowed: Mapping[str, str] | None = None, drawers: Sequence[Drawer] | None = None
 ) -> Desk:
-    """The desk that is served, its model not loaded yet.
+    """The desk to serve, with the model not loaded yet.
 
     Raises:
         PhotoMakerError: The model cannot be opened, or the folder cannot be used.
@@ -125,7 +127,7 @@ def application(desk: Desk, settings: ServerSettings) -> FastAPI:
     """The application around a desk.
 
     Raises:
-        SettingsError: What it needs is not installed.
+        SettingsError: A required package is not installed.
     """
     try:
         from photomaker.apps.server import create_app
@@ -135,11 +137,11 @@ def application(desk: Desk, settings: ServerSettings) -> FastAPI:
 
 
 def serve(app: FastAPI, desk: Desk, listening: socket.socket, goodbye: int = GOODBYE) -> None:
-    """Answer requests until a signal comes, and those that are being answered for some seconds more."""
+    """Answer requests until a signal comes, then finish open requests for some seconds."""
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Lets those go who listen to jobs, for they would not go by themselves."""
+        """Disconnects clients that listen to jobs; they would not disconnect by themselves."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             threading.Thread(target=desk.stop).start()
@@ -155,15 +157,15 @@ def serve(app: FastAPI, desk: Desk, listening: socket.socket, goodbye: int = GOO
     )
     try:
         Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:  # uvicorn raises what it has caught again once it has stopped
+    except KeyboardInterrupt:  # uvicorn raises a caught signal again after it has stopped
         return
 
 
 def settings_of(asked: Served) -> ServerSettings:
-    """Who may come in.
+    """The tokens of the server.
 
     Raises:
-        SettingsError: Others could come in and no token is asked for, or the tokens cannot be read.
+        SettingsError: Other machines could connect without a token, or the tokens cannot be read.
     """
     try:
         from photomaker.apps.server import ServerSettings
@@ -174,8 +176,8 @@ def settings_of(asked: Served) -> ServerSettings:
         return ServerSettings(read_tokens(asked.token_file), hosts=None)
     if not _loopback(asked.host):
         raise SettingsError(
-            f"on {asked.host} others can reach the server, so it needs tokens: openssl rand -hex 32 > tokens, then "
-            "--token-file tokens; or leave --host at 127.0.0.1"
+            f"other machines can reach the server on {asked.host}, so it needs tokens: openssl rand -hex 32 > tokens, "
+            "then --token-file tokens; or leave --host at 127.0.0.1"
         )
     return ServerSettings()
 
@@ -192,20 +194,20 @@ def _loopback(host: str) -> bool:
 
 
 def models_of(allow: Sequence[str]) -> dict[str, str]:
-    """Names and places of models that callers may ask for.
+    """Names and paths of models that callers may name.
 
     Raises:
-        SettingsError: One is not NAME=PATH, or there is nothing.
+        SettingsError: One is not NAME=PATH, or the path does not exist.
     """
     found = {}
     for text in allow:
         name, equals, place = text.partition("=")
         if not (equals and name and place):
             raise SettingsError(
-                f"{text!r} is no NAME=PATH; write for example --allow canny=models/canny-sdxl"
+                f"{text!r} is not NAME=PATH; write for example --allow canny=models/canny-sdxl"
             )
         if not Path(place).exists():
-            raise SettingsError(f"there is no model {place}, which --allow calls {name}; check the path")
+            raise SettingsError(f"the model {place} of --allow {name} does not exist; check the path")
         found[name] = str(Path(place).resolve())
     return found
 
@@ -214,7 +216,7 @@ def seconds_of(text: str) -> float:
     """A time such as `90s`, `30m`, `24h` or `7d` in seconds.
 
     Raises:
-        SettingsError: It is none.
+        SettingsError: It is not a time.
     """
     match = _TIME.fullmatch(text.strip().lower())
     if match is None or float(match[1]) <= 0:
@@ -226,7 +228,7 @@ def bound(host: str, port: int) -> socket.socket:
     """A socket that listens.
 
     Raises:
-        SettingsError: The port is taken, which names the next that is free; or the address is none of this machine's.
+        SettingsError: The port is in use (the message names the next free one), or the address is not this machine's.
     """
     try:
         return _listening(host, port)
@@ -265,7 +267,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def address(listening: socket.socket) -> str:
-    """Where a browser finds a socket."""
+    """The URL of a socket."""
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"

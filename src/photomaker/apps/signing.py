@@ -1,4 +1,4 @@
-"""What the options `--no-provenance`, `--certificate` and `--key` mean, told before any model runs."""
+"""The options `--no-provenance`, `--certificate` and `--key`, checked before any model runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Signing:
         wanted: Whether pictures get a manifest.
         certificate: PEM file of the user's certificate.
         key: PEM file of its key.
-        prompt: Whether the manifest tells the prompt.
+        prompt: Whether the manifest holds the prompt.
     """
 
     wanted: bool = True
@@ -27,17 +27,17 @@ class Signing:
     prompt: bool = False
 
     def sealing(self) -> Sealing:
-        """What signs; a note where nobody asked for a certificate and the own one cannot be used.
+        """The seal that signs; prints a note if no certificate was named and the machine's own cannot be used.
 
         Raises:
             SettingsError: Options contradict each other.
-            ProvenanceError: What was asked for cannot sign.
+            ProvenanceError: The named certificate cannot sign.
         """
         asked = {"--certificate": self.certificate, "--key": self.key, "--provenance-prompt": self.prompt}
         given = [name for name, value in asked.items() if value]
         if not self.wanted:
             if given:
-                raise SettingsError(f"{given[0]} is given beside --no-provenance; leave one out")
+                raise SettingsError(f"{given[0]} cannot be combined with --no-provenance; leave one out")
             return False
         if given:
             return Seal.open(self.certificate, self.key, self.prompt)

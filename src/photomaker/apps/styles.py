@@ -1,4 +1,4 @@
-"""`photomaker styles`: what `--style` can be."""
+"""`photomaker styles`: lists the values of `--style`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def run(more: Path | None = None) -> None:
     """List the styles.
 
     Args:
-        more: A file with styles of the user's.
+        more: A file with the user's own styles.
 
     Raises:
         SettingsError: The file cannot be read.
@@ -22,4 +22,4 @@ def run(more: Path | None = None) -> None:
         for one in styles(more).values()
     ]
     rows.append((NONE, "the prompt as it is", "yes"))
-    terminal.table("Styles", ("name", "what the prompt becomes", "bundled model"), rows)
+    terminal.table("Styles", ("name", "resulting prompt", "bundled model"), rows)

@@ -1,4 +1,4 @@
-"""What the commands say: results on standard output, everything else on standard error."""
+"""Output of the commands: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def say(line: str) -> None:
 
 
 def note(line: str) -> None:
-    """Something the user should know beside the result."""
+    """A note for the user, besides the result."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"note: {line}", style="yellow"))
 
 
@@ -43,7 +43,7 @@ def table(
         title: Above it.
         columns: Their headings.
         rows: Cells as text.
-        numbers: Headings of the columns that are set flush right.
+        numbers: Headings of the right-aligned columns.
     """
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
@@ -55,14 +55,14 @@ def table(
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """A sign of life around something without steps to count."""
+    """A spinner for work without countable steps."""
     with Console(stderr=True).status(what):
         yield
 
 
 @contextmanager
 def progress(what: str, unit: str = "pictures") -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time that is left; yields what is to be called with the number done and the number in all."""
+    """A bar with the remaining time; yields a function to call with the number done and the total."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -73,5 +73,5 @@ def progress(what: str, unit: str = "pictures") -> Iterator[Callable[[int, int],
 
 
 def likeness(score: float | None) -> str:
-    """A likeness as people read it."""
+    """A likeness as readable text."""
     return "-" if score is None else f"{score:.2f}"

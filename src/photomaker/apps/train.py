@@ -1,4 +1,4 @@
-"""`photomaker train`: the door to the training of adapters."""
+"""`photomaker train`: trains adapters."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> None:
-    """Read the settings, train or export, and say where the result is.
+    """Read the settings, train or export, and print where the result is.
 
     Args:
         path: YAML file of a `TrainConfig`.
-        changes: "a.b=value" each, which go over the file's.
-        fresh: Start again instead of going on.
-        export_only: Export from a checkpoint and train nothing.
+        changes: "a.b=value" each, which override the file's.
+        fresh: Start again instead of continuing.
+        export_only: Export from a checkpoint without training.
 
     Raises:
         PhotoMakerError: The settings, the data or a model cannot be used, or the disk is full.
@@ -59,11 +59,11 @@ def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> N
     if figures["finished"]:
         terminal.say(f"the adapter is {config.out / 'export'}")
     else:
-        terminal.note("stopped before the end; the same command goes on from here")
+        terminal.note("stopped before the end; the same command continues from here")
 
 
 def _sees_faces(config: TrainConfig) -> bool:
-    """Whether the method is trained with the bundled recogniser, which knows synthetic people only."""
+    """Whether the method is trained with the bundled recogniser, which knows only synthetic people."""
     if config.method in ("instantid", "pulid"):
         return config.data.kind == "world"
     return config.method == "photoverse" and bool(config.photoverse.face)
@@ -77,7 +77,7 @@ def _face_embedding() -> FaceEmbedding:
 
 
 def _score(likeness: str) -> Score | None:
-    """What compares faces in pictures drawn on the way."""
+    """The recogniser for the previews."""
     if likeness == "none":
         return None
     if likeness == "bundled":
@@ -103,7 +103,7 @@ def _score(likeness: str) -> Score | None:
             return np.stack(rows) if rows else np.empty((0, 1))
 
     def score(drawn: Sequence[Image.Image], photos: Sequence[Image.Image]) -> float:
-        """Mean cosine of faces drawn and faces in the photos."""
+        """Mean cosine between generated faces and faces in the photos."""
         both = embedded(drawn), embedded(photos)
         return float((both[0] @ both[1].T).mean()) if all(map(len, both)) else float("nan")
 

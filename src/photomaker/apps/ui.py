@@ -1,4 +1,4 @@
-"""`photomaker ui`: the page in a browser, on the same server and desk as the HTTP API."""
+"""`photomaker ui`: the page in a browser, with the server and desk of the HTTP API."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
     from photomaker.studio.desk import Desk
 
 PORT = 7860
-"""Where Gradio's pages are expected."""
+"""The address where Gradio's pages are expected."""
 UPLOAD = 256 << 20
-"""Bytes of all photos that are dropped at once, as phones take them."""
+"""Most bytes of photos dropped at once; phone photos are large."""
 GOODBYE = 1
-"""Seconds that the page's open connections are given when it ends; they would never end by themselves."""
+"""Seconds that open connections get when the page ends; they would never end by themselves."""
 VISIT = 3600.0
-"""Seconds that a visitor's people and pictures are kept, where nothing else is said."""
+"""Seconds that a visitor's people and pictures are kept, by default."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What `photomaker ui` was asked for.
+    """The options of `photomaker ui`.
 
     Attributes:
         served: Address, folder, tokens and model, as `photomaker serve` takes them.
         browser: Whether to open a browser.
-        visitors: Whether anybody may come in, each with people and pictures of their own; the routes of the HTTP API
-            are not there then.
+        visitors: Whether everybody is admitted, each with separate people and pictures; the routes of the HTTP API are
+            off then.
     """
 
     served: Served
@@ -59,10 +59,10 @@ class Shown:
 
 
 def run(asked: Shown) -> None:
-    """Show the page until somebody ends it.
+    """Show the page until stopped.
 
     Args:
-        asked: What is asked for.
+        asked: The options.
 
     Raises:
         PhotoMakerError: The address needs a token, no port is free, the folder cannot be used, or the model cannot be
@@ -71,7 +71,9 @@ def run(asked: Shown) -> None:
     served = asked.served
     if asked.visitors:
         if served.token_file is not None:
-            raise SettingsError("--visitors lets everybody in and --token-file does not; give one of them")
+            raise SettingsError(
+                "--visitors admits everybody and --token-file does not; give only one of them"
+            )
         served = replace(served, ttl=VISIT if served.ttl is None else served.ttl)
     settings = None if asked.visitors else settings_of(served)
     allowed = models_of(served.allow)
@@ -82,8 +84,8 @@ def run(asked: Shown) -> None:
             with terminal.waiting("loading the model"):
                 assert desk.engine.method
             where = f"{address(listening)}/"
-            terminal.say(f"the page is at {where}; end it by Ctrl-C")
-            terminal.note(f"{desk.engine.profile.line}; what is made is kept in {served.data}")
+            terminal.say(f"the page is at {where}; stop it with Ctrl-C")
+            terminal.note(f"{desk.engine.profile.line}; people and pictures are stored in {served.data}")
             if asked.browser:
                 threading.Timer(1.0, webbrowser.open, (where,)).start()
             serve(app, desk, listening, GOODBYE)
@@ -97,7 +99,7 @@ def app_of(desk: Desk, settings: ServerSettings | None) -> FastAPI:
 
     Args:
         desk: The desk, which is started and closed with it.
-        settings: Who may come in; None is anybody, by the page alone.
+        settings: Who is admitted; None is everybody, through the page only.
 
     Raises:
         SettingsError: Gradio is not installed.
@@ -115,7 +117,7 @@ def app_of(desk: Desk, settings: ServerSettings | None) -> FastAPI:
 
 
 def _bare(desk: Desk) -> FastAPI:
-    """A server without the HTTP API, whose routes know of one owner only where there are no tokens."""
+    """A server without the HTTP API, which without tokens knows only one owner."""
     from collections.abc import AsyncIterator
     from contextlib import asynccontextmanager
 
@@ -130,7 +132,7 @@ def _bare(desk: Desk) -> FastAPI:
 
 
 def _near(served: Served) -> socket.socket:
-    """A socket on the port that was asked for, or on the next free one, which is said."""
+    """A socket on the requested port, or on the next free one, with a note."""
     try:
         return bound(served.host, served.port)
     except SettingsError:
@@ -139,14 +141,14 @@ def _near(served: Served) -> socket.socket:
                 found = bound(served.host, port)
             except SettingsError:
                 continue
-            terminal.note(f"port {served.port} is in use; {port} is free and taken instead")
+            terminal.note(f"port {served.port} is in use; using {port} instead")
             return found
         raise
 
 
 @contextmanager
 def _uploads() -> Iterator[None]:
-    """A folder for what browsers send, gone when the page ends."""
+    """A folder for uploads, deleted when the page ends."""
     with tempfile.TemporaryDirectory(prefix="photomaker-ui-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         yield

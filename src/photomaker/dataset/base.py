@@ -105,7 +105,7 @@ class ImageStep(Step):
         from a row's key. `Photo.files` matters only where `writes` is true.
 
         Raises:
-            SettingsError: What it needs is not installed.
+            SettingsError: A required package is not installed.
             WeightsError: A model cannot be loaded.
         """
 

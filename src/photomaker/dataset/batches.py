@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def check_batch(size: int) -> None:
-    """Refuse a size that is no batch.
+    """Refuse a size that is not a batch.
 
     Raises:
         SettingsError: It is less than 1.

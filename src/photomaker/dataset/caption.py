@@ -45,8 +45,7 @@ class Caption(ImageStep):
         parser: Finds the phrase around each class word.
         scorer: Judges phrases against the person where there are several class words.
         tries: Captions drawn at most; the first is the captioner's most likely one.
-        batch: Photos captioned together. With 1, a caption is the same whatever photos stand beside it; more is
-            faster on a GPU.
+        batch: Photos captioned together. With 1, a caption does not depend on other photos; more is faster on a GPU.
 
     Raises:
         SettingsError: A value is out of range.

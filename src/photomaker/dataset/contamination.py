@@ -1,4 +1,4 @@
-"""How well the rules of `verify` find wrong people: photos of strangers are mixed into groups, and counted."""
+"""How well the rules of `verify` find wrong people, measured on groups with planted photos of strangers."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Dedupe(TableStep):
             looks for equal files only.
 
     Raises:
-        SettingsError: The distance lies outside its range.
+        SettingsError: The distance is outside its range.
     """
 
     name: ClassVar[str] = "dedupe"

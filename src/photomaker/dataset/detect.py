@@ -37,10 +37,10 @@ class Detect(ImageStep):
 
     Attributes:
         detector: Finds them.
-        recogniser: Embeds them; "insightface" with buffalo_l where the shards shall train V2 adapters.
+        recogniser: Embeds them; "insightface" with buffalo_l where the shards should train V2 adapters.
         smallest: Pixels that the shorter side of a face's box must have.
-        batch: Photos whose faces are embedded together. With 1, an embedding is the same bit for bit whatever
-            photos stand beside it; more is faster on a GPU.
+        batch: Photos whose faces are embedded together. With 1, an embedding does not depend on other photos,
+            bit for bit; more is faster on a GPU.
 
     Raises:
         SettingsError: A value is out of range.

@@ -33,7 +33,7 @@ _ROBOTS_BYTES = 500_000
 
 @dataclass(frozen=True)
 class Fetch:
-    """How photos are downloaded; nothing here but `robots` and `agent` changes what comes out.
+    """Download settings; only `robots` and `agent` affect the result.
 
     Attributes:
         concurrency: Downloads at once, of all workers together, 1 or more.
@@ -48,7 +48,7 @@ class Fetch:
         agent: Name under which robots.txt addresses us, and that servers see.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     concurrency: int = field(default=32, metadata=PACE)
@@ -171,7 +171,7 @@ class Downloader:
         return self._robots[site].can_fetch(self._settings.agent, url)
 
     async def _rules(self, url: str, host: Host) -> RobotFileParser:
-        """Rules of a host: all is free where there is no robots.txt, nothing where the server fails (RFC 9309)."""
+        """Rules of a host: all is free where there is no robots.txt, nothing if the server fails (RFC 9309)."""
         rules = RobotFileParser()
         try:
             lines = (await self._whole(url, host)).decode("utf-8", "replace").splitlines()
@@ -284,7 +284,7 @@ def _proxy(url: str) -> str | None:
 
 
 def _asked_wait(headers: CIMultiDictProxy[str]) -> float:
-    """Seconds that a `Retry-After` header asks for, 0 where there is none that can be read."""
+    """Seconds that a `Retry-After` header asks for, 0 if there is none that can be read."""
     text = headers.get("Retry-After", "").strip()
     if text.isdecimal():
         return float(text)

@@ -1,4 +1,4 @@
-"""Who does the units of a stage: processes of this machine, or Ray's actors on many.
+"""Executors of a stage's units: processes of this machine, or Ray actors on several.
 
 Both run the same `Hand`, which opens a stage once and then does one unit after another, on one thread. So what comes
 out is equal, byte for byte, whoever does it and in whatever order.
@@ -44,7 +44,7 @@ class Run:
         gpus: GPUs that one Ray actor takes, 0 or more; 0.25 lets four share one.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     executor: Literal["local", "ray"] = "local"
@@ -78,7 +78,7 @@ class Hand:
     """What works inside a worker: keeps the stage that it opened last."""
 
     def __init__(self) -> None:
-        """Hold this process to one thread, which its results shall not depend on."""
+        """Hold this process to one thread, which its results should not depend on."""
         os.environ.update(dict.fromkeys(_THREADS, "1"))
         import pyarrow as pa
         import pyarrow.dataset  # at its first use it takes seconds, which are no unit's
@@ -146,7 +146,7 @@ class Executor(ABC):
         Args:
             work: The stage.
             units: Numbers of its units.
-            count: How many workers shall be at it at once, all of them `ready`.
+            count: How many workers should be at it at once, all of them `ready`.
 
         Raises:
             PhotoMakerError: A unit met a mistake of the user's or a full disk; others stay as they are.
@@ -160,7 +160,7 @@ class Executor(ABC):
 
     @abstractmethod
     def __exit__(self, *error: object) -> None:
-        """End the workers, also in the midst of a unit."""
+        """End the workers, also in the middle of a unit."""
 
 
 def _serve(pipe: Connection) -> None:

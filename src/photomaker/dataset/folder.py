@@ -34,7 +34,7 @@ def alone(out: Path) -> Iterator[None]:
             _lock(file.fileno())
         except OSError as error:
             raise SettingsError(
-                f"another build is at work in {out}; wait for it or choose another folder"
+                f"another build is running in {out}; wait for it or choose another folder"
             ) from error
         yield
 

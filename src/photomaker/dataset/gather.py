@@ -1,4 +1,4 @@
-"""The first step: photos are fetched, looked at, hashed and kept as they came.
+"""The first step: photos are downloaded, looked at, hashed and kept as they came.
 
 A photo's bytes are kept where they are JPEG, PNG or WebP; other formats become PNG, which loses nothing.
 """
@@ -43,7 +43,7 @@ class Gather(ImageStep):
         fetch: How photos are downloaded.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     name: ClassVar[str] = "gather"
@@ -187,7 +187,7 @@ def look(image: Image.Image) -> int:
     """64 bits that stay nearly the same when a picture is scaled, recompressed or slightly toned.
 
     The picture is brought to 32 x 32 grey values; of its cosine transform, the lowest 8 x 8 frequencies are compared
-    with their median. Pictures are told apart by the number of bits in which they differ.
+    with their median. Pictures are distinguished by the number of bits in which they differ.
 
     Source: C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010.
     """

@@ -1,4 +1,4 @@
-"""How right a build was, where the truth is known: precision and recall of every stage on a planted world.
+"""Precision and recall of every stage of a build, on a planted world whose truth is known.
 
 Source of the truth: `truth.json`, which `photomaker.synthetic.planted` writes beside the photos.
 """
@@ -48,18 +48,18 @@ class Count:
 
     @property
     def precision(self) -> float | None:
-        """Right among what was told, 0..1; None where nothing was told."""
+        """Right among what was told, 0..1; None if nothing was told."""
         return self.right / self.told if self.told else None
 
     @property
     def recall(self) -> float | None:
-        """Told among what was true, 0..1; None where nothing was true."""
+        """Told among what was true, 0..1; None if nothing was true."""
         return self.right / self.true if self.true else None
 
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of a figure in 0..1 over some photos; None where there is no photo."""
+    """The mean of a figure in 0..1 over some photos; None if there is no photo."""
 
     what: str
     value: float | None
@@ -124,7 +124,7 @@ def read_truth(folder: Path) -> dict[str, dict[str, Any]]:
             raise ValueError(content["format"])
         return dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"{folder} holds no planted world (truth.json is missing or damaged)") from error
+        raise SettingsError(f"{folder} has no planted world (truth.json is missing or damaged)") from error
 
 
 def compare_build(world: Path, out: Path, smallest: float = 0.0) -> Accuracy:

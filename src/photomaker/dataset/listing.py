@@ -48,7 +48,7 @@ class Input:
     """Where the photos come from; exactly one of the first three is given.
 
     Attributes:
-        urls: A list with a name and a URL in each row: CSV, TSV, JSON lines or parquet, told apart by the ending.
+        urls: A list with a name and a URL in each row: CSV, TSV, JSON lines or parquet, distinguished by the ending.
         folders: A folder that holds one folder for each person, named after that person, with photos in it.
         img2dataset: A folder of tars as img2dataset writes them, with a parquet beside each or a json in it.
         name_column: Column or json field that names the person; `folders` need none.
@@ -118,7 +118,7 @@ def read(folder: Path) -> Listing | None:
     path = folder / "list.json"
     if not path.is_file():
         return None
-    stated = read_file(path, "build the dataset anew in an empty folder")
+    stated = read_file(path, "build the dataset again in an empty folder")
     return Listing(**{**stated, "empty": tuple(stated["empty"])})
 
 
@@ -146,7 +146,7 @@ def write(folder: Path, source: Input, unit: int) -> Listing:
         found = _tars(source.img2dataset, source)
     if not found.num_rows:
         raise SettingsError(
-            f"{source.urls or source.folders or source.img2dataset} names no photo; check the input"
+            f"{source.urls or source.folders or source.img2dataset} has no photos; check the input"
         )
     table = _keyed(found, unit, remote=source.urls is not None)
     units = -(-table.num_rows // unit)
@@ -210,7 +210,7 @@ def _urls(path: Path, source: Input) -> pa.Table:
         name, url = (_text(table, column, path) for column in (source.name_column, source.url_column))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         text = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise SettingsError(f"the list {path} cannot be read ({text}); fix it there") from error
+        raise SettingsError(f"the list {path} cannot be read ({text}); fix it") from error
     nothing = pa.nulls(table.num_rows, pa.int64())
     return pa.table([name, url, url, nothing, nothing], schema=_FOUND)
 
@@ -266,7 +266,7 @@ def _is_photo(file: Path) -> bool:
 def _tars(root: Path, source: Input) -> pa.Table:
     tars = sorted(root.rglob("*.tar"))
     if not tars:
-        raise SettingsError(f"{root} holds no .tar file; give the folder that img2dataset wrote")
+        raise SettingsError(f"{root} has no .tar file; give the folder that img2dataset wrote")
     return _collected(row for tar in tars for row in _members(tar, root, source))
 
 
@@ -283,7 +283,7 @@ def _members(path: Path, root: Path, source: Input) -> Iterator[dict[str, Any]]:
                     taken = tar.extractfile(info)
                     known[key] = read_object(taken.read()) if taken else {}
     except (OSError, tarfile.TarError, ValueError) as error:
-        raise SettingsError(f"the tar {path} is damaged; leave it out or fetch it again") from error
+        raise SettingsError(f"the tar {path} is damaged; leave it out or download it again") from error
     if pictures and not any(source.name_column in fields for fields in known.values()):
         raise SettingsError(
             f"neither the parquet nor the json files of {path} have a field {source.name_column!r}; "
@@ -311,4 +311,4 @@ def _beside(path: Path, source: Input) -> dict[str, dict[str, Any]]:
         wanted = [name for name in ("key", source.name_column, source.url_column) if name in names]
         return {row["key"]: row for row in pq.read_table(path, columns=wanted).to_pylist()}
     except (pa.ArrowInvalid, OSError) as error:
-        raise SettingsError(f"{path} is damaged; leave it out or fetch it again") from error
+        raise SettingsError(f"{path} is damaged; leave it out or download it again") from error

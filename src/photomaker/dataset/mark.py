@@ -67,7 +67,7 @@ class Mark(TableStep):
 def most_frequent(rows: Sequence[Row]) -> str:
     """The class word that most captions of a group name; of several the one that is most often named alone.
 
-    Empty where no caption names any.
+    Empty if no caption names any.
     """
     named = [sorted({one["word"] for one in row["candidates"]}) for row in rows]
     counts = Counter(word for words in named for word in words)

@@ -32,7 +32,7 @@ from photomaker.images import grid, labelled, read_photo
 from photomaker.outside import read_file
 
 _SIDE, _COLUMNS = 128, 8
-_ANEW = "build the dataset anew in an empty folder"
+_ANEW = "build the dataset again in an empty folder"
 _TEMPLATE = Path(__file__).with_name("report.html")
 
 
@@ -42,8 +42,8 @@ class Sheet:
 
     Attributes:
         title: What it shows.
-        file: Its path from the report's folder, or empty where no picture is known.
-        lines: What is said of the first of them in words.
+        file: Its path from the report's folder, or empty if no picture is known.
+        lines: Lines of text for the first of them.
         count: Photos of that kind in all.
     """
 
@@ -63,7 +63,7 @@ class Sample:
         photos: Kept photos, and as many dropped ones at most, on a person's sheet, 1 or more.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     drops: int = 24
@@ -73,7 +73,9 @@ class Sample:
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.drops < 1 or self.people < 0 or self.photos < 1:
-            raise SettingsError(f"{self} is no sample; give 1 or more drops and photos, and 0 or more people")
+            raise SettingsError(
+                f"{self} is not a sample; give 1 or more drops and photos, and 0 or more people"
+            )
 
 
 def write(out: Path, sample: Sample | None = None) -> tuple[Path, Path]:
@@ -218,7 +220,7 @@ def _person_sheet(files: _Files, drops: Iterator[_Drops] | Any, person: str, mos
 
 
 def _save(out: Path, name: str, cells: Sequence[tuple[Image.Image | None, str]]) -> str:
-    """Write a sheet; gives its path from the report's folder, or nothing where there is no picture."""
+    """Write a sheet; gives its path from the report's folder, or nothing if there is no picture."""
     drawn = [
         labelled(ImageOps.pad(image, (_SIDE, _SIDE), color="#dddddd"), label, _SIDE)
         for image, label in cells

@@ -57,7 +57,7 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class State:
-    """How far a stage is: units done and in all; None where that is not known yet."""
+    """How far a stage is: units done and in all; None if that is not known yet."""
 
     name: str
     done: int
@@ -84,7 +84,7 @@ class Build:
 
     Attributes:
         plan: Its settings.
-        watcher: Who is told.
+        watcher: Called with progress.
     """
 
     plan: Plan
@@ -137,13 +137,15 @@ class Build:
         mark = out / MARK
         if not mark.is_file():
             if out.exists() and (not out.is_dir() or any(is_foreign(path) for path in out.iterdir())):
-                raise SettingsError(f"{out} is not empty and holds no dataset of ours; choose another folder")
+                raise SettingsError(
+                    f"{out} is not empty and is not a dataset of photomaker; choose another folder"
+                )
             return
         stated, ours = read_file(mark, ANEW), self._marked()
         if stated != ours and fresh != self.names[0]:
             raise SettingsError(
                 f"{out} holds another dataset ({difference(stated, ours)}); choose another folder, "
-                f"or build it anew with --fresh {self.names[0]}"
+                f"or rebuild it with --fresh {self.names[0]}"
             )
         for stage in self.stages:
             if stage.name == fresh:
@@ -159,7 +161,7 @@ class Build:
             change = difference(stated["settings"], described(stage)["settings"], f"{stage.name}.")
             raise SettingsError(
                 f"{self.plan.out} has photos of the stage {stage.name} made with other settings ({change}); "
-                f"set them back, or do this stage and the later ones again with --fresh {stage.name}"
+                f"set them back, or repeat this stage and the later ones with --fresh {stage.name}"
             )
 
     def states(self) -> list[State]:
@@ -176,7 +178,7 @@ class Build:
 
         Args:
             stages: See `chosen`.
-            fresh: Stage from which on everything is done again.
+            fresh: First stage to repeat; later ones are repeated, too.
 
         Raises:
             SettingsError: As `check`; or a stage before the first that is wanted is not finished; or another build is
@@ -265,14 +267,14 @@ class Build:
         if found.empty:
             self.watcher.note(f"{len(found.empty)} people without any photo, such as {found.empty[0]}")
         if found.ignored:
-            self.watcher.note(f"{found.ignored} files that are no pictures by their names were left out")
+            self.watcher.note(f"{found.ignored} files that are not pictures by their names were left out")
 
     @cached_property
     def _listing(self) -> Listing | None:
         return listing.read(self.plan.out / "list")
 
     def _units(self, stage: Stage) -> int | None:
-        """Units of a stage; None where that is not known yet."""
+        """Units of a stage; None if that is not known yet."""
         if stage.name == SHARD:
             path = self.plan.out / SHARD / "plan.json"
             return read_file(path, ANEW)["shards"] if path.is_file() else None

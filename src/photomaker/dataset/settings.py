@@ -1,4 +1,4 @@
-"""Everything that a build is asked to do, as one settings file says it."""
+"""All settings of a build, as one settings file gives them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BuildSettings:
         run: Who builds.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     input: Input

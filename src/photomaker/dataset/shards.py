@@ -53,7 +53,7 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
         _settle(path.parent)
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror}; make room or choose another folder"
+            f"cannot write {path}: {error.strerror}; free some space or choose another folder"
         ) from error
     finally:
         part.unlink(missing_ok=True)
@@ -254,7 +254,7 @@ class Shards:
         path = folder / INDEX
         if not path.is_file():
             raise SettingsError(
-                f"{folder} holds no finished dataset ({INDEX} is missing); build one with: photomaker dataset build"
+                f"{folder} has no finished dataset ({INDEX} is missing); build one with: photomaker dataset build"
             )
         try:
             table = pq.read_table(path)

@@ -31,7 +31,7 @@ class Shard:
         least: Photos that a person must have, 1 or more; training takes others of the same person, so 2.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     size: int = 1000

@@ -63,7 +63,7 @@ def stage_names(out: Path) -> list[str]:
     try:
         return list(read_object((out / MARK).read_bytes())["stages"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"{out} holds no dataset that was built here; give a build's folder") from error
+        raise SettingsError(f"{out} has no dataset built by photomaker; give a build's folder") from error
 
 
 def _tally(folder: Path) -> Tally:
@@ -113,4 +113,6 @@ def logged(path: Path, workers: int) -> Iterator[Callable[[Outcome], None]]:
 
             yield log
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; make room and start again") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}; free some space and start again"
+        ) from error

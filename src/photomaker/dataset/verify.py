@@ -22,7 +22,7 @@ from photomaker.errors import SettingsError
 ANOTHER = "another person"
 Rule = Literal["core", "peeling", "deviation", "paper"]
 DEFAULTS: dict[Rule, float] = {"core": 0.5, "peeling": 0.6, "deviation": 7.0, "paper": 8.0}
-"""The k of each rule where none is given, but for the paper's chosen on synthetic people that are used for nothing
+"""The k of each rule where none is given, except for the paper's chosen on synthetic people that are used for nothing
 else: precision and recall are in docs/dataset_models.md."""
 _NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
@@ -139,7 +139,7 @@ def mean_likeness(likeness: np.ndarray, among: np.ndarray) -> np.ndarray:
         among: [n] bool, the set.
 
     Returns:
-        [n]; -1 where the set holds nothing else.
+        [n]; -1 if the set holds nothing else.
     """
     counted = np.broadcast_to(among, likeness.shape) & ~np.eye(len(likeness), dtype=bool)
     count = counted.sum(1)

@@ -29,7 +29,7 @@ from photomaker.weights import read_metadata, read_tensors
 
 SECTIONS = ("id_encoder", "lora_weights")
 NOTES_FORMAT = "photomaker-adapter-1"
-"""Format of what an adapter file notes of itself; a file that names none is official or of this format."""
+"""Format of an adapter file's notes; a file that names none is official or has this format."""
 HEAD_WIDTH = 64  # of every CLIP image encoder; only needed where a file does not state its sizes
 V2_MARK = "qformer_perceiver."
 ENCODERS: dict[str, tuple[type[PhotoMakerIDEncoder], Callable[..., CLIPVisionConfig], tuple[str, ...]]] = {
@@ -43,15 +43,15 @@ _POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """What an adapter file holds.
+    """The content of an adapter file.
 
     Attributes:
-        version: "v1" or "v2", told by the key names.
+        version: "v1" or "v2", from the key names.
         id_encoder: State dict of the ID encoder.
         lora: LoRA weights under the official names `unet.<attention>.processor.to_q_lora.down.weight`.
         config: Sizes of the ID encoder (names of `FULL_SIZE`), and what the trainer noted beside them, such as
             `defaults` (guidance, merge, background).
-        source: Where it was read from, for messages.
+        source: Its origin, for messages.
     """
 
     version: str
@@ -124,7 +124,7 @@ def read_adapter(
 
 
 def infer_sizes(id_encoder: Mapping[str, Tensor], source: str = "the given weights") -> dict[str, Any]:
-    """Sizes of an ID encoder, read off its tensors' shapes.
+    """Sizes of an ID encoder, from its tensors' shapes.
 
     Raises:
         WeightsError: A tensor that says a size is missing.
@@ -139,11 +139,11 @@ def infer_sizes(id_encoder: Mapping[str, Tensor], source: str = "the given weigh
             | (_resampler_sizes(id_encoder) if _is_v2(id_encoder) else {})
         )
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{source} is no PhotoMaker adapter: its ID encoder lacks {error}") from error
+        raise WeightsError(f"{source} is not a PhotoMaker adapter: its ID encoder lacks {error}") from error
 
 
 def vision_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes of a CLIP image encoder, read off the shapes of its tensors, which are named `vision_model.`...
+    """Sizes of a CLIP image encoder, from the shapes of its tensors, which are named `vision_model.`...
 
     Raises:
         KeyError: A tensor that says a size is missing.
@@ -169,7 +169,7 @@ def _is_v2(id_encoder: Mapping[str, Tensor]) -> bool:
 
 
 def _resampler_sizes(id_encoder: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Sizes of a V2 encoder's own part; the width of a head is not to be seen in the shapes."""
+    """Sizes of a V2 encoder's own part; the shapes do not show the width of a head."""
     hidden, face = id_encoder[f"{V2_MARK}token_proj.0.weight"].shape
     width = id_encoder[f"{V2_MARK}token_norm.weight"].shape[0]
     layers = f"{V2_MARK}perceiver_resampler.layers."
@@ -286,28 +286,28 @@ def _official_name(name: str) -> str:
     found = re.fullmatch(r"(.+)\.to_(q|k|v|out)(?:\.0)?\.lora_([AB])(?:\.[\w-]+)?\.weight", bare)
     if found is None:
         raise WeightsError(
-            f"{name} is no LoRA weight of an attention layer; train LoRA on to_q, to_k, to_v and to_out.0"
+            f"{name} is not a LoRA weight of an attention layer; train LoRA on to_q, to_k, to_v and to_out.0"
         )
     attention, part, side = found.groups()
     return f"unet.{attention}.processor.to_{part}_lora.{'down' if side == 'A' else 'up'}.weight"
 
 
 def noted_config(path: Path) -> dict[str, Any]:
-    """What an adapter file notes of itself; empty for official files, which say nothing.
+    """The notes in an adapter file; empty for official files.
 
     Raises:
-        WeightsError: The note is no JSON, or of a format that this version does not know.
+        WeightsError: The note is not JSON, or of a format that this version does not know.
     """
     noted = read_metadata(path) if path.suffix == ".safetensors" else {}
     known = noted.get("notes_format", NOTES_FORMAT)
     if known != NOTES_FORMAT:
         raise WeightsError(
-            f"the notes in {path} are of format {known} and this version reads {NOTES_FORMAT}; update photomaker"
+            f"the notes in {path} have format {known}, but this version reads {NOTES_FORMAT}; update photomaker"
         )
     try:
         return read_object(noted.get("config", "{}"))
     except ValueError as error:
-        raise WeightsError(f"the `config` noted in {path} is no JSON; export the adapter again") from error
+        raise WeightsError(f"the `config` noted in {path} is not JSON; export the adapter again") from error
 
 
 def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -330,7 +330,9 @@ def _section(flat: Mapping[str, Any], section: str, source: str) -> dict[str, Te
     }
     if not found or not all(isinstance(value, Tensor) for value in found.values()):
         names = ", ".join(sorted({str(name).split(".")[0] for name in flat})[:5]) or "nothing"
-        raise WeightsError(f"{source} is no PhotoMaker adapter: it has no `{section}` weights, but {names}")
+        raise WeightsError(
+            f"{source} is not a PhotoMaker adapter: it has no `{section}` weights, but {names}"
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""AnyDoor's checkpoint: a detail extractor, the half of the UNet that doubles, and a map of the subject's tokens.
+"""AnyDoor's checkpoint: a detail extractor, the UNet's decoder half, and a projection of the subject's tokens.
 
 The published file is a Lightning checkpoint under latent diffusion's names: `control_model`, `model.diffusion_model`,
 `cond_stage_model.projector` and, frozen, `first_stage_model` and DINOv2 as `cond_stage_model.model`. What was frozen is
@@ -24,7 +24,7 @@ from photomaker.errors import WeightsError
 from photomaker.weights import read_pickle, read_tensors
 
 TOWER = "facebook/dinov2-giant"
-"""What the published checkpoint reads subjects by."""
+"""The image encoder of the published checkpoint."""
 SD21_WIDTH = 1024
 HINTS = (0, 4, 8, 12)
 """Layers of the detail extractor's first part whose widths are its settings."""
@@ -37,12 +37,12 @@ _TRAINED = ("up_blocks.", "conv_norm_out.", "conv_out.")
 
 @dataclass(frozen=True)
 class AnyDoorFile:
-    """What an AnyDoor file holds, under the published names.
+    """The content of an AnyDoor file, under the published names.
 
     Attributes:
         tensors: `control_model.*`, `model.diffusion_model.*` and `cond_stage_model.projector.*`.
         config: What the trainer noted; empty in published files.
-        source: Where it was read from, for messages.
+        source: Its origin, for messages.
     """
 
     tensors: Mapping[str, Tensor]
@@ -79,7 +79,7 @@ def read_anydoor(source: str | os.PathLike[str]) -> AnyDoorFile:
     if lacking:
         found = ", ".join(sorted({name.partition(".")[0] for name in flat})[:5]) or "nothing"
         raise WeightsError(
-            f"{path} is no AnyDoor checkpoint: it has no {lacking[0]}, but {found}; give AnyDoor's checkpoint"
+            f"{path} is not an AnyDoor checkpoint: it has no {lacking[0]}, but {found}; give AnyDoor's checkpoint"
         )
     own = {name: one for name, one in flat.items() if name.startswith((_CONTROL, _UNET, _PROJECTOR))}
     check_finite(own, str(path))
@@ -93,7 +93,7 @@ def _state(path: Path) -> Mapping[str, Tensor]:
     content = read_pickle(path)
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping):
-        raise WeightsError(f"the state_dict of {path} holds no named tensors; fetch it again")
+        raise WeightsError(f"the state_dict of {path} holds no named tensors; download it again")
     return {str(name): one for name, one in state.items() if isinstance(one, Tensor)}
 
 
@@ -107,18 +107,18 @@ def check_fit(file: AnyDoorFile, config: Mapping[str, Any]) -> None:
     if file.width != width:
         meant = "Stable Diffusion 2.1" if file.width == SD21_WIDTH else f"a base of width {file.width}"
         raise WeightsError(
-            f"{file.source} is for {meant} and the base is of width {width}; give a checkpoint that was trained for "
+            f"{file.source} is for {meant}, but the base has width {width}; give a checkpoint that was trained for "
             "this base, as `photomaker train` makes them"
         )
     weight, bias = (file.tensors.get(f"{_PROJECTOR}{part}") for part in ("weight", "bias"))
     if weight is None or bias is None or len(weight) != width or bias.shape != (width,):
         raise WeightsError(
-            f"the map of tokens in {file.source} does not lead to the width {width} of the base; fetch it again"
+            f"the token projection in {file.source} does not give the width {width} of the base; download it again"
         )
     channels = int(file.tensors[_HINT].shape[1])
     if channels != 4:  # noqa: PLR2004 - colours and mask
         raise WeightsError(
-            f"{file.source} reads pictures of {channels} channels, and a collage with its mask has 4; give AnyDoor's "
+            f"{file.source} reads pictures of {channels} channels, but a collage with its mask has 4; give AnyDoor's "
             "checkpoint"
         )
 
@@ -162,7 +162,7 @@ def detail_net(file: AnyDoorFile, unet: Any) -> Any:  # noqa: ANN401 - diffusers
         weight = file.tensors.get(f"{_CONTROL}input_hint_block.{place}.weight")
         if weight is None:
             raise WeightsError(
-                f"{file.source} has no {_CONTROL}input_hint_block.{place}.weight; fetch it again"
+                f"{file.source} has no {_CONTROL}input_hint_block.{place}.weight; download it again"
             )
         hints.append(int(weight.shape[0]))
     net = new_detail_net(unet, tuple(hints))

@@ -1,4 +1,4 @@
-"""Adapter files from one form into the other: the official `.bin` and flat safetensors."""
+"""Converts adapter files between the official `.bin` and flat safetensors."""
 
 from __future__ import annotations
 
@@ -49,12 +49,14 @@ def convert_adapter(
 
     Raises:
         SettingsError: The target has another ending, is the source, or is there already.
-        WeightsError: The source is no adapter, or has sizes that a `.bin` cannot tell.
+        WeightsError: The source is not an adapter, or has sizes that a `.bin` cannot tell.
         OutputError: The target cannot be written.
     """
     source, target = Path(source), Path(target)
     if target.suffix not in FORMS:
-        raise SettingsError(f"{target} ends in neither {' nor '.join(FORMS)}; name the form by the ending")
+        raise SettingsError(
+            f"{target} ends in neither {' nor '.join(FORMS)}; the extension chooses the format"
+        )
     if target.exists() and (not overwrite or target.samefile(source)):
         raise SettingsError(f"{target} exists already; choose another name, or allow overwriting")
     adapter = read_adapter(source)
@@ -125,4 +127,4 @@ def _compare(first: AdapterFile, second: AdapterFile) -> None:
             for name, tensor in one.items()
         )
         if not same:
-            raise WeightsError(f"{first.source} was not the same after it was written; check the disk")
+            raise WeightsError(f"{first.source} is not the same after writing; check the disk")

@@ -55,14 +55,14 @@ class FastComposerEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class FastComposerFile:
-    """What a FastComposer file holds.
+    """The content of a FastComposer file.
 
     Attributes:
         image_encoder: `vision_model.*` and `visual_projection.weight` [D, hidden].
         postfuse_module: `mlp1.*`, `mlp2.*`, `layer_norm.*`.
         unet: Weights of the UNet that were trained: all in the published file, those of the attention in ours.
         config: What the trainer noted; empty in published files.
-        source: Where it was read from, for messages.
+        source: Its origin, for messages.
     """
 
     image_encoder: Mapping[str, Tensor]
@@ -115,7 +115,7 @@ def read_fastcomposer(source: str | os.PathLike[str]) -> FastComposerFile:
     if lacking:
         names = ", ".join(sorted(sections)[:5]) or "nothing"
         raise WeightsError(
-            f"{path} is no FastComposer checkpoint: it has no `{lacking[0]}` weights, but {names}"
+            f"{path} is not a FastComposer checkpoint: it has no `{lacking[0]}` weights, but {names}"
         )
     encoder, fusion, unet = (
         # older libraries saved a table of numbers beside the weights
@@ -128,7 +128,7 @@ def read_fastcomposer(source: str | os.PathLike[str]) -> FastComposerFile:
         encoder["visual_projection.weight"]
     except (KeyError, ValueError) as error:
         raise WeightsError(
-            f"{path} is no FastComposer checkpoint: its image encoder lacks {error}"
+            f"{path} is not a FastComposer checkpoint: its image encoder lacks {error}"
         ) from error
     return FastComposerFile(encoder, fusion, unet, noted_config(path), str(path))
 
@@ -143,7 +143,7 @@ def check_fit(file: FastComposerFile, unet: Any) -> None:  # noqa: ANN401 - a di
     if file.width != width:
         meant = "Stable Diffusion 1.5" if file.width == SD15_WIDTH else f"a base of width {file.width}"
         raise WeightsError(
-            f"{file.source} is for {meant} and the base is of width {width}; give a checkpoint that was trained for "
+            f"{file.source} is for {meant}, but the base has width {width}; give a checkpoint that was trained for "
             "this base, as `photomaker train` makes them"
         )
     own = dict(unet.named_parameters())
@@ -151,7 +151,7 @@ def check_fit(file: FastComposerFile, unet: Any) -> None:  # noqa: ANN401 - a di
         if name not in own or own[name].shape != tensor.shape:
             got = tuple(own[name].shape) if name in own else "no such layer"
             raise WeightsError(
-                f"unet.{name} of {file.source} has shape {tuple(tensor.shape)} and the base model has {got}; give the "
+                f"unet.{name} of {file.source} has shape {tuple(tensor.shape)}, but the base model has {got}; give the "
                 "base model that the checkpoint was made for"
             )
 

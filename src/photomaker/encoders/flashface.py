@@ -1,4 +1,4 @@
-"""FlashFace's checkpoint: two UNets, further self-attention layers, and a first layer that reads the face's place.
+"""FlashFace's checkpoint: two UNets, additional self-attention layers, and a first layer that reads the face's region.
 
 The published file is one flat state dict under names of its own: `encoder`, `middle` and `decoder` are the drawing
 UNet, `ref_encoder` and `ref_decoder` the one that reads the photos; `ori_*` are the first three once more. `ref_middle`
@@ -34,12 +34,12 @@ _CODERS = ("encoder.", "middle.", "decoder.")
 
 @dataclass(frozen=True)
 class FlashFaceFile:
-    """What a FlashFace file holds, under the published names.
+    """The content of a FlashFace file, under the published names.
 
     Attributes:
         tensors: All weights, without those that are there twice.
         config: What the trainer noted; empty in published files.
-        source: Where it was read from, for messages.
+        source: Its origin, for messages.
     """
 
     tensors: Mapping[str, Tensor]
@@ -91,19 +91,19 @@ def check_fit(file: FlashFaceFile, config: Mapping[str, Any]) -> None:
     """Compare a file with the settings of a base's UNet, before that is loaded.
 
     Raises:
-        WeightsError: The base has prompts or latents of another width.
+        WeightsError: The base has prompts or latents of a different width.
     """
     width = int(config.get("cross_attention_dim") or 0)
     if file.width != width:
         meant = "Stable Diffusion 1.5" if file.width == SD15_WIDTH else f"a base of width {file.width}"
         raise WeightsError(
-            f"{file.source} is for {meant} and the base is of width {width}; give a checkpoint that was trained for "
+            f"{file.source} is for {meant}, but the base has width {width}; give a checkpoint that was trained for "
             "this base, as `photomaker train` makes them"
         )
     own, theirs = int(config.get("in_channels") or 0), int(file.tensors[_FIRST].shape[1])
     if theirs != own + 1:
         raise WeightsError(
-            f"{file.source} reads {theirs} channels, and {own + 1} are the base's latents and the face's place; give a "
+            f"{file.source} reads {theirs} channels, but latents and face region are {own + 1}; give a "
             "checkpoint that was trained for this base"
         )
 

@@ -1,4 +1,4 @@
-"""Stacked ID embedding: a photo's features fused with the class word's text features, in place of that word's tokens.
+"""Stacked ID embedding: photo features fused with the class word's text features, replacing that word's tokens.
 
 Source: PhotoMaker, arXiv 2312.04461, section 3.2 ("Stacked ID Embedding"). There the sequence grows from L to
 L + N - 1 tokens; here, as in the released code, the class token is repeated N times *before* the text encoders run
@@ -72,7 +72,7 @@ class FuseModule(nn.Module):
         class_tokens_mask: Tensor,
         weights: Tensor | None = None,
     ) -> Tensor:
-        """Put the stacked ID embedding in the place of the class tokens; no argument is changed.
+        """Replace the class tokens with the stacked ID embedding; no argument is changed.
 
         Args:
             prompt_embeds: Text features [batch, length, D].
@@ -108,7 +108,7 @@ class FuseModule(nn.Module):
 
 
 class OneEmbedding(nn.Module):
-    """Several photos as one embedding, a weighted mean: what the stacked ID embedding is compared with.
+    """Several photos as one embedding, a weighted mean; the baseline for the stacked ID embedding.
 
     For features e_i of weights w_i: e = sum_i p_i e_i with p = softmax_i(s(e_i) + log w_i). Averaging has s = 0; the
     adaptive projection learns s as a linear layer, which starts at 0, so that both start as the same network.
@@ -136,7 +136,7 @@ class OneEmbedding(nn.Module):
             weights: Weight of each photo [batch, refs], >= 0; 0 leaves it out, as padding must be.
 
         Returns:
-            Features [batch, 1, D] (or [batch, 1, tokens, D]), and weights [batch, 1]: 1, or 0 where all were 0.
+            Features [batch, 1, D] (or [batch, 1, tokens, D]), and weights [batch, 1]: 1, or 0 if all were 0.
         """
         some = (weights > 0).any(dim=1, keepdim=True)
         shares = torch.where(some, weights, 1.0).log().view(*weights.shape, *[1] * (features.dim() - 2))

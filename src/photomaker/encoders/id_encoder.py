@@ -28,10 +28,10 @@ FULL_SIZE: dict[str, Any] = {
     "projection_dim_2": 1280,
 }
 STACKS = ("stacked", "average", "linear")
-"""What becomes of several photos: a token each, or one embedding; see `OneEmbedding`."""
+"""How several photos are combined: a token each, or one embedding; see `OneEmbedding`."""
 
 OPTIONS: dict[str, Any] = {"stack": "stacked", "class_word": True}
-"""How the method's own choices are told in a configuration; see `PhotoMakerIDEncoder.arrange`."""
+"""Configuration names of the method's choices; see `PhotoMakerIDEncoder.arrange`."""
 
 
 def vision_config(**sizes: int | str) -> CLIPVisionConfig:
@@ -81,7 +81,7 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         """Choose how photos become the stacked ID embedding; anything but the defaults is for ablations.
 
         Args:
-            stack: One of `STACKS`; "linear" adds a layer, whose weights start anew where it was not there.
+            stack: One of `STACKS`; "linear" adds a layer, whose weights start from scratch where it was not there.
             class_word: Whether the class word's text features are fused with the photos'; see `FuseModule`.
 
         Raises:
@@ -104,7 +104,7 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
 
     @property
     def stacks(self) -> bool:
-        """Whether each photo has tokens of its own; otherwise all photos share those of one."""
+        """Whether each photo has its own tokens; otherwise all photos share those of one."""
         return self.one_embedding is None
 
     @property
@@ -118,7 +118,7 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         return self.vision_model is not None
 
     def leave_image_encoder_out(self) -> None:
-        """Keep the fusion alone, which is all that saved identities need."""
+        """Keep only the fusion, which is all that saved identities need."""
         for name, _ in list(self.named_children()):
             if name != "fuse_module":
                 setattr(self, name, None)
@@ -138,7 +138,7 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         return both.view(batch, refs, self.width)
 
     def composed(self, id_features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """What of the photos goes into the prompt: everything where they are stacked, else one embedding.
+        """The features that go into the prompt: all if they are stacked, else one embedding.
 
         Args:
             id_features: [batch, refs, ...], from `encode_photos`; padding has weight 0.
@@ -159,7 +159,7 @@ class PhotoMakerIDEncoder(CLIPVisionModelWithProjection):
         counts: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> Tensor:
-        """Stack the ID features in the place of the class tokens; see `FuseModule.forward`.
+        """Stack the ID features in place of the class tokens; see `FuseModule.forward`.
 
         Args:
             prompt_embeds: [batch, length, D].

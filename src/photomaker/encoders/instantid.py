@@ -37,19 +37,19 @@ REMEDY = f"give InstantID's {FILES[0]}, with {NET}/ beside it"
 
 
 def instantid_file(place: str | os.PathLike[str]) -> Path:
-    """The adapter's file, after a look at what it holds and at what is beside it; on the hub both are fetched.
+    """The adapter file, after checking its content and its IdentityNet; both are downloaded from the hub.
 
     Args:
         place: The file, the folder that holds it, or a hub id, with or without the file's name.
 
     Raises:
-        WeightsError: A part is missing, cannot be fetched, or is of another method.
+        WeightsError: A part is missing, cannot be downloaded, or is of another method.
     """
     path = Path(place)
     if path.is_dir():
         found = [path / name for name in FILES if (path / name).is_file()]
         if not found:
-            raise WeightsError(f"the folder {place} holds no {FILES[0]}; {REMEDY}")
+            raise WeightsError(f"the folder {place} has no {FILES[0]}; {REMEDY}")
         path = found[0]
     elif not path.is_file():
         path = _fetched(path.as_posix())
@@ -91,7 +91,7 @@ def _check_kind(path: Path) -> None:
     sections = read_sections(path)
     if not all(sections.get(name) for name in ("image_proj", "ip_adapter")):
         names = ", ".join(sorted(sections)[:5]) or "nothing"
-        raise WeightsError(f"{path} is no InstantID adapter: it holds {names}; {REMEDY}")
+        raise WeightsError(f"{path} is not an InstantID adapter: it holds {names}; {REMEDY}")
     form = _form(sections["image_proj"])
     if form != "plus" or int(sections["image_proj"]["proj_in.weight"].shape[-1]) in PATCHES:
         raise WeightsError(f"{path} is an IP-Adapter of the {form} form, not InstantID's; {REMEDY}")
@@ -120,15 +120,15 @@ def check_identity_net(folder: Path, unet: Mapping[str, Any]) -> None:
         unet: The settings of the base's UNet.
 
     Raises:
-        WeightsError: It is no ControlNet, or one of another base.
+        WeightsError: It is not a ControlNet, or one of a different base.
     """
-    config = read_file(folder / NET_FILES[0], "fetch the folder again", WeightsError)
+    config = read_file(folder / NET_FILES[0], "download the folder again", WeightsError)
     kind = config.get("_class_name")
     if kind != NET:
-        raise WeightsError(f"{folder} holds a {kind or 'model of unknown kind'}, no {NET}; {REMEDY}")
+        raise WeightsError(f"{folder} has a {kind or 'model of unknown kind'}, not a {NET}; {REMEDY}")
     for name in SAME:
         if config.get(name) != unet.get(name):
             raise WeightsError(
-                f"the IdentityNet {folder} has {name} {config.get(name)} and the base {unet.get(name)}; give the base "
+                f"the IdentityNet {folder} has {name} {config.get(name)}, but the base {unet.get(name)}; give the base "
                 "that it was made for"
             )

@@ -27,7 +27,7 @@ _HEAD, _DEPTH = 64, 4  # of the resampler, which no file tells
 
 @dataclass(frozen=True)
 class IPAdapterFile:
-    """What an IP-Adapter file holds.
+    """The content of an IP-Adapter file.
 
     Attributes:
         form: base (image embedding), plus or full (patch tokens), faceid (face embedding), faceid-plus (both).
@@ -35,7 +35,7 @@ class IPAdapterFile:
         ip_adapter: `{i}.to_k_ip.weight` [C, D] and `{i}.to_v_ip.weight` of attention layer i; FaceID forms have
             `{i}.to_{q,k,v,out}_lora.{down,up}.weight` too.
         config: What the trainer noted; empty in published files.
-        source: Where it was read from, for messages.
+        source: Its origin, for messages.
     """
 
     form: Form
@@ -103,7 +103,7 @@ def read_ip_adapter(source: str | os.PathLike[str]) -> IPAdapterFile:
     lacking = [name for name in ("image_proj", "ip_adapter") if not sections.get(name)]
     if lacking:
         names = ", ".join(sorted(sections)[:5]) or "nothing"
-        raise WeightsError(f"{path} is no IP-Adapter: it has no `{lacking[0]}` weights, but {names}")
+        raise WeightsError(f"{path} is not an IP-Adapter: it has no `{lacking[0]}` weights, but {names}")
     check_finite({**sections["image_proj"], **sections["ip_adapter"]}, str(path))
     image_proj = sections["image_proj"]
     return IPAdapterFile(
@@ -126,14 +126,14 @@ def check_fit(file: IPAdapterFile, unet: Any) -> None:  # noqa: ANN401 - a diffu
             if found is None or tuple(found.shape) != wanted:
                 got = "is missing" if found is None else f"has shape {tuple(found.shape)}"
                 raise WeightsError(
-                    f"{key} of {file.source} {got} and the base model's layer is {wanted}; give the base model that "
+                    f"{key} of {file.source} {got}, but the base model's layer is {wanted}; give the base model that "
                     "the adapter was made for"
                 )
     last = max(cross_attentions(unet))
     more = [name for name in file.ip_adapter if int(name.split(".")[0]) > last]
     if more:
         raise WeightsError(
-            f"{file.source} has {more[0]} and the base model's last layer is {last}; give the base model that the "
+            f"{file.source} has {more[0]}, but the base model's last layer is {last}; give the base model that the "
             "adapter was made for"
         )
 

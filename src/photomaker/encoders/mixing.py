@@ -1,4 +1,4 @@
-"""Identity mixing: a new person between several, from their ID features before fusion."""
+"""Identity mixing: a new person from the ID features of several, before fusion."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def mix(parts: Sequence[tuple[Identity, float]], how: Mixing = "blend") -> Ident
     active = [active_features(identity) for identity, _ in used]
     if any(len(features) == 0 for features, _ in active):
         raise IdentityError(
-            "an identity to be mixed has weight 0 on every photo; give it a photo that counts"
+            "an identity to mix has weight 0 on every photo; give at least one photo a weight above 0"
         )
     kept_shares = [share for _, share in used]
     features, weights = (_blend if how == "blend" else _proportion)(active, kept_shares)
@@ -75,7 +75,7 @@ def _check_same_space(identities: list[Identity]) -> None:
             raise IdentityError(f"an identity of method {other.method} has no ID features to mix")
         if other.method != first.method:
             raise IdentityError(
-                f"identities of {first.method} and {other.method} cannot be mixed; make both with one"
+                f"identities of {first.method} and {other.method} cannot be mixed; make both with the same method"
             )
         widths = [tuple(one.tensors["id_features"].shape[1:]) for one in (first, other)]
         hashes = {one.notes.get("encoder_sha256") for one in (first, other)} - {None}

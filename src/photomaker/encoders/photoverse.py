@@ -66,13 +66,13 @@ def _mlp(width_in: int, hidden: int, width: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class PhotoVerseFile:
-    """What a PhotoVerse file holds.
+    """The content of a PhotoVerse file.
 
     Attributes:
         adapters: Weights of `PhotoVerseAdapters`.
         attention: Name of a cross-attention layer to its `MATRICES`.
         config: `layers` (numbers of the image encoder's layers), and what the trainer noted.
-        source: Where it was read from, for messages.
+        source: Its origin, for messages.
     """
 
     adapters: Mapping[str, Tensor]
@@ -140,7 +140,7 @@ def read_photoverse(source: str | os.PathLike[str]) -> PhotoVerseFile:
     if not (first <= adapters.keys() and attention and whole and config.get("layers")):
         names = ", ".join(sorted(sections)[:5]) or "nothing"
         raise WeightsError(
-            f"{path} is no whole PhotoVerse file (it has {names}); give one that `photomaker train` made"
+            f"{path} is not a whole PhotoVerse file (it has {names}); give one that `photomaker train` made"
         )
     check_finite(
         {**adapters, **{f"{n}.{m}": t for n, own in attention.items() for m, t in own.items()}}, str(path)
@@ -157,7 +157,7 @@ def check_fit(file: PhotoVerseFile, unet: Any) -> None:  # noqa: ANN401 - a diff
     names = list(cross_attentions(unet).values())
     if sorted(names) != sorted(file.attention):
         raise WeightsError(
-            f"{file.source} is for {len(file.attention)} cross-attention layers and the base model has {len(names)}, "
+            f"{file.source} is for {len(file.attention)} cross-attention layers, but the base model has {len(names)}, "
             "or others; give the base model that it was made for"
         )
     for name in names:
@@ -165,7 +165,7 @@ def check_fit(file: PhotoVerseFile, unet: Any) -> None:  # noqa: ANN401 - a diff
         wanted, found = tuple(layer.to_k.weight.shape), tuple(file.attention[name]["to_k_s"].shape)
         if wanted != found:
             raise WeightsError(
-                f"attn.{name}.to_k_s of {file.source} has shape {found} and the base model's layer {wanted}; give the "
+                f"attn.{name}.to_k_s of {file.source} has shape {found}, but the base's layer {wanted}; give the "
                 "base model that it was made for"
             )
 

@@ -42,10 +42,10 @@ def as_picture(photo: PhotoLike, name: str = "a photo") -> Image.Image:
     Args:
         photo: A path; a PIL picture; an array [height, width, 3]; or a tensor [3, height, width]. Numbers are uint8, or
             plainly in 0..1 (floats) or 0..255 (floats and whole numbers).
-        name: What to call it in messages.
+        name: Its name in messages.
 
     Returns:
-        The picture, mode RGB; a remark on its reading, such as a colour profile that is left aside, is a warning.
+        The picture, mode RGB; a remark on its reading, such as a colour profile that is ignored, is a warning.
 
     Raises:
         PhotoError: It is none of these; it has fewer than `photomaker.images.MIN_SIDE` pixels on a side; its values are
@@ -85,14 +85,14 @@ def _eight_bit(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind not in "fiu":
-        _refuse(f"{name} is made of {values.dtype}")
+        _refuse(f"{name} has the type {values.dtype}")
     low, high = float(values.min()), float(values.max())
     if not math.isfinite(low) or not math.isfinite(high):
-        raise PhotoError(f"{name} holds values that are not finite; leave it out")
+        raise PhotoError(f"{name} has values that are not finite; leave it out")
     if values.dtype.kind == "f" and low >= -SLACK and high <= 1 + SLACK:
         values = values * 255.0
     elif not (low >= -SLACK * 255 and DARKEST <= high <= (1 + SLACK) * 255):
-        _refuse(f"the values of {name} run from {low:g} to {high:g}, of which the range is not plain")
+        _refuse(f"the values of {name} run from {low:g} to {high:g}, an ambiguous range")
     return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
@@ -101,7 +101,7 @@ def _refuse(what: str) -> NoReturn:
 
 
 def preprocess(photos: Sequence[PhotoLike], size: int) -> Tensor:
-    """Photos as the ID encoder wants them.
+    """Photos as the input of the ID encoder.
 
     Args:
         photos: At least one photo of one person; see `as_picture` for the kinds.
@@ -121,7 +121,7 @@ def preprocess(photos: Sequence[PhotoLike], size: int) -> Tensor:
 
 
 def cut_out(photo: Image.Image, mask: np.ndarray, colour: tuple[int, int, int] = GREY) -> Image.Image:
-    """The person alone, on a plain ground.
+    """The person alone, on a plain background.
 
     Args:
         photo: RGB picture.
@@ -129,7 +129,7 @@ def cut_out(photo: Image.Image, mask: np.ndarray, colour: tuple[int, int, int] =
         colour: The ground, 0..255.
 
     Raises:
-        PhotoError: The mask has another size than the photo.
+        PhotoError: The mask has a different size than the photo.
     """
     if mask.shape[:2] != (photo.height, photo.width):
         raise PhotoError(

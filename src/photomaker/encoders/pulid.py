@@ -168,13 +168,13 @@ def side_by_side(face: Tensor, image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PuLIDFile:
-    """What a PuLID file holds.
+    """The content of a PuLID file.
 
     Attributes:
         id_adapter: Weights of the ID encoder.
         attention: `{i}.id_to_k.weight` and `{i}.id_to_v.weight` [C, D] of attention layer i.
         config: What the trainer noted; nothing in published files.
-        source: Where it was read from, for messages.
+        source: Its origin, for messages.
     """
 
     id_adapter: Mapping[str, Tensor]
@@ -250,7 +250,7 @@ def read_pulid(source: str | os.PathLike[str]) -> PuLIDFile:
     known = "body.0.weight" in encoder or "proj_out" in encoder
     if not known or "mapping_0.0.weight" not in encoder or not attention:
         names = ", ".join(sorted(sections)[:5]) or "nothing"
-        raise WeightsError(f"{source} is no PuLID file: it holds {names}; {_REMEDY}")
+        raise WeightsError(f"{source} is not a PuLID file: it holds {names}; {_REMEDY}")
     check_finite({**encoder, **attention}, str(source))
     return PuLIDFile(encoder, attention, noted_config(Path(source)), str(source))
 
@@ -270,7 +270,7 @@ def check_fit(file: PuLIDFile, unet: Any) -> None:  # noqa: ANN401 - a diffusers
         wanted = None if linear is None else (linear.out_features, linear.in_features)
         if found != wanted:
             raise WeightsError(
-                f"{key} of {file.source} has shape {found} and the base model's layer {wanted}; give the base model "
+                f"{key} of {file.source} has shape {found}, but the base model's layer {wanted}; give the base model "
                 "that the file was made for"
             )
 

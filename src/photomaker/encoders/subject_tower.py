@@ -1,4 +1,4 @@
-"""Towers that read a subject, whatever it is, as tokens: DINOv2, or for the bundled base the bundled image tower."""
+"""Image encoders that turn any subject into tokens: DINOv2, or for the bundled base the bundled image tower."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SubjectTower(nn.Module):
             dtype: Its precision.
 
         Raises:
-            WeightsError: It is no DINOv2.
+            WeightsError: It is not a DINOv2.
         """
         if place is None or place == BUNDLED:
             tower = ImageTower.open(None, dtype)
@@ -65,7 +65,7 @@ class SubjectTower(nn.Module):
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             reason = (str(error).splitlines() or [""])[0][:150]
             raise WeightsError(
-                f"{place} is no DINOv2 model in safetensors ({reason}); give one such as facebook/dinov2-giant"
+                f"{place} is not a DINOv2 model in safetensors ({reason}); give one such as facebook/dinov2-giant"
             ) from error
         # AnyDoor shows it 224 pixels, 16 x 16 patches, whatever it was trained at
         return cls(model, False, 16 * int(model.config.patch_size))

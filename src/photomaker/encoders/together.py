@@ -10,11 +10,11 @@ from photomaker.errors import IdentityError
 from photomaker.types import Identity
 
 FEWEST, MOST = 2, 4
-"""People in a picture: with more, each has too few places to be like anybody."""
+"""Most people in a picture: with more, each has too few pixels for a likeness."""
 
 
 def together(identities: Sequence[Identity]) -> Identity:
-    """Put several people together.
+    """Combine several people.
 
     Args:
         identities: 2 to 4 of one method and encoder, in the order of their triggers.
@@ -27,23 +27,22 @@ def together(identities: Sequence[Identity]) -> Identity:
     """
     if not FEWEST <= len(identities) <= MOST:
         raise IdentityError(
-            f"the number of identities to put together is {len(identities)}; give {FEWEST} to {MOST}, one for each "
+            f"the number of identities to combine is {len(identities)}; give {FEWEST} to {MOST}, one for each "
             "person in the picture"
         )
     first = identities[0]
     for place, one in enumerate(identities, 1):
         if "id_features" not in one.tensors or "subjects" in one.tensors:
             raise IdentityError(
-                f"identity {place} is not that of one person, or of a method that cannot put people together; give "
-                "others"
+                f"identity {place} has several people, or a method that cannot combine people; give others"
             )
         if (
             one.method != first.method
             or one.tensors["id_features"].shape[1:] != first.tensors["id_features"].shape[1:]
         ):
             raise IdentityError(
-                f"identity {place} was made by another model ({one.method}) than the first ({first.method}); make both "
-                "by the same"
+                f"identity {place} was made by a different model ({one.method}), not {first.method}; make both "
+                "with the same"
             )
     weights = [one.tensors.get("weights", torch.ones(len(one.tensors["id_features"]))) for one in identities]
     tensors = {

@@ -1,4 +1,4 @@
-"""A frozen image encoder on its own, for methods that read photos by one but do not bring it in their file."""
+"""A frozen image encoder, for methods whose files do not include one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ImageTower(nn.Module):
         try:
             clip = CLIPVisionModelWithProjection.from_pretrained(hub.model_folder(place), dtype=dtype)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise WeightsError(f"{place} is no CLIP image encoder in safetensors; give another") from error
+            raise WeightsError(f"{place} is not a CLIP image encoder in safetensors; give another") from error
         return cls(clip.vision_model, clip.visual_projection)
 
     @property

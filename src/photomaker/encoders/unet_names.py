@@ -1,4 +1,4 @@
-"""Names of a UNet's weights in other code bases: the blocks counted in one row, as in latent diffusion and FlashFace.
+"""Names of a UNet's weights in other code bases, which number the blocks consecutively (latent diffusion, FlashFace).
 
 Names are worked out from the model itself, so that UNets of any size have them, and both ways.
 
@@ -171,7 +171,7 @@ def taken(
         source: What to call the file in messages.
 
     Raises:
-        WeightsError: A weight is missing or of another shape.
+        WeightsError: A weight is missing or of a different shape.
     """
     own, found = dict(unet.named_parameters()), {}
     for name, theirs in names.items():
@@ -180,7 +180,7 @@ def taken(
         if tensor is None or not same:
             got = "nothing" if tensor is None else f"shape {tuple(tensor.shape)}"
             raise WeightsError(
-                f"{source} has {got} for {theirs} and the base model has shape {tuple(shape)}; give the base model "
+                f"{source} has {got} for {theirs}, but the base model has shape {tuple(shape)}; give the base model "
                 "that it was made for"
             )
         found[name] = tensor.reshape(shape)

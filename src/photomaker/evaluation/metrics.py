@@ -1,4 +1,4 @@
-"""Pure functions from embeddings and labels to figures; nothing here knows a model or a file.
+"""Metrics as pure functions from embeddings and labels to figures, without models or files.
 
 Embeddings are unit vectors [n, width]. A row of zeros means "no face was found": every cosine with it is 0.
 """
@@ -19,7 +19,7 @@ Integers = NDArray[np.integer]
 
 
 LOWEST_FLOOR = 0.01
-"""Mean cosine with strangers below which a multiple of it would say nothing."""
+"""Mean cosine with strangers below which a multiple of it is meaningless."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Interval:
     """A figure with its bootstrap interval.
 
     Attributes:
-        value: The figure on all people; None where it is undefined (a ratio over what is not positive).
-        low: Lower end of the interval; None where it is undefined.
-        high: Upper end of the interval; None where it is undefined.
+        value: The figure on all people; None if it is undefined (a ratio over what is not positive).
+        low: Lower end of the interval; None if it is undefined.
+        high: Upper end of the interval; None if it is undefined.
         people: How many people (or pairs) were resampled.
     """
 
@@ -101,7 +101,7 @@ def mean_cosine(pictures: Floats, photos: Floats) -> Floats:
 
 
 def copy_paste(pictures: Floats, references: Floats, unseen: Floats) -> Floats:
-    """How much nearer pictures are to the photos they were made from than to other photos of the same person.
+    """How much more similar pictures are to their reference photos than to other photos of the same person.
 
     cp_i = mean cos(picture_i, references) - mean cos(picture_i, unseen photos). A method that has learned the
     person has cp near 0; one that copies its references has a high cp. It is 0 where either set shows no face.
@@ -123,7 +123,7 @@ def copy_paste(pictures: Floats, references: Floats, unseen: Floats) -> Floats:
 
 
 def centroids(photos: Floats) -> Floats:
-    """One gallery vector a person: the mean of the person's photo embeddings, scaled to length 1.
+    """One gallery vector for each person: the mean of their photo embeddings, scaled to length 1.
 
     Args:
         photos: [people, photos, width]; zero rows (no face) do not contribute.
@@ -200,7 +200,7 @@ def face_diversity(pictures: Floats) -> float:
 
 
 def ratio_of_means(numerator: Floats, denominator: Floats) -> float:
-    """Mean of one array over the mean of another; nan where the denominator's mean is not positive.
+    """Mean of one array over the mean of another; nan if the denominator's mean is not positive.
 
     The ratio of means and not the mean of ratios, where a person with a tiny ceiling would decide the figure.
     """
@@ -251,7 +251,7 @@ def monotone_share(curves: Floats, *, rising: bool) -> float:
 def bootstrap(
     statistic: Callable[..., float], *columns: Floats, samples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Percentile bootstrap interval of a statistic, resampling people with all that belongs to them.
+    """Percentile bootstrap interval of a statistic, resampling people with all their data.
 
     Args:
         statistic: Takes the arrays (with people resampled along the first axis) and returns one number.
@@ -273,7 +273,7 @@ def bootstrap(
 
 
 def draws(statistic: Callable[..., float], *columns: Floats, samples: int = 2000, seed: int = 0) -> Floats:
-    """The statistic on each of the bootstrap's resamples, [samples]; nan where it is undefined.
+    """The statistic on each of the bootstrap's resamples, [samples]; nan if it is undefined.
 
     Args:
         statistic: As `bootstrap`.
@@ -313,7 +313,7 @@ def interval(
             when people are drawn twice, so their percentiles alone would lie above the figure.
 
     Returns:
-        The interval; all None where the figure is undefined.
+        The interval; all None if the figure is undefined.
 
     Raises:
         ValueError: `level` is out of range.

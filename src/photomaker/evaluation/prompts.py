@@ -105,7 +105,7 @@ LISTS = ("world", "paper")
 
 
 def prompt_list(name: str) -> tuple[BenchPrompt, ...]:
-    """Prompts by the name of their list, or from a file of one's own.
+    """Prompts by the name of their list, or from a file of your own.
 
     Args:
         name: One of `LISTS`, or the path of a text file: one prompt a line, each with `{c}` once; lines that begin

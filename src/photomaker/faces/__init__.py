@@ -1,4 +1,4 @@
-"""Finding faces, telling people apart and cutting a person out, behind three small abstract classes."""
+"""Face detection, recognition and segmentation, behind three small abstract classes."""
 
 from photomaker.faces.base import Detector, Recogniser, Seen, Segmenter, largest
 from photomaker.faces.bundled import BundledEmbedder, BundledFaces, BundledRecogniser

@@ -1,4 +1,4 @@
-"""A classifier that reads off a picture what its prompt asked for: scene, hat, glasses, clothing, style, class."""
+"""A classifier of what a picture shows: scene, hat, glasses, clothing, style, class."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AttributeConfig:
         size: Side of the pictures in pixels.
         channels: Channels at strides 4, 8, 16.
         depths: Residual blocks of each stage.
-        looks: Places each attribute may look at.
+        looks: Attention maps for each attribute.
     """
 
     words: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class AttributeConfig:
 
 
 class AttributeNetwork(ConfiguredNetwork):
-    """A residual network with one head an attribute; every head attends to places of its own.
+    """A residual network with one head for each attribute; every head has its own attention maps.
 
     A hat is decided at the top of the picture and clothing at the bottom: a mean over the picture would blur both.
     """
@@ -99,7 +99,7 @@ class AttributeClassifier:
         """Read the bundled weights, or a file in their format.
 
         Raises:
-            WeightsError: The file is missing, damaged or of another architecture.
+            WeightsError: The file is missing, damaged or of a different architecture.
         """
         if path is None:
             from photomaker.weights import bundled
@@ -116,9 +116,9 @@ class AttributeClassifier:
 
     @torch.inference_mode()
     def features(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """What its trunk sees of pictures of `size` pixels: mean and deviation over places of each layer's maps.
+        """Features of pictures of `size` pixels: mean and deviation over the positions of each layer's feature maps.
 
-        Early layers see edges and grain, late ones what things are; both count where pictures shall be like real ones.
+        Early layers see edges and grain, late ones what things are; both count where pictures should be like real ones.
 
         Returns:
             [n, features] float32.

@@ -1,4 +1,4 @@
-"""What every face backend offers, and the geometry that backends share. No network lives here."""
+"""Interfaces of the face backends, and the geometry that they share."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Detector(ABC):
             image: An upright picture of any size and mode.
 
         Returns:
-            The faces, best score first, in pixels of `image`; an empty list where there is none.
+            The faces, best score first, in pixels of `image`; an empty list if there is none.
         """
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A face that was found and embedded.
+    """A face with its embedding.
 
     Attributes:
         embedding: float32 [width], as the recogniser gives it.
-        face: Where it is.
+        face: Its box and landmarks.
     """
 
     embedding: np.ndarray
@@ -57,12 +57,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a recogniser's cosines mean.
+    """Calibration of a recogniser's cosines.
 
     Attributes:
-        threshold: Cosine from which two faces are taken for one person.
-        stranger: Mean cosine of two people's faces.
-        errors: How often the threshold is wrong, and by whose measurement.
+        threshold: Cosine from which two faces count as the same person.
+        stranger: Mean cosine of faces of different people.
+        errors: Error rate at the threshold, and the source of the measurement.
     """
 
     threshold: float
@@ -71,12 +71,12 @@ class Calibration:
 
 
 class Recogniser(ABC):
-    """Turns a face into a direction that tells people apart: the cosine of two of them is the likeness.
+    """Embeds faces; the cosine of two embeddings is the likeness.
 
     Attributes:
-        name: What it is called in messages and in identities.
+        name: Its name in messages and in identities.
         licence: Of its weights.
-        calibration: What its cosines mean; None where nobody has measured it.
+        calibration: What its cosines mean; None if nobody has measured it.
     """
 
     name: str = ""
@@ -101,7 +101,7 @@ class Recogniser(ABC):
 
 
 class Segmenter(ABC):
-    """Cuts a person out of the background."""
+    """Segments a person."""
 
     @abstractmethod
     def person_mask(self, image: Image, face: Face) -> np.ndarray:
@@ -117,7 +117,7 @@ class Segmenter(ABC):
 
 
 class Captioner(ABC):
-    """Says in a sentence what a picture shows."""
+    """Writes captions."""
 
     @abstractmethod
     def caption_batch(self, images: Sequence[Image], seeds: Sequence[int] | None = None) -> list[str]:
@@ -134,7 +134,7 @@ class Captioner(ABC):
 
 
 class PhraseParser(ABC):
-    """Tells which words of a sentence speak of which person."""
+    """Finds the phrases of a caption that describe each person."""
 
     @abstractmethod
     def phrases(self, text: str, words: Sequence[ClassWord]) -> list[str]:
@@ -150,7 +150,7 @@ class PhraseParser(ABC):
 
 
 class TextImageScorer(ABC):
-    """Judges how well texts fit a picture."""
+    """Scores how well texts fit a picture."""
 
     @abstractmethod
     def score(self, image: Image, texts: Sequence[str]) -> list[float]:
@@ -158,15 +158,15 @@ class TextImageScorer(ABC):
 
 
 class TextSimilarity(ABC):
-    """Judges how alike two class words are."""
+    """Scores the similarity of class words."""
 
     @abstractmethod
     def similarity(self, words: Sequence[str], word: str) -> list[float]:
-        """Compare each of `words` with `word`, 0..1, 1 where they are equal."""
+        """Compare each of `words` with `word`, 0..1, 1 if they are equal."""
 
 
 def largest(faces: Sequence[Face]) -> Face | None:
-    """Give the face with the largest box, the first of several equals; None where there is no face."""
+    """Give the face with the largest box, the first of several equals; None if there is no face."""
     return max(faces, key=lambda face: face.area, default=None)
 
 
@@ -178,7 +178,7 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         second: [m, 4] boxes.
 
     Returns:
-        [n, m] float64 in 0..1; 0 where a box has no area.
+        [n, m] float64 in 0..1; 0 if a box has no area.
     """
     first, second = (
         np.asarray(first, np.float64).reshape(-1, 4),

@@ -1,4 +1,4 @@
-"""The backends that ship with the package: no download, no further library, trained on the synthetic people."""
+"""The bundled backends: no download, no additional library, trained on the synthetic people."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ class Found:
 
 
 def decode(analysis: Analysis, threshold: float = 0.4, limit: float = 0.4, most: int = 32) -> list[Found]:
-    """Read the faces off the maps of `FaceAnalyser`.
+    """Decode the faces from the maps of `FaceAnalyser`.
 
     Args:
         analysis: Maps of a batch.
         threshold: Least confidence, 0..1.
         limit: Boxes that overlap a better one by more than this intersection over union are dropped.
-        most: At most so many faces a picture.
+        most: Most faces of a picture.
 
     Returns:
         What was found in each picture of the batch.
@@ -139,7 +139,7 @@ class BundledFaces(Detector, Segmenter):
         """Read the bundled weights, or a file in their format.
 
         Raises:
-            WeightsError: The file is missing, damaged or of another architecture.
+            WeightsError: The file is missing, damaged or of a different architecture.
         """
         network = load_network(_path(path, "faces/analyser.safetensors"), FaceAnalyser)
         assert isinstance(network, FaceAnalyser)
@@ -153,8 +153,8 @@ class BundledFaces(Detector, Segmenter):
     def person_mask(self, image: Image.Image, face: Face) -> np.ndarray:
         """See `Segmenter.person_mask`.
 
-        The network marks people, not one person: pixels nearer to another face, and parts that do not touch the
-        face, are taken away.
+        The network marks people, not one person: pixels nearer to another face, and parts that do not touch the face,
+        are removed.
         """
         fitted, analysis = self._analyse(image)
         others = [other for other in self._faces(fitted, analysis, image.size) if not _same(other, face)]
@@ -182,7 +182,7 @@ class BundledFaces(Detector, Segmenter):
 
 
 class BundledRecogniser(Recogniser):
-    """Tells the synthetic people apart: the cosine of two embeddings is the likeness score."""
+    """Recogniser of the synthetic people: the cosine of two embeddings is the likeness."""
 
     name = "bundled"
     calibration = Calibration(
@@ -198,7 +198,7 @@ class BundledRecogniser(Recogniser):
         """Read the bundled weights, or a file of any of the recogniser architectures.
 
         Raises:
-            WeightsError: The file is missing, damaged or of another architecture.
+            WeightsError: The file is missing, damaged or of a different architecture.
         """
         network = load_network(
             _path(path, "faces/recogniser.safetensors"), ConvRecogniser, MixerRecogniser, NextRecogniser
@@ -216,7 +216,7 @@ class BundledRecogniser(Recogniser):
         """See `Recogniser.embed_batch`.
 
         Raises:
-            PhotoError: A face lies outside its picture.
+            PhotoError: A face is outside its picture.
         """
         size = self._network.config.size
         crops = [face_crop(image, face, size) for image, face in zip(images, faces, strict=True)]
@@ -242,7 +242,7 @@ class BundledRecogniser(Recogniser):
         trunk = getattr(self._network, "trunk", None)
         if trunk is None:
             raise WeightsError(
-                f"a {self._network.architecture} has no layers to compare by; give another recogniser"
+                f"a {self._network.architecture} has no layers to compare; give another recogniser"
             )
         self._network.requires_grad_(False).to(images.device)
         squares = boxes.new_tensor([square_around(tuple(box), SIDE) for box in boxes.tolist()])
@@ -276,7 +276,7 @@ class BundledEmbedder:
     """Finds and embeds the person's face in drawn pictures, as `InsightFaceEmbedder` does in photographs."""
 
     def __init__(self, detector: BundledFaces, recogniser: BundledRecogniser) -> None:
-        """Take both as they are."""
+        """Wrap both."""
         self._detector, self._recogniser = detector, recogniser
 
     @classmethod

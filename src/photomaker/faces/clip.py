@@ -34,7 +34,7 @@ def open_clip(place: str) -> tuple[Any, Any, Any]:
 
 
 class ClipScorer(TextImageScorer):
-    """The cosine between a picture and a text, 0 where it is negative."""
+    """The cosine between a picture and a text, 0 if it is negative."""
 
     def __init__(self, model: Any, pictures: Any, tokenizer: Any) -> None:  # noqa: ANN401 - classes of transformers
         """Wrap a model, the processor of its pictures and its tokenizer."""

@@ -1,4 +1,4 @@
-"""The square crop that recognisers look at, twice: smooth for users' photos, batched on tensors for training."""
+"""The square crop for recognisers: smooth for users' photos, and batched on tensors for training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def face_crop(image: Image.Image, face: Face, size: int) -> Image.Image:
     if not (inside and face.area > 0):
         place = tuple(round(float(value), 1) for value in box)
         raise PhotoError(
-            f"the face box {place} lies outside the {image.width} x {image.height} photo; "
+            f"the face box {place} is outside the {image.width} x {image.height} photo; "
             "use a face that was found in this photo"
         )
     return _cut(image.convert("RGB"), square_around(box, SIDE), size)
@@ -89,7 +89,7 @@ def to_tensor(images: list[Image.Image]) -> Tensor:
 
 
 def fine_power(picture: np.ndarray, box: Sequence[float]) -> float:
-    """How much fine detail a face has: what its brightness owes to frequencies above a quarter of the sampling rate.
+    """Fine detail of a face: the power of its brightness above a quarter of the sampling rate.
 
     Recognisers hardly see whether eyes are sharp or smeared; this does, as a ratio to real pictures. Far below 1 is
     soft, far above 1 is noise.
@@ -99,7 +99,7 @@ def fine_power(picture: np.ndarray, box: Sequence[float]) -> float:
         box: The face, x0, y0, x1, y1 in pixels.
 
     Returns:
-        Variance in squared levels of 255, per pixel, after a Hann window; 0 where the box has fewer than 8 x 8 pixels.
+        Variance in squared levels of 255, per pixel, after a Hann window; 0 if the box has fewer than 8 x 8 pixels.
     """
     left, top, right, bottom = (round(float(edge)) for edge in box)
     inside = picture[max(0, top) : max(0, bottom), max(0, left) : max(0, right)].astype(float)

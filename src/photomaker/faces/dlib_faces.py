@@ -1,4 +1,4 @@
-"""Faces in real photographs, found and told apart by dlib; needs the extra `faces`. Nothing is fetched from a hub.
+"""Faces in real photographs, detected and recognised by dlib; needs the extra `faces` and no download.
 
 The code is under the Boost licence and the three weight files that are read are in the public domain (CC0). They come
 with the package `face-recognition-models`; its file of 68 landmarks, which is not for commercial use, is never opened.
@@ -55,7 +55,7 @@ def weights_file(name: str) -> Path:
     if not path.is_file():
         raise WeightsError(f"{path} is missing; install face-recognition-models again")
     if hashlib.sha256(path.read_bytes()).hexdigest() != HASHES[name]:
-        raise WeightsError(f"{path} is not the file that it should be; install face-recognition-models again")
+        raise WeightsError(f"{path} is altered; install face-recognition-models again")
     return path
 
 
@@ -163,7 +163,7 @@ def _face(pixels: np.ndarray, box: Any, score: float, scale: float, size: tuple[
 
 
 class DlibRecogniser(Recogniser):
-    """Tells people apart by 128 numbers of a residual network (He et al., arXiv 1512.03385, trained by King).
+    """Recognises people by 128 numbers of a residual network (He et al., arXiv 1512.03385, trained by King).
 
     What counts of them is their distance d, and even strangers' point the same way. So each face becomes a vector of
     length 1 whose cosine to another is exp(-d^2 / (2 SIGMA^2)), by orthogonal random features (Yu et al., arXiv

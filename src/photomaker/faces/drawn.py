@@ -1,4 +1,4 @@
-"""Whether a picture looks like one of the drawn people, whom the bundled networks know, or like a photograph.
+"""Whether a picture looks like a drawn person, as the bundled networks know them, or like a photograph.
 
 Two things tell them apart: the bundled detector is surer of a drawn face, and a drawing's outlines lie between smooth
 areas, so that the strength of its second differences has a heavier tail. Measured on 240 drawn people in all styles and

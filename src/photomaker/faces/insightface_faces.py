@@ -1,4 +1,4 @@
-"""Faces found, told apart and embedded for PhotoMaker V2 by InsightFace; needs the extra `faces`.
+"""Faces detected, recognised and embedded for PhotoMaker V2 by InsightFace; needs the extra `insightface`.
 
 The model packs that InsightFace downloads (buffalo_l, antelopev2) are for non-commercial research only. A folder with
 other ONNX models of the same kind may be named instead; V2 adapters were trained on buffalo_l's recogniser.
@@ -81,7 +81,7 @@ def analyze_faces(
         det_size: The first size.
 
     Returns:
-        The faces, as InsightFace gives them; empty where no size finds one.
+        The faces, as InsightFace gives them; empty if no size finds one.
     """
     sizes = [det_size, *((side, side) for side in SIZES if side < min(det_size))]
     for size in sizes:
@@ -114,7 +114,7 @@ def _open(place: str | os.PathLike[str], recogniser: bool) -> FaceAnalysis2:
             f"~/.insightface/models/{pack}, name another folder, or give id_embeds"
         ) from error
     if recogniser and "recognition" not in analysis.models:
-        raise WeightsError(f"the face models {place} hold no recogniser; name a folder that has one")
+        raise WeightsError(f"the face models {place} have no recogniser; name a folder that has one")
     return analysis
 
 
@@ -134,7 +134,7 @@ class InsightFaceEmbedder:
     """
 
     def __init__(self, analysis: FaceAnalysis2, name: str = PACK) -> None:
-        """Take the analyser as it is."""
+        """Wrap an analyser."""
         self.analysis, self.name = analysis, name
 
     @classmethod
@@ -145,7 +145,7 @@ class InsightFaceEmbedder:
             place: Name of an InsightFace pack, which is downloaded once, or a folder of ONNX models.
 
         Raises:
-            WeightsError: The pack is neither here nor to be had, or lacks a detector or recogniser.
+            WeightsError: The pack is missing and cannot be downloaded, or lacks a detector or recogniser.
         """
         return cls(_open(place, recogniser=True), str(place))
 
@@ -199,7 +199,7 @@ class InsightFaceEmbedder:
 
 
 class InsightFaceDetector(Detector):
-    """Finds faces by the detector of a pack (SCRFD or RetinaFace, arXiv 2105.04714 and 1905.00641)."""
+    """Finds faces with the detector of a pack (SCRFD or RetinaFace, arXiv 2105.04714 and 1905.00641)."""
 
     name, licence = "insightface", PACK_LICENCE
 
@@ -212,7 +212,7 @@ class InsightFaceDetector(Detector):
         """Open a model pack by its name, or a folder of ONNX models.
 
         Raises:
-            WeightsError: It is neither here nor to be had.
+            WeightsError: It is missing and cannot be downloaded.
         """
         return cls(_open(place, recogniser=False))
 
@@ -243,7 +243,7 @@ class InsightFaceDetector(Detector):
 
 
 class InsightFaceRecogniser(Recogniser):
-    """Tells people apart by the recogniser of a pack (ArcFace, arXiv 1801.07698)."""
+    """Recognises people with the recogniser of a pack (ArcFace, arXiv 1801.07698)."""
 
     name, licence = "insightface", PACK_LICENCE
 
@@ -256,7 +256,7 @@ class InsightFaceRecogniser(Recogniser):
         """Open a model pack by its name, or a folder of ONNX models.
 
         Raises:
-            WeightsError: It is neither here nor to be had, or holds no recogniser.
+            WeightsError: It is missing and cannot be downloaded, or holds no recogniser.
         """
         return cls(_open(place, recogniser=True))
 
@@ -286,31 +286,31 @@ def _pixels(image: Image) -> np.ndarray:
 
 
 class AuraFaceDetector(InsightFaceDetector):
-    """Finds faces by the detector that comes with AuraFace."""
+    """Finds faces with the detector of AuraFace."""
 
     name, licence = "auraface", AURAFACE_LICENCE
 
     @classmethod
     def open(cls, place: str | os.PathLike[str] = AURAFACE) -> InsightFaceDetector:
-        """Open the models of a folder or hub id, fetched at the first use.
+        """Open the models of a folder or hub id, downloaded at first use.
 
         Raises:
-            WeightsError: They are neither here nor to be had.
+            WeightsError: They are missing and cannot be downloaded.
         """
         return cls(_open(_auraface(place), recogniser=False))
 
 
 class AuraFaceRecogniser(InsightFaceRecogniser):
-    """Tells people apart by AuraFace-v1, which was trained on data that may be used commercially."""
+    """Recognises people with AuraFace-v1, which was trained on data that may be used commercially."""
 
     name, licence = "auraface", AURAFACE_LICENCE
 
     @classmethod
     def open(cls, place: str | os.PathLike[str] = AURAFACE) -> InsightFaceRecogniser:
-        """Open the models of a folder or hub id, fetched at the first use.
+        """Open the models of a folder or hub id, downloaded at first use.
 
         Raises:
-            WeightsError: They are neither here nor to be had, or hold no recogniser.
+            WeightsError: They are missing and cannot be downloaded, or hold no recogniser.
         """
         return cls(_open(_auraface(place), recogniser=True))
 
@@ -319,9 +319,9 @@ def _auraface(place: str | os.PathLike[str]) -> Path:
     """The folder with the ONNX models.
 
     Raises:
-        WeightsError: It is neither here nor to be had.
+        WeightsError: It is missing and cannot be downloaded.
     """
     if Path(place).is_dir():
         return Path(place)
-    log.warning("taking %s (fetched at the first use, about 280 MB; %s)", place, AURAFACE_LICENCE)
+    log.warning("taking %s (downloaded at first use, about 280 MB; %s)", place, AURAFACE_LICENCE)
     return onnx_folder(str(place), AURAFACE_FILES)

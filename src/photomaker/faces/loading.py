@@ -1,4 +1,4 @@
-"""Loading of transformers models from a folder or the hub, with every failure told in one sentence."""
+"""Loads transformers models from a folder or the hub; every failure is reported in one sentence."""
 
 from __future__ import annotations
 

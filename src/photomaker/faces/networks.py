@@ -1,7 +1,7 @@
-"""The three small networks of the faces room, and how networks with a `config` are kept in files.
+"""The small networks for faces, and the file format of networks with a `config`.
 
-All of them see pictures only through a patch stem of stride 4 or more: on CPUs, convolutions at full resolution
-with few channels cost most of the time and bring least.
+All begin with a patch stem of stride 4 or more: on CPUs, convolutions at full resolution with few channels cost the
+most time and help least.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def save_network(network: ConfiguredNetwork, path: Path) -> Path:
         for name, tensor in network.state_dict().items()
     }
     config = {"architecture": network.architecture, **asdict(network.config)}
-    # Keys keep their order: the heads of a classifier are told apart by it.
+    # Keys keep their order: the heads of a classifier are distinguished by it.
     data = save(tensors, metadata={"config": json.dumps(config)})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -89,7 +89,7 @@ def load_network(path: Path, *kinds: type[ConfiguredNetwork]) -> ConfiguredNetwo
         network.load_state_dict(tensors)
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(
-            f"the weights in {path} do not fit their own config; get the file again"
+            f"the weights in {path} do not fit their own config; download the file again"
         ) from error
     return network.float().eval().requires_grad_(False)
 
@@ -104,11 +104,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         config = read_object(metadata["config"])
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path} is no model file of photomaker's or is damaged; get it again") from error
+        raise WeightsError(
+            f"{path} is not a model file of photomaker, or is damaged; download it again"
+        ) from error
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken or not isinstance(config, dict):
         raise WeightsError(
-            f"{path} is damaged ({broken[0] if broken else 'config'} is not usable); get it again"
+            f"{path} is damaged ({broken[0] if broken else 'config'} is not usable); download it again"
         )
     return config, tensors
 

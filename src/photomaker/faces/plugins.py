@@ -1,4 +1,4 @@
-"""A plug-in named in settings, and what the licences of known models allow."""
+"""A plug-in named in settings, and the licences of known models."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ LICENCES = {
 
 @dataclass(frozen=True)
 class PlugIn:
-    """A plug-in and the model that it shall use.
+    """A plug-in and the model that it should use.
 
     Attributes:
-        name: A name of the registry, such as "bundled" or "mask2former", or "module:object" for one of one's own.
+        name: A name of the registry, such as "bundled" or "mask2former", or "module:object" for one of your own.
         place: A folder, a file, a hub id, or the name of a pack, as the plug-in takes it; None is its default.
     """
 

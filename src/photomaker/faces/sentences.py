@@ -1,4 +1,4 @@
-"""How alike class words are, by sentence embeddings; needs the extra `words`."""
+"""Similarity of class words by sentence embeddings; needs the extra `words`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from photomaker.faces.loading import device, load
 
 
 class SentenceSimilarity(TextSimilarity):
-    """The cosine between embeddings of the words (Sentence-BERT, arXiv 1908.10084), 0 where it is negative."""
+    """The cosine between embeddings of the words (Sentence-BERT, arXiv 1908.10084), 0 if it is negative."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - a class of sentence-transformers
         """Wrap a model."""

@@ -13,7 +13,7 @@ from photomaker.faces.base import PhraseParser
 
 
 class SpacyParser(PhraseParser):
-    """What hangs on a class word in the dependency tree, without what hangs on another one."""
+    """The subtree of a class word in the dependency tree, without the subtrees of other class words."""
 
     def __init__(self, language: Any) -> None:  # noqa: ANN401 - a class of spaCy
         """Wrap a pipeline that has a parser.

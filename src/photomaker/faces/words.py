@@ -1,4 +1,4 @@
-"""Phrases around class words, and how alike class words are, by rules: no model and no download."""
+"""Phrases around class words, and similarity of class words, by rules: no model and no download."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RuleParser(PhraseParser):
 
     @classmethod
     def open(cls) -> RuleParser:
-        """Needs nothing."""
+        """Needs no arguments."""
         return cls()
 
     def phrases(self, text: str, words: Sequence[ClassWord]) -> list[str]:
@@ -61,7 +61,7 @@ class RuleSimilarity(TextSimilarity):
 
     @classmethod
     def open(cls) -> RuleSimilarity:
-        """Needs nothing."""
+        """Needs no arguments."""
         return cls()
 
     def similarity(self, words: Sequence[str], word: str) -> list[float]:

@@ -73,7 +73,7 @@ class AnyDoor(PretrainedMethod):
         batch_size: Most pictures drawn at once.
 
     Raises:
-        SettingsError: A setting lies outside its range.
+        SettingsError: A setting is outside its range.
         WeightsError: The checkpoint does not fit the base or the tower.
     """
 
@@ -122,7 +122,7 @@ class AnyDoor(PretrainedMethod):
         Args:
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: Checkpoint in the published layout, or a hub id with the file's name; None is the bundled one.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
             image_encoder: DINOv2 as a folder or hub id, or `bundled`; None takes what the file notes, else the
@@ -131,7 +131,7 @@ class AnyDoor(PretrainedMethod):
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
-            SettingsError: A setting is out of range, or `memory` is no plan that the method can follow.
+            SettingsError: A setting is out of range, or `memory` is not a plan that the method can follow.
             WeightsError: A file is missing, altered, damaged, or does not fit the others.
         """
         number("scale", scale, 0, MOST_SCALE)
@@ -152,10 +152,10 @@ class AnyDoor(PretrainedMethod):
     # ---- the subject
 
     def check(self, references: Sequence[Reference]) -> None:
-        """See `Method.check`; masks are looked at too.
+        """See `Method.check`; masks are checked too.
 
         Raises:
-            PhotoError: There is no photo, or a mask is empty or of another size than its photo.
+            PhotoError: There is no photo, or a mask is empty or of a different size than its photo.
         """
         super().check(references)
         for place, reference in enumerate(references, start=1):
@@ -164,7 +164,7 @@ class AnyDoor(PretrainedMethod):
                 continue
             if mask.shape != reference.image.size[::-1]:
                 raise PhotoError(
-                    f"the mask of photo {called} is {mask.shape[1]} x {mask.shape[0]} and the photo "
+                    f"the mask of photo {called} is {mask.shape[1]} x {mask.shape[0]}, but the photo is "
                     f"{reference.image.width} x {reference.image.height}; give a mask of the photo's size"
                 )
             if box_of(mask) is None:
@@ -204,7 +204,7 @@ class AnyDoor(PretrainedMethod):
     # ---- the scene
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
-        """See `PretrainedMethod`; scene and region are looked at too."""
+        """See `PretrainedMethod`; scene and region are checked too."""
         text_rows(self.pipeline, requests)
         self._check_identity(identity)
         for request in requests:
@@ -221,7 +221,7 @@ class AnyDoor(PretrainedMethod):
         start = request.extras.start
         if start is None:
             raise SettingsError(
-                "anydoor draws into a scene and none is given; give a start picture, with a mask or a box for the hole"
+                "anydoor draws into a scene; give a start picture, with a mask or a box for the hole"
             )
         region = _region(request.extras, size)
         box = box_of(region)
@@ -262,24 +262,24 @@ class AnyDoor(PretrainedMethod):
 
 
 def _region(extras: Extras, size: tuple[int, int]) -> np.ndarray:
-    """Where the subject shall be: uint8 [h, w] of the picture."""
+    """Where the subject should be: uint8 [h, w] of the picture."""
     start, places = extras.start, extras.layout
     assert start is not None
     if start.mask is not None:
         if places:
-            raise SettingsError("the hole has a mask and a layout; give one of them")
+            raise SettingsError("the hole has both a mask and a layout; give only one of them")
         if start.mask.size != start.image.size:
             raise SettingsError(
-                f"the mask is {start.mask.width} x {start.mask.height} and the scene {start.image.width} x "
+                f"the mask is {start.mask.width} x {start.mask.height}, but the scene is {start.image.width} x "
                 f"{start.image.height}; give a mask of the scene's size"
             )
         return np.asarray(fitted(start.mask, size).convert("L"))
     if not places:
         raise SettingsError(
-            "the scene has no hole; give a mask that is white where the subject shall be, or a box as the layout"
+            "the scene has no hole; give a mask that is white where the subject should be, or a box as the layout"
         )
     if len(places) != 1:
-        raise SettingsError(f"the layout has {len(places)} places; anydoor draws one subject, give one")
+        raise SettingsError(f"the layout has {len(places)} places, but anydoor draws one subject; give one")
     found = regions_of(places, size[1], size[0])[0].numpy() >= 0.5  # noqa: PLR2004 - half
     box = box_of(np.where(found, 255, 0).astype(np.uint8))
     return np.zeros(size[::-1], dtype=np.uint8) if box is None else box_region(box, size)
@@ -291,13 +291,13 @@ def _subject(identity: Identity) -> Tensor:
 
 
 def _details(identity: Identity) -> Image.Image | None:
-    """Its high-frequency map; None where the identity has none."""
+    """Its high-frequency map; None if the identity has none."""
     maps = identity.tensors.get("details")
     return None if maps is None else Image.fromarray(maps[int(identity.tensors["weights"].argmax())].numpy())
 
 
 def _encoded(tokens: Tensor, pooled: Tensor) -> EncodedPrompts:
-    """Tokens in the place of a text."""
+    """Tokens in place of a text."""
     nowhere = torch.zeros(tokens.shape[:2], dtype=torch.bool)
     return EncodedPrompts(tokens, pooled, nowhere, nowhere)
 
@@ -305,6 +305,6 @@ def _encoded(tokens: Tensor, pooled: Tensor) -> EncodedPrompts:
 def _check_tower(file: AnyDoorFile, tower: SubjectTower) -> None:
     if tower.width != file.tower_width:
         raise WeightsError(
-            f"{file.source} reads tokens of width {file.tower_width} and the image encoder's have {tower.width}; give "
+            f"{file.source} reads tokens of width {file.tower_width}, but the image encoder's have {tower.width}; give "
             "the image encoder that it was made for"
         )

@@ -1,4 +1,4 @@
-"""What every personalisation method does: photos to an identity, an identity and requests to pictures."""
+"""The interface of all methods: photos to an identity, an identity and requests to pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Need(Enum):
-    """What a method wants beside a picture and a prompt."""
+    """What a method needs besides photos and a prompt."""
 
     FACE = "face"
     STRUCTURE = "structure"
@@ -36,9 +36,9 @@ class Method(ABC):
 
     Attributes:
         name: Name in the registry.
-        needs: What it wants beside pictures and prompts.
-        delays: Whether `Sampling.merge` changes its pictures: the person joins the prompt after some of the steps.
-        takes: What it can draw with beside prompt and sampling, of `photomaker.types.EXTRAS`.
+        needs: What it needs besides photos and prompts.
+        delays: Whether it has a merge step (`Sampling.merge`).
+        takes: The extras that it supports, from `photomaker.types.EXTRAS`.
     """
 
     name: ClassVar[str]
@@ -66,36 +66,36 @@ class Method(ABC):
     def generate(
         self, identity: Identity, requests: Sequence[Request], *, watch: Watch | None = None
     ) -> list[Image]:
-        """Draw the person, one picture for each request, in their order.
+        """Draw the person, one picture for each request, in order.
 
         Args:
             identity: Made by `fit` of the same method and weights.
             requests: Prompts and how to draw them; a picture depends on its own request only.
-            watch: Told of every denoising step of every batch; what it raises ends the drawing.
+            watch: Called with every denoising step of every batch; what it raises ends the drawing.
 
         Raises:
-            IdentityError: The identity is of another method or other weights.
+            IdentityError: The identity was made with a different method or other weights.
             PromptError: A prompt cannot be used.
         """
 
     @classmethod
     def adapter_file(cls, place: str | os.PathLike[str]) -> Path:
-        """The file of the method's weights that is meant; what stands on the hub is fetched.
+        """The file of the method's weights; a hub id is downloaded.
 
         Args:
             place: A file, or a hub id with the file's name.
 
         Raises:
-            WeightsError: It is no file, or cannot be fetched.
+            WeightsError: It does not exist, or cannot be downloaded.
         """
         return adapter_file(place)
 
     @classmethod
     def check_requests(cls, requests: Sequence[Request]) -> None:
-        """Refuse requests that carry what the method cannot draw with; no model is needed.
+        """Refuse requests with extras that the method does not support; no model is needed.
 
         Raises:
-            SettingsError: One does.
+            SettingsError: One has unsupported extras.
         """
         for request in requests:
             foreign = sorted(request.extras.asked - cls.takes)
@@ -107,12 +107,12 @@ class Method(ABC):
             for one in request.extras.controls:
                 if one.kind is not None:
                     raise SettingsError(
-                        f"{one.kind} are still to be read off the structure picture; order through the Engine, or draw "
+                        f"{one.kind} must still be extracted from the structure picture; use the Engine, or draw "
                         "them by photomaker.pipelines.structures.drawn and leave kind at None"
                     )
 
     def check(self, references: Sequence[Reference]) -> None:
-        """Refuse references that cannot serve.
+        """Refuse references that cannot be used.
 
         Raises:
             PhotoError: There is none, or the method needs a face and one has none.
@@ -120,7 +120,7 @@ class Method(ABC):
         """
         instance("the references", references, (list, tuple), "give a list of Reference")
         for one in references:
-            instance("a reference", one, Reference, "give a Reference; Engine.look makes them of files")
+            instance("a reference", one, Reference, "give a Reference; Engine.look makes them from files")
         if not references:
             raise PhotoError("no reference photo was given; give at least one photo of the person")
         if Need.FACE in self.needs:
@@ -128,5 +128,5 @@ class Method(ABC):
                 if reference.face is None:
                     called = reference.name or f"number {number}"
                     raise PhotoError(
-                        f"{self.name} needs a face in every photo and photo {called} has none; leave it out"
+                        f"{self.name} needs a face in every photo, but photo {called} has none; leave it out"
                     )

@@ -34,7 +34,7 @@ class CustomDiffusionSettings:
     Attributes:
         token: What the new word is called.
         start: A rare word whose row it starts from.
-        prior: The base's own pictures of the class, in the place of photos from the web.
+        prior: The base's own pictures of the class, in place of photos from the web.
         tuning: The shared recipe.
     """
 
@@ -97,7 +97,7 @@ class CustomDiffusion(TunedMethod[CustomDiffusionSettings]):
 
         Raises:
             IdentityError: There is no such file, or the word is not for this base.
-            WeightsError: It is damaged, of another layout, or of another base.
+            WeightsError: It is damaged, of another layout, or of a different base.
         """
         place = must_exist(path)
         content = read_pickle(place)

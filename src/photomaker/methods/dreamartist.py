@@ -56,7 +56,7 @@ class ArtistSettings:
         tuning: The shared recipe.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     rows: int = 3
@@ -195,7 +195,7 @@ def _word(place: Path) -> dict[str, Tensor]:
     """The rows of one word for both encoders."""
     if place.suffix != ".safetensors" and "string_to_param" in read_pickle(place):
         raise IdentityError(
-            f"{place} is a word for one text encoder, such as Stable Diffusion 1.5's, and SDXL has two; give a word "
+            f"{place} is a word for one text encoder, such as Stable Diffusion 1.5's, but SDXL has two; give a word "
             "with clip_l and clip_g"
         )
     return read_word(place)

@@ -57,7 +57,7 @@ class DreamBoothSettings:
         tuning: The shared recipe.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     kind: Literal["lora", "full"] = "lora"
@@ -142,7 +142,7 @@ class DreamBooth(TunedMethod[DreamBoothSettings]):
 
         Raises:
             IdentityError: There is no such file.
-            WeightsError: It is damaged, or of another base.
+            WeightsError: It is damaged, or of a different base.
         """
         place = must_exist(path)
         notes = {"token": token, "published": place.name}

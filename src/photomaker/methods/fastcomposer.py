@@ -87,13 +87,13 @@ class FastComposer(PretrainedMethod):
         Args:
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: Checkpoint in the published layout, or a hub id with the file's name; None is the bundled one.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
-            SettingsError: `memory` is no plan that the method can follow.
+            SettingsError: `memory` is not a plan that the method can follow.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
         path = bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)

@@ -1,4 +1,4 @@
-"""FlashFace: a second UNet reads crops of the face, and its feature maps are read by further self-attention layers.
+"""FlashFace: a second UNet reads crops of the face, and additional self-attention layers read its feature maps.
 
 Nothing of the face goes through the prompt, so that age and gender are the prompt's. The base's UNet has FlashFace's
 weights, and the reference UNet stands beside it, only while a picture is drawn.
@@ -62,7 +62,7 @@ MOST_SCALE = 4.0
 CROP, SIDE = 1.5, 224
 """Of published files: side of the face's square in longer sides of its box, and in pixels."""
 MOST_PHOTOS = 4
-_CELLS = 64  # in which a box is looked at before anything is drawn
+_CELLS = 64  # in which a box is checked before anything is drawn
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class FlashFaceSettings:
             together.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     strength: float = 0.85
@@ -154,14 +154,14 @@ class FlashFace(PretrainedMethod):
         Args:
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: Checkpoint in the published layout, or a hub id with the file's name; None is the bundled one.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
             own: See the class.
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
-            SettingsError: `memory` is no plan that the method can follow.
+            SettingsError: `memory` is not a plan that the method can follow.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
         path = bundled_weights(cls.bundled_file, cls.name) if adapter is None else adapter_file(adapter)
@@ -215,7 +215,7 @@ class FlashFace(PretrainedMethod):
     # ---- pictures
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
-        """See `PretrainedMethod`; the place of the face is looked at too."""
+        """See `PretrainedMethod`; the place of the face is checked too."""
         text_rows(self.pipeline, requests)
         self._check_identity(identity)
         for request in requests:
@@ -228,15 +228,17 @@ class FlashFace(PretrainedMethod):
         check_made_with(identity, self.sha256, fits, "FlashFace checkpoint")
 
     def _map(self, request: Request, height: int, width: int) -> Tensor:
-        """Where the face shall be [1, height, width]; nowhere, where nothing is said."""
+        """Region of the face [1, height, width]; empty if none is given."""
         places = request.extras.layout
         if not places:
             return torch.zeros(1, height, width)
         if len(places) != 1:
-            raise SettingsError(f"the layout has {len(places)} places; flashface draws one person, give one")
+            raise SettingsError(
+                f"the layout has {len(places)} places, but flashface draws one person; give one"
+            )
         region = regions_of(places, height, width)[0] >= 0.5  # noqa: PLR2004 - half
         if not bool(region.any()):
-            raise SettingsError("the face's place is smaller than a cell of the picture; give a larger one")
+            raise SettingsError("the face's region is smaller than a latent cell; give a larger one")
         down, across = region.any(1).nonzero(), region.any(0).nonzero()
         box = (int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1)
         return square_map(box, height, width)

@@ -218,7 +218,7 @@ class Hypernetwork(TunedMethod[HypernetworkSettings]):
         known = context_widths(self.pipeline.unet)
         if not set(widths) & set(known):
             raise WeightsError(
-                f"the hypernetwork is for tokens of width {', '.join(map(str, widths))} and the base has "
+                f"the hypernetwork is for tokens of width {', '.join(map(str, widths))}, but the base has "
                 f"{', '.join(map(str, known))}; give one for this base"
             )
 
@@ -231,28 +231,30 @@ class Hypernetwork(TunedMethod[HypernetworkSettings]):
 
         Raises:
             IdentityError: There is no such file.
-            WeightsError: It is no hypernetwork, or none of its widths is in this base.
+            WeightsError: It is not a hypernetwork, or none of its widths is in this base.
             SettingsError: Its networks are of an unknown kind.
         """
         place = must_exist(path)
         content = read_pickle(place)
         sections = {key: value for key, value in content.items() if isinstance(key, int)}
         if not sections:
-            raise WeightsError(f"{place} is no hypernetwork: it has no widths of tokens; give such a file")
+            raise WeightsError(f"{place} is not a hypernetwork: it has no widths of tokens; give such a file")
         tensors: dict[str, Tensor] = {}
         for width, both in sections.items():
             if not isinstance(both, tuple | list) or len(both) != len(_PARTS) or not all(both):
-                raise WeightsError(f"{place} has no pair of networks for width {width}; fetch it again")
+                raise WeightsError(f"{place} has no pair of networks for width {width}; download it again")
             for part, state in zip(_PARTS, both, strict=True):
                 for name, tensor in state.items():
                     if not _NAME.fullmatch(_today(name)) or not isinstance(tensor, Tensor):
-                        raise WeightsError(f"{place} is no hypernetwork: it holds {name!r}; give such a file")
+                        raise WeightsError(
+                            f"{place} is not a hypernetwork: it holds {name!r}; give such a file"
+                        )
                     tensors[f"{width}.{part}.{_today(name)}"] = tensor.float()
         shape = NetworkShape.noted({key: value for key, value in content.items() if isinstance(key, str)})
         last = max(int(name.split(".")[3]) for name in tensors)
         if (
             shape.is_layer_norm and _tensor_of(tensors, last).dim() > 1
-        ):  # the last is no norm, which has vectors
+        ):  # the last is not a norm, which has vectors
             shape = replace(shape, norm_last=False)
         networks = _networks(tensors, shape, str(place))
         self._check_widths(list(networks))
@@ -324,8 +326,8 @@ def _networks(tensors: Mapping[str, Tensor], shape: NetworkShape, source: str) -
                 network.load_state_dict(state)
             except RuntimeError as error:
                 raise WeightsError(
-                    f"the networks for width {width} in {source} are not of the structure that it notes "
-                    f"({list(shape.layer_structure)}, {shape.activation_func}); fetch it again"
+                    f"the networks for width {width} in {source} do not have the structure that it states "
+                    f"({list(shape.layer_structure)}, {shape.activation_func}); download it again"
                 ) from error
         networks[width] = both
     return networks

@@ -1,7 +1,7 @@
 """InstantID: a recogniser's embedding as tokens in a second attention, and an IdentityNet that follows five landmarks.
 
 The adapter is an IP-Adapter of the plus form over face embeddings, read by diffusers' own loader; the IdentityNet is a
-ControlNet that reads the same tokens in the place of the text. Both are beside the UNet only while a picture is drawn.
+ControlNet that reads the same tokens in place of the text. Both are beside the UNet only while a picture is drawn.
 
 Source: arXiv 2401.07519.
 """
@@ -89,7 +89,7 @@ class InstantID(PretrainedMethod):
         batch_size: Most pictures drawn at once.
 
     Raises:
-        SettingsError: A setting lies outside its range.
+        SettingsError: A setting is outside its range.
         WeightsError: The adapter does not fit the base or the recogniser.
     """
 
@@ -144,7 +144,7 @@ class InstantID(PretrainedMethod):
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: `ip-adapter.bin` in the published layout, with `ControlNetModel/` beside it; the folder that holds
                 both; or a hub id. None is the bundled one.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
             face_models: A folder of InsightFace's ONNX models or the name of a pack; `bundled` is the recogniser of the
@@ -207,7 +207,7 @@ class InstantID(PretrainedMethod):
     # ---- pictures
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
-        """See `PretrainedMethod`; poses are looked at too."""
+        """See `PretrainedMethod`; poses are checked too."""
         text_rows(self.pipeline, requests)
         self._check_identity(identity)
         for request in requests:
@@ -225,14 +225,14 @@ class InstantID(PretrainedMethod):
         """See `PretrainedMethod.generate`; where the pose is a draft's, drafts are drawn first.
 
         Raises:
-            IdentityError: The identity is of another method or other weights.
+            IdentityError: The identity was made with a different method or other weights.
             PromptError: A prompt cannot be used.
-            SettingsError: A pose has another shape than the pictures.
+            SettingsError: A pose has a different shape than the pictures.
             PhotoError: A pose shows no face.
         """
         asked = self.asked(identity, requests)
         structures = self._structures(identity, asked, watch)
-        # requests are told apart as objects: several may be equal
+        # requests are distinguished as objects: several may be equal
         points = {id(request): found for request, found in zip(asked, structures, strict=True)}
         return in_batches(
             self.pipeline,
@@ -307,12 +307,12 @@ class InstantID(PretrainedMethod):
         times = len(tokens) // len(pictures)
         return Structured(self.net.to(device), tokens, pictures.repeat(times, 1, 1, 1), strength)
 
-    # ---- where the face shall be
+    # ---- where the face should be
 
     def _structures(
         self, identity: Identity, requests: Sequence[Request], watch: Watch | None
     ) -> list[np.ndarray | None]:
-        """Landmarks in pixels of each picture; None where there is no pose."""
+        """Landmarks in pixels of each picture; None if there is no pose."""
         poses = [self._pose(identity, request) for request in requests]
         given = self._given(poses)
         drafts = [request for request, pose in zip(requests, poses, strict=True) if pose.source == "draft"]
@@ -353,14 +353,14 @@ class InstantID(PretrainedMethod):
             if landmarks is None:
                 (seen,) = self.faces.see([pose.source], [None])
                 if seen is None:
-                    raise PhotoError("the pose shows no face that could be found; give a picture with a face")
+                    raise PhotoError("no face was found in the pose picture; give a picture with a face")
                 landmarks = seen.face.landmarks
             check_inside(landmarks, pose.source.size, "the pose")
             found[id(pose.source)] = np.asarray(landmarks)
         return found
 
     def _drafts(self, requests: Sequence[Request], watch: Watch | None) -> list[np.ndarray | None]:
-        """Landmarks in what the text alone draws for each request; None where it shows no face."""
+        """Landmarks in what the text alone draws for each request; None if it shows no face."""
         if not requests:
             return []
         texts = [replace(request, extras=PLAIN) for request in requests]
@@ -374,7 +374,7 @@ class InstantID(PretrainedMethod):
 
 
 def _of_photo(identity: Identity, size: tuple[int, int]) -> np.ndarray | None:
-    """Landmarks of the photo of largest weight, in a picture of a size; None where the identity has none."""
+    """Landmarks of the photo of largest weight, in a picture of a size; None if the identity has none."""
     if not {"landmarks", "sizes"} <= identity.tensors.keys():
         return None
     place = int(identity.tensors["weights"].argmax())

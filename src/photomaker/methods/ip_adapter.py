@@ -56,7 +56,7 @@ class IPAdapter(PretrainedMethod):
     Args:
         pipeline: A pipeline without adapter.
         file: The adapter.
-        tower: Its image encoder; None where the form needs none.
+        tower: Its image encoder; None if the form needs none.
         faces: What embeds faces, for the FaceID forms: `embed(pictures)` gives an array or None a picture.
         scale: Weight of the image attention, 0 or more; 0 draws the text alone.
         combine: What becomes of several photos; None is `mean` where that is possible.
@@ -64,7 +64,7 @@ class IPAdapter(PretrainedMethod):
         batch_size: Most pictures drawn at once.
 
     Raises:
-        SettingsError: A setting lies outside its range.
+        SettingsError: A setting is outside its range.
         WeightsError: The adapter does not fit the base or the image encoder.
     """
 
@@ -98,7 +98,7 @@ class IPAdapter(PretrainedMethod):
             width = _seen_width(file, tower)
             if width != file.image_width:
                 raise WeightsError(
-                    f"{file.source} is for images of width {file.image_width} and the image encoder gives {width}; "
+                    f"{file.source} is for images of width {file.image_width}, but the image encoder gives {width}; "
                     "give the image encoder that the adapter was made for"
                 )
         self.file, self.tower, self.faces, self.scale = file, tower, faces, scale
@@ -128,7 +128,7 @@ class IPAdapter(PretrainedMethod):
         Args:
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: IP-Adapter file in the published layout, or a hub id with the file's name; None is the bundled one.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
             image_encoder: The CLIP image encoder of published files (folder or hub id), or a PhotoMaker adapter whose
@@ -161,7 +161,7 @@ class IPAdapter(PretrainedMethod):
             if self.faces == "bundled" and reference.face is None:
                 called = reference.name or f"number {number}"
                 raise PhotoError(
-                    f"this adapter needs a face in every photo and photo {called} has none; leave it out"
+                    f"this adapter needs a face in every photo, but photo {called} has none; leave it out"
                 )
 
     def identity(
@@ -205,7 +205,7 @@ class IPAdapter(PretrainedMethod):
         embeds = torch.from_numpy(np.stack(found)).float()
         if embeds.shape[1] != self.file.face_width:
             raise WeightsError(
-                f"{self.file.source} is for face embeddings of width {self.file.face_width} and the recogniser gives "
+                f"{self.file.source} is for face embeddings of width {self.file.face_width}, but the recogniser gives "
                 f"{embeds.shape[1]}; give the recogniser that the adapter was made for"
             )
         # InsightFace gives them as they are; the adapters were trained on embeddings of length 1

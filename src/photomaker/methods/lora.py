@@ -82,7 +82,7 @@ class Lora(TunedMethod[LoraSettings]):
 
         Raises:
             IdentityError: There is no such file.
-            WeightsError: It is no LoRA of this base.
+            WeightsError: It is not a LoRA of this base.
         """
         place = must_exist(path)
         with lora_in(self.pipeline, place):

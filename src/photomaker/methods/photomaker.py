@@ -1,4 +1,4 @@
-"""PhotoMaker: the person as stacked ID embedding in the place of the class word.
+"""PhotoMaker: the person as stacked ID embedding in place of the class word.
 
 Source: arXiv 2312.04461.
 """
@@ -50,7 +50,7 @@ class PhotoMaker(PretrainedMethod):
         defaults: Defaults | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> None:
-        """Take the pipeline as it is."""
+        """Wrap the pipeline."""
         super().__init__(pipeline, defaults or Defaults.noted(pipeline.adapter_notes), batch_size)
         self.kit = Kit(pipeline)
 
@@ -73,18 +73,18 @@ class PhotoMaker(PretrainedMethod):
         Args:
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: Adapter file, or a hub id with the file's name; None is the bundled one.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts stay, see `photomaker.pipelines.memory`.
-            image_encoder: False leaves the image encoder out: saved identities do not need it, photos do.
-            face_models: What embeds faces for V2 adapters: a folder of ONNX models, or the name of an InsightFace pack;
+            image_encoder: False does not load the image encoder, which photos need and saved identities do not.
+            face_models: The face models for V2 adapters: a folder of ONNX models, or the name of an InsightFace pack;
                 None is InsightFace's own.
             fuse_lora: Whether to put the LoRA into the base's weights: full-size SDXL then draws 6 % faster, and the
                 base is no longer what it was.
-            variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
+            variant: Variant of the base's weight files, such as `fp16`; None is the plain one, or the only one.
 
         Raises:
-            SettingsError: `memory` is no known plan.
+            SettingsError: `memory` is not a known plan.
             WeightsError: A file is missing, altered, damaged, or does not fit the other.
         """
         adapter_path = bundled(cls.bundled_file) if adapter is None else adapter_file(adapter)
@@ -127,7 +127,7 @@ class PhotoMaker(PretrainedMethod):
         return together(identities)
 
     def check_drawing(self, identity: Identity, requests: Sequence[Request]) -> None:
-        """See `PretrainedMethod`; the pipeline looks at the identity."""
+        """See `PretrainedMethod`; the pipeline checks the identity."""
         people = len(photos_of_each(identity)) if "subjects" in identity.tensors else 1
         copies = None if people == 1 else [(1,) * people] * len(requests)
         self.pipeline.expand_prompts([request.prompt for request in requests], copies, long_prompt=True)
@@ -156,7 +156,7 @@ class PhotoMaker(PretrainedMethod):
 
 
 def _merge_step(sampling: Sampling, starts: bool) -> float:
-    """The last text-only step; of a start picture a share of the steps, of which fewer are run than asked for."""
+    """The last text-only step; with a start picture a share of the steps, because fewer are run."""
     assert sampling.merge is not None
     if starts and 0 < sampling.merge < 1:
         return sampling.merge

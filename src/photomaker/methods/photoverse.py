@@ -51,7 +51,7 @@ from photomaker.weights import bundled, sha256
 class PhotoVerse(PretrainedMethod):
     """PhotoVerse on a stock SDXL pipeline.
 
-    The pseudo-words stand behind the class word, in the place of the trigger. Of several photos, what the image encoder
+    The pseudo-words stand behind the class word, in place of the trigger. Of several photos, what the image encoder
     says is averaged by the photos' weights before the adapters.
 
     Args:
@@ -63,7 +63,7 @@ class PhotoVerse(PretrainedMethod):
         batch_size: Most pictures drawn at once.
 
     Raises:
-        SettingsError: A setting lies outside its range.
+        SettingsError: A setting is outside its range.
         WeightsError: The adapter does not fit the base or the image encoder.
     """
 
@@ -117,7 +117,7 @@ class PhotoVerse(PretrainedMethod):
         Args:
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: PhotoVerse file; None is the bundled one.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
             image_encoder: The image encoder that the adapter was trained with: a CLIP model (folder or hub id), or a

@@ -1,4 +1,4 @@
-"""What the methods share that are trained on many people beforehand: photos to an identity, requests to batches."""
+"""Shared by the pretrained methods: photos to an identity, requests to batches."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def seen_faces(faces: Faces, references: Sequence[Reference], width: int, source
 
     Raises:
         PhotoError: A photo shows no face.
-        WeightsError: The recogniser's embeddings are of another width.
+        WeightsError: The recogniser's embeddings are of a different width.
     """
     found = faces.see([one.image for one in references], [one.face for one in references])
     kept = [one for one in found if one is not None]
@@ -85,14 +85,14 @@ def seen_faces(faces: Faces, references: Sequence[Reference], width: int, source
 
 
 def check_face_width(given: int | None, wanted: int, source: str) -> None:
-    """Refuse a recogniser of another width; None is one that does not tell.
+    """Refuse a recogniser of a different width; None is one that does not tell.
 
     Raises:
-        WeightsError: It is of another width.
+        WeightsError: It is of a different width.
     """
     if given is not None and given != wanted:
         raise WeightsError(
-            f"{source} is for face embeddings of width {wanted} and the recogniser gives {given}; give the recogniser "
+            f"{source} is for face embeddings of width {wanted}, but the recogniser gives {given}; give the recogniser "
             "that the adapter was made for"
         )
 
@@ -182,7 +182,7 @@ class PretrainedMethod(Method):
     file: Any
 
     def __init__(self, pipeline: Any, defaults: Defaults, batch_size: int) -> None:  # noqa: ANN401
-        """Keep what is given."""
+        """Store the arguments."""
         if batch_size < 1:
             raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
         self.pipeline, self.defaults, self.batch_size = pipeline, defaults, batch_size
@@ -222,7 +222,7 @@ class PretrainedMethod(Method):
         """Refuse what cannot be drawn, before any model runs.
 
         Raises:
-            IdentityError: The identity is of another method or other weights.
+            IdentityError: The identity was made with a different method or other weights.
             PromptError: A prompt cannot be used.
         """
 
@@ -274,13 +274,13 @@ class PretrainedMethod(Method):
         Args:
             identity: Made by `fit`, loaded, or mixed.
             requests: One for each picture.
-            watch: Told of every step.
+            watch: Called with every step.
 
         Returns:
             RGB pictures in the order of the requests.
 
         Raises:
-            IdentityError: The identity is of another method or other weights.
+            IdentityError: The identity was made with a different method or other weights.
             PromptError: A prompt has no class word, several triggers, or the class word too far back.
         """
         asked = self.asked(identity, requests)
@@ -292,7 +292,7 @@ class PretrainedMethod(Method):
         """The requests with nothing left open, once all of them are known to be drawable.
 
         Raises:
-            IdentityError: The identity is of another method or other weights.
+            IdentityError: The identity was made with a different method or other weights.
             PromptError: A prompt cannot be used.
             SettingsError: A request carries what the method cannot draw with.
         """
@@ -307,12 +307,12 @@ class PretrainedMethod(Method):
         """The method with its pipeline where it shall draw, the UNet in one piece.
 
         Args:
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             memory: See `photomaker.pipelines.memory`.
             beside: Modules that stand beside the pipeline and go where it computes.
 
         Raises:
-            SettingsError: `memory` is no plan that the method can follow.
+            SettingsError: `memory` is not a plan that the method can follow.
         """
         self.plan = place_pipeline(self.pipeline, device, memory, whole=True)
         for module in beside:

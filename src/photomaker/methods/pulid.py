@@ -84,7 +84,7 @@ class PuLID(PretrainedMethod):
         batch_size: Most pictures drawn at once.
 
     Raises:
-        SettingsError: A setting lies outside its range.
+        SettingsError: A setting is outside its range.
         WeightsError: The checkpoint does not fit the base, the image encoder or the recogniser.
     """
 
@@ -140,7 +140,7 @@ class PuLID(PretrainedMethod):
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: `pulid_v1.1.safetensors` or `pulid_v1.bin` in the published layout, one that was trained here, or
                 a hub id with the file's name; None is the bundled one.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
             memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
             image_encoder: A CLIP image encoder (folder or hub id), or a PhotoMaker adapter whose tower is taken. None

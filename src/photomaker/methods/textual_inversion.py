@@ -123,7 +123,7 @@ class TextualInversion(TunedMethod[InversionSettings]):
         if place.is_dir():
             pair = [read_tensors(must_exist(place / name)) for name in PAIR]
             if any(len(own) != 1 for own in pair):
-                raise IdentityError(f"the files in {place} hold several words; give files of one")
+                raise IdentityError(f"the files in {place} have several words; give the files of one word")
             token = next(iter(pair[0]))
             rows = (torch.atleast_2d(next(iter(own.values()))).float() for own in pair)
             tensors = dict(zip(NAMES, rows, strict=True))

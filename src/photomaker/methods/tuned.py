@@ -1,4 +1,4 @@
-"""What the methods share that are tuned for each person: photos and a class word to tensors, and drawing with them."""
+"""Shared by the tuned methods: photos and a class word to tensors, and drawing with them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SMALL_GUIDANCE = 2.0
 """Guidance scale of the bundled base; 5, which suits SDXL, cost LoRA and hypernetworks 10 points of likeness on
 validation people."""
 RARE = "sks"
-"""The rare word that captions call a person by, by convention."""
+"""The rare word for a person in captions, by convention."""
 
 
 class HasTuning(Protocol):
@@ -88,7 +88,7 @@ class TunedMethod(Method, Generic[Settings]):
         batch_size: int = BATCH_SIZE,
         guidance: float = GUIDANCE,
     ) -> None:
-        """Take the pipeline as it is."""
+        """Wrap the pipeline."""
         if batch_size < 1:
             raise SettingsError(f"batch_size is {batch_size}; give 1 or more")
         self.pipeline = pipeline
@@ -114,7 +114,7 @@ class TunedMethod(Method, Generic[Settings]):
         Args:
             base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
             adapter: There is none; here so that every method is opened alike.
-            device: Where to compute; None is CUDA where there is one, else the CPU.
+            device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of the base; what is tuned is always held in float32.
             settings: How to tune; None takes the published defaults, for the bundled base those found for it.
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
@@ -156,7 +156,7 @@ class TunedMethod(Method, Generic[Settings]):
         """
 
     def put_in(self, identity: Identity, weight: float) -> AbstractContextManager[None]:
-        """Have the person in the pipeline as long as the context lasts; nothing, where only the prompt differs."""
+        """Have the person in the pipeline during the context; nothing, where only the prompt differs."""
         del identity, weight
         return nullcontext()
 
@@ -192,7 +192,7 @@ class TunedMethod(Method, Generic[Settings]):
 
         Raises:
             PhotoError: There is no photo, or a mask does not fit its photo.
-            SettingsError: The base cannot be tuned in its precision, or the class word is no word.
+            SettingsError: The base cannot be tuned in its precision, or the class word is not a word.
             WeightsError: The base's scheduler has no noise schedule that is known.
         """
         self.check(references)
@@ -229,7 +229,7 @@ class TunedMethod(Method, Generic[Settings]):
         return PersonRecipe(self.pipeline, trained, examples, settings=self.tuning, **parts)
 
     def prior(self, class_phrase: str, settings: PriorSettings) -> Prior | None:
-        """The base's own pictures of a class, drawn once while the method is open; None where none are asked for."""
+        """The base's own pictures of a class, drawn once while the method is open; None if none are asked for."""
         if class_phrase not in self._priors:
             seed = self.tuning.seed
             self._priors[class_phrase] = prior_of(
@@ -267,7 +267,7 @@ class TunedMethod(Method, Generic[Settings]):
             identity: Made by `fit`, `load_published`, or loaded.
             requests: One for each picture.
             weight: How much of the person is put in: 1 is what was tuned, 0 the base alone.
-            watch: Told of every step.
+            watch: Called with every step.
 
         Returns:
             RGB pictures in the order of the requests.
@@ -280,7 +280,7 @@ class TunedMethod(Method, Generic[Settings]):
         self.check_requests(requests)
         self.check_identity(identity)
         if weight != 1 and not self.has_weight:
-            raise SettingsError(f"{self.name} has no weight and {weight} is given; leave it out")
+            raise SettingsError(f"{self.name} takes no weight, but {weight} is given; leave it out")
         defaults = Defaults(guidance=self.guidance)
         asked = [
             replace(
@@ -320,7 +320,7 @@ class TunedMethod(Method, Generic[Settings]):
             count = len(tokenizer(f"{head} {own}", add_special_tokens=False)["input_ids"])
             if count > limit - 2:
                 raise PromptError(
-                    f"the class word is token {count} of the prompt and only {limit - 2} can be read; move it forward "
+                    f"the class word is token {count} of the prompt, but only {limit - 2} can be read; move it forward "
                     "or shorten the prompt"
                 )
         return text

@@ -134,7 +134,7 @@ class AdapterMixin(_Stock):
         self._install(adapter, encoder, trigger_word)
 
     def unload_photomaker_adapter(self) -> None:
-        """Take ID encoder and LoRA out again; the base weights are as before, after `fuse_lora` up to rounding."""
+        """Unload ID encoder and LoRA; the base weights are restored, after `fuse_lora` up to rounding."""
         self._drop_lora()
         if not self._adapters():
             self.unload_lora_weights()
@@ -194,7 +194,7 @@ class AdapterMixin(_Stock):
         return pipeline
 
     def _unfused_lora(self) -> dict[str, Tensor]:
-        """PhotoMaker's LoRA under official names; empty where there is none or it is fused."""
+        """PhotoMaker's LoRA under official names; empty if there is none or it is fused."""
         if self._fused() or ADAPTER_NAME not in self._adapters():
             return {}
         state = official_lora(get_peft_model_state_dict(self.unet, adapter_name=ADAPTER_NAME))
@@ -223,7 +223,7 @@ class AdapterMixin(_Stock):
         self.delete_adapters(ADAPTER_NAME)
 
     def unload_lora_weights(self) -> None:
-        """Take all LoRA out but PhotoMaker's own, which is half of the person; `unload_photomaker_adapter` takes that.
+        """Unload all LoRA except PhotoMaker's own, which `unload_photomaker_adapter` unloads.
 
         The stock method makes no difference between them. What was fused stays in the weights, PhotoMaker's too, and
         drawing is then as quick as the base's.
@@ -235,7 +235,7 @@ class AdapterMixin(_Stock):
         others = self._adapters() - {ADAPTER_NAME}
         if not others:
             warnings.warn(
-                "the only LoRA is PhotoMaker's own, which stays; unload_photomaker_adapter takes it out",
+                "the only LoRA is PhotoMaker's own, which stays; unload_photomaker_adapter removes it",
                 stacklevel=2,
             )
             return
@@ -320,7 +320,7 @@ def _locate(
         weight_name = ADAPTER_FILES[str(place)]
     if weight_name is None:
         raise WeightsError(
-            f"{place} is no adapter file; give the file's path, or a folder or hub id with weight_name"
+            f"{place} is not an adapter file; give the file's path, or a folder or hub id with weight_name"
         )
     if path.is_dir():
         return path / subfolder / weight_name

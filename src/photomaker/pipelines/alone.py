@@ -1,4 +1,4 @@
-"""An adapter on its own, for programs that draw by something else than diffusers.
+"""An adapter on its own, for programs that do not draw with diffusers.
 
 The program keeps its text encoders, its UNet and its denoising loop. It gets the LoRA to put into its UNet, identities
 of photos, and a prompt's embeddings with and without the person; from the merge step on the first take the place of
@@ -40,11 +40,11 @@ from photomaker.weights import bundled
 
 @dataclass(frozen=True)
 class PromptEmbeddings:
-    """A prompt for an SDXL UNet, before and after the person joins it.
+    """A prompt for an SDXL UNet, before and after the merge step.
 
     Attributes:
         embeds: With the person [1, length, D].
-        pooled: The same's pooled features [1, P].
+        pooled: Its pooled features [1, P].
         text_only_embeds: Without the person, of the same length.
         text_only_pooled: Their pooled features.
         prompt: The prompt with its trigger.
@@ -72,12 +72,12 @@ class PhotoMakerAdapter:
         """Build the ID encoder; use `open` instead.
 
         Args:
-            file: What was read.
+            file: The adapter file.
             dtype: Precision of the ID encoder.
             trigger_word: The word behind the class word that marks the person.
 
         Raises:
-            WeightsError: The weights do not fit each other.
+            WeightsError: The weights do not fit together.
         """
         self._encoder = file.build_encoder().to(dtype)
         self.lora: Mapping[str, Tensor] = dict(file.lora)
@@ -100,8 +100,8 @@ class PhotoMakerAdapter:
             trigger_word: The word behind the class word that marks the person.
 
         Raises:
-            WeightsError: It is missing, damaged, or no PhotoMaker adapter.
-            SettingsError: The trigger word is no word.
+            WeightsError: It is missing, damaged, or not a PhotoMaker adapter.
+            SettingsError: The trigger word is not a word.
         """
         if not text("the trigger word", trigger_word) or trigger_word != "".join(trigger_word.split()):
             raise SettingsError(
@@ -111,7 +111,7 @@ class PhotoMakerAdapter:
         return cls(read_adapter(file), dtype, trigger_word)
 
     def __repr__(self) -> str:
-        """In one line."""
+        """One line of text."""
         return f"PhotoMakerAdapter({self.version}, {self.source})"
 
     @property
@@ -121,7 +121,7 @@ class PhotoMakerAdapter:
 
     @property
     def merge(self) -> float:
-        """Share of the steps, 0..1, that the file, or else the official demo, leaves to the text-only prompt."""
+        """Merge step as a share of the steps, 0..1, from the file, or else from the official demo."""
         return Defaults.noted(self._encoder.config.adapter_notes).merge
 
     @property
@@ -130,7 +130,7 @@ class PhotoMakerAdapter:
         return self._encoder.width
 
     def to(self, device: torch.device | str) -> PhotoMakerAdapter:
-        """Move the ID encoder; the LoRA stays where it is."""
+        """Move the ID encoder; the LoRA is not moved."""
         self._encoder.to(device)
         return self
 
@@ -143,7 +143,7 @@ class PhotoMakerAdapter:
         id_embeds: FaceEmbeds | None = None,
         face_models: Any = "buffalo_l",  # noqa: ANN401 - a name, a folder, or an object with `embed(photos)`
     ) -> Identity:
-        """The person in some photos, as a value.
+        """Make an identity from photos of a person.
 
         Args:
             photos: One or more of one person: PIL pictures, arrays, tensors, or paths of files and folders.
@@ -163,26 +163,26 @@ class PhotoMakerAdapter:
         )
 
     def check(self, prompt: str, identity: Identity) -> str:
-        """Look at a prompt and a person before any model runs.
+        """Check a prompt and a person before any model runs.
 
         Args:
-            prompt: What the picture shows.
-            identity: Whom it shows; one person.
+            prompt: The prompt.
+            identity: The identity of one person.
 
         Returns:
-            The prompt, the trigger put in where it was missing.
+            The prompt, with the trigger added if it was missing.
 
         Raises:
-            PromptError: The prompt names nobody whose place the person could take.
+            PromptError: The prompt has no class word.
             IdentityError: The identity was made with another adapter, or is of several people.
-            SettingsError: It is no identity.
+            SettingsError: It is not an identity.
         """
         text("the prompt", prompt, "write for example 'a photo of a woman img in the snow'", PromptError)
         instance("the identity", identity, Identity, "give an Identity")
         check_identity(identity, self._encoder)
         if "subjects" in identity.tensors:
             raise IdentityError(
-                "the identity is of several people, who need a layout in the UNet; give one of one person"
+                "the identity has several people, who need a layout in the UNet; give an identity of one person"
             )
         return insert_trigger(prompt, self.trigger_word)
 
@@ -194,11 +194,11 @@ class PhotoMakerAdapter:
             prompt: Of any length, with or without trigger; `(words:1.3)` weighs words.
             identity: The person, of any number of photos; one whose photos all have weight 0 leaves the prompt as it
                 is.
-            texts: The text encoders of the model that draws.
+            texts: The text encoders of the diffusion model.
 
         Raises:
             PromptError: See `check`.
-            IdentityError: See `check`; or the text encoders are of another width than the adapter.
+            IdentityError: See `check`; or the text encoders are of a different width than the adapter.
         """
         complete = self.check(prompt, identity)
         copies = copies_of(identity, self._encoder.num_tokens)
@@ -233,6 +233,6 @@ class PhotoMakerAdapter:
     def _check_width(self, embeds: Tensor) -> None:
         if embeds.shape[-1] != self.width:
             raise IdentityError(
-                f"the text encoders give features of width {embeds.shape[-1]} and the adapter {self.source} is for "
+                f"the text encoders give features of width {embeds.shape[-1]}, but the adapter {self.source} is for "
                 f"{self.width}; give those of the base model that it was made for"
             )

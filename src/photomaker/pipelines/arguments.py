@@ -39,12 +39,12 @@ def stock_arguments(
     names = by_place[2:]
     if len(args) > len(names):
         raise SettingsError(
-            f"the call takes {len(by_place)} arguments by place and {len(args) + 2} were given; name the others"
+            f"the call takes {len(by_place)} positional arguments, but {len(args) + 2} were given; name the others"
         )
     placed = dict(zip(names, args, strict=False))
     twice = sorted(placed.keys() & kwargs.keys())
     if twice:
-        raise SettingsError(f"{twice[0]} is given by place and by name; leave one out")
+        raise SettingsError(f"{twice[0]} is given by position and by name; leave one out")
     return placed | dict(kwargs)
 
 
@@ -64,4 +64,4 @@ def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
         if name not in there:
             near = get_close_matches(name, there, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "leave it out"
-            raise SettingsError(f"{what} knows no argument {name!r}; {hint}")
+            raise SettingsError(f"{what} has no argument {name!r}; {hint}")

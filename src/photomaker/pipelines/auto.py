@@ -1,4 +1,4 @@
-"""diffusers' `AutoPipelineFor...`: they look a pipeline's class up by its name, in lists that are told of ours.
+"""diffusers' `AutoPipelineFor...`: they look a pipeline's class up by its name, in lists; ours are added to them.
 
 The lists import every pipeline that diffusers has, which takes half a second; so they are told when somebody else has
 imported them, and not before.

@@ -24,7 +24,7 @@ TEXT_ONLY = ("prompt_embeds_text_only", "pooled_prompt_embeds_text_only")
 
 
 def check_texts(kwargs: Mapping[str, Any], embeddings: Mapping[str, Tensor | None]) -> None:
-    """Refuse what goes with prompt embeddings where there are none: it would be left out."""
+    """Refuse arguments that need prompt embeddings if there are none; they would be ignored."""
     more = {"pooled_prompt_embeds": kwargs.get("pooled_prompt_embeds")} | {
         name: embeddings[name] for name in WITH_EMBEDDINGS
     }
@@ -34,12 +34,12 @@ def check_texts(kwargs: Mapping[str, Any], embeddings: Mapping[str, Tensor | Non
 
 
 def with_text_only(plain: EncodedPrompts, embeds: Tensor | None, pooled: Tensor | None) -> EncodedPrompts:
-    """Prompts of the steps before merging, by embeddings of the caller's where there are some."""
+    """Prompts of the steps before merging, from the caller's embeddings if given."""
     for name, own, given in zip(TEXT_ONLY, (plain.embeds, plain.pooled), (embeds, pooled), strict=True):
         if given is not None and given.shape != own.shape:
             raise PromptError(
-                f"{name} have shape {tuple(given.shape)} and the prompt takes {tuple(own.shape)}; encode_prompts makes "
-                "them fit"
+                f"{name} have shape {tuple(given.shape)}, but the prompt takes {tuple(own.shape)}; encode_prompts "
+                "makes them fit"
             )
     return replace(
         plain,
@@ -95,7 +95,7 @@ def weights_apart(encoded: EncodedPrompts, cut: int) -> tuple[Tensor | None, Ten
 
 
 def several_copies(given: object, rows: int) -> list[Copies]:
-    """One class token for each person of each row, where pictures show several people; else nothing."""
+    """One class token for each person of each row, if pictures show several people; otherwise empty."""
     listed = (
         [given] if isinstance(given, Identity) else list(given) if isinstance(given, list | tuple) else []
     )
@@ -106,14 +106,14 @@ def several_copies(given: object, rows: int) -> list[Copies]:
     }
     if len(counts) > 1:
         raise SettingsError(
-            "some identities of the call are of several people and others of fewer; draw them in calls of their own"
+            "the identities of the call have different numbers of people; draw them in separate calls"
         )
     people = counts.pop() if counts else 1
     return [(1,) * people] * rows if people > 1 else []
 
 
 def subjects_of(rows: Rows, copies: Sequence[Copies]) -> Tensor:
-    """Whose class tokens are where in the first encoder's sequence: bool [rows, people, length]."""
+    """Positions of the class tokens by person in the first encoder's sequence: bool [rows, people, length]."""
     made = []
     for row, counts in zip(rows[0], copies, strict=True):
         assert isinstance(counts, tuple)
@@ -136,7 +136,7 @@ def regional_attention(
     if conditioning.subjects is None:
         if layout is not None:
             raise SettingsError(
-                "a layout says where each of several people is, and the pictures show one; leave it out, or put "
+                "a layout is for several people, but the pictures show one; leave it out, or put "
                 "identities together"
             )
         return None
@@ -153,7 +153,7 @@ def check_masks(encoded: EncodedPrompts, copies: Sequence[Copies]) -> None:
     for number, (wanted, given) in enumerate(zip(copies, marked, strict=True), start=1):
         if wanted not in (0, given):
             raise PromptError(
-                f"class_tokens_mask marks {given} tokens in row {number} and the photos take {wanted}; "
+                f"class_tokens_mask marks {given} tokens in row {number}, but the photos take {wanted}; "
                 "encode the prompt for as many photos as are given"
             )
 
@@ -170,7 +170,7 @@ def both_rows(
     prompts_2 = None if prompt_2 is None else _rows(prompt_2, "prompt_2")
     if prompts_2 is not None and len(prompts_2) != len(prompts):
         raise PromptError(
-            f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give as many"
+            f"there are {len(prompts_2)} prompts in prompt_2 and {len(prompts)} in prompt; give equal numbers"
         )
     return prompts, prompts_2
 
@@ -217,7 +217,7 @@ def _rows(prompt: str | Sequence[str] | None, name: str) -> list[str]:
 
 
 def as_lists(kwargs: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """The text arguments beside the prompt, one for each row, because the prompt goes on as a list."""
+    """The text arguments other than the prompt, one for each row, because the prompt is passed on as a list."""
     names = ("negative_prompt", "negative_prompt_2")
     return {name: [kwargs[name]] * rows for name in names if isinstance(kwargs.get(name), str)}
 
@@ -234,7 +234,7 @@ def check_slots(rows: Rows, copies: Sequence[Copies], encoder: PhotoMakerIDEncod
         if wanted == room:
             continue
         sentence = (
-            f"the photos take {wanted} tokens and only {room} fit behind the class word of prompt {number}; "
+            f"the photos take {wanted} tokens, but only {room} fit after the class word of prompt {number}; "
             "move the class word forward or give fewer photos"
         )
         # the first official release leaves photos out, which works; where the encoders' halves differ it cannot

@@ -58,7 +58,7 @@ def difference_in(module: nn.Module, difference: Mapping[str, Tensor], weight: f
         weight: How much of it.
 
     Raises:
-        WeightsError: The module has no such parameter, or one of another shape.
+        WeightsError: The module has no such parameter, or one of a different shape.
     """
     parameters = dict(module.named_parameters())
     check_difference(parameters, difference)
@@ -81,7 +81,7 @@ def check_difference(parameters: Mapping[str, Tensor], difference: Mapping[str, 
         if own is None or own.shape != tensor.shape:
             there = "nothing of that name" if own is None else f"shape {tuple(own.shape)}"
             raise WeightsError(
-                f"{name} has shape {tuple(tensor.shape)} and the base has {there}; give the base that it was tuned on"
+                f"{name} has shape {tuple(tensor.shape)}, but the base has {there}; give the base that it was tuned on"
             )
 
 
@@ -142,7 +142,7 @@ def rewritten(
 
 @contextmanager
 def processors_in(unet: Any, processors: Mapping[str, Any]) -> Iterator[None]:  # noqa: ANN401 - any diffusers UNet
-    """Other attention processors as long as the context lasts.
+    """Other attention processors during the context.
 
     Args:
         unet: A diffusers UNet.
@@ -162,7 +162,7 @@ def processors_in(unet: Any, processors: Mapping[str, Any]) -> Iterator[None]:  
 
 @contextmanager
 def image_projection_in(unet: Any, projection: nn.Module) -> Iterator[None]:  # noqa: ANN401 - any diffusers UNet
-    """An IP-Adapter's image projection in a UNet as long as the context lasts."""
+    """An IP-Adapter's image projection in a UNet during the context."""
     before, kind = unet.encoder_hid_proj, unet.config.encoder_hid_dim_type
     unet.encoder_hid_proj = projection.to(unet.device)
     unet.config.encoder_hid_dim_type = "ip_image_proj"
@@ -219,7 +219,7 @@ def lora_in(
         weight: How much of it.
 
     Raises:
-        WeightsError: It is no LoRA, or is of another base.
+        WeightsError: It is not a LoRA, or is of a different base.
     """
     given: Any = dict(source) if isinstance(source, Mapping) else os.fspath(source)
     with _taken_out_afterwards(pipeline):
@@ -230,7 +230,7 @@ def lora_in(
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             name = "the LoRA" if isinstance(source, Mapping) else f"the LoRA {source}"
             raise WeightsError(
-                f"{name} cannot be put into the base ({reason}); give one of this base"
+                f"{name} cannot be loaded into the base ({reason}); give one of this base"
             ) from error
         _check_used(pipeline, given)
         pipeline.set_adapters([PERSON], [weight])

@@ -25,7 +25,7 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def box_of(mask: np.ndarray) -> Box | None:
-    """The box around what is 128 or more in a mask [h, w]; None where nothing is."""
+    """The box around what is 128 or more in a mask [h, w]; None if nothing is."""
     inside = mask >= 128  # noqa: PLR2004 - half
     if not inside.any():
         return None
@@ -99,13 +99,13 @@ def grown(box: Box, size: tuple[int, int], reach: float) -> Box:
 
 
 def collage(scene: Image.Image, details: Image.Image | None, erased: Box, region: np.ndarray) -> Tensor:
-    """What the detail extractor reads [4, h, w]: colours in -1..1, and 1 where the subject shall be.
+    """What the detail extractor reads [4, h, w]: colours in -1..1, and 1 if the subject should be.
 
     Args:
         scene: RGB.
         details: The high-frequency map, brought to the box; None leaves that black.
         erased: The box that it is put into.
-        region: uint8 [h, w], 255 where the subject shall be.
+        region: uint8 [h, w], 255 where the subject should be.
     """
     left, top, right, bottom = erased
     size = (right - left, bottom - top)
@@ -123,7 +123,7 @@ class Hole:
 
     Attributes:
         scene: RGB, whole.
-        region: uint8 [h, w] of the scene, 255 where the subject shall be.
+        region: uint8 [h, w] of the scene, 255 where the subject should be.
         square: Of the scene, which is drawn at the base's own size; it may leave the scene. None draws all of it.
     """
 
@@ -143,7 +143,7 @@ class Hole:
         return cls(scene, region, (left, top, left + wide, top + high))
 
     def hint(self, details: Image.Image | None, size: tuple[int, int]) -> Tensor:
-        """The collage [4, height, width] at the size that is drawn, width and height; -1 marks what is no scene."""
+        """The collage [4, height, width] at the size that is drawn, width and height; -1 marks what is not a scene."""
         seen, inside, outside = self.scene, Image.fromarray(self.region), Image.new("L", self.scene.size, 0)
         if self.square is not None:
             around = Image.new("L", self.scene.size, 255).crop(self.square)
@@ -158,7 +158,7 @@ class Hole:
         return made
 
     def put_back(self, drawn: Image.Image) -> Image.Image:
-        """The scene with what was drawn in the place of its square; outside the region nothing needs to be right."""
+        """The scene with what was drawn in place of its square; outside the region nothing needs to be right."""
         if self.square is None:
             return drawn.resize(self.scene.size, Image.Resampling.LANCZOS)
         left, top, right, bottom = self.square

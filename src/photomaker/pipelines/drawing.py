@@ -111,21 +111,21 @@ def place_pipeline(
     memory: str,
     whole: bool = False,
 ) -> MemoryPlan:
-    """Put a pipeline where it shall draw.
+    """Put a pipeline where it should draw.
 
     Args:
         pipeline: A loaded pipeline.
-        device: Where to compute; None is CUDA where there is one, else the CPU.
+        device: Where to compute; None is CUDA if available, else the CPU.
         memory: See `photomaker.pipelines.memory`.
         whole: Whether the UNet must stay in one piece, because something is put into it.
 
     Raises:
-        SettingsError: `memory` is no known plan, or cuts up a UNet that must stay whole.
+        SettingsError: `memory` is not a known plan, or cuts up a UNet that must stay whole.
     """
     plan = plan_memory(pipeline, str(device or ("cuda" if torch.cuda.is_available() else "cpu")), memory)
     if whole and plan.offload == "sequential":
         raise SettingsError(
-            f"memory is {memory} and the plan would be {plan.line()}, which this method cannot follow; choose balanced"
+            f"memory is {memory}, with the plan {plan.line()}, which this method cannot follow; choose balanced"
         )
     apply_memory(pipeline, plan)
     return plan
@@ -184,13 +184,13 @@ def prepared_picture(reference: Reference, background: Background, side: float) 
         return picture
     if reference.face is None:
         raise PhotoError(
-            f"this adapter wants a face in every photo and photo {called} has none; leave it out"
+            f"this adapter needs a face in every photo, but photo {called} has none; leave it out"
         )
     return face_square(picture, reference.face.box, side)
 
 
 def photo_weights(weights: Sequence[float] | None, photos: int) -> Tensor:
-    """Weights of photos [photos], 1 where none are given.
+    """Weights of photos [photos], 1 if none are given.
 
     Raises:
         SettingsError: There are not as many as photos, or one is below 0.
@@ -238,7 +238,7 @@ def in_batches(
         requests: One for each picture, with nothing left open.
         most: Pictures of a batch.
         draw: Draws the requests of a batch.
-        watch: Told of every step.
+        watch: Called with every step.
 
     Returns:
         Pictures in the order of the requests.
@@ -259,12 +259,12 @@ def in_batches(
 
 @contextmanager
 def as_asked(pipeline: Any, sampling: Sampling, watch: Watch | None = None) -> Iterator[None]:  # noqa: ANN401
-    """Have a pipeline draw with the scheduler and the guidance that are asked for, as long as the context lasts.
+    """Have a pipeline draw with the scheduler and the guidance that are asked for, during the context.
 
     Args:
         pipeline: Any stock SDXL pipeline.
         sampling: What is asked for.
-        watch: Told of every step.
+        watch: Called with every step.
 
     Raises:
         SettingsError: The scheduler is unknown, or does not fit the base.
@@ -334,7 +334,7 @@ def encoded_rows(
     Args:
         pipeline: The pipeline.
         rows: From `photomaker.prompts`.
-        change: Gives other embeddings in the place of the encoded ones, before prompt weights are applied.
+        change: Gives other embeddings in place of the encoded ones, before prompt weights are applied.
     """
     encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
     encoded = encode_rows(rows, encoders, device=pipeline._execution_device)
@@ -348,7 +348,7 @@ def encoded_rows(
 
 
 def alike(pipeline: Any, rows: Rows, negatives: Sequence[str] | None) -> tuple[Rows, Rows | None]:  # noqa: ANN401
-    """Prompts and negative prompts at one length; None where the negative condition is zeros."""
+    """Prompts and negative prompts at one length; None if the negative condition is zeros."""
     tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
     if negatives is None and getattr(pipeline.config, "force_zeros_for_empty_prompt", True):
         return rows, None

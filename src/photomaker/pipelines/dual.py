@@ -110,7 +110,7 @@ def word_places(rows: Sequence[ExpandedPrompt]) -> Tensor:
 
 @contextmanager
 def words_in(text_encoders: Sequence[Any], rows: Rows, words: Tensor) -> Iterator[None]:
-    """Pseudo-words in the text encoders' word embeddings as long as the context lasts.
+    """Pseudo-words in the text encoders' word embeddings during the context.
 
     Args:
         text_encoders: Both text encoders.

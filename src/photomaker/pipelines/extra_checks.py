@@ -1,4 +1,4 @@
-"""Extras looked at before a model is loaded: are their files there, and do they fit the base."""
+"""Checks extras before a model is loaded: their files must exist and fit the base."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DOWN = ("lora_A", "lora_down", "lora.down", "lora_linear_layer.down")
 
 
 def check_extras(base: Path, extras: Extras, sampling: Sampling) -> None:
-    """Look at the files that extras name; what stands on the hub is fetched.
+    """Look at the files that extras name; what stands on the hub is downloaded.
 
     Args:
         base: The base's folder.
@@ -23,7 +23,7 @@ def check_extras(base: Path, extras: Extras, sampling: Sampling) -> None:
         sampling: With which steps.
 
     Raises:
-        WeightsError: A file is missing, is of another kind, or is for another base.
+        WeightsError: A file is missing, is of a different kind, or is for another base.
         SettingsError: The start picture's strength leaves no step to draw.
     """
     unet = _settings(base / "unet", "base model")
@@ -42,14 +42,14 @@ def check_extras(base: Path, extras: Extras, sampling: Sampling) -> None:
 
 
 def lora_file(source: str) -> Path:
-    """The file of a LoRA; a hub id with the file's name is fetched.
+    """The file of a LoRA; a hub id with the file's name is downloaded.
 
     Raises:
-        WeightsError: It is no file and no such id, or no safetensors file.
+        WeightsError: It is not a file and no such id, or no safetensors file.
     """
     path = hub.named_file(source, "LoRA", "owner/name/lora.safetensors")
     if path.suffix != ".safetensors":
-        raise WeightsError(f"the LoRA {source} is no safetensors file; save or download it in that form")
+        raise WeightsError(f"the LoRA {source} is not a safetensors file; save or download it in that form")
     return path
 
 
@@ -69,14 +69,16 @@ def check_lora_file(path: Path, width: int) -> None:
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"the LoRA {path} is damaged or no safetensors file; download it again") from error
+        raise WeightsError(
+            f"the LoRA {path} is damaged or not a safetensors file; download it again"
+        ) from error
     downs = {name: shape for name, shape in shapes.items() if any(part in name for part in _DOWN)}
     if not downs:
-        raise WeightsError(f"{path} holds no LoRA; give a LoRA file of an SDXL base")
+        raise WeightsError(f"{path} has no LoRA; give a LoRA file of an SDXL base")
     own = _widths(downs)
     if own and own != {width}:
         raise WeightsError(
-            f"the LoRA {path} is for a base of width {min(own)} and this one has {width}; give a LoRA of this base"
+            f"the LoRA {path} is for a base of width {min(own)}, but this one has {width}; give a LoRA of this base"
         )
 
 
@@ -92,7 +94,7 @@ def _check_control(control: Structure, unet: dict[str, Any]) -> None:
     kind = config.get("_class_name")
     if kind != "ControlNetModel":
         raise WeightsError(
-            f"{control.model} is a {kind or 'model of unknown kind'}, no ControlNet; give a ControlNet"
+            f"{control.model} is a {kind or 'model of unknown kind'}, not a ControlNet; give a ControlNet"
         )
     for name in ("cross_attention_dim", "projection_class_embeddings_input_dim", "in_channels"):
         _same(config, unet, name, f"the ControlNet {control.model}")
@@ -105,12 +107,12 @@ def _check_t2i(t2i: Structure, unet: dict[str, Any]) -> None:
     kind = config.get("_class_name")
     if kind != "T2IAdapter":
         raise WeightsError(
-            f"{t2i.model} is a {kind or 'model of unknown kind'}, no T2I-Adapter; give a T2I-Adapter"
+            f"{t2i.model} is a {kind or 'model of unknown kind'}, not a T2I-Adapter; give a T2I-Adapter"
         )
     own, wanted = config.get("channels"), unet.get("block_out_channels")
     if not isinstance(own, list) or not isinstance(wanted, list) or own[: len(wanted)] != wanted:
         raise WeightsError(
-            f"the T2I-Adapter {t2i.model} has channels {own} and the base {wanted}; give one that was made for it"
+            f"the T2I-Adapter {t2i.model} has channels {own}, but the base has {wanted}; give one made for this base"
         )
 
 
@@ -128,7 +130,7 @@ def style_file(style: StylePicture) -> Path | None:
 def _same(config: dict[str, Any], unet: dict[str, Any], name: str, what: str) -> None:
     if config.get(name) != unet.get(name):
         raise WeightsError(
-            f"{what} has {name} {config.get(name)} and the base {unet.get(name)}; give one that was made for this base"
+            f"{what} has {name} {config.get(name)}, but the base has {unet.get(name)}; give one made for this base"
         )
 
 

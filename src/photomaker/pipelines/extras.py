@@ -88,14 +88,14 @@ class Kit:
 
     @contextmanager
     def ready(self, requests: Sequence[Request]) -> Iterator[Ready]:
-        """Have what draws a batch, as long as the context lasts.
+        """Have what draws a batch, during the context.
 
         Args:
             requests: Alike in all but prompt and seed, with nothing left open.
 
         Raises:
             WeightsError: A model cannot be loaded, or does not fit.
-            SettingsError: A structure picture has another shape than what is drawn.
+            SettingsError: A structure picture has a different shape than what is drawn.
         """
         extras = requests[0].extras
         self._forget(extras)
@@ -227,15 +227,13 @@ class Kit:
     def _style_models(self, style: StylePicture) -> tuple[IPAdapterFile, ImageTower, Any, Any]:
         file = read_ip_adapter(style_file(style) or bundled(BUNDLED_STYLE))
         if file.needs_faces:
-            raise WeightsError(
-                f"{file.source} reads faces, not the look of pictures; give a base, plus or full IP-Adapter"
-            )
+            raise WeightsError(f"{file.source} reads faces, not styles; give a base, plus or full IP-Adapter")
         check_fit(file, self.pipeline.unet)
         tower = ImageTower.open(style.image_encoder, self.pipeline.unet.dtype)
         width = tower.width if file.form == "base" else int(tower.config.hidden_size)
         if width != file.image_width:
             raise WeightsError(
-                f"{file.source} is for images of width {file.image_width} and the image encoder gives {width}; give "
+                f"{file.source} is for images of width {file.image_width}, but the image encoder gives {width}; give "
                 "the image encoder that the adapter was made for"
             )
         return file, tower.to(self.pipeline._execution_device), *loaded_ip_adapter(self.pipeline, file)
@@ -263,7 +261,7 @@ def style_tokens(tower: ImageTower, form: str, picture: Image.Image, guided: boo
 
 @contextmanager
 def loras_in(pipeline: Any, loras: Sequence[Lora]) -> Iterator[None]:  # noqa: ANN401 - a pipeline with the mixin
-    """LoRA beside PhotoMaker's own, as long as the context lasts; the base's tensors come back themselves.
+    """LoRA beside PhotoMaker's own, during the context; the base's tensors come back themselves.
 
     Where PhotoMaker's LoRA is fused it stands apart meanwhile, for peft takes no other LoRA beside a fused one.
 
@@ -296,7 +294,7 @@ def _put_in(pipeline: Any, name: str, lora: Lora) -> None:  # noqa: ANN401
     except (ValueError, RuntimeError, KeyError, OSError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise WeightsError(
-            f"the LoRA {lora.source} cannot be put into the base ({reason}); give one of this base"
+            f"the LoRA {lora.source} cannot be loaded into the base ({reason}); give one of this base"
         ) from error
     if not any(name in layer.scaling for layer in _tuner_layers(pipeline)):
         raise WeightsError(f"nothing in the LoRA {lora.source} fits this base; give a LoRA of an SDXL base")
@@ -346,7 +344,7 @@ def _at_size(start: Start | None, size: tuple[int, int]) -> tuple[Image.Image | 
         return fitted(start.image, size), None
     if start.mask.size != start.image.size:
         raise SettingsError(
-            f"the mask is {start.mask.width} x {start.mask.height} and the start picture {start.image.width} x "
+            f"the mask is {start.mask.width} x {start.mask.height}, but the start picture is {start.image.width} x "
             f"{start.image.height}; give a mask of the picture's size"
         )
     return fitted(start.image, size), fitted(start.mask, size).convert("L")

@@ -1,4 +1,4 @@
-"""Whether an adapter fits a base model, told before anything is changed."""
+"""Checks that an adapter fits a base model, before anything is changed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def check_base(pipeline: Any, width: int, source: str) -> None:  # noqa: ANN401 
     kind = _KNOWN.get(base_width, "a")
     if missing:
         raise WeightsError(
-            f"the base is {kind} model of width {base_width} without {', '.join(missing)}, and the adapter {source} is "
+            f"the base is {kind} model of width {base_width} without {', '.join(missing)}, but the adapter {source} is "
             f"for width {width}; PhotoMaker needs an SDXL base model"
         )
     if base_width != width:
         raise WeightsError(
-            f"the base is {kind} model of width {base_width} and the adapter {source} is for width {width}; "
+            f"the base is {kind} model of width {base_width}, but the adapter {source} is for width {width}; "
             "give the base model that the adapter was made for"
         )
 
@@ -64,6 +64,6 @@ def check_lora(unet: nn.Module, lora: Mapping[str, Tensor], source: str) -> None
             outer is not None and tensor.shape[0] != outer
         ):
             raise WeightsError(
-                f"{name} of {source} has shape {tuple(tensor.shape)} and the base model's layer is "
+                f"{name} of {source} has shape {tuple(tensor.shape)}, but the base model's layer is "
                 f"{layer.in_features} to {layer.out_features}; give the base model that the adapter was made for"
             )

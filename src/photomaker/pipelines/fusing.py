@@ -1,4 +1,4 @@
-"""Prompts and people brought together: the stacked ID embedding in the place of the class tokens."""
+"""Prompts and people brought together: the stacked ID embedding in place of the class tokens."""
 
 from __future__ import annotations
 

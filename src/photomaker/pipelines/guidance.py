@@ -1,4 +1,4 @@
-"""Guidance in a part of the steps only: outside it the UNet is spared the negative rows.
+"""Guidance in a part of the steps: in the others, the UNet skips the negative rows.
 
 A hook on the UNet of an unchanged pipeline leaves the negative half of the batch out and gives the conditional half's
 prediction twice, so that the pipeline's own guidance changes nothing: uncond + scale * (cond - uncond) is cond.
@@ -40,7 +40,7 @@ class GuidanceInterval:
 
     @contextmanager
     def attached(self, unet: nn.Module) -> Iterator[None]:
-        """Hooks on a UNet as long as the context lasts; nothing, where guidance works in all steps."""
+        """Hooks on a UNet during the context; nothing, where guidance works in all steps."""
         if self.start <= 0 and self.stop >= 1:
             yield
             return

@@ -1,4 +1,4 @@
-"""Identities: the person in some photos as a value, and the people of a call."""
+"""Identities from photos, and the identities of a call."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class IdentityMixin(AdapterMixin):
         notes: Mapping[str, Any] | None = None,
         id_embeds: FaceEmbeds | None = None,
     ) -> Identity:
-        """The person in some photos, as a value.
+        """Make an identity from photos of a person.
 
         Args:
             photos: One or more photos of one person: PIL pictures, arrays, tensors, or paths of files and folders.
@@ -79,8 +79,8 @@ class IdentityMixin(AdapterMixin):
         Args:
             rows: Rows of prompts.
             photos: Photos of one person, or of several.
-            identity: Identities in their place.
-            id_embeds: Face embeddings beside the photos.
+            identity: Identities instead of photos.
+            id_embeds: Face embeddings of the photos.
 
         Raises:
             PhotoError: Neither or both of photos and identity are given; there are not as many people as rows.
@@ -92,7 +92,7 @@ class IdentityMixin(AdapterMixin):
                 "give either input_id_images, the photos of the person, or identity, made from them"
             )
         if identity is not None and id_embeds is not None:
-            raise PhotoError("an identity holds its face embeddings already; leave id_embeds out")
+            raise PhotoError("an identity already contains face embeddings; leave id_embeds out")
         if identity is not None:
             given = [identity] if isinstance(identity, Identity) else list(identity)
             for one in given:
@@ -114,10 +114,10 @@ class IdentityMixin(AdapterMixin):
 
 
 def opened_embedder(face_models: Any) -> Any:  # noqa: ANN401 - an object with `embed(photos)`
-    """What embeds faces for V2 adapters.
+    """The face embedder for V2 adapters.
 
     Args:
-        face_models: The name of an InsightFace model pack, a folder of such models, or what was opened before.
+        face_models: The name of an InsightFace model pack, a folder of such models, or an opened embedder.
 
     Raises:
         SettingsError: The extra `insightface` is not installed.
@@ -136,7 +136,7 @@ def identity_of(
     id_embeds: FaceEmbeds | None,
     embedder: Callable[[], Any],
 ) -> Identity:
-    """The person in some photos; see `IdentityMixin.encode_identity`, whose arguments these are.
+    """Make an identity from photos; see `IdentityMixin.encode_identity` for the arguments.
 
     Args:
         encoder: The ID encoder.
@@ -202,7 +202,7 @@ def _faces(
     seen = [place for place, face in enumerate(found) if face is not None]
     missing = [str(place + 1) for place in everyone if place not in seen]
     if not seen:
-        raise PhotoError("no face was found in any photo; give photos in which the face is large and clear")
+        raise PhotoError("no face was found in any photo; give photos with a large and clear face")
     if missing:
         warnings.warn(
             f"no face was found in photo {', '.join(missing)} of {len(pictures)}; it is left out",
@@ -213,7 +213,7 @@ def _faces(
 
 
 def check_identity(identity: Identity, encoder: PhotoMakerIDEncoder) -> None:
-    """Look whether an identity was made by an ID encoder.
+    """Check that an identity was made by an ID encoder.
 
     Raises:
         IdentityError: It was made by another method, or with another encoder.
@@ -264,7 +264,7 @@ def _faces_of(people: Sequence[object], id_embeds: FaceEmbeds | None) -> list[Fa
         return [id_embeds] * len(people)
     if len(id_embeds) != len(people):
         raise SettingsError(
-            f"there are {len(people)} people and id_embeds for {len(id_embeds)}; give a list with those of each"
+            f"there are {len(people)} people, but id_embeds for {len(id_embeds)}; give a list with those of each"
         )
     return [cast(FaceEmbeds, one) for one in id_embeds]
 
@@ -275,11 +275,11 @@ def _face_tensor(given: FaceEmbeds, photos: int, width: int) -> Tensor:
     try:
         embeds = torch.stack([torch.as_tensor(one, dtype=torch.float32).cpu() for one in given])
     except (TypeError, ValueError, RuntimeError) as error:
-        raise SettingsError(f"id_embeds are of unequal lengths or no numbers; {sentence}") from error
+        raise SettingsError(f"id_embeds have unequal lengths or are not numbers; {sentence}") from error
     if embeds.dim() == 3 and len(embeds) == 1:  # noqa: PLR2004 - a batch of one, as the official code has it
         embeds = embeds[0]
     if embeds.shape != (photos, width):
         raise SettingsError(f"id_embeds have shape {tuple(embeds.shape)}; {sentence}")
     if not bool(torch.isfinite(embeds).all()):
-        raise SettingsError(f"id_embeds hold numbers that are not finite; {sentence}")
+        raise SettingsError(f"id_embeds have numbers that are not finite; {sentence}")
     return embeds

@@ -1,4 +1,4 @@
-"""IdentityNet: a ControlNet beside a UNet that reads a person's tokens in the place of the text.
+"""IdentityNet: a ControlNet beside a UNet that reads a person's tokens in place of the text.
 
 It runs inside the UNet's call, so that any stock pipeline draws with it and no call of the pipeline changes.
 
@@ -33,7 +33,9 @@ def open_identity_net(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 
             net = ControlNetModel.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise WeightsError(f"the IdentityNet {folder} cannot be loaded ({reason}); fetch it again") from error
+        raise WeightsError(
+            f"the IdentityNet {folder} cannot be loaded ({reason}); download it again"
+        ) from error
     return net.requires_grad_(False).eval()
 
 
@@ -56,7 +58,7 @@ class Structured:
 
     @contextmanager
     def attached(self, unet: nn.Module) -> Iterator[Structured]:
-        """Beside a UNet as long as the context lasts, also when it ends in an error."""
+        """Beside a UNet during the context, also when it ends in an error."""
         # inside all hooks, which choose rows and phase
         with forward_in(unet, self._around):
             yield self

@@ -1,4 +1,4 @@
-"""Inpainting on any image-to-image pipeline: outside the mask, latents are put back after every step.
+"""Inpainting on any image-to-image pipeline: latents outside the mask are restored after every step.
 
 diffusers' inpainting pipelines take 4 or 9 channels and nothing else, and one class for each combination with other
 things; this works with every number of channels and under ControlNets.
@@ -25,13 +25,13 @@ SOFT = 1 / 64
 
 @contextmanager
 def kept_outside(pipeline: Any, kept: Tensor, noise: Tensor, mask: Tensor) -> Iterator[None]:  # noqa: ANN401
-    """Have latents outside a mask stay those of a picture, as long as the context lasts.
+    """Have latents outside a mask stay those of a picture, during the context.
 
     Args:
         pipeline: Any stock image-to-image pipeline.
         kept: Latents of the picture [1, channels, height, width].
         noise: For each row of the batch [rows, channels, height, width].
-        mask: 1 where the picture is drawn anew, 0 where it stays [1, 1, height, width].
+        mask: 1 if the picture is redrawn, 0 if it stays [1, 1, height, width].
     """
     scheduler = pipeline.scheduler
     stock, calls = scheduler.step, 0
@@ -53,7 +53,7 @@ def kept_outside(pipeline: Any, kept: Tensor, noise: Tensor, mask: Tensor) -> It
 
 
 def latent_mask(mask: Image.Image, height: int, width: int) -> Tensor:
-    """A mask as [1, 1, height, width] of 0 and 1: a latent that white touches is drawn anew."""
+    """A mask as [1, 1, height, width] of 0 and 1: a latent that white touches is redrawn."""
     pixels = torch.frombuffer(bytearray(mask.convert("L").tobytes()), dtype=torch.uint8)
     whole = pixels.reshape(1, 1, mask.height, mask.width).float()
     return (torch.nn.functional.adaptive_max_pool2d(whole, (height, width)) >= 128).float()  # noqa: PLR2004 - half

@@ -83,7 +83,7 @@ def _limb(first: np.ndarray, second: np.ndarray, stick: float) -> list[tuple[flo
 
 
 def landmarks_at(landmarks: np.ndarray, size: tuple[int, int], wanted: tuple[int, int]) -> np.ndarray:
-    """Landmarks of a photo where they are in a picture of another size that the photo just covers.
+    """Landmarks of a photo where they are in a picture of a different size that the photo just covers.
 
     What is too much of the photo is cut off so that the face comes as near to the middle as it can, as in training.
 
@@ -99,7 +99,7 @@ def landmarks_at(landmarks: np.ndarray, size: tuple[int, int], wanted: tuple[int
 
 
 def check_pose(pose: Pose, wanted: tuple[int, int]) -> None:
-    """Refuse a picture of another shape than what is drawn: the face would be elsewhere in it.
+    """Refuse a picture of a different shape than what is drawn: the face would be elsewhere in it.
 
     Args:
         pose: The pose.
@@ -113,7 +113,7 @@ def check_pose(pose: Pose, wanted: tuple[int, int]) -> None:
     own = pose.source.size
     if abs(math.log(own[0] / own[1] / (wanted[0] / wanted[1]))) > TOLERANCE:
         raise SettingsError(
-            f"the pose is {own[0]} x {own[1]} and the pictures are {wanted[0]} x {wanted[1]}; crop it to that shape, "
+            f"the pose is {own[0]} x {own[1]}, but the pictures are {wanted[0]} x {wanted[1]}; crop it to that shape, "
             "or give a size of its shape"
         )
 
@@ -128,6 +128,4 @@ def check_inside(landmarks: np.ndarray, size: tuple[int, int], name: str) -> Non
     if points.shape != (5, 2) or not np.isfinite(points).all():
         raise PhotoError(f"the landmarks of {name} have shape {points.shape}; give five finite points x, y")
     if not ((points >= 0) & (points < np.array(size))).all(1).any():
-        raise PhotoError(
-            f"the face of {name} lies outside its picture of {size[0]} x {size[1]}; give another"
-        )
+        raise PhotoError(f"the face of {name} is outside its picture of {size[0]} x {size[1]}; give another")

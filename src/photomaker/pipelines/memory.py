@@ -1,4 +1,4 @@
-"""A memory plan: where the parts of a pipeline stay while it draws, chosen from the device and what is free on it.
+"""A memory plan: where the parts of a pipeline stay while it draws, by device and free memory.
 
 The sums are estimates: weights are counted, and the rest is taken from what SDXL at 1024 x 1024 is known to need.
 """
@@ -67,7 +67,7 @@ def weight_bytes(pipeline: DiffusionPipeline) -> dict[str, int]:
 
 
 def free_bytes(device: str) -> int | None:
-    """Bytes free on a device; None where that cannot be told."""
+    """Bytes free on a device; None if that cannot be told."""
     kind = torch.device(device).type
     if kind == "cuda":
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
@@ -83,7 +83,7 @@ def plan_memory(
 
     Args:
         pipeline: A loaded pipeline.
-        device: Where it shall draw.
+        device: Where it should draw.
         memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest of them that fits.
         free: Bytes free on the device; None asks the device.
 

@@ -110,7 +110,7 @@ class DelayedMerging:
 
     @contextmanager
     def attached(self, unet: nn.Module, controlnet: nn.Module | None = None) -> Iterator[DelayedMerging]:
-        """Hooks on the models as long as the context lasts, also when it ends in an error."""
+        """Hooks on the models during the context, also when it ends in an error."""
         with ExitStack() as stack:
             stack.callback(unet.register_forward_pre_hook(self._before_unet, with_kwargs=True).remove)
             if controlnet is not None:

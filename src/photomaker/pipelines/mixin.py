@@ -46,7 +46,7 @@ DEFAULT_MERGE_STEP = {"v1": 0, "v2": 10}  # of the two official releases
 
 
 class PhotoMakerMixin(IdentityMixin):
-    """Put before a stock SDXL pipeline class; its call gains `input_id_images`, `identity`, `start_merge_step`."""
+    """Mixin for a stock SDXL pipeline class; its call gains `input_id_images`, `identity`, `start_merge_step`."""
 
     # ---- conditioning
 
@@ -61,7 +61,7 @@ class PhotoMakerMixin(IdentityMixin):
 
         Args:
             prompts: One per row, with or without trigger.
-            copies: Class tokens that each row's photos take, for several people a number each; None is 1.
+            copies: Number of class tokens for each row's photos, for several people one number each; None is 1.
             prompts_2: Other texts for the second text encoder.
             long_prompt: Whether texts longer than the encoders can read go on in further chunks.
 
@@ -95,7 +95,7 @@ class PhotoMakerMixin(IdentityMixin):
     def is_long(
         self, prompts: Sequence[str], identity: Identity, negatives: Sequence[str] | None = None
     ) -> bool:
-        """Whether words of some prompt would be left out without `long_prompt`.
+        """Whether words of some prompt would be cut off without `long_prompt`.
 
         Args:
             prompts: With or without trigger.
@@ -104,7 +104,7 @@ class PhotoMakerMixin(IdentityMixin):
         """
         copies = self._copies(identity)
         if not isinstance(copies, int):
-            return False  # prompts of several people are read whole in any case
+            return False  # prompts of several people are always read completely
         copies = max(1, copies)
         try:
             rows = self._expanded(prompts, [copies] * len(prompts), None, False)
@@ -158,12 +158,12 @@ class PhotoMakerMixin(IdentityMixin):
         clip_skip: int | None = None,
         long_prompt: bool = False,
     ) -> dict[str, Tensor]:
-        """Prompts through the text encoders, to be used again: `pipe(**pipe.encode_prompts(...), identity=...)`.
+        """Encode prompts for repeated use: `pipe(**pipe.encode_prompts(...), identity=...)`.
 
         Args:
             prompt: One prompt or a list.
             prompt_2: Other prompts for the second text encoder.
-            photos: Photos of the person who will be put in, or of each row's.
+            photos: Number of photos of the person, or of each row's person.
             clip_skip: As in diffusers.
             long_prompt: As in the call.
 
@@ -197,7 +197,7 @@ class PhotoMakerMixin(IdentityMixin):
         }
 
     def _alike(self, *several: Rows) -> list[Rows]:
-        """Rows brought to one length, as guidance and merging need them."""
+        """Rows padded to one length, as guidance and merging need them."""
         length = max(len(rows[0][0].ids) for rows in several)
         return [lengthened(rows, (self.tokenizer, self.tokenizer_2), length) for rows in several]
 
@@ -224,24 +224,24 @@ class PhotoMakerMixin(IdentityMixin):
             prompt: One prompt or a list. The trigger word behind the class word marks the person; where it is
                 missing it is put behind the first class word. `(words:1.3)` weighs words.
             prompt_2: Other prompts for the second text encoder.
-            args: The stock pipeline's further positional arguments.
+            args: Other positional arguments of the stock pipeline.
             input_id_images: Photos of the person (PIL, array, tensor, or the path of a file or folder): one, or a list,
                 or for a list of prompts a list of lists.
             identity: Identities instead of photos: one, or one for each prompt. An identity whose photos all have
                 weight 0 leaves the text-only prompt as it is.
-            start_merge_step: The identity takes part from the denoising step after this one; -1 is from the start.
+            start_merge_step: The identity joins in the denoising step after this one; -1 is from the start.
                 A fraction below 1, such as 0.2, is the share of the steps that stay text-only. None is the official
                 default, 0 for v1 and 10 for v2.
             id_embeds: Face embeddings of the photos for V2 adapters, see `encode_identity`; for several people a list
                 of such.
-            exact_merge_step: Have the identity take part from step `start_merge_step` itself, so that 0 is from the
+            exact_merge_step: Let the identity join in step `start_merge_step` itself, so that 0 is from the
                 start. The official count, one later, is the default.
             long_prompt: Read prompts of any length, in chunks of 75 tokens. Without it words past the 77th token are
                 left out with a warning, as in the official code.
             layout: Where each person is in a picture of several (`photomaker.encoders.together`), in the order of
                 their triggers: `left`, `middle`, `right`, a box (left, top, right, bottom in 0..1) or a mask picture.
                 None takes the places that the prompt gives them ("a man img on the left and a woman img on the right"),
-                or else what the text-only steps look at.
+                or else the attention of the text-only steps.
             kwargs: The stock pipeline's further arguments. For the steps before merging there may be
                 `prompt_embeds_text_only` [rows, length, D] and `pooled_prompt_embeds_text_only` [rows, P]. In place of
                 `prompt` there may be `prompt_embeds`, `pooled_prompt_embeds`, `class_tokens_mask` (bool [rows, length],
@@ -249,7 +249,7 @@ class PhotoMakerMixin(IdentityMixin):
                 `encode_prompts` makes all of these.
 
         Returns:
-            What the stock pipeline returns.
+            The output of the stock pipeline.
 
         Raises:
             PhotoMakerError: A child of it, one sentence on what was wrong, before any denoising. An argument that
@@ -281,7 +281,7 @@ class PhotoMakerMixin(IdentityMixin):
             result = super().__call__(*text, **kwargs)  # type: ignore[misc]
         if merging.calls and not merging.merged_steps and bool(conditioning.active.any()):
             warnings.warn(
-                f"start_merge_step is {merging.start_merge_step} and only {merging.steps} steps were run, so the "
+                f"start_merge_step is {merging.start_merge_step}, but only {merging.steps} steps were run, so the "
                 "photos had no effect; give a smaller one",
                 stacklevel=2,
             )
@@ -298,7 +298,7 @@ class PhotoMakerMixin(IdentityMixin):
         """The stock pipeline's prompts and the conditioning; `kwargs` are completed."""
         prompts, prompts_2 = both
         clip_skip = kwargs.get("clip_skip")
-        # a bad prompt is told before any model runs
+        # a bad prompt is reported before any model runs
         several = several_copies(people[1], len(prompts))
         before = self.expand_prompts(prompts, several, prompts_2, long_prompt)
         negatives = negative_prompts(kwargs, len(prompts))
@@ -324,7 +324,7 @@ class PhotoMakerMixin(IdentityMixin):
         return (None, None), conditioning
 
     def _places(self, prompts: Sequence[str], conditioning: Conditioning) -> tuple[str, ...] | None:
-        """The places that the prompts give several people, where all say the same."""
+        """The positions that the prompts give several people, if all agree."""
         if conditioning.subjects is None:
             return None
         people = conditioning.subjects.merged.shape[1]
@@ -342,9 +342,7 @@ class PhotoMakerMixin(IdentityMixin):
         encoded, plain = given
         identities = self.identities_of(len(encoded.embeds), *people)
         if several_copies(people[1], len(encoded.embeds)):
-            raise PromptError(
-                "prompts of several people cannot be given as prompt_embeds; give them as texts"
-            )
+            raise PromptError("prompts of several people cannot be given as prompt_embeds; give them as text")
         check_masks(encoded, [self._copies(one) for one in identities])
         negatives = negative_prompts(kwargs, len(identities))
         negative = None if negatives is None else self._plain(*negatives, long_prompt)
@@ -358,7 +356,7 @@ class PhotoMakerMixin(IdentityMixin):
     def _embedded(
         self, plain: EncodedPrompts, negative: Rows | None, given: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The stock pipeline's arguments for prompts that it could not read itself."""
+        """The stock pipeline's arguments for prompts that it cannot read itself."""
         made: dict[str, Any] = {
             "prompt_embeds": plain.embeds,
             "pooled_prompt_embeds": plain.pooled,
@@ -381,7 +379,7 @@ class PhotoMakerMixin(IdentityMixin):
         return made
 
     def _merge_step(self, given: float | None, exact: bool) -> int | Callable[[], int]:
-        """The last text-only step's number, or a function that knows it once the steps are."""
+        """The number of the last text-only step, or a function that gives it when the steps are known."""
         if given is None:
             return DEFAULT_MERGE_STEP[self._loaded_encoder().version]
         wanted = "a whole number from -1 up, or a share of the steps below 1"
@@ -393,12 +391,12 @@ class PhotoMakerMixin(IdentityMixin):
         return int(step) - (1 if exact and step >= 0 else 0)
 
     def _steps(self) -> int:
-        """Denoising steps of the call that runs."""
+        """Number of denoising steps of the current call."""
         timesteps = getattr(self, "_num_timesteps", 0) or len(self.scheduler.timesteps)
         return -(-timesteps // self.scheduler.order)
 
 
 def _own_arguments() -> set[str]:
-    """Names of what the call takes beside the stock pipeline's arguments."""
+    """Names of the call's arguments besides the stock pipeline's."""
     parameters = inspect.signature(PhotoMakerMixin.__call__).parameters.values()
     return {*WITH_EMBEDDINGS, *TEXT_ONLY, *(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)}

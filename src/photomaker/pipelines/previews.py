@@ -1,4 +1,4 @@
-"""A look at a picture while it is drawn: a linear map from latents to colours, cheap beside a denoising step.
+"""Previews: a linear map from latents to colours, much cheaper than a denoising step.
 
 The map is fitted once for each autoencoder, by ridge regression, on fields of colour that it encodes itself: no
 numbers have to be shipped for a base, and any base will do. On the photos of the bundled people it explains 90 % of the
@@ -32,7 +32,7 @@ def preview(step: Step) -> list[Image.Image]:
     """Small pictures of what is being drawn.
 
     Args:
-        step: A denoising step, as a watcher is told of it.
+        step: A denoising step, as a watcher gets it.
 
     Returns:
         One RGB picture a row of the batch, `ENLARGED` times the size of the latents.

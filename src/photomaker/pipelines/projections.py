@@ -1,4 +1,4 @@
-"""Keys and values of the prompt, computed once for a phase: the text stays while the picture is denoised.
+"""Caches keys and values of the prompt for each phase, because the text does not change between steps.
 
 Cross-attention multiplies the prompt embeddings by the same matrices in every step. While a pipeline draws, the results
 are kept as long as the very same embeddings come in; the pictures are the same bit for bit.
@@ -53,7 +53,7 @@ def _lora_state(module: nn.Module) -> tuple[Any, ...]:
 
 @contextmanager
 def kept_projections(unet: nn.Module) -> Iterator[None]:
-    """Keep the keys and values of a UNet's cross-attention as long as the context lasts."""
+    """Keep the keys and values of a UNet's cross-attention during the context."""
     layers = [
         layer
         for name, attention in unet.named_modules()

@@ -42,7 +42,7 @@ class Bank:
     Attributes:
         features: Name of the layer to [photos, places, C].
         index: Photos that each row reads [rows, most].
-        bias: Added to how much a photo is looked at [rows, most]: 0 changes nothing, -inf leaves it out.
+        bias: Added to the attention to each photo [rows, most]: 0 changes nothing, -inf leaves it out.
         strength: How much of the second attention reads the references [rows]; above 1 goes beyond it.
     """
 
@@ -120,7 +120,7 @@ class ReadingProcessor(nn.Module):
         self.inner = AttnProcessor() if plain else AttnProcessor2_0()
 
     def forward(self, attn: Attention, hidden_states: Tensor, *_args: Any, **_more: Any) -> Tensor:
-        """Called by diffusers in the place of the layer's own processor."""
+        """Called by diffusers in place of the layer's own processor."""
         return self.inner(attn, hidden_states) + self.second(hidden_states)
 
     def second(self, hidden: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class WritingProcessor:
         self.inner = AttnProcessor() if plain else AttnProcessor2_0()
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *_args: Any, **_more: Any) -> Tensor:
-        """Called by diffusers in the place of the layer's own processor."""
+        """Called by diffusers in place of the layer's own processor."""
         self.bank.features[self.name] = hidden_states
         return self.inner(attn, hidden_states)
 
@@ -173,7 +173,7 @@ def reference_unet(unet: Any, bank: Bank, plain: bool = False) -> Any:  # noqa: 
 
 @contextmanager
 def placed(unet: Any, weight: Tensor, masks: Callable[[int], Tensor]) -> Iterator[None]:  # noqa: ANN401
-    """Have a UNet read a map of where the face shall be beside its latents, as long as the context lasts.
+    """Have a UNet read a map of where the face should be beside its latents, during the context.
 
     Args:
         unet: A diffusers UNet.
@@ -220,7 +220,7 @@ class Referenced:
         bank: What the drawing UNet's processors read.
         latents: Of the photos [photos, channels, h, w].
         shares: How much each photo counts [photos], their sum is 1; together they count as four photos.
-        context: What the reference UNet is told: text [texts, length, D] and pooled [texts, P].
+        context: The conditions of the reference UNet: text [texts, length, D] and pooled [texts, P].
         texts: Which of these each picture has [pictures].
         guidance: How much of what.
 
@@ -247,7 +247,7 @@ class Referenced:
 
     @contextmanager
     def attached(self, unet: Any) -> Iterator[Referenced]:  # noqa: ANN401 - a diffusers UNet
-        """Around a UNet's call as long as the context lasts, also when it ends in an error."""
+        """Around a UNet's call during the context, also when it ends in an error."""
         with ExitStack() as stack:
             stack.callback(self.bank.features.clear)
             stack.enter_context(forward_in(unet, self._around))
@@ -303,7 +303,7 @@ class Referenced:
 
 
 def photo_bias(shares: Tensor) -> Tensor:
-    """How much more or less each photo is looked at, so that all together count as four photos, each by its share."""
+    """Attention bias of each photo, so that all together count as four photos, each by its share."""
     return (4 * shares).log()
 
 
@@ -314,7 +314,7 @@ def crop_ids(latents: Tensor) -> Tensor:
 
 
 def square_map(box: Sequence[float], height: int, width: int) -> Tensor:
-    """Where a face shall be: the square around a box, which may reach beyond the picture.
+    """Where a face should be: the square around a box, which may reach beyond the picture.
 
     Args:
         box: Left, top, right, bottom in cells.

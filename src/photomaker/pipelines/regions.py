@@ -1,4 +1,4 @@
-"""Several people in one picture: each person's tokens are read only where that person is.
+"""Several people in one picture: each person's tokens are attended to only in that person's region.
 
 Where that is comes from a layout, from the places that the prompt gives the people, or from what the text-only steps
 looked at when they read the people's class words. The UNet and its attention processors stay as they are: the bias goes
@@ -50,7 +50,7 @@ def regions_of(places: Sequence[Place], height: int, width: int) -> Tensor:
         [people, height, width] in 0..1, soft at the borders.
 
     Raises:
-        SettingsError: A place is none, or lies outside the picture.
+        SettingsError: A place is none, or is outside the picture.
     """
     names = [one for one in places if isinstance(one, str)]
     maps = [_region(one, names, height, width) for one in places]
@@ -68,7 +68,7 @@ def _region(place: Place, names: Sequence[str], height: int, width: int) -> Tens
         return found
     if isinstance(place, str):
         if place not in PLACES:
-            raise SettingsError(f"a place is {place!r}; give {', '.join(PLACES)}, a box or a mask")
+            raise SettingsError(f"a region is {place!r}; give {', '.join(PLACES)}, a box or a mask")
         parts = 3 if "middle" in names else 2
         start = {"left": 0, "middle": 1, "right": parts - 1}[place] / parts
         box = [start, 0.0, start + 1 / parts, 1.0]
@@ -106,7 +106,7 @@ class RegionalAttention:
         if places is not None:
             if len(places) != people:
                 raise SettingsError(
-                    f"the layout has {len(places)} places and there are {people} people; give one for each"
+                    f"the layout has {len(places)} places for {people} people; give one for each"
                 )
             regions_of(places, PLACES_TRIED, PLACES_TRIED)
         self.subjects, self.places = subjects, places
@@ -134,7 +134,7 @@ class RegionalAttention:
 
     @contextmanager
     def attached(self, unet: nn.Module) -> Iterator[RegionalAttention]:
-        """Hooks on the cross-attention layers as long as the context lasts."""
+        """Hooks on the cross-attention layers during the context."""
         layers: list[Any] = [layer for name, layer in unet.named_modules() if name.endswith(".attn2")]
         with ExitStack() as stack:
             stack.callback(unet.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
@@ -160,11 +160,11 @@ class RegionalAttention:
         if self._regions is None:
             if not self._looks:
                 raise SettingsError(
-                    "nothing says where each of the people is; write 'on the left' and 'on the right' behind them, "
+                    "the positions of the people are unknown; write 'on the left' and 'on the right' after them, "
                     "give a layout, or let the first steps be without them (start_merge_step)"
                 )
             looked = self._looked / self._looks
-            # how much more a person's class word is looked at here than in the picture as a whole
+            # attention to a person's class word here, compared with the whole picture
             contrast = looked / looked.mean((2, 3), keepdim=True).clamp(min=1e-8)
             smooth = functional.avg_pool2d(contrast, 3, 1, 1, count_include_pad=False)
             self._regions = (smooth.clamp(min=1e-6).log() * SHARPNESS).softmax(1)
@@ -204,7 +204,7 @@ class RegionalAttention:
         self._looked, self._looks = self._looked.to(whole) + whole, self._looks + 1
 
     def _bias(self, hidden: Tensor, rows: int) -> Tensor:
-        """[rows of the call, places, length]: 0 where a token may be read, far below where it may not."""
+        """[rows of the call, places, length]: 0 if a token may be read, far below where it may not."""
         places = hidden.shape[1]
         known = self._biases.get((rows, places))
         if known is None:

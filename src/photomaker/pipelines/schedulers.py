@@ -1,4 +1,4 @@
-"""Schedulers by the names that people know; diffusers does the work."""
+"""diffusers' schedulers by their usual names."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ _TRAINED = (
 
 
 def check_noise(kind: str, config: Mapping[str, Any], name: str) -> None:
-    """Refuse a named scheduler where the base was trained with noise of another kind, as EDM bases are.
+    """Refuse a named scheduler where the base was trained with noise of a different kind, as EDM bases are.
 
     Args:
         kind: Class of the base's own scheduler.
@@ -106,7 +106,7 @@ def check_noise(kind: str, config: Mapping[str, Any], name: str) -> None:
     """
     if "EDM" in kind or "FlowMatch" in kind or not ({"beta_schedule", "trained_betas"} & config.keys()):
         raise SettingsError(
-            f"the base was trained with the noise of {kind}, which the scheduler {name!r} cannot draw with; leave "
+            f"the base was trained with the noise of {kind}, which the scheduler {name!r} does not support; leave "
             "the scheduler out"
         )
 

@@ -1,4 +1,4 @@
-"""Work of the UNet that is left out: neighbouring steps share what hardly changes between them.
+"""Skips work of the UNet: neighbouring steps share results that hardly change.
 
 Deep features are kept over some steps (DeepCache): in between, only the outer layers are computed. Cross-attention is
 kept once it has settled (T-GATE). Both replace the `forward` of layers of an unchanged diffusers UNet as long as a
@@ -49,7 +49,7 @@ class Sparing:
 
     @contextmanager
     def attached(self, unet: nn.Module) -> Iterator[None]:
-        """Layers of a UNet replaced as long as the context lasts; nothing, where nothing is left out."""
+        """Layers of a UNet replaced during the context; nothing, where nothing is left out."""
         if self.sampling.shortcuts == NO_SHORTCUTS:
             yield
             return
@@ -112,10 +112,10 @@ class Sparing:
 
 
 class _Kept:
-    """A layer that gives its last result again where it is told to.
+    """A layer that gives its last result again when the plan says so.
 
     Args:
-        told: What it shall do now, one of `ALWAYS`, `FRESH` and `KEPT`.
+        told: What it should do now, one of `ALWAYS`, `FRESH` and `KEPT`.
         needed: Whether its result is used; of others the shape is enough, which costs no memory.
     """
 
@@ -157,7 +157,7 @@ def deep_layers(unet: Any, outer: int) -> tuple[list[nn.Module], nn.Module]:  # 
         outer: How many skip connections are computed beside the outermost.
 
     Returns:
-        The layers, and the one whose result the outer layers go on with.
+        The layers, and the one whose result the outer layers continue with.
     """
     down = [layers for block in unet.down_blocks for layers in _down_steps(block)]
     up = [layers for block in unet.up_blocks for layers in _up_steps(block)]

@@ -44,7 +44,7 @@ class Drawing:
         sigma: Blur in pixels before edges are looked for; more leaves fewer of them.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     structure: Kind = "landmarks"
@@ -88,7 +88,7 @@ def drawn(drawing: Drawing, content: Content) -> Image.Image:
         return edges_of(content.picture, drawing.sigma)
     known = getattr(content, kind)
     if known is None:
-        raise PhotoError(f"the {kind} of a picture are not known; give another picture, or another structure")
+        raise PhotoError(f"the {kind} of a picture are unknown; give another picture, or another structure")
     if kind == "landmarks":
         check_inside(known, size, "the structure picture")
         return draw_landmarks(known, size, drawing.pencil)
@@ -119,7 +119,7 @@ def edges_of(picture: Image.Image, sigma: float = 1.0) -> Image.Image:
 
 
 def check_shape(picture: Image.Image, wanted: tuple[int, int]) -> None:
-    """Refuse a structure picture of another shape than what is drawn: it would be cut.
+    """Refuse a structure picture of a different shape than what is drawn: it would be cut.
 
     Args:
         picture: What is followed.
@@ -131,7 +131,7 @@ def check_shape(picture: Image.Image, wanted: tuple[int, int]) -> None:
     width, height = picture.size
     if abs(math.log(width / height / (wanted[0] / wanted[1]))) > TOLERANCE:
         raise SettingsError(
-            f"the structure picture is {width} x {height} and the pictures are {wanted[0]} x {wanted[1]}; crop it to "
+            f"the structure picture is {width} x {height}, but the pictures are {wanted[0]} x {wanted[1]}; crop it to "
             "that shape, or give a size of its shape"
         )
 
@@ -157,7 +157,7 @@ def control_folder(place: str) -> Path:
         return hub.model_folder(place)
     if not is_bundled(BUNDLED_NET):
         raise WeightsError(
-            "there is no bundled ControlNet; train one by examples/configs/train_small_controlnet.yaml, or give a "
+            "there is no bundled ControlNet; train one with examples/configs/train_small_controlnet.yaml, or give a "
             "folder"
         )
     return bundled(BUNDLED_NET)
@@ -201,14 +201,14 @@ def drawing_of(folder: Path, kind: str) -> Drawing:
         return Drawing(kind)  # type: ignore[arg-type]
     if noted.structure != kind:
         raise WeightsError(
-            f"the ControlNet {folder} follows {noted.structure} and {kind} are asked for; write "
+            f"the ControlNet {folder} follows {noted.structure}, not {kind}; write "
             f"{noted.structure}@PICTURE, or give another ControlNet"
         )
     return noted
 
 
 def _noted(folder: Path) -> Drawing | None:
-    """What a ControlNet noted; None where it noted nothing.
+    """What a ControlNet noted; None if it noted nothing.
 
     Raises:
         WeightsError: Its notes are damaged.
@@ -216,8 +216,8 @@ def _noted(folder: Path) -> Drawing | None:
     path = folder / NOTES
     if not path.is_file():
         return None
-    found: Mapping[str, Any] = read_file(path, "fetch the folder again", WeightsError)
+    found: Mapping[str, Any] = read_file(path, "download the folder again", WeightsError)
     try:
         return Drawing(found["structure"], Pencil(**found["pencil"]), float(found["sigma"]))
     except (KeyError, TypeError, ValueError, SettingsError) as error:
-        raise WeightsError(f"{path} is damaged; fetch the folder again") from error
+        raise WeightsError(f"{path} is damaged; download the folder again") from error

@@ -35,16 +35,16 @@ class Step:
 
 
 Watch = Callable[[Step], None]
-"""Told of every step; what it raises ends the drawing, and every change of the model is undone."""
+"""Called with every step; what it raises ends the drawing, and every change of the model is undone."""
 
 
 @contextmanager
 def watched(pipeline: Any, watch: Watch | None) -> Iterator[None]:  # noqa: ANN401 - any stock pipeline
-    """Have somebody told of every step of a pipeline as long as the context lasts.
+    """Have somebody told of every step of a pipeline during the context.
 
     Args:
         pipeline: A diffusers pipeline.
-        watch: Who is told; None is nobody.
+        watch: Called with every step; may be None.
     """
     if watch is None:
         yield
@@ -68,7 +68,7 @@ def watched(pipeline: Any, watch: Watch | None) -> Iterator[None]:  # noqa: ANN4
 
 @contextmanager
 def step_in(scheduler: Any, step: Callable[..., Any]) -> Iterator[None]:  # noqa: ANN401 - any diffusers scheduler
-    """Have another function in the place of a scheduler's `step` as long as the context lasts; they may be nested."""
+    """Have another function in place of a scheduler's `step` during the context; they may be nested."""
     before = vars(scheduler).get("step")
     scheduler.step = step
     try:

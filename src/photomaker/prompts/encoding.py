@@ -1,4 +1,4 @@
-"""Expanded prompts through the two SDXL text encoders, for a batch of rows with different numbers of photos."""
+"""Encodes expanded prompts with SDXL's two text encoders, in batches with different numbers of photos."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Copies = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """A batch of expanded prompts behind the text encoders.
+    """A batch of encoded prompts.
 
     Attributes:
         embeds: [batch, length, D], both encoders' features side by side.
         pooled: [batch, P], the second encoder's pooled features of the expanded prompt.
         class_tokens: Bool [batch, length], true at the class tokens of the first encoder's sequence.
         class_tokens_2: The same for the second encoder; differs only where it got another text.
-        weights: Prompt weights [batch, length, D], None where all are 1.
+        weights: Prompt weights [batch, length, D], None if all are 1.
     """
 
     embeds: Tensor
@@ -48,7 +48,7 @@ def encode(
     clip_skip: int | None = None,
     device: torch.device | str | None = None,
 ) -> EncodedPrompts:
-    """Expand and encode prompts, both encoders reading the same text; see `expand` and `encode_rows`.
+    """Expand and encode prompts, with the same text for both encoders; see `expand` and `encode_rows`.
 
     A prompt may have been cut at its trigger already, as the captions of a dataset are, in which nothing else may be
     taken for a trigger or a weight. One of several people is a text, with as many numbers of copies.
@@ -100,7 +100,7 @@ def encode_rows(
 
 
 class TextEncoders(Protocol):
-    """The two text encoders of an SDXL model, of whatever library."""
+    """The two text encoders of an SDXL model, from any library."""
 
     @property
     def tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
@@ -120,7 +120,7 @@ class TextEncoders(Protocol):
 
 
 def encode_by(rows: Rows, texts: TextEncoders, cut: int) -> EncodedPrompts:
-    """Run text encoders of whatever library over expanded prompts.
+    """Run text encoders from any library over expanded prompts.
 
     Args:
         rows: From `expand_rows`.
@@ -152,7 +152,7 @@ def marked(rows: Rows, embeds: Tensor, cut: int, pooled: Tensor) -> EncodedPromp
 
 
 def weighed(embeds: Tensor, weights: Tensor | None, empty: Tensor) -> Tensor:
-    """Apply prompt weights: an embedding is moved away from, or towards, what the empty prompt has at its place.
+    """Apply prompt weights: an embedding is moved away from, or towards, the empty prompt's at the same position.
 
     Args:
         embeds: [batch, length, D].

@@ -16,7 +16,7 @@ _WORD_END = "</w>"
 
 
 class Tokenizer(Protocol):
-    """What is needed of a CLIP tokenizer."""
+    """The required interface of a CLIP tokenizer."""
 
     model_max_length: int
     bos_token_id: int
@@ -83,7 +83,7 @@ def expand(
 ) -> ExpandedPrompt:
     """Repeat the class token, the last token before the trigger, `copies` times.
 
-    Ids past the length limit fall off, the end mark included, as in the official code; nothing is put back.
+    Ids past the length limit are dropped, including the end token, as in the official code.
 
     Args:
         prompt: With or without trigger; see `parse`.
@@ -93,7 +93,7 @@ def expand(
         cut_first: Whether a text longer than the limit is cut (and ended) before the class token is repeated, as the
             second official release does; the first one cut only afterwards.
         convert: Replaces names of textual inversions by their tokens.
-        long: Whether a text longer than the limit goes on in further chunks, each with its own begin and end mark, so
+        long: Whether a text longer than the limit continues in further chunks, each with its own begin and end mark, so
             that nothing is lost; the copies of the class token stay together in one chunk if they fit.
 
     Raises:
@@ -106,11 +106,11 @@ def expand(
     limit = tokenizer.model_max_length
     if long:
         return _chunked(tokenizer, [*_units(head), *_group(group, tokenizer), *_units(after)], text_only)
-    # the begin mark counts against the limit; where the text is cut first, trigger and end mark do so too
+    # the start token counts towards the limit; if the text is cut first, trigger and end token do so too
     room = limit - (3 if cut_first else 1)
     if len(before) > room:
         raise PromptError(
-            f"the class word {parsed.class_word!r} is token {len(before)} of the prompt and only {room} can be read; "
+            f"the class word {parsed.class_word!r} is token {len(before)} of the prompt, but only {room} can be read; "
             "move it forward or shorten the prompt"
         )
     kept = after[: room - len(before)] if cut_first else after

@@ -1,4 +1,4 @@
-"""Where a prompt says that each of several people is."""
+"""Positions of several people stated in a prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SAID = re.compile(rf"\b(?:on|in|at|to)\s+the\s+({'|'.join(_WORDS)})\b", re.IGNO
 
 
 def places_said(prompt: str, people: int, trigger: str = TRIGGER) -> tuple[str, ...] | None:
-    """The places of the people of a prompt, such as ("left", "right").
+    """The positions of a prompt's people, such as ("left", "right").
 
     Args:
         prompt: For example "a man img on the left and a woman img on the right in the snow".
@@ -20,12 +20,12 @@ def places_said(prompt: str, people: int, trigger: str = TRIGGER) -> tuple[str, 
         trigger: The trigger word.
 
     Returns:
-        One of `PLACES` for each, or None where the prompt does not give each a place of their own.
+        One of `PLACES` for each, or None if the prompt does not give each a different one.
 
     Raises:
         PromptError: See `parse_subjects`.
     """
-    # what stands between a person's trigger and the next one's is said of this person
+    # the text between a person's trigger and the next one's describes this person
     said = [_SAID.findall(part.text) for part in parse_subjects(prompt, people, trigger)[1:]]
     found = tuple(_WORDS[words[0].lower()] for words in said if words)
     return found if len(found) == people == len(set(found)) else None

@@ -1,4 +1,4 @@
-"""The trigger word: a mark in the text behind the class word, telling which word the person takes the place of.
+"""The trigger word: follows the class word and marks it as the word that the person replaces.
 
 The trigger never reaches a tokenizer. The official code adds it to the tokenizer's vocabulary (where it then leaks into
 saved pipelines); here the text is cut at the trigger and the two parts are tokenised, which gives the same ids.
@@ -26,8 +26,8 @@ class ParsedPrompt:
 
     Attributes:
         before: Text up to the trigger; its last word is the class word.
-        after: Text behind the trigger.
-        trigger: The trigger word that was looked for.
+        after: Text after the trigger.
+        trigger: The trigger word.
         weights: The prompt weights of `before` and of `after`, a number for each character.
     """
 
@@ -38,7 +38,7 @@ class ParsedPrompt:
 
     @property
     def class_word(self) -> str:
-        """The word the person takes the place of."""
+        """The word that the person replaces."""
         return re.split(r"[\s()\[\]]+", self.before.rstrip())[-1]
 
     @property
@@ -49,7 +49,7 @@ class ParsedPrompt:
 
 
 def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
-    """Read the prompt weights, and cut a prompt at its trigger; where it has none, at the place where it belongs.
+    """Read the prompt weights, and split a prompt at its trigger, or where a missing trigger belongs.
 
     The trigger is looked for as a word, then inside words ("manimg" is read as "man img", as the official tokenizer
     does), then as a word in other case ("IMG").
@@ -60,13 +60,13 @@ def parse(prompt: str, trigger: str = TRIGGER) -> ParsedPrompt:
 
     Raises:
         PromptError: The prompt has several triggers, or no class word before the trigger, or neither class word nor
-            trigger, or a weight out of range, or a bracket between class word and trigger that is no emphasis.
+            trigger, or a weight out of range, or a bracket between class word and trigger that is not emphasis.
     """
     weighted = _read(prompt, trigger)
     parsed = _cut(weighted.text, trigger)
     if weighted.plain:
         return parsed
-    # a trigger that was put in stands between the two parts, so that one begins and the other ends the text as it was
+    # an added trigger is between the two parts, so that together they are the original text
     before = weighted.part(0, len(parsed.before.rstrip()))
     after = weighted.part(len(weighted.text) - len(parsed.after), len(weighted.text))
     return ParsedPrompt(before.text, after.text, trigger, (before.weights, after.weights))
@@ -100,8 +100,8 @@ def parse_subjects(prompt: str, subjects: int, trigger: str = TRIGGER) -> list[W
     places = _places(weighted.text, trigger)
     if len(places) != subjects:
         raise PromptError(
-            f"the prompt {prompt!r} has the trigger word {trigger!r} {len(places)} times and there are {subjects} "
-            f"people; put it behind the class word of each, such as 'a man {trigger} and a woman {trigger}'"
+            f"the prompt {prompt!r} has the trigger word {trigger!r} {len(places)} times, but there are {subjects} "
+            f"people; put it after the class word of each, such as 'a man {trigger} and a woman {trigger}'"
         )
     starts = [0, *(end for _, end in places)]
     ends = [*(start for start, _ in places), len(weighted.text)]
@@ -112,7 +112,7 @@ def parse_subjects(prompt: str, subjects: int, trigger: str = TRIGGER) -> list[W
 
 
 def without_triggers(prompt: str, trigger: str = TRIGGER) -> str:
-    """The words of a prompt alone, of however many people: no trigger, no marks of weights.
+    """The words of a prompt without triggers and weight marks, for any number of people.
 
     Raises:
         PromptError: See `parse`.
@@ -127,7 +127,7 @@ def _cut(prompt: str, trigger: str) -> ParsedPrompt:
     if len(places) > 1:
         raise PromptError(
             f"the prompt {prompt!r} has the trigger word {trigger!r} {len(places)} times; "
-            "leave one, behind the class word of the person, or put as many people together"
+            "keep one, after the class word of the person, or draw as many people together"
         )
     if not places:
         return _cut(insert_trigger(prompt, trigger), trigger)
@@ -138,14 +138,14 @@ def _cut(prompt: str, trigger: str) -> ParsedPrompt:
 
 
 def _check_class(before: str, prompt: str, trigger: str, which: str) -> None:
-    """Refuse a trigger that does not stand right behind a word."""
+    """Refuse a trigger that does not directly follow a word."""
     if re.search(r"\w\s*$", before):
         return
     parted = _PARTED.search(before)
     if parted is not None:
         raise PromptError(
             f"the bracket {parted['bracket']!r} parts the class word from the trigger {trigger!r} in {prompt!r} and "
-            f"is no emphasis; take it out, or write '(man) {trigger}' with a bracket on either side"
+            f"is not emphasis; remove it, or write '(man) {trigger}' with a bracket on either side"
         )
     raise PromptError(
         f"there is no class word before {which} {trigger!r} in {prompt!r}; "
@@ -154,7 +154,7 @@ def _check_class(before: str, prompt: str, trigger: str, which: str) -> None:
 
 
 def with_person(prompt: str, words: Callable[[str], str], trigger: str = TRIGGER) -> str:
-    """A prompt in which other words stand for the person, in the place of class word and trigger.
+    """Replace class word and trigger of a prompt with other words for the person.
 
     Args:
         prompt: With or without trigger; prompt weights are read and left out.
@@ -170,7 +170,7 @@ def with_person(prompt: str, words: Callable[[str], str], trigger: str = TRIGGER
 
 
 def insert_trigger(prompt: str, trigger: str = TRIGGER, people: int = 1) -> str:
-    """Put the trigger behind the first class word of a prompt that has none; a prompt that has one stays as it is.
+    """Add a missing trigger after the first class word of a prompt.
 
     Brackets that close right behind the class word are taken for its own: "((man)) in the snow" is "((man)) img in the
     snow". For several people it is put behind as many class words, if there are just as many.
@@ -183,13 +183,13 @@ def insert_trigger(prompt: str, trigger: str = TRIGGER, people: int = 1) -> str:
     found = list(re.finditer(rf"\b({'|'.join(CLASS_WORDS)})\b[)\]]*", prompt, flags=re.IGNORECASE))
     if people > 1 and len(found) != people:
         raise PromptError(
-            f"the prompt {prompt!r} has {len(found)} class words for {people} people; put {trigger!r} behind the class "
+            f"the prompt {prompt!r} has {len(found)} class words for {people} people; put {trigger!r} after the class "
             f"word of each, such as 'a man {trigger} and a woman {trigger}'"
         )
     if not found:
         raise PromptError(
             f"the prompt {prompt!r} has no class word for the person; name one, such as {_EXAMPLES}, "
-            f"or put {trigger!r} behind the word that stands for the person"
+            f"or put {trigger!r} after the word that stands for the person"
         )
     for one in reversed(found[:people]):
         prompt = f"{prompt[: one.end()]} {trigger}{prompt[one.end() :]}"

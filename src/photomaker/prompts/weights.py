@@ -1,10 +1,10 @@
-r"""Prompt weights: `(red hat:1.3)` lets a part of the prompt count more, `(red hat:0.7)` less.
+r"""Prompt weights: `(red hat:1.3)` strengthens a part of the prompt, `(red hat:0.7)` weakens it.
 
 Groups may be nested, their weights multiply. Brackets without a number are text, as they are for the tokenizer and in
 the official code; `\(` is one where a number follows. Only in prompts that have some between class word and trigger,
 such as `((man)) img`, which the official code cannot draw, all brackets are emphasis: `(x)` is 1.1 and `[x]` 1/1.1.
 
-Source: the emphasis of AUTOMATIC1111's web interface, from which people know it.
+Source: the emphasis of AUTOMATIC1111's web interface.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class WeightedText:
 
 
 def read_weights(prompt: str, emphasis: bool = False) -> WeightedText:
-    """Take the weight marks out of a prompt.
+    """Remove the weight marks from a prompt.
 
     Args:
         prompt: For example "a man img in (heavy snow:1.3)".
@@ -86,7 +86,7 @@ def read_weights(prompt: str, emphasis: bool = False) -> WeightedText:
 
 
 def _factor(mark: re.Match[str], emphasis: bool, prompt: str) -> float | None:
-    """What a closing bracket multiplies its group by; None where it is text."""
+    """The factor of a closing bracket's group; None if the bracket is text."""
     if not mark["weight"]:
         return _FACTORS[mark["close"]] if emphasis else None
     if mark["close"] == "]":
@@ -111,6 +111,6 @@ def _checked(weight: float, prompt: str) -> float:
     if not 0 <= weight <= MOST:
         raise PromptError(
             f"the weight {weight:g} in {prompt!r} is not from 0 to {MOST:g}; change it, "
-            "or write '\\(' where a bracket is part of the text"
+            "or write '\\(' if a bracket is part of the text"
         )
     return weight

@@ -1,1 +1,1 @@
-"""What every door offers: open an engine, check photos, make an identity, order pictures, score, save."""
+"""Shared by all front ends: open an engine, check photos, make an identity, order pictures, score, save."""

@@ -1,7 +1,7 @@
-"""Many orders from one file: prompts x people x settings, drawn into a folder, and gone on with after a kill.
+"""Many orders from one file: prompts x people x settings, drawn into a folder, resumable after a kill.
 
-A picture's file name holds a hash of all that made it, so that a file that is there is a picture that is done: nothing
-else has to be remembered.
+A picture's file name holds a hash of all its settings, so an existing file is a finished picture, and no other state
+is needed.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ _SLUG = re.compile(r"[^A-Za-z0-9]+")
 
 @dataclass(frozen=True)
 class Block:
-    """One entry of the file: prompts for people, with settings; a list of settings stands for each of them in turn.
+    """One entry of the file: prompts for people, with settings; a list of values means each value in turn.
 
     Attributes:
-        prompts: What the pictures show; `{word}` is the person's own class word.
+        prompts: The prompts; `{word}` is the person's own class word.
         people: Names of people of the file; empty is all of them.
-        pairs: Whether the first person goes with the first prompt alone, and so on.
+        pairs: Whether to pair the first person with the first prompt only, and so on.
         n: Pictures of each person, prompt and setting.
-        seed: Of the first of these pictures; each next one adds 1.
-        seeds: Of these pictures, one each, in the place of `seed`.
-        best_of: Draw so many times `n`, keep those most like the person.
-        negative: What the pictures shall not show.
+        seed: Seed of the first picture; each next one adds 1.
+        seeds: One seed for each picture, instead of `seed`.
+        best_of: Draw this many times `n`, and keep those with the highest likeness.
+        negative: What the pictures should not show.
         style: One style or several.
         size: One size or several.
         scheduler: One scheduler or several.
@@ -62,20 +62,20 @@ class Block:
         guidance: One guidance scale or several.
         merge: One merge share or several.
         guidance_start: Share of the steps after which guidance begins.
-        guidance_stop: Share after which it ends.
+        guidance_stop: Share of the steps after which guidance ends.
         speed: One speed or several: `exact`, `fast`, `turbo`, `auto`.
         loras: As on the command line, `FILE` or `FILE:WEIGHT`.
         start: A start picture.
-        strength: How much of it is drawn anew.
-        mask: Where.
+        strength: How much of it to redraw.
+        mask: Where to redraw it.
         controls: As on the command line, `MODEL=PICTURE` or `MODEL=PICTURE:SCALE`.
         t2i: The same for a T2I-Adapter.
         style_picture: `PICTURE` or `PICTURE:SCALE`.
         style_adapter: The IP-Adapter that reads it.
-        redraw: Whether small faces are drawn again, larger: `off`, `auto`, or a number of pixels.
-        together: Whether all the people are in each picture, 2 to 4 of them.
-        layout: Where each of them is: `left`, `middle`, `right`, a box "0,0,0.5,1" or a mask's file.
-        pose: `PICTURE` or `PICTURE:SCALE` with a face whose place is taken over, or `photo`, `draft`, `none`.
+        redraw: Whether to redraw small faces: `off`, `auto`, or a limit in pixels.
+        together: Whether all people, 2 to 4, are in each picture.
+        layout: Region of each of them: `left`, `middle`, `right`, a box "0,0,0.5,1" or a mask file.
+        pose: `PICTURE` or `PICTURE:SCALE` whose face sets the pose, or `photo`, `draft`, `none`.
     """
 
     prompts: Names
@@ -110,7 +110,7 @@ class Block:
 
 
 VARIED = ("style", "size", "scheduler", "steps", "guidance", "merge", "speed")
-"""Settings of which a block may have several."""
+"""Settings that may have several values."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class OrdersFile:
 
     Attributes:
         people: Name to photos (a folder, a file, or a list) or to a saved identity.
-        orders: What is drawn.
+        orders: What to draw.
         words: Name to class word, for `{word}` in prompts.
     """
 
@@ -130,13 +130,13 @@ class OrdersFile:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one person, or of several together, prompt and setting: a row of the sheet.
+    """Pictures of one person (or several together), prompt and setting: a row of the sheet.
 
     Attributes:
-        label: What the row is.
-        person: The person's name, or those of all.
-        order: With these people and this one prompt.
-        stem: What its files' names begin with.
+        label: Label of the row.
+        person: The person's name, or the names of all.
+        order: The order for these people and this prompt.
+        stem: Beginning of its file names.
     """
 
     label: str
@@ -150,16 +150,16 @@ def read_orders(path: str | os.PathLike[str], changes: Sequence[str] = ()) -> tu
 
     Args:
         path: YAML, see `OrdersFile`.
-        changes: "a.b=value" each, which go over the file's.
+        changes: "a.b=value" each, which override the file's.
 
     Raises:
         PhotoMakerError: It cannot be read, or something in it is unknown or out of range.
     """
     told = config.read(path, OrdersFile, changes)
     if not told.orders:
-        raise SettingsError(f"{path} holds no orders; write at least one with prompts")
+        raise SettingsError(f"{path} has no orders; write at least one with prompts")
     if not told.people:
-        raise PhotoError(f"{path} names no people; write name: folder of photos, or name: identity file")
+        raise PhotoError(f"{path} has no people; write name: folder of photos, or name: identity file")
     for name in told.words:
         _known(name, told, str(path))
     return tuple(
@@ -220,7 +220,7 @@ class _Setting:
 
 
 def _settings(block: Block) -> Iterator[_Setting]:
-    """One for each combination of what a block has several of."""
+    """One for each combination of a block's settings with several values."""
     several = {name: _tuple(getattr(block, name)) or (None,) for name in VARIED}
     for values in itertools.product(*several.values()):
         one = dict(zip(several, values, strict=True))
@@ -241,7 +241,7 @@ def _filled(prompt: str, name: str, told: OrdersFile, where: str) -> str:
         return prompt
     if name not in told.words:
         raise PromptError(
-            f"the prompt {shown(prompt)} of {where} asks for {name}'s class word, which is not given; write under "
+            f"the prompt {shown(prompt)} of {where} needs {name}'s class word, which is missing; write under "
             f"words: {name}: woman"
         )
     return prompt.replace("{word}", told.words[name])
@@ -268,10 +268,10 @@ class Finished:
 
 
 def planned_rows(engine: Engine, rows: Sequence[Row]) -> list[Plan]:
-    """Look at every row before anything is drawn; photos of a person are read once.
+    """Check every row before anything is drawn; photos of a person are read once.
 
     Raises:
-        PhotoMakerError: Something in a row cannot be done.
+        PhotoMakerError: A row cannot be drawn.
     """
     people: dict[str, Someone] = {}
     plans = []
@@ -296,19 +296,19 @@ def draw_rows(
     kind: str = "png",
     seal: Sealing = True,
 ) -> list[Finished]:
-    """Draw what is not there yet.
+    """Draw the missing pictures.
 
     Args:
         engine: Draws.
         rows: From `read_orders`.
-        plans: Theirs, from `planned_rows`.
-        folder: Of the pictures; it is made where it does not exist.
-        progress: Told of the pictures there and in all.
+        plans: Their plans, from `planned_rows`.
+        folder: Output folder, created if missing.
+        progress: Called with the number of finished pictures and the total.
         cancel: Stops it within one denoising step.
-        on_event: Told of what happens.
-        drawers: What draws in the engine's place, all at once, such as those of `photomaker.studio.replicas`.
-        kind: What files are written as: `png`, `jpeg` or `webp`.
-        seal: What signs them; see `photomaker.studio.saving.save_samples`.
+        on_event: Called with events.
+        drawers: Draw instead of the engine, in parallel, such as those of `photomaker.studio.replicas`.
+        kind: File format: `png`, `jpeg` or `webp`.
+        seal: How files are signed; see `photomaker.studio.saving.save_samples`.
 
     Returns:
         Every row with its files.
@@ -340,7 +340,7 @@ def draw_rows(
 
 @dataclass(frozen=True)
 class _Left:
-    """A row of which pictures are missing."""
+    """A row with missing pictures."""
 
     row: Row
     plan: Plan
@@ -348,17 +348,17 @@ class _Left:
 
     @property
     def missing(self) -> list[int]:
-        """Places of the pictures that are not there."""
+        """Indices of the missing pictures."""
         return [place for place, path in enumerate(self.paths) if not path.exists()]
 
     @property
     def steps(self) -> int:
-        """Denoising steps that are left to do, where the pictures are of a size."""
+        """Remaining denoising steps, assuming pictures of equal size."""
         return len(self.missing) * self.plan.order.best_of * self.plan.order.sampling.steps
 
     @property
     def notes(self) -> dict[str, str]:
-        """What the pictures' files say of the row."""
+        """The row's metadata for the pictures' files."""
         style = self.plan.order.style
         return {"person": self.row.person, **({} if style == "none" else {"style": style})}
 
@@ -377,9 +377,9 @@ def _teller(paths: Sequence[Sequence[Path]], progress: Progress | None) -> Calla
 def _by_several(
     left: Sequence[_Left], drawers: Sequence[Drawer], drawn: Callable[[_Left, Drawer], None]
 ) -> None:
-    """Have each drawer take a row as soon as it is free; the first mistake ends it after the rows that are begun.
+    """Let each drawer take a row as soon as it is free; the first error ends it after the current rows.
 
-    What a drawer that was lost has not drawn is drawn by whoever is free next.
+    If a drawer is lost, the next free one draws its remaining pictures.
     """
     free: queue.SimpleQueue[Drawer] = queue.SimpleQueue()
     for drawer in drawers:
@@ -393,7 +393,7 @@ def _by_several(
             except DrawerLost as error:
                 if not left_over:
                     raise OutputError(
-                        f"what drew '{one.row.label}' was lost {TRIES} times, probably because memory ran "
+                        f"the process drawing '{one.row.label}' died {TRIES} times, probably because memory ran "
                         "out; ask for fewer or smaller pictures, and give the same command again to "
                         "continue"
                     ) from error
@@ -402,7 +402,7 @@ def _by_several(
         return None
 
     with ThreadPoolExecutor(len(drawers)) as pool:
-        # the longest first, lest one drawer is left with it at the end
+        # longest first, so that it does not run alone at the end
         futures = [pool.submit(work, one) for one in sorted(left, key=lambda one: one.steps, reverse=True)]
         try:
             for future in as_completed(futures):
@@ -420,10 +420,10 @@ def _samples(
     cancel: Cancel | None,
     on_event: Listener | None,
 ) -> Iterator[tuple[int, Sample]]:
-    """Places in the row and what belongs there."""
+    """Positions in the row and their contents."""
     requests = plan.groups[0].requests
     if plan.order.best_of > 1:
-        # which picture is the second best is known only once all are drawn
+        # the ranking is known only after all are drawn
         best = rank(
             drawer.draw(identity, requests, cancel=cancel, on_event=on_event, redraw=plan.order.redraw)
         )
@@ -437,7 +437,7 @@ def _samples(
 
 
 def _paths(engine: Engine, row: Row, plan: Plan, folder: Path, kind: str) -> list[Path]:
-    """The files of a row: names that hold a hash of all that makes the picture."""
+    """The files of a row: names with a hash of all settings of the picture."""
     requests = plan.groups[0].requests
     places = range(plan.order.n)
     people = [_fingerprint(one.who) for one in plan.order.people]

@@ -1,4 +1,4 @@
-"""Certificates that pictures are signed with: the user's, or one made at first use that stays on this machine."""
+"""Certificates for signing: the user's, or one created at first use that stays on this machine."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 OWN_NAME = "self-made certificate"
 YEARS = 20
-"""That the certificate made at first use is valid."""
+"""Validity of the certificate created at first use."""
 LARGEST = 1 << 20
-"""Bytes of a certificate or key that is read."""
+"""Most bytes of a certificate or key file."""
 _CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 _LEAST_RSA = 2048
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What signs.
+    """A certificate with its key.
 
     Attributes:
-        chain: PEM, the signer's certificate first, then those that vouch for it.
+        chain: PEM, the signer's certificate first, then the rest of its chain.
         key: PEM of its private key.
         algorithm: C2PA's name of the signature, such as `es256`.
-        name: Whom it names.
-        own: Whether it was made on this machine.
+        name: Name in the certificate.
+        own: Whether it was created on this machine.
     """
 
     chain: bytes
@@ -51,30 +51,30 @@ class Certificate:
 
 
 def own_file() -> Path:
-    """Where the certificate made at first use is kept, with its key."""
+    """File of the certificate created at first use, with its key."""
     return data_folder() / "provenance" / "certificate.pem"
 
 
 def own_certificate() -> Certificate:
-    """The certificate of this machine, made where there is none yet; nobody but the user can read its file.
+    """The certificate of this machine, created if missing; only the user can read its file.
 
     Raises:
-        ProvenanceError: It cannot be kept, or its file is damaged.
+        ProvenanceError: It cannot be saved, or its file is damaged.
     """
     path = own_file()
-    remedy = "delete that file, and another certificate is made"
+    remedy = "delete that file to create a new certificate"
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # another process that makes one at the same moment is as good
+            # one created by another process at the same moment is as good
             with suppress(FileExistsError), atomic(path, overwrite=False, private=True) as file:
                 file.write(_made())
         if path.stat().st_mode & 0o077 and os.name == "posix":
             path.chmod(0o600)
     except OSError as error:
         raise ProvenanceError(
-            f"the certificate that signs pictures cannot be kept as {path}: {error.strerror}; set PHOTOMAKER_HOME to "
-            "a folder of yours, or give --no-provenance"
+            f"the certificate for signing cannot be saved as {path}: {error.strerror}; set PHOTOMAKER_HOME to a "
+            "writable folder, or give --no-provenance"
         ) from error
     data = _read(path, remedy)
     return _checked(data, data, path, path, remedy, own=True)
@@ -84,11 +84,11 @@ def given_certificate(certificate: str | os.PathLike[str], key: str | os.PathLik
     """A certificate of the user's.
 
     Args:
-        certificate: PEM file, the signer's certificate first, then those that vouch for it.
+        certificate: PEM file, the signer's certificate first, then the rest of its chain.
         key: PEM file of its private key, not protected by a passphrase.
 
     Raises:
-        ProvenanceError: A file cannot be read, they do not belong together, or they cannot sign.
+        ProvenanceError: A file cannot be read, the two do not match, or they cannot sign.
     """
     chain, secret = Path(certificate), Path(key)
     wanted = "give PEM files"
@@ -96,7 +96,7 @@ def given_certificate(certificate: str | os.PathLike[str], key: str | os.PathLik
 
 
 def own_anchor() -> bytes:
-    """PEM of what vouches for this machine's certificate; empty where none was made yet."""
+    """PEM of the authority of this machine's certificate; empty if there is none yet."""
     path = own_file()
     if not path.is_file():
         return b""
@@ -109,7 +109,7 @@ def anchors(path: str | os.PathLike[str]) -> bytes:
     """PEM certificates that the user trusts.
 
     Raises:
-        ProvenanceError: The file cannot be read or holds none.
+        ProvenanceError: The file cannot be read or has none.
     """
     from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -137,7 +137,7 @@ def _chain(data: bytes, path: str | os.PathLike[str], remedy: str) -> list[x509.
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError as error:
-        raise ProvenanceError(f"{path} holds no certificate in PEM, or a damaged one; {remedy}") from error
+        raise ProvenanceError(f"{path} has no valid PEM certificate; {remedy}") from error
 
 
 def _secret(data: bytes, path: Path, remedy: str) -> PrivateKeyTypes:
@@ -152,7 +152,7 @@ def _secret(data: bytes, path: Path, remedy: str) -> PrivateKeyTypes:
             f"the key {path} is protected by a passphrase; give it without one (openssl pkey -in {path} -out plain.pem)"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ProvenanceError(f"{path} holds no private key in PEM, or a damaged one; {remedy}") from error
+        raise ProvenanceError(f"{path} has no valid PEM private key; {remedy}") from error
 
 
 def _checked(
@@ -164,13 +164,13 @@ def _checked(
     first = chain[0]
     if _public(first.public_key()) != _public(key.public_key()):
         raise ProvenanceError(
-            f"the key {key_path} is not that of the first certificate in {path}; give the two that belong together"
+            f"the key {key_path} does not match the first certificate in {path}; give the matching key"
         )
     now = datetime.datetime.now(datetime.UTC)
     if not first.not_valid_before_utc <= now <= first.not_valid_after_utc:
         raise ProvenanceError(
             f"the certificate {path} is valid from {first.not_valid_before_utc:%d %B %Y} to "
-            f"{first.not_valid_after_utc:%d %B %Y}, which is not now; give one that is"
+            f"{first.not_valid_after_utc:%d %B %Y}, which does not include today; give a valid one"
         )
     return Certificate(
         b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain),
@@ -199,8 +199,8 @@ def _algorithm(key: PrivateKeyTypes, path: Path) -> str:
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _LEAST_RSA:
         return "ps256"
     raise ProvenanceError(
-        f"the key {path} is of a kind that C2PA does not sign with; give one of P-256, P-384, P-521, Ed25519, or "
-        f"RSA of {_LEAST_RSA} bits or more"
+        f"C2PA cannot sign with this kind of key ({path}); give one of P-256, P-384, P-521, Ed25519, or RSA of "
+        f"{_LEAST_RSA} bits or more"
     )
 
 
@@ -217,7 +217,7 @@ def _named(certificate: x509.Certificate) -> str:
 
 
 def _made() -> bytes:
-    """PEM of a new key, its certificate, and that of the authority which made it and whose key is forgotten here."""
+    """PEM of a new key, its certificate, and that of its authority, whose key is discarded."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -256,7 +256,7 @@ def _issued(
     if not itself:
         emails = x509.ExtendedKeyUsage(
             [ExtendedKeyUsageOID.EMAIL_PROTECTION]
-        )  # what C2PA takes for documents
+        )  # the usage that C2PA accepts for documents
         builder = builder.add_extension(emails, critical=False)
     return builder.sign(authority, hashes.SHA256())
 

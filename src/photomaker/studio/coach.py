@@ -1,4 +1,4 @@
-"""Photos looked at before anything is drawn: which will serve, which will not, why, and what to do about it.
+"""The photo coach: checks photos before drawing, and says which to keep or drop, why, and what to do.
 
 Thresholds were chosen on drawn people with planted faults, by `scripts/calibrate_coach.py`; benchmarks/photos.md has
 what they reach on others.
@@ -26,10 +26,10 @@ DARK, BRIGHT, TURNED, GREY = "dark", "blown out", "turned away", "black and whit
 SUNGLASSES, MASK = "sunglasses", "mask"
 DUPLICATE, STRANGER, FEW, LYING = "near duplicate", "another person", "few photos", "not upright"
 GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, MASK, DUPLICATE, STRANGER})
-"""What a photo is better left out for; the rest is only told."""
+"""Findings for which a photo is dropped; the others are only reported."""
 
 POOR = frozenset({SMALL, CUT, BLURRED, DARK, BRIGHT, MASK})
-"""What keeps a face from being compared."""
+"""Findings that prevent comparing a face."""
 
 CHIP = 128
 """Side in pixels at which faces are judged: about what an image encoder sees of one."""
@@ -59,30 +59,30 @@ TWIN = 9.0
 ODD = 0.5
 """Likeness to the other photos over the median of all, below which a photo shows somebody else."""
 ENOUGH = 3
-"""Photos below which more would help."""
+"""Below this number, more photos would help."""
 
 _REMEDIES = {
-    NO_FACE: "leave it out, or give one in which the face is large and seen from the front",
-    SEVERAL: "the person of the other photos is taken; cut the others off if it is the wrong one",
+    NO_FACE: "leave it out, or give one with a large face seen from the front",
+    SEVERAL: "the face that matches the other photos is used; crop the photo if it is the wrong one",
     SMALL: "give a closer photo, or a larger file of this one",
     CUT: "give a photo with the whole face and some room around it",
     BLURRED: "give a sharper one",
     DARK: "give one with more light on the face",
     BRIGHT: "give one with less light on the face",
-    LYING: "it is turned where it is used; turn the file to be sure",
-    TURNED: "give one that is seen more from the front",
+    LYING: "it is rotated for use; rotate the file to be sure",
+    TURNED: "give one seen more from the front",
     SUNGLASSES: "give one that shows the eyes",
     MASK: "give one that shows the whole face",
     GREY: "give one in colour, or the pictures may lose theirs",
-    DUPLICATE: "it adds nothing; give one from another side, or with another look",
-    STRANGER: "leave it out, if it is somebody else",
-    FEW: "three to five photos, from several sides and in several lights, make the likeness safer",
+    DUPLICATE: "it adds nothing; give one from a different angle, or with a different expression",
+    STRANGER: "leave it out if it is somebody else",
+    FEW: "three to five photos, from several angles and in different light, improve the likeness",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a photo, or about all of them.
+    """A finding about a photo, or about all of them.
 
     Attributes:
         kind: What it is, for programs.
@@ -96,19 +96,19 @@ class Finding:
 
     @property
     def grave(self) -> bool:
-        """Whether the photo is better left out."""
+        """Whether to drop the photo."""
         return self.kind in GRAVE
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A photo with what was found.
+    """A photo with its findings.
 
     Attributes:
         photo: The photo.
-        face: The person's face; None where there is none.
+        face: The person's face; None if there is none.
         findings: What there is to say.
-        likeness: Mean likeness to the other photos; None where nothing compares faces, or there are no others.
+        likeness: Mean likeness to the other photos; None if nothing compares faces, or there are no others.
         worth: Likeness that the others' mean face loses without this photo: above 0 it helps, below it harms.
     """
 
@@ -126,7 +126,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Report:
-    """What the coach says.
+    """The coach's report.
 
     Attributes:
         photos: One by one, in the order in which they were given.
@@ -195,7 +195,7 @@ class _Seen:
 
 
 def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser | None = None) -> Report:
-    """Look at a person's photos.
+    """Check a person's photos.
 
     Args:
         photos: At least one.
@@ -216,9 +216,7 @@ def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser 
     )
     kept = sum(one.keep for one in judged)
     few = (
-        ()
-        if kept >= ENOUGH
-        else (Finding(FEW, f"{kept} of {len(judged)} photos will serve well", _REMEDIES[FEW]),)
+        () if kept >= ENOUGH else (Finding(FEW, f"{kept} of {len(judged)} photos are good", _REMEDIES[FEW]),)
     )
     return Report(judged, few)
 
@@ -278,22 +276,22 @@ def best(seen: Sequence[_Seen]) -> list[int]:
 
 
 def _why(seen: Sequence[_Seen], places: Sequence[int]) -> str:
-    """One sentence: how many photos are used, and why not the others."""
+    """One sentence: how many photos are used, and why the others are not."""
     kinds = Counter(
         next(finding.kind for finding in one.findings if finding.grave) for one in seen if one.grave
     )
     left = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
     rest = len(seen) - kinds.total() - len(places)
-    parts = [f"{kinds.total()} are better left out ({left})"] if kinds else []
+    parts = [f"{kinds.total()} should be left out ({left})"] if kinds else []
     if rest > 0:
-        parts.append(f"the faces of the other {rest} add least to these")
+        parts.append(f"the faces of the other {rest} add the least")
     return f"the best {len(places)} of {len(seen)} photos are used: {' and '.join(parts)}"
 
 
 def _of_these(
     notes: Sequence[str], references: Sequence[Reference], places: Sequence[int]
 ) -> tuple[str, ...]:
-    """The notes that are not about a photo that is not used."""
+    """The notes without those about unused photos."""
     unused = {one.name for at, one in enumerate(references) if at not in set(places)}
     return tuple(note for note in notes if not any(note.startswith(f"{name} ") for name in unused))
 
@@ -311,7 +309,7 @@ def _look(photo: Photo, detector: Detector, recogniser: Recogniser | None) -> _S
         embeddings = recogniser.embed_batch([photo.image] * len(faces), faces)
     seen = _Seen(photo, faces, embeddings)
     if lying:
-        seen.say(LYING, "it lies on its side or upside down")
+        seen.say(LYING, "it is on its side or upside down")
     return seen
 
 
@@ -363,7 +361,7 @@ def _judge(one: _Seen) -> None:
 
 
 def _judge_colour(one: _Seen, image: Image.Image, face: Face | None) -> None:
-    """What colours tell; None is a face that is seen too badly to be told from what covers it."""
+    """Findings from colours; None if the face is too unclear to tell it from what covers it."""
     if colour(image) < COLOUR:
         one.say(GREY, "the photo has no colour")
     elif face is not None:
@@ -470,7 +468,7 @@ def room(image: Image.Image, face: Face) -> float:
 
 
 def _compare(seen: Sequence[_Seen]) -> tuple[list[float | None], list[float | None]]:
-    """Likeness of each photo to the others and what it is worth; strangers are told."""
+    """Likeness of each photo to the others and what it is worth; strangers are reported."""
     places = [at for at, one in enumerate(seen) if one.faces and one.embeddings is not None]
     likeness: list[float | None] = [None] * len(seen)
     worth: list[float | None] = [None] * len(seen)
@@ -489,9 +487,9 @@ def _compare(seen: Sequence[_Seen]) -> tuple[list[float | None], list[float | No
         odd = [at for at, value in zip(places, means, strict=True) if value < limit]
         for at in odd:
             if POOR & {one.kind for one in seen[at].findings}:
-                continue  # what can hardly be seen looks like nobody
+                continue  # a face that is hardly visible is like nobody's
             seen[at].say(
-                STRANGER, f"the face is unlike those of the other photos (likeness {likeness[at]:.2f})"
+                STRANGER, f"the face does not match those in the other photos (likeness {likeness[at]:.2f})"
             )
     return likeness, worth
 
@@ -506,7 +504,7 @@ def worths(faces: np.ndarray) -> np.ndarray:
         faces: [n, width] embeddings of length 1, n at least 2.
 
     Returns:
-        [n]; 0 where there are only two.
+        [n]; 0 if there are only two.
     """
     count = len(faces)
     found = np.zeros(count)
@@ -530,7 +528,7 @@ def _to_mean(faces: np.ndarray, members: Sequence[int], target: int) -> float:
 
 
 def _twins(seen: Sequence[_Seen]) -> None:
-    """Tell photos whose face is, pixel by pixel, that of an earlier one."""
+    """Report photos whose face is, pixel by pixel, that of an earlier one."""
     earlier: list[tuple[str, np.ndarray]] = []
     for one in seen:
         if one.face is None:

@@ -1,4 +1,4 @@
-"""Consent notes: who agreed, when and to what, kept with a person and told by every picture of that person."""
+"""Consent notes: who agreed, when and to what, stored with a person and written into every picture of them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ CONSENT = "consent"
 """Name of the note, in an identity and in a picture's text."""
 NOT_NOTED = "not noted"
 LONGEST = 500
-"""Characters of a note."""
+"""Most characters of a note."""
 _DEEPEST = 20
-"""Mixes of mixes that are followed."""
+"""Depth up to which mixes of mixes are followed."""
 _PARTS = ("sources", "together")
 
 Noted = Literal["noted", "partly noted", "not noted"]
-"""Whether the consent of everybody in a picture is noted."""
+"""Whether a picture has a consent note for everybody in it."""
 
 
 def checked(note: object) -> str:
     """A consent note without space around it.
 
     Raises:
-        SettingsError: It is no text, empty, too long, or of more than one line.
+        SettingsError: It is not text, empty, too long, or has more than one line.
     """
     wanted = "write who agreed, when, and to what"
     told = text("the consent note", note, wanted).strip()
@@ -35,13 +35,13 @@ def checked(note: object) -> str:
         raise SettingsError(f"the consent note is {shown(told)}; {wanted}, or leave it out")
     if len(told) > LONGEST or not told.isprintable():
         raise SettingsError(
-            f"the consent note {shown(told)} is longer than {LONGEST} characters or than one line; shorten it"
+            f"the consent note {shown(told)} is longer than {LONGEST} characters or one line; shorten it"
         )
     return told
 
 
 def with_consent(identity: Identity, note: str) -> Identity:
-    """The identity with a consent note in its notes.
+    """The identity with a consent note added.
 
     Raises:
         SettingsError: See `checked`.
@@ -50,10 +50,10 @@ def with_consent(identity: Identity, note: str) -> Identity:
 
 
 def consents_of(notes: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """The consent note of each person that an identity was made of, in their order; None where there is none.
+    """The consent note of each person in an identity, in order; None if there is none.
 
     Args:
-        notes: The identity's.
+        notes: The identity's notes.
     """
     return _consents(notes, _DEEPEST)
 
@@ -70,7 +70,7 @@ def _consents(notes: Mapping[str, Any], depth: int) -> tuple[str | None, ...]:
 
 
 def told_of(identity: Identity) -> dict[str, str]:
-    """What a picture's text says of consent: a line for each person, each note once; nothing where none is noted."""
+    """The consent lines of a picture's text: one for each person, each note once; empty if there are no notes."""
     found = dict.fromkeys(consents_of(identity.notes))
     if not any(found):
         return {}
@@ -78,7 +78,7 @@ def told_of(identity: Identity) -> dict[str, str]:
 
 
 def joined(notes: Iterable[str | None]) -> dict[str, str]:
-    """The same of several pictures on one sheet, by what the text of each says; nothing where none says anything."""
+    """The same for several pictures on one sheet, from the text of each."""
     lines = dict.fromkeys(line for note in notes for line in (note or NOT_NOTED).split("\n"))
     return {} if set(lines) <= {NOT_NOTED} else {CONSENT: "\n".join(lines)}
 
@@ -89,7 +89,7 @@ def lines_of(note: str | None) -> tuple[str, ...]:
 
 
 def noted(note: str | None) -> Noted:
-    """Whether a picture's text notes the consent of everybody in it."""
+    """Whether a picture's text has a consent note for everybody in it."""
     lines = (note or "").split("\n")
     if not lines_of(note):
         return "not noted"

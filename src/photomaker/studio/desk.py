@@ -1,6 +1,6 @@
-"""The desk: where orders of several callers come in, are drawn one after another, and what was made is kept.
+"""The desk: takes orders of several callers, draws them in turn, and stores the results.
 
-Whatever a door offers beyond one sitting is here: people and pictures that stay, jobs, who they belong to, and limits.
+Everything that outlives one session is here: saved people and pictures, jobs, their owners, and limits.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from photomaker.types import Identity
 
 _log = logging.getLogger(__name__)
 LARGEST_PHOTO, LARGEST_PICTURE = 4096, 2048
-"""Longer sides in pixels that given photos and pictures are kept at in memory and on disk."""
+"""Longest side in pixels of given photos in memory and of given pictures on disk."""
 
 
 class Desk:
-    """Takes orders of several callers and draws them in fair turns; safe from any number of threads.
+    """Takes orders of several callers and draws them in fair turns; thread-safe.
 
-    An owner is any text that tells callers apart; what belongs to one is not there for another.
+    An owner is any text that identifies a caller; what belongs to one does not exist for another.
 
     Examples:
         >>> with Desk(Engine.open(), "data") as desk:  # doctest: +SKIP
@@ -65,22 +65,22 @@ class Desk:
         *,
         seal: Sealing = True,
     ) -> None:
-        """Open the folder and take up what was left there; nothing is drawn until `start`.
+        """Open the folder with its unfinished jobs; nothing is drawn until `start`.
 
         Args:
-            engine: Looks at photos and orders, and draws.
-            folder: Where everything is kept.
-            limits: What callers may ask for.
-            allowed: Names and places of the LoRA, ControlNets and adapters that callers may ask for.
-            ttl: Seconds after which what was made and given is deleted; None keeps it.
-            drawers: What draws in the engine's place, each in a thread of its own.
-            measure: Told of seconds by phase, and of likeness.
-            batch: Pictures of a turn.
-            seal: What signs pictures; see `photomaker.studio.saving.save_samples`.
+            engine: Checks photos and orders, and draws.
+            folder: Data folder.
+            limits: Limits on requests.
+            allowed: Names and paths of the LoRA, ControlNets and adapters that callers may name.
+            ttl: Seconds after which stored data is deleted; None keeps it.
+            drawers: Draw instead of the engine, each in its own thread.
+            measure: Called with seconds by phase, and with likeness.
+            batch: Pictures in a turn.
+            seal: How pictures are signed; see `photomaker.studio.saving.save_samples`.
 
         Raises:
             SettingsError: The method is tuned for each person, or another process has the folder open.
-            OutputError: Nothing can be written there.
+            OutputError: The folder cannot be written to.
         """
         if engine.tunes:
             raise SettingsError(
@@ -111,7 +111,7 @@ class Desk:
     # ---- open and closed
 
     def start(self) -> Desk:
-        """Begin to draw."""
+        """Start drawing."""
         self.workshop.start()
         if self._ttl is not None:
             self._tending = threading.Thread(target=self._tend, name="photomaker-ttl", daemon=True)
@@ -119,11 +119,11 @@ class Desk:
         return self
 
     def stop(self) -> None:
-        """Stop drawing, within one step; jobs that are being drawn go back to the line, and listeners are let go."""
+        """Stop drawing, within one step; unfinished jobs return to the queue, and listeners are released."""
         self.workshop.stop()
 
     def close(self) -> None:
-        """Stop, wait for what is being put away, and let the folder go."""
+        """Stop, wait until pictures are saved, and release the folder."""
         self.stop()
         self.workshop.join()
         if self._tending is not None:
@@ -131,7 +131,7 @@ class Desk:
         self.store.close()
 
     def __enter__(self) -> Desk:
-        """Begin to draw."""
+        """Start drawing."""
         return self.start()
 
     def __exit__(
@@ -141,17 +141,17 @@ class Desk:
         self.close()
 
     def counts(self) -> dict[str, int]:
-        """How many jobs wait, and how many are being drawn."""
+        """The number of waiting jobs, and of running ones."""
         return self.workshop.counts()
 
     @property
     def open_jobs(self) -> int:
-        """How many jobs have not ended."""
+        """The number of unfinished jobs."""
         return self.workshop.open_jobs
 
     @property
     def working(self) -> bool:
-        """Whether jobs are being drawn: it was started, and nothing has ended it."""
+        """Whether jobs are drawn: it was started and has not stopped."""
         return self.workshop.working
 
     # ---- people
@@ -164,19 +164,19 @@ class Desk:
         reuse: bool = False,
         consent: str | None = None,
     ) -> Person:
-        """Make an identity of photos and keep it; the photos are not kept, but for a small portrait.
+        """Make an identity from photos and save it; of the photos only a small portrait is kept.
 
         Args:
-            owner: Whose it is.
-            photos: Of one person; those that the coach would drop are left out, unless he would drop all.
-            name: What to call the person.
-            reuse: Whether one that was made of the same photos earlier will do.
-            consent: Who agreed, when, and to what; every picture of the person tells it.
+            owner: The owner.
+            photos: Photos of one person; those that the coach would drop are left out, unless it would drop all.
+            name: Name of the person.
+            reuse: Whether to reuse an identity made earlier from the same photos.
+            consent: Who agreed, when, and to what; written into every picture of the person.
 
         Raises:
             PhotoError: There are none or too many, one cannot be read, or none shows a face.
-            SettingsError: The name is too long, or the consent is no text.
-            OutputError: It cannot be kept.
+            SettingsError: The name is too long, or the consent is not text.
+            OutputError: It cannot be saved.
         """
         name = _checked_name(name)
         self.limits.check_photos(len(photos))
@@ -207,21 +207,21 @@ class Desk:
         name: str = "",
         how: Literal["blend", "proportion"] = "blend",
     ) -> Person:
-        """Make a person between two and keep it.
+        """Mix two people and save the mix.
 
         Args:
-            owner: Whose they are.
-            first: Whom share 0 gives, by id or name.
-            second: Whom share 1 gives.
+            owner: The owner.
+            first: Id or name of the person at share 0.
+            second: Id or name of the person at share 1.
             share: 0..1.
-            name: What to call the new person.
+            name: Name of the mix.
             how: See `photomaker.studio.engine.mix`.
 
         Raises:
             NotThere: There is no such person.
-            SettingsError: The share lies outside 0..1, or the name is too long.
+            SettingsError: The share is outside 0..1, or the name is too long.
             IdentityError: The two were made by different models.
-            OutputError: It cannot be kept.
+            OutputError: It cannot be stored.
         """
         name = _checked_name(name)
         people = [self.store.person(owner, one) for one in (first, second)]
@@ -236,7 +236,7 @@ class Desk:
         return self.store.people(owner)
 
     def person(self, owner: str, name: str) -> Person:
-        """A saved person by id, or the last saved under a name.
+        """A saved person by id, or the last one saved with this name.
 
         Raises:
             NotThere: There is none such.
@@ -244,12 +244,12 @@ class Desk:
         return self.store.person(owner, name)
 
     def rename_person(self, owner: str, id_: str, name: str) -> Person:
-        """Call a saved person something else.
+        """Rename a saved person.
 
         Raises:
             NotThere: There is none such.
             SettingsError: The name is too long.
-            OutputError: It cannot be kept.
+            OutputError: It cannot be stored.
         """
         person = self.store.person(owner, id_)
         self.store.rename_person(owner, person.id, _checked_name(name))
@@ -265,7 +265,7 @@ class Desk:
         return Identity.load(self.identity_file(owner, name))
 
     def identity_file(self, owner: str, name: str) -> Path:
-        """The identity's file, which every door and the command line read.
+        """The identity file, as all front ends read it.
 
         Raises:
             NotThere: There is none such.
@@ -273,7 +273,7 @@ class Desk:
         return self.store.path(IDENTITY, self.store.person(owner, name).id)
 
     def portrait(self, owner: str, name: str) -> Path | None:
-        """A small PNG of the person's face; None where there is none.
+        """A small PNG of the person's face; None if there is none.
 
         Raises:
             NotThere: There is no such person.
@@ -294,27 +294,27 @@ class Desk:
     # ---- pictures
 
     def add_picture(self, owner: str, upload: Upload) -> Picture:
-        """Keep a start picture, a mask, or what a ControlNet or style follows.
+        """Store a start picture, a mask, a structure picture or a style picture.
 
         Raises:
-            PhotoError: It is no picture, or too large.
-            OutputError: It cannot be kept.
+            PhotoError: It is not a picture, or too large.
+            OutputError: It cannot be stored.
         """
         return self._keep_given(owner, self._photo(upload).image)
 
     def add_clear_mask(self, owner: str, upload: Upload) -> Picture:
-        """Keep a mask of the kind that other programs make: drawn anew where it is clear, white in ours.
+        """Store a mask whose transparent pixels are redrawn, as in other programs; in our masks these are white.
 
         Raises:
-            PhotoError: It is no picture, too large, or nowhere clear.
-            OutputError: It cannot be kept.
+            PhotoError: It is not a picture, too large, or has no transparent pixels.
+            OutputError: It cannot be stored.
         """
         name = self._photo(upload).name
         with Image.open(io.BytesIO(upload.read())) as read:
             clear = read.convert("RGBA").getchannel("A").point(lambda value: 255 * (value == 0))
         if clear.getbbox() is None:
             raise PhotoError(
-                f"the mask {name} is nowhere clear; make it clear where the picture is drawn anew"
+                f"the mask {name} has no transparent pixels; make it transparent where the picture should be redrawn"
             )
         return self._keep_given(owner, clear.convert("RGB"))
 
@@ -326,7 +326,7 @@ class Desk:
         return picture
 
     def picture(self, owner: str, id_: str) -> Picture:
-        """What is known of a picture.
+        """Details of a picture.
 
         Raises:
             NotThere: There is none such.
@@ -352,7 +352,7 @@ class Desk:
         return self.store.path(PICTURE, self.store.picture(owner, id_).id)
 
     def ticket(self, owner: str, id_: str, seconds: float = 3600) -> str:
-        """A text by which anybody who has it may look at one picture for a while.
+        """A ticket that allows anybody who has it to read one picture for a limited time.
 
         Raises:
             NotThere: There is none such.
@@ -362,10 +362,10 @@ class Desk:
         return f"{until}.{self._seal(id_, until)}"
 
     def picture_by_ticket(self, id_: str, ticket: str) -> Path:
-        """The PNG file that a ticket is for.
+        """The PNG file of a ticket.
 
         Raises:
-            NotThere: The ticket is none, is for something else, or its time is over.
+            NotThere: The ticket is invalid, for a different picture, or expired.
         """
         until, _, seal = ticket.partition(".")
         good = until.isascii() and until.isdigit() and int(until) > time()
@@ -387,7 +387,7 @@ class Desk:
     # ---- jobs
 
     def plan(self, owner: str, order: PlainOrder) -> Plan:
-        """Look at an order, without taking it.
+        """Check an order without submitting it.
 
         Raises:
             PhotoMakerError: Something in it cannot be done.
@@ -399,18 +399,18 @@ class Desk:
         return plan
 
     def submit(self, owner: str, order: PlainOrder) -> Job:
-        """Take an order.
+        """Submit an order.
 
         Args:
-            owner: Whose it is.
-            order: What is asked for.
+            owner: The owner.
+            order: The order.
 
         Returns:
-            The job, which waits.
+            The waiting job.
 
         Raises:
-            QueueFull: Too many wait.
-            PhotoMakerError: Something in the order cannot be done.
+            QueueFull: Too many are waiting.
+            PhotoMakerError: The order cannot be drawn.
         """
         self.workshop.check(owner)
         plan = self.plan(owner, order)
@@ -424,7 +424,7 @@ class Desk:
         return self.job(owner, job.id)
 
     def job(self, owner: str, id_: str) -> Job:
-        """A job as it stands.
+        """The state of a job.
 
         Raises:
             NotThere: There is none such.
@@ -432,7 +432,7 @@ class Desk:
         return self.workshop.placed(self.store.job(owner, id_))
 
     def check_job(self, owner: str, id_: str) -> None:
-        """Make sure that there is a job, which takes less time than looking at it.
+        """Check that a job exists; faster than reading it.
 
         Raises:
             NotThere: There is none such.
@@ -444,7 +444,7 @@ class Desk:
         return [self.workshop.placed(job) for job in self.store.jobs(owner, most)]
 
     def cancel(self, owner: str, id_: str) -> Job:
-        """Stop a job within one step; pictures that are finished stay. One that has ended is left as it is.
+        """Stop a job within one step; finished pictures stay. A job that has ended is not changed.
 
         Raises:
             NotThere: There is none such.
@@ -464,15 +464,15 @@ class Desk:
         self.store.delete_job(owner, job.id)
 
     def events(self, owner: str, id_: str, after: int = 0) -> Iterator[JobEvent]:
-        """What happens to a job, from its beginning to its end; waits for what is to come.
+        """The events of a job, from beginning to end; waits for new ones.
 
         Args:
-            owner: Whose it is.
+            owner: The owner.
             id_: The job.
-            after: Leave out what is kept up to this number.
+            after: Skip stored events up to this number.
 
         Raises:
-            NotThere: There is no such job; told at the call.
+            NotThere: There is no such job; raised at the call.
         """
         woken = threading.Event()
         following = self.follow(owner, id_, woken.set, after)
@@ -481,15 +481,14 @@ class Desk:
     def follow(
         self, owner: str, id_: str, notify: Callable[[], None], after: int = 0, previews: bool = True
     ) -> Following:
-        """Listen to a job without waiting in a thread.
+        """Listen to a job without blocking a thread.
 
         Args:
-            owner: Whose it is.
+            owner: The owner.
             id_: The job.
-            notify: Called from any thread when there is news; it must return at once and raise nothing.
-            after: Leave out what is kept up to this number.
-            previews: Whether steps shall show what is being drawn; they cost a little, and are made only where somebody
-                wants them.
+            notify: Called from any thread when there are new events; it must return at once and not raise.
+            after: Skip stored events up to this number.
+            previews: Whether steps have previews; these cost a little and are made only if a listener wants them.
 
         Raises:
             NotThere: There is no such job.
@@ -530,10 +529,10 @@ class Desk:
             try:
                 self.expire(time() - self._ttl)
             except Exception:  # noqa: BLE001 - tried again soon
-                _log.exception("what has outlived its time could not be deleted")
+                _log.exception("expired data could not be deleted")
 
     def expire(self, before: float) -> None:
-        """Delete jobs with their pictures, people and given pictures that were last of use before a time."""
+        """Delete jobs with their pictures, people and uploaded pictures last used before a time."""
         old = self.store.expired(before)
         needed = self.workshop.needed()
         for kind, delete in (
@@ -549,7 +548,7 @@ class Desk:
 
 @dataclass(frozen=True)
 class _Shelf:
-    """What an owner's orders may name."""
+    """The people, pictures and models that an owner's orders may name."""
 
     desk: Desk
     owner: str
@@ -564,7 +563,7 @@ class _Shelf:
     def model(self, name: str) -> str:
         if name not in self.desk.allowed:
             known = ", ".join(sorted(self.desk.allowed)) or "none"
-            raise SettingsError(f"there is no model {name[:60]!r} on this server's list; known are: {known}")
+            raise SettingsError(f"this server has no model {name[:60]!r}; it has: {known}")
         return self.desk.allowed[name]
 
 
@@ -585,6 +584,6 @@ def _checked_name(name: str) -> str:
     name = " ".join(name.split())
     if len(name) > most or not name.isprintable():
         raise SettingsError(
-            f"the name has {len(name)} characters or some that cannot be shown; give up to {most}"
+            f"the name has {len(name)} characters or unprintable ones; give up to {most} printable characters"
         )
     return name

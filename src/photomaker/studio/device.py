@@ -1,4 +1,4 @@
-"""Which device and which precision a sitting uses, and why."""
+"""The choice of device and precision, with the reason."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import torch
 
 ROOM = 0.6
-"""Share of a machine's memory that a model's weights may take."""
+"""Largest share of a machine's memory for a model's weights."""
 LARGE = 2**30
-"""Bytes of weights from which a CPU's precision is chosen by what is faster; pictures of small models stay the same."""
+"""Bytes of weights from which a CPU uses the faster precision; smaller models always give the same pictures."""
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -26,7 +26,7 @@ class Place:
     Attributes:
         device: A torch device, for example `cpu` or `cuda:0`.
         dtype: `fp32`, `bf16` or `fp16`.
-        reason: Why these, in a few words.
+        reason: The reason, in a few words.
     """
 
     device: str
@@ -35,23 +35,23 @@ class Place:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The precision as torch names it."""
+        """The precision as a torch dtype."""
         import torch
 
         return getattr(torch, DTYPES[self.dtype])
 
 
 def choose(device: str = "auto", dtype: str = "auto", memory: str = "auto", weights: int = 0) -> Place:
-    """Choose device and precision: a GPU where there is one, in bf16 where it can and fp16 otherwise.
+    """Choose device and precision: a GPU if there is one, bf16 if supported, else fp16.
 
-    A CPU works in fp32, or in bf16 where memory shall be saved or fp32 weights would fill it, and, with a large model,
-    where its processor has instructions for bf16 and is timed to be faster by them.
+    A CPU works in fp32, or in bf16 if memory should be saved or fp32 weights would fill it, or if a large model is
+    timed to be faster with the processor's bf16 instructions.
 
     Args:
         device: `auto` or a torch device.
         dtype: `auto`, `fp32`, `bf16` or `fp16`.
         memory: A memory plan, see `photomaker.pipelines.memory`.
-        weights: Bytes of the model's files, taken for half precision; 0 where unknown.
+        weights: Bytes of the model's files, assumed to be half precision; 0 if unknown.
 
     Raises:
         SettingsError: The device is unknown or absent, or the precision is unknown.
@@ -80,7 +80,7 @@ def choose(device: str = "auto", dtype: str = "auto", memory: str = "auto", weig
 
 
 def _installed() -> float:
-    """Bytes of memory of this machine; infinite where that cannot be told."""
+    """Bytes of memory of this machine; infinite if unknown."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
     return float("inf")
@@ -110,6 +110,6 @@ def _precision(kind: str) -> str:
     import torch
 
     if kind == "cuda":
-        # V100 and older emulate bf16 many times slower than they run fp16.
+        # V100 and older emulate bf16, many times slower than fp16
         return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"  # noqa: PLR2004 - Ampere
     return "fp16" if kind == "mps" else "fp32"

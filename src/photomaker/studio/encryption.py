@@ -1,4 +1,4 @@
-"""Identities under a passphrase, as age files (age-encryption.org), which other programs open too."""
+"""Identities encrypted with a passphrase, as age files (age-encryption.org), which other programs can open."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from photomaker.types import Identity
 
 SUFFIX = ".age"
 LARGEST = 2**32
-"""Bytes of an identity; above a tuned full-size model in half precision."""
+"""Most bytes of an identity; more than a tuned full-size model in half precision."""
 LEAST = 8
-"""Characters of a passphrase."""
+"""Fewest characters of a passphrase."""
 
 
 def passphrase_from(path: str | os.PathLike[str]) -> str:
-    """The passphrase that is the first line of a file.
+    """The passphrase from the first line of a file.
 
     Raises:
         SettingsError: The file cannot be read or its first line is empty.
@@ -28,9 +28,9 @@ def passphrase_from(path: str | os.PathLike[str]) -> str:
         with Path(path).open(encoding="utf-8") as file:
             line = file.readline(4096).rstrip("\r\n")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise SettingsError(
-            f"cannot read the passphrase file {path}: {reason}; give a text file with it in the first line"
+            f"cannot read the passphrase file {path}: {reason}; give a text file with the passphrase in its first line"
         ) from error
     if not line:
         raise SettingsError(
@@ -40,7 +40,7 @@ def passphrase_from(path: str | os.PathLike[str]) -> str:
 
 
 def encrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLike[str] | None = None) -> Path:
-    """Write an identity as an encrypted file; the plain one stays where it is.
+    """Write an identity as an encrypted file and keep the plain one.
 
     Args:
         path: An identity file.
@@ -48,31 +48,31 @@ def encrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLik
         out: The file; None adds `.age` to the name.
 
     Raises:
-        IdentityError: It is no identity, or is encrypted already.
-        SettingsError: The passphrase is too short, the library is not installed, or there is a file of that name.
+        IdentityError: It is not an identity, or already encrypted.
+        SettingsError: The passphrase is too short, the library is not installed, or the file exists.
     """
     place = Path(path)
     target = _free(place.with_name(place.name + SUFFIX) if out is None else Path(out))
     Identity.load(place)
     if len(passphrase) < LEAST:
         raise SettingsError(
-            f"the passphrase has {len(passphrase)} characters, which is easily guessed; give {LEAST} or more"
+            f"the passphrase has {len(passphrase)} characters, which is easy to guess; give {LEAST} or more"
         )
     age = _library()
     return _written(target, age.passphrase.encrypt(_read(place), passphrase))
 
 
 def decrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLike[str] | None = None) -> Path:
-    """Write an encrypted identity as a plain file; the encrypted one stays where it is.
+    """Write an encrypted identity as a plain file and keep the encrypted one.
 
     Args:
         path: A file that `encrypt` wrote.
-        passphrase: What it was encrypted with.
-        out: The file; None takes `.age` off the name.
+        passphrase: Its passphrase.
+        out: The file; None removes `.age` from the name.
 
     Raises:
-        IdentityError: It is no encrypted identity, is damaged, or the passphrase is wrong.
-        SettingsError: The library is not installed, or there is a file of that name.
+        IdentityError: It is not an encrypted identity, is damaged, or the passphrase is wrong.
+        SettingsError: The library is not installed, or the file exists.
     """
     place = Path(path)
     if out is None and place.suffix != SUFFIX:
@@ -80,19 +80,19 @@ def decrypt(path: str | os.PathLike[str], passphrase: str, out: str | os.PathLik
     target = _free(place.with_suffix("") if out is None else Path(out))
     data = _read(place)
     if not data.startswith(ENCRYPTED):
-        raise IdentityError(f"{place} is no encrypted identity; give one that `identity encrypt` wrote")
+        raise IdentityError(f"{place} is not an encrypted identity; give one that `identity encrypt` wrote")
     age = _library()
     try:
         plain = age.passphrase.decrypt(data, passphrase)
     except age.DecryptError as error:
-        # the library has one exception for all; this is what it says of a passphrase that opens nothing
+        # the library has one exception for all errors; this is its message for a wrong passphrase
         if str(error) == "Decryption failed":
-            raise IdentityError(f"the passphrase does not open {place}; try it again") from error
+            raise IdentityError(f"the passphrase does not open {place}; try again") from error
         if "keys" in str(error):
             raise IdentityError(
                 f"{place} is encrypted with a key, not with a passphrase; open it with age"
             ) from error
-        raise IdentityError(f"{place} is damaged and cannot be opened; take a copy of it") from error
+        raise IdentityError(f"{place} is damaged and cannot be opened; use a backup") from error
     return _written(target, plain)
 
 

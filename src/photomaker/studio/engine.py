@@ -1,4 +1,4 @@
-"""The engine of a sitting: an order in, pictures out, each with its likeness; safe from any number of threads."""
+"""The engine: takes an order and returns pictures with their likeness; thread-safe."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ if TYPE_CHECKING:
     from photomaker.studio.styles import Style
 
 FACE_EMBEDDINGS = "face_embeddings"
-"""Tensor [photos, width] that an identity carries beside the method's own, to score likeness without the photos.
+"""Tensor [photos, width] in an identity, besides the method's own, to measure likeness without the photos.
 
-Those of another recogniser than the bundled one have its name behind a dot."""
+For recognisers other than the bundled one, their name follows after a dot."""
 FACE_SUBJECTS = f"{FACE_EMBEDDINGS}_subjects"
-"""Tensor [photos]: whose face each of them is, in an identity of several people."""
+"""Tensor [photos] in an identity of several people: the person of each face."""
 FACES = 8
-"""Largest faces of a picture among which several people are looked for."""
+"""Number of largest faces in a picture that are matched to several people."""
 BATCH = 8
-"""Pictures drawn at once."""
+"""Pictures in a batch."""
 
 Progress = Callable[[int, int], None]
-"""Told how many pictures are done, and of how many."""
+"""Called with the number of finished pictures and the total."""
 
 
 class Engine:
-    """Makes pictures of people; the diffusion model is loaded when the first identity or picture is asked for.
+    """Makes pictures of people; the diffusion model is loaded for the first identity or picture.
 
-    Any number of threads may ask at once: they are served batch by batch in the order of asking, and each gets what it
-    would get alone.
+    Any number of threads may call it at once: they are served batch by batch in the order of their calls, and each gets
+    what it would get alone.
 
     Examples:
         >>> engine = Engine.open()  # doctest: +SKIP
@@ -84,10 +84,10 @@ class Engine:
 
         Args:
             method: Loads the method; called once, when it is needed.
-            backends: What finds and compares faces.
-            about: What to write into every picture's file.
-            profile: What is known of the model before it is loaded.
-            styles: A file with styles of the user's.
+            backends: The face backend.
+            about: Metadata for every picture's file.
+            profile: What is known about the model before it is loaded.
+            styles: A file with the user's styles.
         """
         self._load = method
         self._backends = backends
@@ -95,7 +95,7 @@ class Engine:
         self.profile = profile or Profile()
         self._styles = None if styles is None else Path(styles)
         self._turns = Turns()
-        # networks that look at faces are small and quick: whoever looks waits for the one who does
+        # face networks are small and quick, so callers take turns
         self._looking = threading.RLock()
 
     @classmethod
@@ -114,33 +114,34 @@ class Engine:
         variant: str | None = None,
         styles: str | os.PathLike[str] | None = None,
     ) -> Engine:
-        """Open an engine after checking that its weights are there and unaltered.
+        """Open an engine after checking that its weights exist and are unaltered.
 
         Args:
             base: SDXL model as a diffusers folder or hub id; None is the bundled small model.
             adapter: PhotoMaker weights, official `.bin` or safetensors, as a file or hub id with the file's name, or
-                those of the other method; None is the bundled ones. A base of one's own needs an adapter of its own,
-                but for a method that is tuned for each person, which has none.
+                those of the other method; None is the bundled ones. A custom base needs its own adapter, except for
+                tuned methods, which have none.
             device: `auto` or a torch device.
             dtype: `auto`, `fp32`, `bf16` or `fp16`.
             faces: `dlib` finds and compares faces in photographs (extra `faces`); `auraface` too, by models under
-                Apache-2.0 that are fetched at the first use, and `insightface` by models for non-commercial research
-                (extra `insightface`); `bundled` does so by the bundled networks, which know
-                drawn people only; `none` uses photos as they are and gives no likeness; `auto` is `bundled` with the
-                bundled model, else `dlib` where it is installed, else `none`.
+                Apache-2.0 that are downloaded at first use, and `insightface` by models for non-commercial research
+                (extra `insightface`); `bundled` uses the bundled networks, which know only drawn people; `none` uses
+                photos as they are and gives no likeness; `auto` is `bundled` with the bundled model, else `dlib` if
+                it is installed, else `none`.
             memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest that fits; see
                 `photomaker.pipelines.memory`.
             method: Name of the method in the registry, see docs/methods.md, or "module:Class".
-            image_encoder: False leaves PhotoMaker's image encoder out: saved identities do not need it, photos do.
-            face_models: What embeds faces for V2 and FaceID adapters: a folder of ONNX models, or the name of an
+            image_encoder: False does not load PhotoMaker's image encoder, which photos need and saved
+                identities do not.
+            face_models: The face models for V2 and FaceID adapters: a folder of ONNX models, or the name of an
                 InsightFace pack.
-            variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
-            styles: A YAML file with styles of one's own, see docs/using.md.
+            variant: Variant of the base's weight files, such as `fp16`; None is the plain or only one.
+            styles: A YAML file with your own styles, see docs/using.md.
 
         Raises:
             SettingsError: Method, device, precision, face backend or memory plan is unknown, only one of base and
                 adapter is given, or the method takes no such option.
-            WeightsError: A model file is missing or altered, or cannot be fetched from the hub.
+            WeightsError: A model file is missing or altered, or cannot be downloaded from the hub.
         """
         options = {
             "memory": memory,
@@ -161,7 +162,7 @@ class Engine:
 
     @property
     def method(self) -> Method:
-        """The method, loaded at the first use."""
+        """The method, loaded at first use."""
         if "_method" not in vars(self):
             with self._turns.turn():
                 return self._method
@@ -169,16 +170,16 @@ class Engine:
 
     @property
     def detector(self) -> Detector | None:
-        """What finds faces in photos."""
+        """The face detector."""
         return self._backends.detector
 
     @property
     def recogniser(self) -> Recogniser | None:
-        """What compares faces."""
+        """The recogniser."""
         return self._backends.recogniser
 
     def styles(self) -> Mapping[str, Style]:
-        """The style presets by name: the shipped ones, and those of the user's file.
+        """The style presets by name: the shipped ones and the user's.
 
         Raises:
             SettingsError: That file cannot be read.
@@ -197,12 +198,12 @@ class Engine:
 
         Raises:
             PhotoError: There is no photo, one cannot be read, or none shows a face.
-            SettingsError: It is nothing that could be a photo.
+            SettingsError: It is not a photo.
         """
         return self.choose(_read(photos))
 
     def choose(self, photos: Sequence[Photo]) -> Sitting:
-        """Find the person in photos that were read already; the coach's remarks are among the notes.
+        """Find the person in photos that are already read; the coach's findings are among the notes.
 
         Raises:
             PhotoError: None of them shows a face.
@@ -211,41 +212,41 @@ class Engine:
             return advised(choose_faces(photos, self.detector, self.recogniser), self.recogniser)
 
     def coach(self, photos: Who) -> Report:
-        """Which photos will serve, which will not, why, and what to do about it; no diffusion model is loaded.
+        """Which photos to keep or drop, why, and what to do; no diffusion model is loaded.
 
         Args:
             photos: What `look` takes.
 
         Raises:
             PhotoError: There is no photo, or one cannot be read.
-            SettingsError: It is nothing that could be a photo, or nothing finds faces here.
+            SettingsError: It is not a photo, or there is no face backend.
         """
         report = self.judge(_read(photos))
         if report is None:
             raise SettingsError(
-                f"faces is {self.profile.faces} and nothing finds faces, so photos cannot be judged; open the engine "
-                "with faces that fit them, such as dlib"
+                f"faces is {self.profile.faces}, so there is no face backend and photos cannot be checked; open the "
+                "engine with a face backend for them, such as dlib"
             )
         return report
 
     @staticmethod
     def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") -> Identity:
-        """A person between two, whose likeness can be measured; see `photomaker.studio.engine.mix`.
+        """Mix two people, with measurable likeness; see `photomaker.studio.engine.mix`.
 
         Args:
-            first: What share 0 gives.
-            second: What share 1 gives.
+            first: The person at share 0.
+            second: The person at share 1.
             share: 0..1.
             how: `blend` interpolates features, `proportion` takes photos of each in that proportion.
 
         Raises:
-            SettingsError: The share lies outside 0..1, or a person is no identity.
+            SettingsError: The share is outside 0..1, or a person is not an identity.
             IdentityError: The identities were made by different models.
         """
         return mix(first, second, share, how)
 
     def judge(self, photos: Sequence[Photo]) -> Report | None:
-        """What the coach says of a person's photos; None where nothing finds faces.
+        """The coach's report on a person's photos; None without a face backend.
 
         Args:
             photos: At least one.
@@ -257,7 +258,7 @@ class Engine:
 
     @property
     def tunes(self) -> bool:
-        """Whether the method is tuned for each person, which takes minutes instead of a moment."""
+        """Whether the method is tuned for each person, which takes minutes."""
         return Need.TUNING in (self.profile.kind or self.method).needs
 
     def identity(
@@ -270,20 +271,21 @@ class Engine:
         *,
         consent: str | None = None,
     ) -> Identity:
-        """Make an identity of photos.
+        """Make an identity from photos.
 
         Args:
-            photos: What `look` takes or gives.
-            class_word: What a method that is tuned for each person calls this one, such as `woman`; others note it.
-            progress: Told of the steps of such a method.
+            photos: What `look` takes or returns.
+            class_word: Class word that a tuned method trains with, such as `woman`; other methods only record it.
+            progress: Called with the steps of a tuned method.
             cancel: Stops it, within one step.
-            on_event: Told of what happens: `Queued`, `Tuned`.
-            consent: Who agreed to it, when, and to what: a note that stays with the identity, with what is mixed of it,
-                and with every picture of it.
+            on_event: Called with events: `Queued`, `Tuned`.
+            consent: Who agreed, when, and to what: a note that stays with the identity, its mixes and every picture of
+                it.
 
         Raises:
             PhotoError: See `look`.
-            SettingsError: The class word is no word, the consent note is empty or long, or the base cannot be tuned.
+            SettingsError: The class word is not a word, the consent note is empty or too long, or the base
+                cannot be tuned.
             Cancelled: It was stopped.
         """
         if consent is not None:
@@ -338,32 +340,31 @@ class Engine:
 
         Args:
             who: An identity or its file, or photos; a list of identities, or of lists of photos, is several people.
-                Or a whole `Order`, beside which only `batch`, `progress`, `cancel` and `on_event` are given.
-            prompt: What the pictures show, or a list of such; the trigger is put in where it is missing.
+                Or a whole `Order`, with which only `batch`, `progress`, `cancel` and `on_event` may be given.
+            prompt: A prompt or a list of prompts; the trigger is added if it is missing.
             n: Number of pictures of each person and prompt, 1 or more.
-            sampling: How they are drawn; picture k has the seed `sampling.seed + k`.
-            negative: What they shall not show.
-            best_of: Draw so many times `n` and keep those that are most like the person.
-            batch: Pictures drawn at once.
-            progress: Told of the pictures done.
-            seeds: Of the `n` pictures, one each.
+            sampling: Sampling settings; picture k has the seed `sampling.seed + k`.
+            negative: What they should not show.
+            best_of: Draw this many times `n` and keep those with the highest likeness.
+            batch: Pictures in a batch.
+            progress: Called with the number of finished pictures.
+            seeds: One seed for each of the `n` pictures.
             size: `portrait`, `landscape`, `square` or `640x480`.
             style: Name of a style preset.
             extras: LoRA, start picture, ControlNets and more.
-            pairs: Whether the first person goes with the first prompt alone, and so on.
-            redraw: Whether small faces are drawn again, larger: `off`, `auto`, or a number of pixels; see `Order`.
+            pairs: Whether to pair the first person with the first prompt only, and so on.
+            redraw: Whether to redraw small faces: `off`, `auto`, or a limit in pixels; see `Order`.
             speed: `exact`, `fast`, `turbo` or `auto`; see docs/speed.md.
             cancel: Stops the call within one denoising step, from another thread or a callback.
-            on_event: Told of everything that happens, see `photomaker.studio.events`; without one, notes come as
-                warnings.
+            on_event: Called with all events, see `photomaker.studio.events`; if None, notes are issued as warnings.
 
         Returns:
             `n` pictures of each person and prompt, by person, then prompt, in the order of their seeds, or the best
-            first where `best_of` is above 1.
+            first if `best_of` is above 1.
 
         Raises:
-            SettingsError: A value is of another type or out of range, nothing can measure the likeness that
-                `best_of` needs, or the method cannot do what is asked.
+            SettingsError: A value has the wrong type or is out of range, `best_of` has no recogniser for the likeness,
+                or the method does not support the order.
             PromptError: See `check_prompt`.
             PhotoError: See `look`.
             Cancelled: It was stopped.
@@ -379,7 +380,7 @@ class Engine:
         return list(self.stream(order, batch, progress, cancel, on_event))
 
     def plan(self, order: Order) -> Plan:
-        """Look at an order before any diffusion model is loaded: read its photos, complete its prompts.
+        """Check an order before any diffusion model is loaded: read its photos, complete its prompts.
 
         Raises:
             PhotoMakerError: Something in it cannot be done.
@@ -410,7 +411,7 @@ class Engine:
     ) -> Iterator[Sample]:
         """The pictures of an order, each as soon as it is finished; see `generate`.
 
-        All that can be wrong is told when this is called, before the first picture is asked for.
+        All errors in the order are raised by this call, before the first picture is drawn.
         """
         whole("batch", batch, 1)
         plan = order if isinstance(order, Plan) else self.plan(order)
@@ -446,7 +447,7 @@ class Engine:
     def who(
         self, plan: Plan, number_: int, cancel: Cancel | None = None, on_event: Listener | None = None
     ) -> Identity:
-        """Whom the pictures of a person of a plan show: the person, or all of them where they are drawn together."""
+        """The identity that a plan's pictures of a person show: the person, or all people if drawn together."""
         word = self.class_word(plan.groups[0].requests[0].prompt)
 
         def made(person: Someone) -> Identity:
@@ -459,14 +460,14 @@ class Engine:
         return self.together([made(one) for one in people]) if plan.order.together else made(people[number_])
 
     def together(self, identities: Sequence[Identity]) -> Identity:
-        """Several people as one identity, for pictures that show all of them.
+        """Combine several people into one identity, for pictures that show all of them.
 
         Args:
             identities: 2 to 4, in the order of their triggers in the prompts.
 
         Raises:
             SettingsError: The method cannot draw several people.
-            IdentityError: They do not belong together.
+            IdentityError: They do not fit together.
         """
         for one in _listed("identities", identities):
             instance(
@@ -488,7 +489,7 @@ class Engine:
         )
 
     def class_word(self, prompt: str) -> str | None:
-        """What a method that is tuned for each person would call this one; None where the method is not tuned."""
+        """The class word with which a tuned method trains this person; None if the method is not tuned."""
         return parse(prompt).class_word if self.tunes else None
 
     def draw(
@@ -501,19 +502,19 @@ class Engine:
         on_event: Listener | None = None,
         redraw: str | int = "off",
     ) -> list[Sample]:
-        """Draw one picture for each request, prompts and seeds as they are given.
+        """Draw one picture for each request, with prompts and seeds as given.
 
         Args:
-            identity: Whom the pictures show.
-            requests: What they show.
-            batch: Pictures drawn at once.
-            progress: Told of the pictures done.
+            identity: The person.
+            requests: The requests.
+            batch: Pictures in a batch.
+            progress: Called with the number of finished pictures.
             cancel: Stops it within one denoising step.
-            on_event: Told of everything that happens.
-            redraw: Whether small faces are drawn again, larger; see `Order`.
+            on_event: Called with all events.
+            redraw: Whether to redraw small faces; see `Order`.
 
         Raises:
-            SettingsError: A value is of another type.
+            SettingsError: A value has the wrong type.
             IdentityError: The identity does not fit the model.
             Cancelled: It was stopped.
         """
@@ -539,7 +540,7 @@ class Engine:
         count: tuple[int, int],
         redraw: str | int = "off",
     ) -> Iterator[list[Sample]]:
-        """Samples batch by batch, a turn for each; `count` is pictures done before and in all."""
+        """Samples batch by batch, one turn each; `count` is the pictures finished before and the total."""
         plain = _plain(identity)
         done, total = count
         for start in range(0, len(requests), batch):
@@ -577,7 +578,7 @@ class Engine:
     def _small_faces(
         self, pictures: Sequence[Image.Image], identity: Identity, redraw: str | int
     ) -> list[SmallFace]:
-        """The person's face in each picture where it is small enough to be drawn again."""
+        """The person's face in each picture, if it is small enough to be redrawn."""
         if redraw == "off" or self.detector is None or (size := self.profile.size) is None:
             return []
         known = self._known(identity)
@@ -597,9 +598,9 @@ class Engine:
         return [one for one in small if one is not None]
 
     def likeness(self, pictures: Sequence[Image.Image], identity: Identity) -> list[float | None]:
-        """How like the person each picture is: mean cosine of its largest face to the reference faces, in -1..1.
+        """The likeness of each picture: mean cosine of its largest face to the reference faces, in -1..1.
 
-        None stands where no face was found, and everywhere if the identity carries no faces to compare with.
+        None if no face was found, or if the identity has no faces to compare with.
         """
         known_faces = self._known(identity)
         if known_faces is None or self.detector is None or self.recogniser is None:
@@ -627,8 +628,8 @@ class Engine:
             )
         if embedded.shape[1] != known_faces.shape[1]:
             raise IdentityError(
-                f"the identity's faces have {known_faces.shape[1]} numbers, the recogniser's {embedded.shape[1]}; "
-                "make the identity again from the photos"
+                f"the identity's face embeddings have {known_faces.shape[1]} numbers, the recogniser's "
+                f"{embedded.shape[1]}; make the identity again from the photos"
             )
         scores = iter((embedded @ known_faces.T).mean(axis=1).tolist())
         return [None if face is None else next(scores) for face in faces]
@@ -636,10 +637,10 @@ class Engine:
     def likeness_of_each(
         self, pictures: Sequence[Image.Image], identity: Identity
     ) -> list[list[float | None]]:
-        """How like each of several people the face is that is taken for theirs, for each picture.
+        """The likeness of each of several people in each picture.
 
-        Faces are given to people so that the sum of likeness is largest. None stands for somebody for whom no face is
-        left, or where nothing can be measured.
+        Faces are assigned to people so that the sum of likeness is largest. None means that no face is left for a
+        person, or that nothing can be measured.
         """
         known, subjects = self._known(identity), identity.tensors.get(FACE_SUBJECTS)
         people = 1 if subjects is None else int(subjects.max()) + 1
@@ -659,12 +660,12 @@ class Engine:
         return found
 
     def _known(self, identity: Identity) -> np.ndarray | None:
-        """The faces of an identity's photos as this engine's recogniser sees them [photos, width]."""
+        """The embeddings of an identity's faces by this engine's recogniser [photos, width]."""
         known = None if self.recogniser is None else identity.tensors.get(face_key(self.recogniser))
         return None if known is None else known.float().numpy()
 
     def verdict(self, likeness: float, identity: Identity) -> Verdict | None:
-        """What a likeness means; None where the identity carries no faces to compare with."""
+        """The verdict on a likeness; None if the identity has no faces to compare with."""
         known = self._known(identity)
         if known is None or self.recogniser is None:
             return None
@@ -672,12 +673,12 @@ class Engine:
 
     def _verdict(self, likeness: float | None, identity: Identity) -> dict[str, str]:
         if FACE_SUBJECTS in identity.tensors:
-            return {}  # a mean over people says nothing of any of them
+            return {}  # a mean over people says nothing about any one of them
         found = None if likeness is None else self.verdict(likeness, identity)
         return {} if found is None else {"verdict": found.text}
 
     def _settled(self, request: Request) -> Request:
-        """The request with the method's own guidance and merging, so that the picture's file can name them."""
+        """The request with the method's default guidance and merge step, so that the picture's file records them."""
         defaults, sampling = getattr(self._method, "defaults", None), request.sampling
         guidance, merge = sampling.guidance, sampling.merge
         guidance = getattr(defaults, "guidance", None) if guidance is None else guidance
@@ -686,26 +687,26 @@ class Engine:
 
 
 def assigned(scores: np.ndarray) -> list[float | None]:
-    """The score of each person's face, faces given to people so that the sum is largest.
+    """The score of each person's face, with faces assigned so that the sum is largest.
 
     Args:
         scores: [people, faces].
     """
     people, faces = scores.shape
     nobody = [None] * max(0, people - faces)
-    ways = set(permutations([*range(faces), *nobody], people))  # few: there are at most four people
+    ways = set(permutations([*range(faces), *nobody], people))  # brute force: there are at most four people
     best = max(ways, key=lambda way: sum(scores[at, face] for at, face in enumerate(way) if face is not None))
     return [None if face is None else float(scores[at, face]) for at, face in enumerate(best)]
 
 
 def _plain(identity: Identity) -> Identity:
-    """The identity as its method made it: to some methods every tensor is a weight."""
+    """The identity without this engine's tensors: some methods treat every tensor as a weight."""
     own = {name: one for name, one in identity.tensors.items() if not name.startswith(FACE_EMBEDDINGS)}
     return replace(identity, tensors=own)
 
 
 def names_of(order: Order, person: int) -> str:
-    """What a picture's file says of whom it shows."""
+    """Metadata about the people for a picture's file."""
     return ", ".join(one.name for one in order.people) if order.together else order.people[person].name
 
 
@@ -754,7 +755,7 @@ def _counted(
 
 
 def _kept(samples: Iterator[Sample], groups: Sequence[Group], order: Order) -> Iterator[Sample]:
-    """The samples that stay, group by group: all of them as they come, or the best of each group."""
+    """The kept samples, group by group: all of them as they come, or the best of each group."""
     for group in groups:
         if order.best_of == 1:
             for _ in group.requests:
@@ -764,7 +765,7 @@ def _kept(samples: Iterator[Sample], groups: Sequence[Group], order: Order) -> I
 
 
 def told_of(plan: Plan, person: int) -> dict[str, str]:
-    """What a picture's file says of the order beside the request."""
+    """Metadata about the order, besides the request, for a picture's file."""
     style = {} if plan.order.style.lower() == "none" else {"style": plan.order.style}
     speed = {} if plan.speed.preset == EXACT else {"speed": str(plan.speed)}
     return {**style, **speed, "person": names_of(plan.order, person)}
@@ -777,23 +778,23 @@ def _listed(name: str, values: object) -> Sequence[Any]:
 
 
 def rank(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples, most like the person first; those without a face last."""
+    """The samples sorted by likeness; those without a face last."""
     return sorted(
         samples, key=lambda sample: -2.0 if sample.likeness is None else sample.likeness, reverse=True
     )
 
 
 def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") -> Identity:
-    """A person between two.
+    """Mix two people.
 
     Args:
-        first: What share 0 gives.
-        second: What share 1 gives.
+        first: The person at share 0.
+        second: The person at share 1.
         share: 0..1.
         how: `blend` interpolates features, `proportion` takes photos of each in that proportion.
 
     Raises:
-        SettingsError: The share lies outside 0..1.
+        SettingsError: The share is outside 0..1.
         IdentityError: The identities were made by different models.
     """
     from photomaker.encoders import mix as mix_features
@@ -814,16 +815,16 @@ def mix(first: Identity, second: Identity, share: float, how: Mixing = "blend") 
 
 
 def face_key(recogniser: Recogniser) -> str:
-    """Name of the tensor in which an identity keeps what a recogniser sees."""
+    """Name of the tensor with a recogniser's face embeddings in an identity."""
     return FACE_EMBEDDINGS if recogniser.name in ("", BUNDLED) else f"{FACE_EMBEDDINGS}.{recogniser.name}"
 
 
 def _read(photos: object) -> list[Photo]:
-    """Photos of one person, opened.
+    """Open photos of one person.
 
     Raises:
         PhotoError: There is none, or one cannot be read.
-        SettingsError: It is nothing that could be a photo.
+        SettingsError: It is not a photo.
     """
     several = [photos] if isinstance(photos, str | os.PathLike | Image.Image) else photos
     instance(

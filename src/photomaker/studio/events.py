@@ -1,6 +1,6 @@
-"""What happens while pictures are made, as values, and the way to stop it.
+"""Events while pictures are made, and a way to cancel.
 
-A bar, a stream of events and a page are three views of these.
+Progress bars, event streams and the page are made from these events.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Cancel:
-    """Stops a call from another thread, or from one of its callbacks; used for one call or for several.
+    """Cancels one or several calls, from another thread or from a callback.
 
     Examples:
         >>> cancel = Cancel()
@@ -29,7 +29,7 @@ class Cancel:
     """
 
     def __init__(self) -> None:
-        """Go on for now."""
+        """Start uncancelled."""
         self._set = threading.Event()
 
     def cancel(self) -> None:
@@ -42,21 +42,21 @@ class Cancel:
         return self._set.is_set()
 
     def check(self) -> None:
-        """Go on, or not.
+        """Raise if cancelled.
 
         Raises:
             Cancelled: `cancel` was called.
         """
         if self.cancelled:
-            raise Cancelled("stopped as asked; pictures that were finished before stay")
+            raise Cancelled("cancelled; finished pictures stay")
 
 
 @dataclass(frozen=True)
 class Queued:
-    """Others are drawn first.
+    """Others are ahead in the queue.
 
     Attributes:
-        place: How many, from 1.
+        place: How many are ahead, from 1.
     """
 
     place: int
@@ -64,7 +64,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class Note:
-    """Something the user should know.
+    """A note for the user.
 
     Attributes:
         text: One sentence.
@@ -75,7 +75,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A step of a method that is tuned for each person.
+    """A step of a tuned method.
 
     Attributes:
         step: From 1.
@@ -95,7 +95,7 @@ class Denoised:
         steps: In all.
         done: Pictures that are finished.
         total: Pictures that were asked for.
-        what: The step itself; or small pictures of it, where it was done in another process.
+        what: The step itself, or previews of it if it ran in another process.
     """
 
     step: int
@@ -105,7 +105,7 @@ class Denoised:
     what: Step | tuple[Image, ...]
 
     def preview(self) -> list[Image]:
-        """Small pictures of what is being drawn, one a row of the batch; cheap, and to be asked for at once."""
+        """Previews, one for each row of the batch; cheap, and only available during the event."""
         from photomaker.pipelines.previews import preview
 
         return list(self.what) if isinstance(self.what, tuple) else preview(self.what)
@@ -116,9 +116,9 @@ class Drawn:
     """A picture is finished.
 
     Attributes:
-        sample: The picture; where the best of several are kept, it may still fall out.
+        sample: The picture; with `best_of`, it may still be discarded.
         done: Pictures that are finished.
-        total: Pictures that were asked for, those that will fall out among them.
+        total: Pictures to draw, including those that `best_of` discards.
     """
 
     sample: Sample
@@ -128,4 +128,4 @@ class Drawn:
 
 Event = Queued | Note | Tuned | Denoised | Drawn
 Listener = Callable[[Event], None]
-"""Told of events, in the thread that asked; what it raises ends the call."""
+"""Called with events, in the calling thread; an exception ends the call."""

@@ -1,4 +1,4 @@
-"""What finds and compares faces in a sitting: chosen by itself, or by name."""
+"""The face backend: chosen automatically or by name."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ NEEDS = {
     "auraface": ("insightface", "onnxruntime"),
     "insightface": ("insightface", "onnxruntime"),
 }
-"""Modules of each backend that real photographs need."""
+"""Modules required by each backend for real photographs."""
 PREFERRED = ("dlib",)
-"""What `auto` takes with a real base, where it is installed; what has a restricted licence is asked for by name."""
+"""Backends that `auto` tries with a real base; those with a restricted licence must be named."""
 
 
 @dataclass(frozen=True)
 class Backends:
-    """What finds and compares faces; None where nothing does."""
+    """A detector and a recogniser, or None for each."""
 
     detector: Detector | None = None
     recogniser: Recogniser | None = None
 
     @property
     def line(self) -> str:
-        """Name and licence; empty where nothing finds faces, or where the package's own networks do."""
+        """Name and licence; empty without a backend and for the bundled networks."""
         return (
             f"{self.detector.name} ({self.detector.licence})"
             if self.detector and self.detector.licence
@@ -41,11 +41,11 @@ class Backends:
 
 
 def chosen(wanted: str, bundled: bool) -> str:
-    """The backend that is meant.
+    """The name of the backend to use.
 
     Args:
         wanted: One of `FACES`.
-        bundled: Whether the bundled small model draws, which knows drawn people only.
+        bundled: Whether the model is the bundled small one, which knows only drawn people.
     """
     if wanted != AUTO:
         return wanted
@@ -58,7 +58,7 @@ def open_backends(name: str) -> Backends:
     """Open a backend.
 
     Raises:
-        SettingsError: What it needs is not installed.
+        SettingsError: A required package is not installed.
         WeightsError: Its weights are missing or altered.
     """
     if name == NONE:

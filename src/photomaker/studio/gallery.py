@@ -1,4 +1,4 @@
-"""The gallery: people's photos, what was made of them, and a person between two, on one sheet."""
+"""The gallery: photos of people, pictures made from them, and mixes, on one sheet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARROW = 84
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture with one or two lines beneath it."""
+    """A picture with one or two lines of text below."""
 
     image: Image.Image
     text: str
@@ -31,9 +31,9 @@ class Section:
     """A person: the photos given, and the pictures made.
 
     Attributes:
-        title: Above them.
-        photos: What was given.
-        cells: What was made.
+        title: Heading.
+        photos: The photos.
+        cells: The pictures.
         columns: Pictures in a row.
     """
 
@@ -46,9 +46,9 @@ def draw(title: str, subtitle: str, sections: Sequence[Section], footer: str) ->
     """Lay out a gallery.
 
     Args:
-        title: Large, at the top.
-        subtitle: One line beneath it.
-        sections: One below the other; the photos of a section stand left of its pictures.
+        title: Large text at the top.
+        subtitle: One line below it.
+        sections: Stacked sections, each with its photos to the left of its pictures.
         footer: One line at the bottom.
 
     Returns:
@@ -86,7 +86,7 @@ def _height(section: Section) -> int:
 
 
 def _photo_side(section: Section) -> int:
-    """Photos are as large as their column allows, and never larger than the pictures."""
+    """Side of the photos: as large as their column allows, but not larger than the pictures."""
     room = _rows(section) * (SIDE + _CAPTION + GAP) - GAP
     return min(SIDE, room // max(1, len(section.photos)) - GAP)
 
@@ -127,7 +127,7 @@ def _draw_cell(sheet: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, corner:
 
 
 def _paste(sheet: Image.Image, image: Image.Image, corner: tuple[int, int], side: int) -> None:
-    """Paste with rounded corners; drawn four times as large and made smaller, so that they are smooth."""
+    """Paste with rounded corners, drawn at four times the size and scaled down for antialiasing."""
     mask = Image.new("L", (4 * side, 4 * side), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, 4 * side - 1, 4 * side - 1), radius=40, fill=255)
     sheet.paste(square(image, side), corner, mask.resize((side, side), Image.Resampling.LANCZOS))

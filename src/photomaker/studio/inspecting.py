@@ -1,4 +1,4 @@
-"""What a picture's file proves: its manifest read and checked, and what was done to it since it was signed."""
+"""What a picture's file proves: reads and checks its manifest, and finds changes since signing."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _MIMES = {
     "TIFF": "image/tiff", "AVIF": "image/avif", "HEIF": "image/heif",
 }  # fmt: skip
 _LONGEST, _MOST = 1000, 100
-"""Characters of a text, and entries of a list, of which somebody else's manifest may have more."""
+"""Most characters of a text and entries of a list that are shown from a foreign manifest."""
 _CONTENT = ("assertion.dataHash.", "assertion.boxesHash.", "assertion.bmffHash.")
 
 
 class State(StrEnum):
-    """What can be said of a picture's file."""
+    """The possible states of a picture's file."""
 
     KNOWN = "unchanged, known certificate"
     UNKNOWN = "unchanged, unknown certificate"
@@ -51,15 +51,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Inspected:
-    """A picture's file with what it proves and what it says.
+    """What a picture's file proves and states.
 
     Attributes:
-        name: Of the file.
-        state: In a word.
-        sentence: In one sentence.
-        manifest: What the manifest says, by names that people read; empty where there is none.
+        name: Name of the file.
+        state: The state in a few words.
+        sentence: The result in one sentence.
+        manifest: Content of the manifest, by readable names; empty if there is none.
         mark: IPTC's digital source type.
-        text: The text that this package writes.
+        text: This package's text in the file.
     """
 
     name: str
@@ -86,17 +86,17 @@ def inspect(
     trust: str | os.PathLike[str] | None = None,
     original: str | os.PathLike[str] | None = None,
 ) -> Inspected:
-    """Read and check what a picture's file says of its making; nothing is fetched.
+    """Read and check how a picture's file says it was made; uses no network.
 
     Args:
         path: A picture.
-        trust: PEM file of certificates that are trusted beside this machine's own.
-        original: A signed picture of which `path` may be a copy that lost its manifest.
+        trust: PEM file of trusted certificates, besides this machine's own.
+        original: A signed picture, if `path` may be a copy without its manifest.
 
     Raises:
-        PhotoError: The file is missing, damaged, or no picture.
-        ProvenanceError: The extra is not installed, `trust` cannot be read, or `original` has no manifest of ours that
-            can be believed.
+        PhotoError: The file is missing, damaged, or not a picture.
+        ProvenanceError: The extra is not installed, `trust` cannot be read, or `original` has no valid manifest of this
+            package.
     """
     require()
     place = Path(path)
@@ -130,7 +130,7 @@ class _Seen:
     @classmethod
     def of(cls, path: Path) -> _Seen:
         data = _bytes(path)
-        read_photo(data, path.name)  # says what is wrong with a file that is no picture
+        read_photo(data, path.name)  # raises if the file is not a picture
         with quiet_pillow(), Image.open(io.BytesIO(data)) as picture:
             picture.load()
             mime = _MIMES.get(str(picture.format), "")
@@ -150,7 +150,7 @@ def _bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise PhotoError(
-                f"{path} is larger than {MAX_BYTES >> 20} MB and cannot be a picture of photomaker's; check the path"
+                f"{path} is larger than {MAX_BYTES >> 20} MB, too large for a picture of photomaker; check the path"
             )
         return path.read_bytes()
     except OSError as error:
@@ -161,15 +161,15 @@ def _bytes(path: Path) -> bytes:
 
 
 def manifest_store(data: bytes, mime: str, trusted: bytes = b"") -> Mapping[str, Any]:
-    """What C2PA reads of a file, checked; empty where the file has no manifest.
+    """C2PA's checked report on a file; empty if the file has no manifest.
 
     Args:
         data: The file.
-        mime: Its kind.
+        mime: Its MIME type.
         trusted: PEM certificates.
 
     Returns:
-        C2PA's report, or for a manifest that cannot be read `{"damaged": reason}`.
+        C2PA's report, or `{"damaged": reason}` if the manifest cannot be read.
     """
     import c2pa  # type: ignore[import-untyped]
 
@@ -189,7 +189,7 @@ def manifest_store(data: bytes, mime: str, trusted: bytes = b"") -> Mapping[str,
 
 
 def failures(store: Mapping[str, Any]) -> list[str]:
-    """C2PA's codes of what does not hold in a manifest."""
+    """C2PA's codes for failed checks of a manifest."""
     if "damaged" in store:
         return ["manifest.damaged"]
     results = store.get("validation_results") or {}
@@ -211,7 +211,7 @@ def _assertion(store: Mapping[str, Any], label: str) -> Mapping[str, Any]:
 
 
 def _objects(value: object) -> Iterator[Mapping[str, Any]]:
-    """Of what should be a list of objects, those that are."""
+    """The objects in what should be a list of objects."""
     listed = value if isinstance(value, list) else []
     yield from (one for one in listed[:_MOST] if isinstance(one, Mapping))
 
@@ -219,7 +219,7 @@ def _objects(value: object) -> Iterator[Mapping[str, Any]]:
 def _signer(store: Mapping[str, Any]) -> str:
     info = _active(store).get("signature_info") or {}
     common, issuer = (_plain(info.get(name) or "") for name in ("common_name", "issuer"))
-    return f"{common} ({issuer})" if common and issuer else common or issuer or "somebody without a name"
+    return f"{common} ({issuer})" if common and issuer else common or issuer or "an unnamed signer"
 
 
 # ---- judging
@@ -245,20 +245,20 @@ def _whole(signer: str, own: bool, known: bool) -> str:
         return f"it is unchanged since {signer} signed it, whose certificate is trusted here"
     return (
         f"it is unchanged since it was signed in the name of {signer}, by a certificate that is unknown here: anybody "
-        "can make one in any name"
+        "can create one in any name"
     )
 
 
 def _unsigned(seen: _Seen, elsewhere: bool) -> str:
     if elsewhere:
-        return "its manifest lies elsewhere and is not fetched; nothing was checked"
+        return "its manifest is stored elsewhere and was not downloaded; nothing was checked"
     if NOTE in seen.text:
-        return "its text says that it was signed, and the manifest is gone: the file was re-encoded, or stripped of it"
+        return "its text says that it was signed, but the manifest is gone: it was removed or lost in re-encoding"
     if TOOL in seen.text.get("Software", ""):
         return "it has no manifest; its text says that photomaker made it, which nothing proves"
     if seen.mark is not None:
         return "it has no manifest; an IPTC mark says how it was made, which nothing proves"
-    return "nothing in it says where it comes from: it never did, or its metadata was stripped or lost in re-encoding"
+    return "it has no record of its origin: it never had one, or its metadata was stripped or lost in re-encoding"
 
 
 def _broken(codes: Sequence[str]) -> str:
@@ -266,13 +266,13 @@ def _broken(codes: Sequence[str]) -> str:
         return "its manifest is damaged and cannot be read"
     if "signingCredential.expired" in codes or "claimSignature.outsideValidity" in codes:
         return "it was signed by a certificate that was not valid then"
-    return f"its manifest was altered after signing, and nothing in it can be believed ({_plain(codes[0])})"
+    return f"its manifest was altered after signing and cannot be trusted ({_plain(codes[0])})"
 
 
 def _changed(seen: _Seen, store: Mapping[str, Any]) -> str:
     was = Fingerprint.read(_assertion(store, PIXELS))
     if was is None:
-        return f"it was changed after {_signer(store)} signed it; the manifest does not tell what"
+        return f"it was changed after {_signer(store)} signed it; the manifest does not say how"
     how = was.change(seen.fingerprint)
     if how is None:
         return "its pixels are as they were signed, and the rest of the file (text, metadata, packing) was changed"
@@ -280,19 +280,19 @@ def _changed(seen: _Seen, store: Mapping[str, Any]) -> str:
 
 
 def _compared(name: str, seen: _Seen, original: Path) -> Inspected:
-    """A file without a manifest beside a signed one."""
+    """Compare a file without a manifest with a signed one."""
     store = _Seen.of(original).store(b"")
     was = Fingerprint.read(_assertion(store, PIXELS))
     wrong = [code for code in failures(store) if code != UNTRUSTED and not code.startswith(_CONTENT)]
     if was is None or wrong:
         raise ProvenanceError(
-            f"{original} has no valid manifest of photomaker's; give the picture as it was signed"
+            f"{original} has no valid manifest of photomaker; give the picture as it was signed"
         )
     how = was.change(seen.fingerprint)
     if how is None:
         said = f"its metadata was stripped: the pixels are those that {original.name} was signed with"
     else:
-        said = f"it has no manifest, and beside {original.name}: {how}"
+        said = f"it has no manifest; compared with {original.name}, {how}"
     return Inspected(name, State.UNSIGNED, said, {}, seen.mark, seen.text)
 
 
@@ -324,6 +324,6 @@ def _told(store: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _plain(value: object) -> str:
-    """Somebody else's text, without control characters and cut to length."""
+    """Foreign text, without control characters and truncated."""
     told = " ".join("".join(one if one.isprintable() else " " for one in str(value)).split())
     return told if len(told) <= _LONGEST else told[:_LONGEST] + "…"

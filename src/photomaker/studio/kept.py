@@ -1,4 +1,4 @@
-"""What a desk keeps and tells, as values: people, pictures, jobs, and what happens to a job."""
+"""Values that a desk stores and returns: people, pictures, jobs, and a job's events."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ENDED = frozenset({"done", "failed", "cancelled"})
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that a caller gives.
+    """A file from a caller.
 
     Attributes:
-        name: What to call it in messages.
-        data: Its bytes, or a file on this machine that the door wrote itself.
+        name: Its name in messages.
+        data: Its bytes, or a file on this machine that the front end wrote.
     """
 
     name: str
@@ -35,14 +35,13 @@ class Person:
     """A saved person.
 
     Attributes:
-        id: To ask for them by.
-        name: What the caller calls them; may be empty.
+        id: Its id.
+        name: Name given by the caller; may be empty.
         made: Seconds since 1970.
-        method: What made the identity, for example `photomaker-v1`.
-        photos: How many photos it was made of.
-        report: What the coach says of all photos that were given; None for a mixed person, and where nothing finds
-            faces.
-        notes: What the caller should know, one sentence each.
+        method: The method of the identity, for example `photomaker-v1`.
+        photos: Number of photos it was made from.
+        report: The coach's report on all given photos; None for a mix, and without a face backend.
+        notes: Notes for the caller, one sentence each.
     """
 
     id: str
@@ -56,21 +55,21 @@ class Person:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is kept: drawn here, or given.
+    """A stored picture, drawn or uploaded.
 
     Attributes:
-        id: To ask for it by.
+        id: Its id.
         made: Seconds since 1970.
         width: In pixels.
         height: In pixels.
-        job: Id of the job that it belongs to; None for one that was given.
-        person: Whom it shows.
-        prompt: What was drawn, with trigger and style.
+        job: Id of its job; None for an uploaded picture.
+        person: Name of the person.
+        prompt: The prompt, with trigger and style.
         seed: Its seed.
-        likeness: Mean cosine to the person's photos; None where it was not measured.
-        verdict: What that means, in one sentence.
-        same: Whether it is the same person; None where nobody can tell.
-        share: How near it comes to what the photos reach among themselves: 0 a stranger, 1 another photo.
+        likeness: Mean cosine to the person's photos; None if not measured.
+        verdict: The verdict, in one sentence.
+        same: Whether it is the same person; None if unknown.
+        share: Likeness relative to that of the photos to each other: 0 a stranger, 1 another photo.
     """
 
     id: str
@@ -89,20 +88,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it stands.
+    """The state of a job.
 
     Attributes:
-        id: To ask for it by.
+        id: Its id.
         state: `queued`, `running`, `done`, `failed` or `cancelled`.
-        order: What was asked for.
+        order: The order.
         made: Seconds since 1970.
         started: When its first picture was begun.
         ended: When it ended.
-        total: Pictures that it keeps when it is done.
-        place: 1 is next; None where it does not wait.
-        reason: Why it failed, or was cancelled, in one sentence.
-        pictures: Those that are finished, by person, prompt and seed; the best first where the best of several are
-            kept.
+        total: Number of pictures when it is done.
+        place: Place in the queue, 1 is next; None if it is not waiting.
+        reason: Why it failed or was cancelled, in one sentence.
+        pictures: Finished pictures, by person, prompt and seed; with `best_of`, the best first.
     """
 
     id: str
@@ -119,7 +117,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Others are drawn first; told again whenever the place changes, and not kept.
+    """Place in the queue; sent whenever it changes, and not stored.
 
     Attributes:
         place: 1 is next.
@@ -131,11 +129,11 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Told:
-    """Something the caller should know.
+    """A note for the caller.
 
     Attributes:
         text: One sentence.
-        number: Of the event within the job, from 1.
+        number: Number of the event within the job, from 1.
     """
 
     text: str
@@ -145,14 +143,14 @@ class Told:
 
 @dataclass(frozen=True)
 class Stepped:
-    """A denoising step; not kept, and told only to who listens at that moment.
+    """A denoising step; sent only live, not stored.
 
     Attributes:
         step: From 1.
         steps: In all.
         done: Pictures of the job that are finished.
         total: Pictures of the job.
-        previews: JPEG files of what is being drawn, one for each picture of the batch.
+        previews: JPEG files, one for each picture of the batch.
     """
 
     step: int
@@ -165,13 +163,13 @@ class Stepped:
 
 @dataclass(frozen=True)
 class PictureDone:
-    """A picture is finished and kept.
+    """A picture is finished and stored.
 
     Attributes:
         picture: The picture.
         done: Pictures of the job that are finished.
         total: Pictures of the job.
-        number: Of the event within the job, from 1.
+        number: Number of the event within the job, from 1.
     """
 
     picture: Picture
@@ -183,13 +181,13 @@ class PictureDone:
 
 @dataclass(frozen=True)
 class Ended:
-    """The job ended; nothing follows.
+    """The job ended; this is its last event.
 
     Attributes:
         state: `done`, `failed` or `cancelled`.
-        reason: Why, in one sentence, where it is not done.
-        pictures: How many it made.
-        number: Of the event within the job, from 1.
+        reason: Why it failed or was cancelled, in one sentence.
+        pictures: Number of pictures.
+        number: Number of the event within the job, from 1.
     """
 
     state: State
@@ -201,7 +199,7 @@ class Ended:
 
 JobEvent = Waiting | Told | Stepped | PictureDone | Ended
 Lasting = Told | PictureDone | Ended
-"""Events that are kept and told again to who listens later."""
+"""Events that are stored and sent again to later listeners."""
 
 
 def written(event: Lasting) -> dict[str, Any]:
@@ -212,7 +210,7 @@ def written(event: Lasting) -> dict[str, Any]:
 
 
 def read_event(kind: str, number: int, values: Mapping[str, Any]) -> Lasting:
-    """The event of which `written` made plain data."""
+    """The event from the plain data of `written`."""
     if kind == "note":
         return Told(**values, number=number)
     if kind == "picture":

@@ -1,4 +1,4 @@
-"""What a desk takes from its callers, and how much of it."""
+"""Limits on the requests to a desk."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what one caller can ask for.
+    """Limits for one caller.
 
     Attributes:
-        upload_bytes: Of all files that are sent at once.
-        photos: Of one person.
-        pixels: Of a photo or picture that is given.
-        pictures: Drawn for one job, those that fall out among them.
+        upload_bytes: Bytes of all files in a request.
+        photos: Photos of one person.
+        pixels: Pixels of a given photo or picture.
+        pictures: Pictures drawn for one job, including those that `best_of` discards.
         steps: Denoising steps.
-        drawn_pixels: Width times height of what is drawn.
-        people: In one job.
-        models: LoRA, and ControlNets, of one job.
+        drawn_pixels: Width times height of a drawn picture.
+        people: People in one job.
+        models: LoRA, and ControlNets, in one job.
         text: Characters of a prompt.
-        waiting: Jobs that wait, of all callers.
-        waiting_each: Jobs that wait, of one caller.
+        waiting: Waiting jobs of all callers.
+        waiting_each: Waiting jobs of one caller.
     """
 
     upload_bytes: int = 64 << 20
@@ -43,18 +43,18 @@ class Limits:
     waiting_each: int = 64
 
     def check_photos(self, count: int) -> None:
-        """Compare the number of a person's photos.
+        """Check the number of a person's photos.
 
         Raises:
             PhotoError: There are none, or too many.
         """
         if not count:
-            raise PhotoError("there are no photos; send some picture files of the person")
+            raise PhotoError("there are no photos; send picture files of the person")
         if count > self.photos:
             raise PhotoError(f"there are {count} photos of one person; send at most {self.photos}")
 
     def check_bytes(self, name: str, count: int) -> None:
-        """Compare the size of a file.
+        """Check the size of a file.
 
         Raises:
             PhotoError: It is too large.
@@ -63,10 +63,10 @@ class Limits:
             raise PhotoError(f"{name} is larger than {self.upload_bytes / 2**20:.3g} MB; send a smaller copy")
 
     def check_plain(self, order: PlainOrder) -> None:
-        """Compare what can be told before anything is opened.
+        """Check what is known before files are opened.
 
         Raises:
-            SettingsError: Something is beyond its bound.
+            SettingsError: A limit is exceeded.
         """
         longest = max(map(len, (*order.prompts, order.negative or "")), default=0)
         for what, count, most in (
@@ -80,10 +80,10 @@ class Limits:
                 raise SettingsError(f"there are {count} {what}; ask for at most {most}")
 
     def check(self, order: Order) -> None:
-        """Compare an order whose size is known in pixels.
+        """Check an order whose size in pixels is known.
 
         Raises:
-            SettingsError: Something is beyond its bound.
+            SettingsError: A limit is exceeded.
         """
         if order.total > self.pictures:
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""A waiting line that several callers share: bounded, and fair between them."""
+"""A bounded queue that is fair between callers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from photomaker.errors import QueueFull
 
 
 class Line:
-    """Jobs in the order in which they get a turn: of all callers the one whose last turn is longest ago.
+    """Jobs in the order of their turns: the next turn goes to the caller whose last turn was longest ago.
 
-    Each caller's jobs keep the order of asking.
+    Each caller's jobs stay in order.
 
-    Not safe from several threads; whoever owns it holds a lock.
+    Not thread-safe; the owner must hold a lock.
 
     Examples:
         >>> line = Line(most=10, each=5)
@@ -25,11 +25,11 @@ class Line:
     """
 
     def __init__(self, most: int, each: int) -> None:
-        """Nobody waits.
+        """Start empty.
 
         Args:
-            most: Jobs that may wait.
-            each: Jobs that one caller may have waiting.
+            most: Most waiting jobs.
+            each: Most waiting jobs of one caller.
         """
         self._most, self._each = most, each
         self._owners: dict[str, deque[str]] = {}
@@ -37,34 +37,34 @@ class Line:
         self._turns = 0
 
     def __len__(self) -> int:
-        """Jobs that wait."""
+        """Number of waiting jobs."""
         return sum(map(len, self._owners.values()))
 
     def check(self, owner: str, seconds: int) -> None:
-        """Whether a caller may add a job. One who has none waiting always may, however many others have.
+        """Check that a caller may add a job. A caller with no waiting job always may.
 
         Args:
             owner: The caller.
-            seconds: When to ask again, where not.
+            seconds: When to try again, if refused.
 
         Raises:
-            QueueFull: Too many wait.
+            QueueFull: Too many are waiting.
         """
         own, all_ = len(self._owners.get(owner, ())), len(self)
         if own >= self._each:
             raise QueueFull(
-                f"{own} of your jobs are waiting, and no more may; try again in {seconds} s", seconds
+                f"{own} of your jobs are waiting, which is the limit; try again in {seconds} s", seconds
             )
         if own and all_ >= self._most:
-            raise QueueFull(f"{all_} jobs are waiting, and no more may; try again in {seconds} s", seconds)
+            raise QueueFull(f"{all_} jobs are waiting, which is the limit; try again in {seconds} s", seconds)
 
     def add(self, owner: str, job: str, front: bool = False) -> None:
-        """Put a job at the end of its caller's, or at the front where it goes on."""
+        """Add a job at the end of its caller's jobs, or at the front if it continues."""
         own = self._owners.setdefault(owner, deque())
         (own.appendleft if front else own.append)(job)
 
     def take(self) -> str | None:
-        """The next job; None where nobody waits."""
+        """Take the next job; None if the queue is empty."""
         owner = next(iter(self._rotation()), None)
         if owner is None:
             return None
@@ -76,7 +76,7 @@ class Line:
         return job
 
     def _rotation(self) -> list[str]:
-        """Callers who wait, the next first."""
+        """Waiting callers, the next first."""
         return sorted(self._owners, key=lambda owner: self._served.get(owner, 0))
 
     def jobs_of(self, owner: str) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Line:
         return tuple(self._owners.get(owner, ()))
 
     def remove(self, job: str) -> bool:
-        """Take a job out, wherever it is; whether it was there."""
+        """Remove a job; returns whether it was in the queue."""
         for owner, own in self._owners.items():
             if job in own:
                 own.remove(job)
@@ -94,7 +94,7 @@ class Line:
         return False
 
     def place(self, job: str) -> int | None:
-        """When a job gets its turn: 1 is next; None where it does not wait."""
+        """Place of a job: 1 is next; None if it is not waiting."""
         queues = [self._owners[owner] for owner in self._rotation()]
         for number, own in enumerate(queues):
             if job in own:

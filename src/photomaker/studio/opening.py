@@ -1,4 +1,4 @@
-"""Opening an engine: which files, which device, what finds faces; all of it told before a model is loaded."""
+"""Opening an engine: files, device and face backend, checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ PHOTOMAKER = "photomaker"
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of an engine's model before it is loaded.
+    """What is known about an engine's model before it is loaded.
 
     Attributes:
-        kind: The method's class; None where it is not known yet.
-        base: The folder of the base model; None where it is not known.
-        bundled: Whether it is the bundled small model, which knows drawn people only.
-        faces: What was asked for to find faces; see `FACES`.
-        finds: What finds and compares faces, with its licence; empty where nothing does, or the package's own.
+        kind: The method's class; None if not known yet.
+        base: The folder of the base model; None if unknown.
+        bundled: Whether it is the bundled small model, which knows only drawn people.
+        faces: The requested face backend; see `FACES`.
+        finds: The face backend with its licence; empty without one and for the bundled networks.
         line: The model in a few words.
     """
 
@@ -48,7 +48,7 @@ class Profile:
 
     @property
     def size(self) -> BaseSize | None:
-        """What the base knows of sizes; None where the base is not known."""
+        """The sizes that the base was trained on; None if the base is unknown."""
         from photomaker.studio.sizes import base_size
 
         return None if self.base is None else base_size(self.base, self.bundled)
@@ -56,16 +56,16 @@ class Profile:
 
 @dataclass(frozen=True)
 class Opened:
-    """What an engine needs to know of its model.
+    """What an engine needs to know about its model.
 
     Attributes:
         kind: The method's class.
         places: Base and adapter for `kind.open`; None is the bundled one.
         place: Device and precision.
-        options: Further arguments of `kind.open`.
-        backends: What finds and compares faces.
-        about: What to write into every picture's file.
-        profile: What is known of the model.
+        options: Additional arguments of `kind.open`.
+        backends: The face backend.
+        about: Metadata for every picture's file.
+        profile: What is known about the model.
     """
 
     kind: type[Method]
@@ -94,20 +94,20 @@ def prepared(
     method: str,
     options: Mapping[str, Any],
 ) -> Opened:
-    """Check what an engine is asked to open; see `Engine.open`.
+    """Check the arguments of `Engine.open`.
 
     Args:
         base: The base.
         adapter: The adapter.
         device: The device.
         dtype: The precision.
-        faces: What finds faces.
+        faces: The face backend.
         method: The method's name.
-        options: What not every method takes: memory, face_models, variant, image_encoder.
+        options: Options that only some methods take: memory, face_models, variant, image_encoder.
 
     Raises:
-        SettingsError: Something is unknown, or does not go together.
-        WeightsError: A model file is missing or altered, or cannot be fetched.
+        SettingsError: Something is unknown, or options contradict each other.
+        WeightsError: A model file is missing or altered, or cannot be downloaded.
     """
     _check_types(base, adapter, {"device": device, "dtype": dtype, "faces": faces, "method": method}, options)
     memory = str(options["memory"])
@@ -125,11 +125,11 @@ def prepared(
         "method": method,
     }
     more = dict(options)
-    if kind.name == PHOTOMAKER:  # nobody needs the base again in a sitting
+    if kind.name == PHOTOMAKER:  # the base is not needed again in a session
         more["fuse_lora"] = True
     else:
         del more["image_encoder"]
-    # None where nothing is given: some methods have settings of their own for the bundled base
+    # None if not given: some methods have their own settings for the bundled base
     places = (None if base is None else base_path, None if adapter is None else adapter_path)
     profile = Profile(
         kind,
@@ -178,12 +178,12 @@ def _model_paths(
             )
         return weights.bundled("base"), None if own is None else weights.bundled(own)
     folder = base_folder(base, variant)
-    variant_of(folder, variant)  # told here, before anything is loaded
+    variant_of(folder, variant)  # checked here, before anything is loaded
     return folder, None if adapter is None else kind.adapter_file(adapter)
 
 
 def _taken(kind: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a method can be opened with; one that was given and is not among them is refused."""
+    """The options that a method can be opened with; others are refused."""
     takes = signature(kind.open).parameters  # type: ignore[attr-defined]
     left = {name: value for name, value in options.items() if value not in (None, "auto")}
     unknown = sorted(left.keys() - takes.keys())
@@ -195,7 +195,7 @@ def _taken(kind: type[Method], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model_bytes(base: Path, adapter: Path | None) -> int:
-    """Bytes of the weights that are loaded: of several forms of a part, one."""
+    """Bytes of the loaded weights, counting one variant of each part."""
     parts = [folder for folder in base.iterdir() if folder.is_dir()]
     largest = (max((file.stat().st_size for file in part.glob("*.safetensors")), default=0) for part in parts)
     return sum(largest) + (0 if adapter is None else adapter.stat().st_size)

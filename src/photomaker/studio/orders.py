@@ -1,4 +1,4 @@
-"""An order: whom pictures show, what they show, how many and how they are drawn, as one value for every door."""
+"""An order: people, prompts, number of pictures and settings, as one value for every front end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from photomaker.studio.photos import Sitting
 
 MOST_PICTURES = 100_000
-"""Of one order; a slip of the finger shall not draw for a month."""
+"""Most pictures of one order, so that a typo does not draw for a month."""
 IDENTITY_FILE = ".safetensors"
 
 Who = Union[Identity, "Sitting", str, os.PathLike[str], "Image", Sequence[Any]]
@@ -34,7 +34,7 @@ class Someone:
 
     Attributes:
         who: An identity or its file, or photos.
-        name: What labels and files call this person.
+        name: The person's name in labels and files.
     """
 
     who: Who
@@ -43,30 +43,29 @@ class Someone:
 
 @dataclass(frozen=True)
 class Order:
-    """Pictures asked for; each person with each prompt, or pairs of them.
+    """The pictures to draw: each person with each prompt, or pairs of them.
 
     Attributes:
         people: At least one.
-        prompts: At least one; the trigger is put in where it is missing.
-        pairs: Whether the first person goes with the first prompt, the second with the second, and so on.
+        prompts: At least one; the trigger is added if it is missing.
+        pairs: Whether to pair the first person with the first prompt, the second with the second, and so on.
         n: Pictures of each person and prompt.
-        seeds: Of these pictures, one each; empty counts up from the sampling's.
-        best_of: Draw so many times `n` and keep those that are most like the person.
-        sampling: How they are drawn.
-        size: `portrait`, `landscape`, `square` or `640x480`; None leaves it to the sampling, else to the base.
-        style: Name of a style preset, see `photomaker.studio.styles`; `none` leaves prompts as they are.
-        negative: What the pictures shall not show.
+        seeds: One seed for each of these pictures; empty counts up from the sampling's seed.
+        best_of: Draw this many times `n` and keep those with the highest likeness.
+        sampling: Sampling settings.
+        size: `portrait`, `landscape`, `square` or `640x480`; None uses the sampling's size, or else the base's.
+        style: Name of a style preset, see `photomaker.studio.styles`; `none` leaves prompts unchanged.
+        negative: What the pictures should not show.
         extras: LoRA, start picture, ControlNets and more.
-        together: Whether all the people are in each picture, 2 to 4 of them; the prompts have a trigger for each, in
-            their order.
-        redraw: Whether small faces are drawn again, larger, and put back: `off`, `auto` for those below a quarter of
-            the base's own side, or a number of pixels.
+        together: Whether all people, 2 to 4, are in each picture; the prompts have a trigger for each, in order.
+        redraw: Whether to redraw small faces at a larger size: `off`, `auto` for those below a quarter of the base's
+            own side, or a limit in pixels.
         speed: `exact`, `fast`, `turbo` or `auto`, see docs/speed.md; it becomes a `Speed`.
 
     Raises:
-        PromptError: There is no prompt, or one is no text.
-        PhotoError: There is nobody.
-        SettingsError: A value is of another type or out of range, or values contradict each other.
+        PromptError: There is no prompt, or one is not text.
+        PhotoError: There are no people.
+        SettingsError: A value has the wrong type or is out of range, or values contradict each other.
     """
 
     people: tuple[Someone, ...]
@@ -85,7 +84,7 @@ class Order:
     speed: Speed | str = EXACT
 
     def __post_init__(self) -> None:
-        """Check what can be told from the order alone."""
+        """Check what the order alone shows."""
         if not self.prompts:
             raise PromptError("there is no prompt; write for example 'a photo of a woman img in the snow'")
         for prompt in self.prompts:
@@ -112,10 +111,12 @@ class Order:
             whole("a seed", seed, 0, MOST_SEED)
         if self.seeds and len(self.seeds) != self.n:
             raise SettingsError(
-                f"there are {len(self.seeds)} seeds for {self.n} pictures of each prompt; give as many"
+                f"there are {len(self.seeds)} seeds for {self.n} pictures of each prompt; give one for each picture"
             )
         if self.seeds and self.best_of > 1:
-            raise SettingsError(f"best_of is {self.best_of} beside seeds given one by one; leave one out")
+            raise SettingsError(
+                f"best_of is {self.best_of}, which cannot be combined with a list of seeds; leave one out"
+            )
         self._check_together()
         if self.pairs and len(self.people) != len(self.prompts):
             raise SettingsError(
@@ -136,11 +137,11 @@ class Order:
             )
         if self.together and self.pairs:
             raise SettingsError(
-                "pairs draws each person with one prompt, and together draws all people in each picture; leave one out"
+                "pairs draws each person with one prompt, but together draws all people in each picture; leave one out"
             )
         if len(self.extras.layout) > 1 and not self.together:
             raise SettingsError(
-                "a layout says where each of several people is; draw them together, or leave it out"
+                "a layout is for several people in one picture; draw them together, or leave it out"
             )
         if self.extras.layout and len(self.extras.layout) != len(self.people):
             raise SettingsError(
@@ -149,19 +150,19 @@ class Order:
 
     @property
     def total(self) -> int:
-        """Pictures that are drawn, those that fall out among them."""
+        """Number of pictures drawn, including those that `best_of` discards."""
         each = 1 if self.pairs or self.together else len(self.people)
         groups = len(self.prompts) * each
         return groups * self.n * self.best_of
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """The seeds of the pictures of a person and prompt, in the order in which they are drawn."""
+        """The seeds of the pictures of a person and prompt, in drawing order."""
         first = self.sampling.seed
         return self.seeds or tuple(range(first, first + self.n * self.best_of))
 
     def couples(self) -> Iterator[tuple[int, int]]:
-        """Numbers of person and prompt, from 0, of what is drawn; people drawn together are number 0."""
+        """Pairs of person and prompt numbers, from 0; people drawn together are number 0."""
         for person in range(1 if self.together else len(self.people)):
             for prompt in range(len(self.prompts)):
                 if not self.pairs or person == prompt:
@@ -176,12 +177,12 @@ class Order:
 
 
 def as_people(who: object) -> tuple[Someone, ...]:
-    """Whom a caller means: one person, or several where a list holds identities, sittings, people or lists.
+    """The people that a caller means: one, or several if a list holds identities, sittings, people or lists.
 
     A list of files, folders and pictures is photos of one person.
 
     Raises:
-        SettingsError: It is nothing that could be a person.
+        SettingsError: It is not a person.
         PhotoError: The list is empty.
     """
     from photomaker.studio.photos import Sitting

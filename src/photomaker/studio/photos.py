@@ -1,4 +1,4 @@
-"""Photos of a sitting: read, looked at, and the person in each of them chosen."""
+"""Photos of a person: read, checked, and the person's face chosen in each."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 MOST = 16
-"""Photos of a person that are used; of more, the best."""
+"""Most photos of a person that are used; of more, the best."""
 SIDE = 1536
-"""Largest side in pixels that each of very many photos keeps."""
+"""Largest side in pixels of each photo if there are very many."""
 
 
 @dataclass(frozen=True)
 class Sitting:
-    """The photos that will be used, with what was noticed about them.
+    """The photos to use, with notes about them.
 
     Attributes:
         references: At least one.
-        notes: What the user should know, one sentence each.
+        notes: Notes for the user, one sentence each.
     """
 
     references: tuple[Reference, ...]
@@ -39,7 +39,7 @@ class Sitting:
 
 
 def read_photos(places: Sequence[str | os.PathLike[str]]) -> list[Photo]:
-    """Open every photo in files and folders; of more than `MOST` each is made smaller to fit in memory.
+    """Open every photo in files and folders; if there are more than `MOST`, each is scaled down to fit in memory.
 
     Raises:
         PhotoError: There is none, or one cannot be used; the message names the file.
@@ -55,10 +55,10 @@ def _smaller(photo: Photo) -> Photo:
 
 
 def faces_in(photo: Photo, detector: Detector) -> tuple[Photo, list[Face]]:
-    """The faces of a photo; one in which none is found is turned until some are.
+    """The faces of a photo; if none is found, the photo is rotated until there are some.
 
     Returns:
-        The photo as it was, or turned, which its notes then say, and the faces.
+        The photo, possibly rotated (recorded in its notes), and the faces.
     """
     faces = detector.detect(photo.image)
     if faces:
@@ -68,7 +68,7 @@ def faces_in(photo: Photo, detector: Detector) -> tuple[Photo, list[Face]]:
         turned = photo.image.rotate(degrees, expand=True)
         faces = detector.detect(turned)
         if faces and (not best[1] or _surest(faces) > _surest(best[1])):
-            note = f"{photo.name} lay {lay} and was turned"
+            note = f"{photo.name} was {lay} and has been rotated"
             best = replace(photo, image=turned, notes=(*photo.notes, note)), faces
     return best
 
@@ -85,11 +85,11 @@ def choose_faces(
     Args:
         photos: At least one.
         detector: Finds faces; None uses the photos as they are.
-        recogniser: Compares them; None takes the largest face of each photo.
+        recogniser: Compares faces; None takes the largest face of each photo.
 
     Returns:
-        The photos that show a face: the only one, or that which is most like the faces of the other photos. A photo
-        without a face is left out with a note; one that lies on its side or upside down is turned, with a note.
+        The photos with a face: the only one, or the one most similar to the faces of the other photos. A photo without
+        a face is left out with a note; one that is on its side or upside down is rotated, with a note.
 
     Raises:
         PhotoError: No photo shows a face.
@@ -101,11 +101,13 @@ def choose_faces(
     references: list[Reference] = []
     for photo, faces, place in zip(photos, found, chosen, strict=True):
         if detector is not None and not faces:
-            notes.append(f"{photo.name} shows no face that could be found and is left out")
+            notes.append(f"no face was found in {photo.name}, which is left out")
             continue
         face = faces[place] if faces else None
         if len(faces) > 1:
-            by = "that of the other photos" if recogniser is not None and _several(found) else "the largest"
+            by = (
+                "the one in the other photos" if recogniser is not None and _several(found) else "the largest"
+            )
             notes.append(f"{photo.name} shows {len(faces)} faces; {by} is used")
         references.append(
             Reference(photo.image, photo.name, photo.sha256, face, _mask(photo, face, detector))
@@ -113,21 +115,21 @@ def choose_faces(
     if not references:
         names = ", ".join(photo.name for photo in photos)
         raise PhotoError(
-            f"no face was found in {names}; give photos in which the face is large and seen from the "
-            "front, or use --faces none to take the photos as they are"
+            f"no face was found in {names}; give photos with a large face seen from the front, or use "
+            "--faces none to take the photos as they are"
         )
     return Sitting(tuple(references), tuple(notes))
 
 
 def _several(found: Sequence[Sequence[Face]]) -> bool:
-    """Whether faces can be told from those of other photos."""
+    """Whether faces can be compared with those of other photos."""
     return sum(bool(faces) for faces in found) > 1
 
 
 def _persons(
     images: Sequence[Image], found: Sequence[Sequence[Face]], recogniser: Recogniser | None
 ) -> list[int]:
-    """Which face of each photo is the person's; 0 where there is none."""
+    """Index of the person's face in each photo; 0 if there is none."""
     if recogniser is not None and _several(found) and any(len(faces) > 1 for faces in found):
         return persons(
             [
@@ -140,14 +142,14 @@ def _persons(
 
 
 def persons(faces: Sequence[np.ndarray | None], areas: Sequence[Sequence[float]]) -> list[int]:
-    """Which face of each photo is the person's: of several that which is most like the faces of the other photos.
+    """Index of the person's face in each photo: of several, the one most similar to the faces of the other photos.
 
     Args:
-        faces: Embeddings [faces, width] of each photo's faces; None where there is none.
-        areas: Areas of the same faces, which decide where there are no other photos.
+        faces: Embeddings [faces, width] of each photo's faces; None if there is none.
+        areas: Areas of the same faces, which decide if there are no other photos.
 
     Returns:
-        A place for each photo; 0 where there is no face.
+        An index for each photo; 0 if there is no face.
     """
     places = []
     for at, own in enumerate(faces):
@@ -162,7 +164,7 @@ def persons(faces: Sequence[np.ndarray | None], areas: Sequence[Sequence[float]]
 
 
 def _mask(photo: Photo, face: Face | None, detector: Detector | None) -> np.ndarray | None:
-    """The person's pixels, where what finds faces can tell them from the background."""
+    """The person's mask, if the face backend can segment people."""
     from photomaker.faces import Segmenter
 
     if face is None or not isinstance(detector, Segmenter):

@@ -1,4 +1,4 @@
-"""A job cut into turns, so that others need not wait for all of it."""
+"""Divides a job into turns, so that others need not wait for all of it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from photomaker.types import Request
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a picture belongs in its job.
+    """Position of a picture in its job.
 
     Attributes:
         who: Number of the person, from 0.
         what: Number of the prompt, from 0.
-        at: Number among the pictures of both, from 0.
+        at: Number among the pictures of this person and prompt, from 0.
     """
 
     who: int
@@ -27,12 +27,12 @@ class Spot:
 
 @dataclass(frozen=True)
 class Piece:
-    """What is drawn in one turn.
+    """The pictures of one turn.
 
     Attributes:
-        person: Whom it shows, from 0; people drawn together are number 0.
-        rows: The pictures, each with its place in the job.
-        keep: How many of them stay, the best.
+        person: Number of the person, from 0; people drawn together are number 0.
+        rows: The pictures, each with its position in the job.
+        keep: How many of them to keep, the best.
     """
 
     person: int
@@ -41,17 +41,17 @@ class Piece:
 
     @property
     def whole(self) -> bool:
-        """Whether it cannot be cut, because the best of all of it stay."""
+        """Whether it cannot be divided, because the best of all its pictures are kept."""
         return self.keep < len(self.rows)
 
 
 def pieces_of(plan: Plan, done: Container[Spot], batch: int) -> deque[Piece]:
-    """What is left to draw of a job.
+    """The remaining pieces of a job.
 
     Args:
         plan: The job.
-        done: What is finished.
-        batch: Pictures of a turn; where the best of several stay, a turn is all of them.
+        done: Finished pictures.
+        batch: Pictures in a turn; with `best_of`, a turn has all candidates.
     """
     pieces: deque[Piece] = deque()
     for person in range(len(plan.order.people)):
@@ -69,14 +69,14 @@ def pieces_of(plan: Plan, done: Container[Spot], batch: int) -> deque[Piece]:
 
 
 def next_piece(pieces: deque[Piece], most: int) -> Piece | None:
-    """Take the next pictures of a job, some more or less than were meant for a turn.
+    """Take the next pictures of a job.
 
     Args:
-        pieces: What is left; what is taken is gone from it.
-        most: How many pictures; one piece that cannot be cut is taken as it is.
+        pieces: The remaining pieces; taken ones are removed.
+        most: Most pictures; a piece that cannot be divided is taken whole.
 
     Returns:
-        None where nothing is left.
+        None if nothing is left.
     """
     if not pieces:
         return None

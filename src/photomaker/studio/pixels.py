@@ -1,4 +1,4 @@
-"""Fingerprints of a picture's pixels, by which a later copy tells what was done to it."""
+"""Fingerprints of a picture's pixels, which show how a later copy was changed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _HASH = 4
 _ALIKE = 6.0
 """Mean difference of the grey copies in 0..255 below which two pictures look the same; re-encoding stays below 2."""
 _MANY = FIELDS * FIELDS // 2
-"""Changed fields from which a change is one of the whole picture."""
+"""Number of changed fields from which the whole picture counts as changed."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What stays of a picture's pixels.
+    """Fingerprint of a picture's pixels.
 
     Attributes:
         size: Width and height.
-        sha256: Of its RGB pixels.
+        sha256: Hash of its RGB pixels.
         fields: `FIELDS` x `FIELDS` hashes of 4 bytes, row by row.
         look: `LOOK` x `LOOK` grey values, row by row.
     """
@@ -42,7 +42,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, picture: Image.Image) -> Fingerprint:
-        """That of a picture."""
+        """The fingerprint of a picture."""
         rgb = np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
         rows, columns = (np.linspace(0, side, FIELDS + 1).astype(int) for side in rgb.shape[:2])
         fields = [
@@ -65,7 +65,7 @@ class Fingerprint:
 
     @classmethod
     def read(cls, told: Mapping[str, Any]) -> Fingerprint | None:
-        """What `as_json` wrote; None where it is something else."""
+        """Read the data of `as_json`; None if it is something else."""
         try:
             fields, look = (base64.b64decode(told[name], validate=True) for name in ("fields", "look"))
             found = cls((int(told["width"]), int(told["height"])), str(told["sha256"]), fields, look)
@@ -75,7 +75,7 @@ class Fingerprint:
         return found if good else None
 
     def change(self, now: Fingerprint) -> str | None:
-        """What was done to the picture since, as the end of a sentence; None where its pixels are the same."""
+        """How the picture was changed, as the end of a sentence; None if its pixels are the same."""
         if now.sha256 == self.sha256 and now.size == self.size:
             return None
         difference = float(np.abs(_grey(self.look) - _grey(now.look)).mean())
@@ -99,7 +99,7 @@ def _grey(look: bytes) -> np.ndarray:
 
 
 def _where(changed: list[int]) -> str:
-    """The part of the picture in which the middle of the changed fields lies."""
+    """The part of the picture with the centre of the changed fields."""
     rows, columns = np.divmod(np.array(changed), FIELDS)
     names = []
     for middle, (first, second) in ((rows.mean(), ("top", "bottom")), (columns.mean(), ("left", "right"))):

@@ -1,4 +1,4 @@
-"""Where the package keeps what is the user's own and outlives a call."""
+"""The folder for the user's data."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 HOME = "PHOTOMAKER_HOME"
-"""Environment variable that names another folder."""
+"""Environment variable that overrides the folder."""
 
 
 def data_folder() -> Path:
     r"""The user's data folder for this package; it may not exist yet.
 
-    `$PHOTOMAKER_HOME`, else what the system has for such data: `$XDG_DATA_HOME/photomaker`, on Linux
+    `$PHOTOMAKER_HOME`, otherwise the system's data folder: `$XDG_DATA_HOME/photomaker`, on Linux
     `~/.local/share/photomaker`, on macOS `~/Library/Application Support/photomaker`, on Windows
     `%LOCALAPPDATA%\photomaker`.
     """

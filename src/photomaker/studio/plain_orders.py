@@ -27,8 +27,8 @@ class PlainLora:
     """A LoRA of the server's list.
 
     Attributes:
-        name: Its name there.
-        weight: How much of it.
+        name: Its name on the list.
+        weight: Its weight.
     """
 
     name: str
@@ -40,12 +40,12 @@ class PlainStructure:
     """A ControlNet or T2I-Adapter of the server's list, with the picture that it follows.
 
     Attributes:
-        model: Its name there.
+        model: Its name on the list.
         picture: Id of the picture.
-        scale: How closely.
+        scale: Strength.
         start: Share of the steps after which it begins.
         stop: Share of the steps after which it ends.
-        kind: What is read off the picture: `landmarks`, `edges` or `mask`; None follows it as it is.
+        kind: Structure to extract from the picture: `landmarks`, `edges` or `mask`; None uses it as it is.
     """
 
     model: str
@@ -58,12 +58,12 @@ class PlainStructure:
 
 @dataclass(frozen=True)
 class PlainStyle:
-    """A picture whose look is taken over.
+    """A picture whose style is copied.
 
     Attributes:
         picture: Its id.
         adapter: Name of the IP-Adapter on the server's list; None is the bundled one.
-        scale: How much of it.
+        scale: Strength.
     """
 
     picture: str
@@ -73,11 +73,11 @@ class PlainStyle:
 
 @dataclass(frozen=True)
 class PlainPose:
-    """Where the face shall be, for methods that follow landmarks.
+    """The pose of the face, for methods that follow landmarks.
 
     Attributes:
         source: Id of a picture with a face; or `photo`, `draft`, `none`, see `Pose`.
-        scale: How closely it is followed, 0 to 2; None is the method's own.
+        scale: Strength, 0 to 2; None is the method's default.
     """
 
     source: str
@@ -86,17 +86,17 @@ class PlainPose:
 
 @dataclass(frozen=True)
 class PlainOrder:
-    """An order that can be written down as JSON; what the fields mean is told by `Order`, `Sampling` and `Extras`.
+    """An order that can be written as JSON; see `Order`, `Sampling` and `Extras` for the fields.
 
     Attributes:
         people: Ids or names of saved people.
-        prompts: What the pictures show.
-        pairs: Whether the first person goes with the first prompt alone, and so on.
+        prompts: The prompts.
+        pairs: Whether to pair the first person with the first prompt only, and so on.
         n: Pictures of each person and prompt.
-        seed: Of the first of them; each next one adds 1.
-        seeds: Of these pictures, one each, in the place of `seed`.
-        best_of: Draw so many times `n`, keep those most like the person.
-        negative: What the pictures shall not show.
+        seed: Seed of the first picture; each next one adds 1.
+        seeds: One seed for each picture, instead of `seed`.
+        best_of: Draw this many times `n`, and keep those with the highest likeness.
+        negative: What the pictures should not show.
         size: `portrait`, `landscape`, `square` or `640x480`.
         style: Name of a style preset.
         scheduler: Name of a scheduler.
@@ -104,19 +104,19 @@ class PlainOrder:
         guidance: Guidance scale.
         merge: Share of the steps before the person joins.
         guidance_start: Share of the steps before guidance begins.
-        guidance_stop: Share of the steps after which it ends.
+        guidance_stop: Share of the steps after which guidance ends.
         speed: `exact`, `fast`, `turbo` or `auto`; `turbo:NAME` names few-step weights.
-        redraw: Whether small faces are drawn again: `off`, `auto`, or a number of pixels.
-        together: Whether all the people are in each picture.
-        layout: Where each of them is: `left`, `middle`, `right`, a box of four shares, or the id of a mask.
+        redraw: Whether to redraw small faces: `off`, `auto`, or a limit in pixels.
+        together: Whether all people are in each picture.
+        layout: Region of each of them: `left`, `middle`, `right`, a box of four shares, or the id of a mask.
         start: Id of a start picture.
-        strength: How much of it is drawn anew.
+        strength: How much of it to redraw.
         mask: Id of a mask of that picture.
-        loras: LoRA beside the person's.
+        loras: Additional LoRA.
         controls: ControlNets with their pictures.
         t2i: A T2I-Adapter with its picture.
-        style_picture: A picture whose look is taken over.
-        pose: Where the face shall be.
+        style_picture: A picture whose style is copied.
+        pose: Pose of the face.
     """
 
     people: tuple[str, ...]
@@ -158,31 +158,31 @@ class PlainOrder:
         return config.make(values, cls, "the order")
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, from which `of` makes the same order."""
+        """Plain data from which `of` makes the same order."""
         made = config.plain(self)
         assert isinstance(made, dict)
         return made
 
 
 class Shelf(Protocol):
-    """Where an order's people, pictures and models are found by their names."""
+    """Finds an order's people, pictures and models by name."""
 
     def someone(self, name: str) -> tuple[Identity, str]:
-        """A saved person, and what to call them.
+        """A saved person and their name.
 
         Raises:
-            NotThere: There is none of that id or name.
+            NotThere: There is none with this id or name.
         """
 
     def image(self, name: str) -> Image:
         """A picture.
 
         Raises:
-            NotThere: There is none of that id.
+            NotThere: There is none with this id.
         """
 
     def model(self, name: str) -> str:
-        """The place of a model that may be opened.
+        """The path of a model that may be opened.
 
         Raises:
             SettingsError: It is not on the list.
@@ -190,14 +190,14 @@ class Shelf(Protocol):
 
 
 def full_order(plain: PlainOrder, shelf: Shelf) -> Order:
-    """The order that an engine takes.
+    """The order as an engine takes it.
 
     Args:
-        plain: What is asked for.
-        shelf: Where people, pictures and models are.
+        plain: The plain order.
+        shelf: Finds people, pictures and models.
 
     Raises:
-        PhotoMakerError: Something is not there, is out of range, or contradicts something else.
+        PhotoMakerError: Something does not exist, is out of range, or contradicts something else.
     """
     sampling = Sampling(
         steps=plain.steps, guidance=plain.guidance, merge=plain.merge, seed=plain.seed, scheduler=plain.scheduler,
@@ -222,7 +222,7 @@ def full_order(plain: PlainOrder, shelf: Shelf) -> Order:
 
 
 def _speed(plain: PlainOrder, shelf: Shelf) -> Speed:
-    """The speed; weights of one's own are those of the list, never a path."""
+    """The speed; custom weights are named from the list, never by path."""
     speed = Speed.of(plain.speed)
     return speed if speed.weights is None else replace(speed, weights=shelf.model(speed.weights))
 

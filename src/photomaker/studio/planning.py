@@ -1,4 +1,4 @@
-"""An order looked at before any diffusion model is loaded: prompts, style, size, extras, photos, and notes on them."""
+"""Checks an order before any diffusion model is loaded: prompts, style, size, extras, photos, with notes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Plan:
         order: What was asked for, its photos read and its identities loaded.
         prompts: The prompts as they are drawn, with trigger and style.
         groups: The pictures, by person and prompt.
-        notes: What the user should know, one sentence each.
+        notes: Notes for the user, one sentence each.
         speed: How fast it is drawn, as it stands in the order's sampling; `auto` is settled.
     """
 
@@ -72,17 +72,17 @@ def planned(
     detect: Callable[[Image], list[Face]] | None = None,
     cut: Callable[[Image, Face], np.ndarray] | None = None,
 ) -> Plan:
-    """Look at an order.
+    """Check an order.
 
     Args:
-        order: What is asked for.
+        order: The order.
         profile: The model.
         look: Reads photos and finds the person in them.
         measures: Whether likeness can be measured.
         more_styles: A file with styles of the user's.
         finds: Whether faces can be found in pictures.
         detect: Finds the faces in a pose or a structure picture; None leaves a pose to the method.
-        cut: Finds the mask of the person with a face; None where nothing here does.
+        cut: Finds the mask of the person with a face; None if nothing here does.
 
     Raises:
         PhotoMakerError: Something in the order cannot be done; before photos are read where the order alone tells.
@@ -96,7 +96,7 @@ def planned(
     style = find_style(order.style, styles(more_styles))
     drawn = [_styled(prompt, order.negative, style, profile.bundled) for prompt in complete]
     if order.best_of > 1 and not measures:
-        raise SettingsError(f"best_of is {order.best_of}, but nothing here measures likeness; leave it at 1")
+        raise SettingsError(f"best_of is {order.best_of}, but no recogniser measures likeness; leave it at 1")
     order, notes = _sized(order, profile)
     if order.sampling.scheduler is not None:
         name = _checked_scheduler(order.sampling.scheduler, profile)
@@ -126,7 +126,7 @@ def _sized(order: Order, profile: Profile) -> tuple[Order, list[str]]:
     size = profile.size
     if size is None:
         if order.size is not None:
-            raise SettingsError(f"size is {order.size!r} and the base is not known; give width and height")
+            raise SettingsError(f"size is {order.size!r}, but the base is unknown; give width and height")
         return order, []
     if order.size is not None:
         width, height = resolve(order.size, size)
@@ -142,7 +142,7 @@ def _checked_scheduler(name: str, profile: Profile) -> str:
     name = check_scheduler(name)
     told = None if profile.base is None else profile.base / "scheduler" / "scheduler_config.json"
     if told is not None and told.is_file():
-        config = read_file(told, "fetch the base again", WeightsError)
+        config = read_file(told, "download the base again", WeightsError)
         check_noise(str(config.get("_class_name")), config, name)
     return name
 
@@ -170,7 +170,7 @@ def _posed(order: Order, profile: Profile, detect: Callable[[Image], list[Face]]
         return order
     face = max(detect(pose.source), key=lambda one: one.area, default=None)
     if face is None:
-        raise PhotoError("the pose shows no face that could be found; give a picture with a face")
+        raise PhotoError("no face was found in the pose picture; give a picture with a face")
     return replace(order, extras=replace(order.extras, pose=replace(pose, landmarks=face.landmarks)))
 
 
@@ -210,16 +210,10 @@ def _followed(
         return replace(one, image=structures.drawn(drawing, structures.Content(picture)), kind=None)
     face = max(detect(picture), key=lambda found: found.area, default=None) if detect else None
     if face is None:
-        lacking = (
-            "shows no face that could be found" if detect else "cannot be read: nothing here finds faces"
-        )
-        raise PhotoError(
-            f"the structure picture {lacking}; give one that is followed as it is, or with a face"
-        )
+        lacking = "shows no face" if detect else "cannot be read without a face backend"
+        raise PhotoError(f"the structure picture {lacking}; give one that is used as it is, or with a face")
     if one.kind == "mask" and cut is None:
-        raise PhotoError(
-            "nothing here cuts a person out; give a mask as the structure picture, without mask@"
-        )
+        raise PhotoError("no segmenter is available; give a mask as the structure picture, without mask@")
     mask = cut(picture, face) if one.kind == "mask" and cut else None
     content = structures.Content(picture, face.landmarks, mask)
     return replace(one, image=structures.drawn(drawing, content), kind=None)
@@ -231,13 +225,13 @@ def _redrawn(order: Order, profile: Profile, finds: bool) -> Order:
         return order
     lacking = ""
     if not finds:
-        lacking = "nothing here finds faces; install photomaker[faces], or leave it off"
+        lacking = "there is no face backend; install photomaker[faces], or leave it off"
     elif order.together:
-        lacking = "faces of several people in a picture are not drawn again; leave it off"
+        lacking = "faces of several people in a picture cannot be redrawn; leave it off"
     elif profile.size is None:
-        lacking = "the base is not known; leave it off"
+        lacking = "the base is unknown; leave it off"
     elif profile.kind is not None and "start picture" not in profile.kind.takes:
-        lacking = f"{profile.kind.name} draws from no start picture; leave it off"
+        lacking = f"{profile.kind.name} takes no start picture; leave it off"
     if not lacking:
         return order
     if order.redraw != "auto":
@@ -256,7 +250,7 @@ def _read(person: Someone, look: Callable[[Who], Sitting]) -> Someone:
 
 
 def _prompt_notes(prompts: list[str], profile: Profile) -> list[str]:
-    """What the bundled model will not draw; the words of the styles it has are known to it."""
+    """The words that the bundled model does not know; the words of its styles count as known."""
     if not profile.bundled:
         return []
     from photomaker.studio.words import unknown_note

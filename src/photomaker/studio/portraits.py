@@ -1,4 +1,4 @@
-"""Small pictures of saved people, to tell them apart by."""
+"""Small portraits of saved people."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from photomaker.types import Reference
 
 SIDE = 256
 AROUND = 1.6
-"""Side of what is cut out, over the longer side of the face's box."""
+"""Side of the crop, as a multiple of the longer side of the face's box."""
 
 
 def portrait_of(reference: Reference) -> Image.Image:
-    """The face with some room around it, or the middle of a photo in which none was looked for."""
+    """The face with a margin, or the middle of a photo without a detected face."""
     image, face = reference.image, reference.face
     x0, y0, x1, y1 = (0.0, 0.0, float(image.width), float(image.height)) if face is None else face.box
     half = min(AROUND * max(x1 - x0, y1 - y0), image.width, image.height) / 2
@@ -25,5 +25,5 @@ def portrait_of(reference: Reference) -> Image.Image:
 
 
 def blended(first: Path, second: Path, share: float) -> Image.Image:
-    """A portrait between two."""
+    """A portrait of a mix."""
     return Image.blend(open_photo(first).image, open_photo(second).image, share)

@@ -1,4 +1,4 @@
-"""The check of a prompt, before anything is opened."""
+"""Checks a prompt before anything is opened."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from photomaker.prompts.trigger import parse_subjects
 
 
 def check_prompt(prompt: str, negative: str | None = None, people: int = 1) -> str:
-    """The prompt with its trigger word in place.
+    """The prompt with its trigger word.
 
     Args:
-        prompt: For example `a photo of a woman wearing sunglasses`; where the trigger is missing, it is put behind the
-            class word.
-        negative: What the picture shall not show; it must hold no trigger.
-        people: How many are in the picture, each with a trigger of their own.
+        prompt: For example `a photo of a woman wearing sunglasses`; a missing trigger is added after the class word.
+        negative: What the picture should not show; it must not contain the trigger.
+        people: Number of people in the picture, each with a trigger.
 
     Raises:
-        PromptError: The prompt is empty, has no class word or not a trigger for each person, or the negative prompt has
-            one.
+        PromptError: The prompt is empty, has no class word or too few triggers, or the negative prompt has a trigger.
     """
     if not prompt.strip():
         raise PromptError("the prompt is empty; write for example 'a photo of a woman img in the snow'")
     if negative and TRIGGER in negative.lower().split():
         raise PromptError(
-            f"the negative prompt {negative!r} holds the trigger word {TRIGGER!r}; leave it out there"
+            f"the negative prompt {negative!r} contains the trigger word {TRIGGER!r}; remove it there"
         )
     complete = insert_trigger(prompt.strip(), people=people)
     parse_subjects(complete, people)

@@ -1,4 +1,4 @@
-"""C2PA manifests: signed statements in a picture's file of what made it, and that a person's likeness was used."""
+"""C2PA manifests: signed records in a picture's file of the model and the use of a person's likeness."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from photomaker.studio.pixels import Fingerprint
 
 EXTRA = "photomaker[provenance]"
 NOTE = "provenance"
-"""Name of the text that says a manifest was put in; where it is and the manifest is not, it was taken out."""
+"""Name of the text that says a manifest was added; if only the text exists, the manifest was removed."""
 NOTED = "C2PA manifest"
 TOOL = "photomaker"
 ACTIONS, MODEL, LIKENESS, PIXELS, PROMPT = (
     "c2pa.actions.v2", "photomaker.model", "photomaker.likeness", "photomaker.pixels", "photomaker.prompt",
 )  # fmt: skip
-"""Labels of what a manifest asserts; all but the first are this package's own."""
+"""Labels of a manifest's assertions; all but the first are this package's own."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a manifest says of a picture.
+    """A manifest's facts about a picture.
 
     Attributes:
         about: Model, its hash, and the method; see `Engine.about`.
         consent: The note of consent in the picture's text; see `photomaker.studio.consent`.
-        prompts: Prompt and negative prompt, for those who ask for them to be told.
+        prompts: Prompt and negative prompt, if they should be included.
         source: IPTC's digital source type.
     """
 
@@ -57,8 +57,8 @@ class Seal:
     """Signs pictures.
 
     Attributes:
-        certificate: By what.
-        prompt: Whether manifests tell the prompt.
+        certificate: The certificate.
+        prompt: Whether manifests include the prompt.
     """
 
     certificate: Certificate
@@ -71,12 +71,12 @@ class Seal:
         key: str | os.PathLike[str] | None = None,
         prompt: bool = False,
     ) -> Seal:
-        """Open a certificate and try it on a picture.
+        """Open a certificate and test it on a picture.
 
         Args:
-            certificate: PEM file of the user's certificate; None is the one that is made at first use.
+            certificate: PEM file of the user's certificate; None is the one created at first use.
             key: PEM file of its key.
-            prompt: Whether manifests tell the prompt.
+            prompt: Whether manifests include the prompt.
 
         Raises:
             SettingsError: Only one of certificate and key is given.
@@ -111,17 +111,17 @@ class Seal:
         if wrong:
             raise ProvenanceError(
                 f"C2PA does not accept the certificate {path} ({wrong[0]}); give one for signing "
-                "documents, followed by the certificates that vouch for it"
+                "documents, followed by the rest of its chain"
             )
 
     def signed(self, data: bytes, kind: str, facts: Facts, pixels: Image.Image | None = None) -> bytes:
-        """A picture's file with a signed manifest in it.
+        """Add a signed manifest to a picture's file.
 
         Args:
             data: The file.
-            kind: Of `KINDS`.
-            facts: What the manifest says.
-            pixels: What the file decodes to, where that is known; it is decoded otherwise.
+            kind: One of `KINDS`.
+            facts: Content of the manifest.
+            pixels: The file's decoded pixels, if known; otherwise it is decoded.
 
         Raises:
             ProvenanceError: It cannot be signed.
@@ -146,7 +146,7 @@ class Seal:
             ),
         }
         own, out = self.certificate, io.BytesIO()
-        # no address of a time stamp service: nothing leaves this machine
+        # no time stamp service: nothing leaves this machine
         info = c2pa.C2paSignerInfo(own.algorithm.encode(), own.chain, own.key, None)
         with (
             c2pa.Signer.from_info(info) as signer,
@@ -162,7 +162,7 @@ def _reason(error: Exception) -> str:
 
 
 Sealing = Seal | bool
-"""What signs: a seal, True for the user's own where the extra is installed, or False for nothing."""
+"""A seal, True for the machine's own if the extra is installed, or False for no signature."""
 
 
 def installed() -> bool:
@@ -171,7 +171,7 @@ def installed() -> bool:
 
 
 def require() -> None:
-    """Refuse what needs the extra.
+    """Check that the extra is installed.
 
     Raises:
         ProvenanceError: It is not installed.
@@ -183,7 +183,7 @@ def require() -> None:
 
 
 def seal_of(sealing: Sealing) -> Seal | None:
-    """What signs, or None; what hinders the user's own seal is warned of once, and pictures are saved without it.
+    """The seal or None; if the machine's own cannot be used, warns once and leaves pictures unsigned.
 
     Args:
         sealing: See `Sealing`.
@@ -201,7 +201,7 @@ _opening = threading.Lock()
 
 @lru_cache(maxsize=4)
 def _own_seal(path: Path) -> Seal | None:
-    del path  # the folder may be another one in the same process; each is tried once
+    del path  # the folder may change within a process; each is tried once
     try:
         return Seal.open()
     except ProvenanceError as error:
@@ -210,10 +210,10 @@ def _own_seal(path: Path) -> Seal | None:
 
 
 def context(trusted: bytes = b"") -> Any:  # noqa: ANN401 - c2pa's own class
-    """C2PA's settings: nothing is fetched, no small copies are put into manifests.
+    """C2PA's settings: no network, no thumbnails in manifests.
 
     Args:
-        trusted: PEM certificates that are trusted when a manifest is read.
+        trusted: PEM certificates to trust when reading a manifest.
     """
     import c2pa
 
@@ -227,7 +227,7 @@ def context(trusted: bytes = b"") -> Any:  # noqa: ANN401 - c2pa's own class
     return c2pa.Context(c2pa.Settings.from_json(json.dumps(settings)))
 
 
-# ---- what is said
+# ---- content
 
 
 def _assertions(facts: Facts, pixels: Fingerprint) -> Iterator[dict[str, Any]]:
@@ -247,19 +247,19 @@ def _assertions(facts: Facts, pixels: Fingerprint) -> Iterator[dict[str, Any]]:
 
 
 def _fingerprint(data: bytes) -> Fingerprint:
-    """Of the pixels that the file gives, which after JPEG and WebP are not those that were drawn."""
+    """Fingerprint of the file's pixels, which in JPEG and WebP differ from the drawn ones."""
     with quiet_pillow(), Image.open(io.BytesIO(data), formats=[kind.upper() for kind in KINDS]) as picture:
         return Fingerprint.of(picture)
 
 
 def facts_of(about: Mapping[str, str], text: Mapping[str, str], source: str, prompt: bool) -> Facts:
-    """What a manifest says of a picture, from what its file's text says.
+    """A manifest's facts, from the text of the picture's file.
 
     Args:
         about: See `Facts`.
         text: The picture's text.
         source: IPTC's digital source type.
-        prompt: Whether the prompt is told.
+        prompt: Whether to include the prompt.
     """
     names: Sequence[str] = ("prompt", "negative_prompt") if prompt else ()
     prompts = {name: text[name] for name in names if name in text}

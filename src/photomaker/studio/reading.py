@@ -1,4 +1,4 @@
-"""Extras as people write them: `FILE:WEIGHT`, `MODEL=PICTURE:SCALE`; pictures are opened, models are not."""
+"""Reads extras from text: `FILE:WEIGHT`, `MODEL=PICTURE:SCALE`; pictures are opened, models are not."""
 
 from __future__ import annotations
 
@@ -29,25 +29,24 @@ def extras_of(
     layout: str | Sequence[str] = (),
     pose: str | None = None,
 ) -> Extras:
-    """What a request carries beside prompt and sampling, from text.
+    """The extras of a request, from text.
 
     Args:
         loras: `FILE` or `FILE:WEIGHT` each.
         start: A start picture's file.
-        strength: How much of it is drawn anew.
+        strength: How much of it to redraw.
         mask: A mask's file.
         controls: `MODEL=PICTURE` or `MODEL=PICTURE:SCALE` each; `MODEL=KIND@PICTURE` reads landmarks, edges or the
             person's mask off the picture.
         t2i: The same for a T2I-Adapter.
         style_picture: `PICTURE` or `PICTURE:SCALE`.
         style_adapter: The IP-Adapter that reads it; None is the bundled one.
-        layout: Where each of several people is: `left`, `middle`, `right`, `0,0,0.5,1` (left, top, right, bottom as
-            shares of the picture) or a mask's file.
-        pose: `PICTURE` or `PICTURE:SCALE` with a face whose place and turn are taken over; `photo`, `draft` or `none`
-            in the picture's place, see `Pose`.
+        layout: Region of each of several people: `left`, `middle`, `right`, `0,0,0.5,1` (left, top, right, bottom as
+            shares of the picture) or a mask file.
+        pose: `PICTURE` or `PICTURE:SCALE` whose face sets the pose; or `photo`, `draft` or `none`, see `Pose`.
 
     Raises:
-        SettingsError: A text is not of this form, a number is out of range, or a mask has no start picture.
+        SettingsError: A text does not have this form, a number is out of range, or a mask has no start picture.
         PhotoError: A picture cannot be read.
     """
     if start is None and mask is not None:
@@ -68,7 +67,7 @@ def extras_of(
 
 
 def place(text: str) -> str | tuple[float, ...] | Image.Image:
-    """A place of one of several people, from text; a box is looked at when it is used.
+    """The region of one of several people, from text; a box is checked when it is used.
 
     Raises:
         SettingsError: It is neither a word nor a box, and there is no such file.
@@ -81,21 +80,21 @@ def place(text: str) -> str | tuple[float, ...] | Image.Image:
         return tuple(map(float, parts))
     if not Path(text).is_file():
         raise SettingsError(
-            f"the place {text!r} is neither {', '.join(PLACES)} nor a box such as 0,0,0.5,1, and there is no such mask"
+            f"the region {text!r} is neither {', '.join(PLACES)} nor a box such as 0,0,0.5,1, nor an existing mask file"
         )
     return picture(text)
 
 
 def structure(text: str) -> Structure:
-    """`MODEL=PICTURE` or `MODEL=PICTURE:SCALE`, with `KIND@` before a picture that a kind of structure is read off.
+    """`MODEL=PICTURE` or `MODEL=PICTURE:SCALE`, with `KIND@` before a picture to extract a structure from.
 
     Raises:
-        SettingsError: It is not of this form.
+        SettingsError: It does not have this form.
         PhotoError: The picture cannot be read.
     """
     model, equals, rest = text.rpartition("=")
     if not (equals and model and rest):
-        raise SettingsError(f"{text!r} is no MODEL=PICTURE; write for example canny-sdxl=edges.png:0.7")
+        raise SettingsError(f"{text!r} is not MODEL=PICTURE; write for example canny-sdxl=edges.png:0.7")
     file, scale = weighed(rest)
     kind, at, name = file.partition("@")
     if at and kind in STRUCTURE_KINDS:
@@ -104,7 +103,7 @@ def structure(text: str) -> Structure:
 
 
 def weighed(text: str) -> tuple[str, float]:
-    """`NAME` or `NAME:NUMBER`; the number is 1 where there is none."""
+    """`NAME` or `NAME:NUMBER`; the number defaults to 1."""
     name, colon, weight = text.rpartition(":")
     if colon and name and _NUMBER.fullmatch(weight):
         return name, float(weight)
@@ -112,7 +111,7 @@ def weighed(text: str) -> tuple[str, float]:
 
 
 def picture(file: str) -> Image.Image:
-    """A picture beside the photos: upright RGB.
+    """A picture other than the photos, as upright RGB.
 
     Raises:
         PhotoError: It cannot be read.

@@ -1,4 +1,4 @@
-"""Notes for who brings photographs to networks that know drawn people only, or measures nothing without knowing it."""
+"""Notes for users who give photographs to networks for drawn people, or have no likeness measured."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from photomaker.types import Reference
 
 
 def reality_notes(references: Sequence[Reference], bundled: bool, faces: str, finds: str | None) -> list[str]:
-    """One sentence each; none where model, faces and photos go together.
+    """One sentence each; empty if model, face backend and photos fit together.
 
     Args:
-        references: Photos as they will be used.
-        bundled: Whether the bundled small model draws.
-        faces: What was asked for to find faces.
-        finds: What finds and compares them, with its licence; empty is the package's own networks, None is nothing.
+        references: The photos to be used.
+        bundled: Whether the model is the bundled small one.
+        faces: The requested face backend.
+        finds: The face backend with its licence; empty is the bundled networks, None is no backend.
     """
     if bundled:
-        # only the package's own networks tell drawings by how they see them; who asks for others has photographs
+        # only the bundled networks can recognise drawings; users of other backends have photographs
         return [_DRAWN_ONLY] if finds or are_photographs(references) else []
     if finds is None:
         return [_AUTO if faces == "auto" else _NONE]
@@ -29,22 +29,22 @@ def reality_notes(references: Sequence[Reference], bundled: bool, faces: str, fi
 
 
 def are_photographs(references: Sequence[Reference]) -> bool:
-    """Whether these look like photographs of real people and not drawn: most of those in which a face was found."""
+    """Whether most photos with a detected face look like photographs of real people."""
     found = [(one.image, one.face.score) for one in references if one.face is not None]
     return bool(found) and median(drawn_measure(*one) for one in found) < THRESHOLD
 
 
 _DRAWN_ONLY = (
-    "these look like photographs; the bundled model knows drawn people only, so the pictures will be drawings that "
-    "hardly look like them and their likeness means nothing; for photographs give an SDXL model by --base and "
-    "PhotoMaker's weights by --adapter"
+    "these look like photographs; the bundled model knows only drawn people, so the pictures will be drawings that "
+    "hardly resemble them, and their likeness means nothing; for photographs give an SDXL model with --base and "
+    "PhotoMaker's weights with --adapter"
 )
 _AUTO = (
-    "no likeness is measured and no face is looked for: nothing here finds faces in photographs; install it with: pip "
-    "install 'photomaker[faces]' (--faces bundled measures drawn people)"
+    "no likeness is measured and no faces are detected: there is no face backend for photographs; install one with: "
+    "pip install 'photomaker[faces]' (--faces bundled is for drawn people)"
 )
-_NONE = "no likeness is measured, because faces are switched off with --faces none"
+_NONE = "no likeness is measured, because of --faces none"
 _MEANINGLESS = (
-    "these look like photographs; --faces bundled knows drawn people only, so their likeness means nothing; leave it "
+    "these look like photographs; --faces bundled knows only drawn people, so their likeness means nothing; leave it "
     "out"
 )

@@ -1,7 +1,7 @@
-"""Small faces drawn again, larger, and put back: a face of few latent cells has no room for a likeness.
+"""Redraws small faces at a larger size: a face of a few latent cells cannot show a likeness.
 
-What is known as ADetailer, here with the identity: the person's face is cut out with a margin, brought to the size that
-the base draws best, drawn again from there, matched in colour and blended back.
+Like ADetailer, but with the identity: the face is cut out with a margin, scaled to the base's own size, redrawn by
+image to image, colour-matched and blended back.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from photomaker.errors import SettingsError
 from photomaker.types import Extras, Face, Request, Start
 
 AUTO_SHARE = 0.25
-"""A face is small below this share of the base's own side, where nothing else is said."""
+"""By default, a face is small below this share of the base's own side."""
 AROUND = 2.4
-"""Side of what is cut out, over the longer side of the face's box: about what a portrait has around a face."""
+"""Side of the crop, as a multiple of the longer side of the face's box: about a portrait."""
 STRENGTH = 0.5
 MOST = 4096
-"""Pixels that a small face may be asked to have at most."""
+"""Largest limit in pixels."""
 _FACE = 1.35
-"""The part that is put back, over the face's box."""
+"""The part that is pasted back, as a multiple of the face's box."""
 _GAIN = 0.25
-"""How much more contrast the old colours may bring."""
+"""Largest increase of contrast by colour matching."""
 
 
 @dataclass(frozen=True)
 class SmallFace:
-    """A face to draw again.
+    """A face to redraw.
 
     Attributes:
         picture: Number of its picture.
-        face: Where it is, in the picture's pixels.
-        corner: Left and top of what is cut out.
-        side: Side of what is cut out, in pixels.
+        face: The face, in the picture's pixels.
+        corner: Left and top of the crop.
+        side: Side of the crop, in pixels.
     """
 
     picture: int
@@ -56,11 +56,11 @@ class SmallFace:
         return picture.crop((left, top, left + self.side, top + self.side))
 
     def put_back(self, picture: Image.Image, drawn: Image.Image) -> Image.Image:
-        """The picture with the face drawn anew; outside a soft oval around it nothing changes.
+        """The picture with the redrawn face; only a soft oval around it changes.
 
         Args:
             picture: The whole picture.
-            drawn: What was cut out, drawn anew at any size.
+            drawn: The redrawn crop, at any size.
         """
         old = self.cut(picture)
         new = matched(drawn.resize(old.size, Image.Resampling.LANCZOS), old)
@@ -82,11 +82,11 @@ def longer(face: Face) -> float:
 
 
 def threshold(asked: str | int, side: int) -> float:
-    """Below how many pixels a face is drawn again.
+    """The limit in pixels below which a face is redrawn.
 
     Args:
         asked: `auto`, `off`, or a number of pixels.
-        side: Of the base's own square pictures.
+        side: Side of the base's own square pictures.
     """
     if asked == "auto":
         return AUTO_SHARE * side
@@ -94,7 +94,7 @@ def threshold(asked: str | int, side: int) -> float:
 
 
 def checked(asked: object) -> str | int:
-    """What was asked for, as `auto`, `off`, or a number of pixels.
+    """The checked setting: `auto`, `off`, or a number of pixels.
 
     Raises:
         SettingsError: It is something else.
@@ -112,14 +112,14 @@ def checked(asked: object) -> str | int:
 def small_face(
     number: int, picture: Image.Image, face: Face | None, below: float, most: int
 ) -> SmallFace | None:
-    """What to cut out of a picture; None where the face is large enough, or where there is none.
+    """The crop of a picture to redraw; None if the face is large enough, or there is none.
 
     Args:
-        number: Of the picture.
+        number: Number of the picture.
         picture: The picture.
         face: The person's face in it.
         below: Pixels of the longer side from which a face is large enough.
-        most: Side of the base's own square pictures: what is as large as that gains nothing.
+        most: Side of the base's own square pictures: larger crops gain nothing.
     """
     if face is None or not 0 < longer(face) < below:
         return None
@@ -135,13 +135,13 @@ def small_face(
 
 
 def request_for(small: SmallFace, picture: Image.Image, request: Request, side: int) -> Request:
-    """How a small face is drawn again: the same prompt, seed and LoRA, from what is there.
+    """The request that redraws a small face: same prompt, seed and LoRA, starting from the crop.
 
     Args:
         small: The face.
-        picture: The picture that it is in.
-        request: How the picture was drawn.
-        side: Of the base's own square pictures.
+        picture: The whole picture.
+        request: The request of the picture.
+        side: Side of the base's own square pictures.
     """
     start = Start(small.cut(picture).resize((side, side), Image.Resampling.LANCZOS), STRENGTH)
     extras = Extras(start, request.extras.loras, style_picture=request.extras.style_picture)
@@ -150,24 +150,24 @@ def request_for(small: SmallFace, picture: Image.Image, request: Request, side: 
 
 
 def matched(new: Image.Image, old: Image.Image) -> Image.Image:
-    """A picture with the colours of another: mean and, within limits, contrast of each channel.
+    """A picture with the colours of another one: mean and, within limits, contrast of each channel.
 
     Source: Reinhard et al., Color transfer between images, 2001, in RGB.
     """
     values, wanted = (np.asarray(one.convert("RGB"), dtype=np.float32) for one in (new, old))
     means, goal = values.mean((0, 1)), wanted.mean((0, 1))
     gain = (wanted.std((0, 1)) + 1) / (values.std((0, 1)) + 1)
-    # what was drawn larger is sharper: its contrast is never lowered
+    # the redrawn face is sharper, so its contrast is never lowered
     moved = (values - means) * np.clip(gain, 1, 1 + _GAIN) + goal
     return Image.fromarray(moved.clip(0, 255).round().astype(np.uint8))
 
 
 def faces_of(found: Sequence[Sequence[Face]], scores: Sequence[Sequence[float] | None]) -> list[Face | None]:
-    """The person's face in each picture: the one that is most like the person, else the largest; None without a face.
+    """The person's face in each picture: the one with the highest likeness, else the largest; None without a face.
 
     Args:
         found: The faces of each picture.
-        scores: Likeness of each, or None where nothing is known.
+        scores: Likeness of each, or None if unknown.
     """
     chosen: list[Face | None] = []
     for faces, likeness in zip(found, scores, strict=True):

@@ -1,7 +1,7 @@
-"""Engines on a Ray cluster, one a device, that draw for a door on one machine.
+"""Engines on a Ray cluster, one for each device, that draw for a front end on one machine.
 
-Each is a Ray actor with an engine of its own. One that dies is started again, and what it was drawing is drawn by
-whoever is free; pictures are the same whoever draws them.
+Each is a Ray actor with its own engine. If one dies, it is restarted, and a free one draws its pictures; the pictures
+are the same whichever engine draws them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from photomaker.types import Identity, Request, Sample
 
 EVERY = 0.2
-"""Seconds between looks at what is being drawn."""
+"""Seconds between polls of an actor."""
 PATIENCE = 0.5
-"""Seconds between looks at whether the caller wants to stop."""
+"""Seconds between checks for cancellation."""
 
 
 class Replicas:
     """A number of engines on a Ray cluster.
 
     Args:
-        count: How many, 1 or more; None is one a device of this machine, or one a core where there is none.
-        options: What `Engine.open` gets in each of them.
-        address: Of a running cluster, such as `auto` or `10.0.0.1:6379`; None starts Ray on this machine.
-        gpus: Devices that each takes; None is one where this machine has any, else none.
+        count: How many, 1 or more; None is one for each device of this machine, or for each core without devices.
+        options: The arguments of `Engine.open` in each of them.
+        address: Address of a running cluster, such as `auto` or `10.0.0.1:6379`; None starts Ray on this machine.
+        gpus: GPUs for each; None is one if this machine has any, else none.
 
     Raises:
         SettingsError: Ray is not installed, there is no such cluster, or a number is out of range.
@@ -52,7 +52,7 @@ class Replicas:
         address: str | None = None,
         gpus: float | None = None,
     ) -> None:
-        """Start them; each loads its model when it draws first."""
+        """Start them; each loads its model at first use."""
         count = _devices() if count is None else count
         whole("replicas", count, 1)
         self._ray = ray_module("--executor")
@@ -68,25 +68,25 @@ class Replicas:
         return kind.remote(self._options)
 
     def hand(self, number: int) -> Any:  # noqa: ANN401 - a handle of Ray's
-        """The actor of a place."""
+        """The actor at an index."""
         with self._lock:
             return self._hands[number]
 
     def renew(self, number: int, dead: Any) -> None:  # noqa: ANN401 - a handle of Ray's
-        """Start an actor in the place of a dead one."""
+        """Replace a dead actor."""
         with self._lock:
             if self._hands and self._hands[number] is dead:
                 self._hands[number] = self._hand()
 
     def processes(self) -> list[int]:
-        """Numbers of their processes, on whatever machine."""
+        """Their process ids, on any machine."""
         with self._lock:
             hands = list(self._hands)
         found: list[int] = self._ray.get([hand.process.remote() for hand in hands])
         return found
 
     def close(self) -> None:
-        """End them, and Ray where it was started here."""
+        """Stop them, and Ray if it was started here."""
         with self._lock:
             for hand in self._hands:
                 self._ray.kill(hand)
@@ -108,7 +108,7 @@ class Replica:
     """One of several engines; draws as `Engine.draw` does. Use `Replicas` to make some."""
 
     def __init__(self, everyone: Replicas, number: int) -> None:
-        """Take a place among them."""
+        """Use the replica at an index."""
         self._everyone, self._number = everyone, number
 
     def draw(
@@ -123,15 +123,15 @@ class Replica:
         """One picture for each request; see `Engine.draw`.
 
         Args:
-            identity: Whom the pictures show.
-            requests: What they show.
+            identity: The person.
+            requests: The requests.
             cancel: Stops it within about a second.
-            on_event: Told of what happens, of steps now and then.
-            redraw: Whether small faces are drawn again; see `Order`.
+            on_event: Called with events, and with some of the steps.
+            redraw: Whether to redraw small faces; see `Order`.
 
         Raises:
-            PhotoMakerError: Whatever the engine raises.
-            DrawerLost: It died; another takes its place, and these pictures can be asked for again.
+            PhotoMakerError: Any error of the engine.
+            DrawerLost: It died and is replaced; the pictures can be requested again.
         """
         from ray.exceptions import RayActorError, RayTaskError
 
@@ -151,7 +151,7 @@ def _drawn(
     cancel: Cancel | None,
     on_event: Listener | None,
 ) -> list[Sample]:
-    """Have an actor draw, handing on what it tells until the pictures come."""
+    """Draw in an actor and forward its events until the pictures are finished."""
     import ray
 
     told = hand.draw.options(num_returns="streaming").remote(*work, on_event is not None)
@@ -178,17 +178,17 @@ class _Hand:
         self._engine: Engine | None = None
 
     def process(self) -> int:
-        """Number of its process."""
+        """Its process id."""
         return os.getpid()
 
     def stop(self) -> None:
-        """End what is being drawn."""
+        """Cancel the current drawing."""
         self._cancel.cancel()
 
     def draw(
         self, identity: Identity, requests: Sequence[Request], redraw: str | int, looks: bool
     ) -> Iterator[Event | list[Sample]]:
-        """What happens, then the pictures."""
+        """Yields events, then the pictures."""
         self._cancel = Cancel()
         engine, news, there = self._opened(), _News(looks), threading.Event()
         found: list[Any] = []
@@ -221,14 +221,14 @@ class _Hand:
 
 
 class _News:
-    """What an engine has told and nobody has taken; of steps the latest, with small pictures in its place."""
+    """An engine's unread events; of steps only the latest, with its previews."""
 
     def __init__(self, looks: bool) -> None:
         self._looks, self._lock, self._last = looks, threading.Lock(), 0.0
         self._news: list[Event] = []
 
     def told(self, event: Event) -> None:
-        """Remember it."""
+        """Store an event."""
         if isinstance(event, Denoised):
             if not self._looks or time.monotonic() - self._last < EVERY:
                 return
@@ -238,7 +238,7 @@ class _News:
             self._news.append(event)
 
     def taken(self) -> list[Event]:
-        """What is new."""
+        """Take the unread events."""
         with self._lock:
             news, self._news = self._news, []
         return news

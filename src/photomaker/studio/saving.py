@@ -1,4 +1,4 @@
-"""Pictures on disk: checked for before any model runs, never in the place of another file, and saying what they are."""
+"""Saves pictures: checks the target before any model runs, never overwrites a file, and writes metadata."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _NUMBERED = re.compile(r"(\d+)\.(?:png|jpg|jpeg|webp)")
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make sure that files can be written to a folder, by writing one; nothing stays behind.
+    """Check that files can be written to a folder, by writing one and removing it.
 
     Args:
-        folder: It may not exist yet; then the nearest folder above it is tried, and it is made when pictures are saved.
+        folder: If it does not exist, its nearest existing parent is tested; it is created when pictures are saved.
 
     Raises:
-        OutputError: Nothing can be written there.
+        OutputError: The folder cannot be written to.
     """
     folder = Path(folder)
     nearest = folder
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise OutputError(f"cannot write to {folder}: {nearest} is no folder; choose another folder")
+        raise OutputError(f"cannot write to {folder}: {nearest} is not a folder; choose another folder")
     try:
-        # A folder inside, because that is what a folder still to be made needs as well.
+        # test with a subfolder, because a missing folder must be created the same way
         with tempfile.TemporaryDirectory(dir=nearest, prefix=".photomaker-"):
             pass
     except OSError as error:
@@ -49,10 +49,10 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def check_file(path: str | os.PathLike[str]) -> Path:
-    """Make sure that a file can be written.
+    """Check that a file can be written.
 
     Raises:
-        OutputError: There is a folder of that name, or nothing can be written beside it.
+        OutputError: It is a folder, or its folder cannot be written to.
     """
     path = Path(path)
     if path.is_dir():
@@ -63,12 +63,12 @@ def check_file(path: str | os.PathLike[str]) -> Path:
 
 @dataclass(frozen=True)
 class Target:
-    """Where pictures go: into a folder under running numbers, or one picture into a file of that name.
+    """Target of pictures: a folder with numbered files, or a single file.
 
     Attributes:
         folder: The folder.
-        file: The file's name in it; None numbers.
-        kind: What numbered files are written as, of `photomaker.metadata.KINDS`.
+        file: The file's name in it; None numbers the files.
+        kind: Format of numbered files, one of `photomaker.metadata.KINDS`.
     """
 
     folder: Path
@@ -77,18 +77,17 @@ class Target:
 
 
 def target(out: str | os.PathLike[str], pictures: int, kind: str | None = None) -> Target:
-    """What a place for pictures means, and whether they can be written there; nothing is left behind.
+    """Interpret a target for pictures and check that it can be written to.
 
     Args:
-        out: A folder, or for one picture a name that ends in `.png`, `.jpg` or `.webp`, unless there is a folder of
-            that name.
-        pictures: How many there will be.
-        kind: `png`, `jpeg` or `webp`; None is what the name says, in a folder PNG.
+        out: A folder, or for one picture a name that ends in `.png`, `.jpg` or `.webp` and is not an existing folder.
+        pictures: Number of pictures.
+        kind: `png`, `jpeg` or `webp`; None takes it from the name, and PNG in a folder.
 
     Raises:
         SettingsError: The kind is unknown.
-        OutputError: Several pictures have one file's name, the file is there already or has another ending, or nothing
-            can be written there.
+        OutputError: There are several pictures for one file, the file exists or has a different extension, or the
+            folder cannot be written to.
     """
     path = Path(out)
     if kind is not None:
@@ -98,14 +97,14 @@ def target(out: str | os.PathLike[str], pictures: int, kind: str | None = None) 
     named = kind_of(path)
     if named is None:
         raise OutputError(
-            f"pictures are written as PNG, JPEG or WebP, and {path} ends in {path.suffix}; end it in .png, "
+            f"pictures are written as PNG, JPEG or WebP, but {path} ends in {path.suffix}; end it in .png, "
             ".jpg or .webp"
         )
     if kind not in (None, named):
-        raise OutputError(f"the format is {kind}, and {path} ends in {path.suffix}; leave the format out")
+        raise OutputError(f"the format is {kind}, but {path} ends in {path.suffix}; leave the format out")
     if pictures != 1:
         raise OutputError(
-            f"{path} is the name of one file and there will be {pictures} pictures; give a folder, or ask for one"
+            f"{path} is a single file, but there will be {pictures} pictures; give a folder, or ask for one picture"
         )
     if path.exists():
         raise OutputError(f"the file {path} exists already and is never replaced; give another name")
@@ -119,14 +118,14 @@ def save_samples(
     *,
     seal: Sealing = True,
 ) -> list[Path]:
-    """Save pictures as `0001.png` and on, after the highest number in the folder; no file is ever replaced.
+    """Save pictures as `0001.png` and so on, after the highest number in the folder; no file is overwritten.
 
     Args:
-        samples: What was generated; each is saved as soon as it comes.
-        folder: It is made where it does not exist; or a `Target`.
-        about: Text to put into every file, for example the hash of the model.
-        seal: What signs the pictures: a `Seal`, True for the user's own where `photomaker[provenance]` is installed, or
-            False for nothing.
+        samples: The pictures; each is saved as soon as it comes.
+        folder: The folder, created if missing; or a `Target`.
+        about: Metadata for every file, for example the hash of the model.
+        seal: How pictures are signed: a `Seal`, True for the machine's own if `photomaker[provenance]` is installed, or
+            False for no signature.
 
     Returns:
         The files, in the order of the samples.
@@ -144,7 +143,7 @@ def saved(
     *,
     seal: Sealing = True,
 ) -> Iterator[tuple[Path, Sample]]:
-    """Save pictures as they come, and hand them on with their files; see `save_samples`."""
+    """Save pictures as they come, and yield them with their files; see `save_samples`."""
     place = folder if isinstance(folder, Target) else Target(Path(folder))
     number: int | None = None
     for sample in samples:
@@ -158,7 +157,7 @@ def saved(
 
 
 def _last_number(folder: Path) -> int:
-    """The highest number of a picture in a folder, which is made where it does not exist."""
+    """The highest number of a picture in a folder, which is created if missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = [_NUMBERED.fullmatch(path.name) for path in folder.iterdir()]
@@ -170,16 +169,16 @@ def _last_number(folder: Path) -> int:
 def save_named(
     sample: Sample, path: Path, about: Mapping[str, str] | None = None, *, seal: Sealing = True
 ) -> Path:
-    """Save a picture under a name of its own, whose ending names the kind of file; PNG where it names none.
+    """Save a picture under a given name, whose extension sets the format; PNG without one.
 
     Args:
         sample: The picture.
-        path: Where.
-        about: Text to put into the file.
-        seal: What signs it; see `save_samples`.
+        path: The file.
+        about: Metadata for the file.
+        seal: How it is signed; see `save_samples`.
 
     Raises:
-        OutputError: There is a file of that name, or it cannot be written.
+        OutputError: The file exists, or cannot be written.
     """
     try:
         return write_whole(path, file_of(sample, kind_of(path) or "png", about, seal=seal), overwrite=False)
@@ -194,20 +193,20 @@ def _save_next(data: bytes, place: Target, number: int) -> tuple[Path, int]:
         path = place.folder / f"{number:04d}{KINDS[place.kind]}"
         try:
             return write_whole(path, data, overwrite=False), number
-        except FileExistsError:  # another process took this number meanwhile
+        except FileExistsError:  # another process has taken this number
             number += 1
 
 
 def file_of(
     sample: Sample, kind: str = "png", about: Mapping[str, str] | None = None, *, seal: Sealing = True
 ) -> bytes:
-    """A picture as the bytes of a file: with its text, the mark of generated pictures, and a manifest.
+    """The bytes of a picture's file, with its metadata, the mark of generated pictures, and a manifest.
 
     Args:
         sample: The picture.
-        kind: Of `photomaker.metadata.KINDS`.
-        about: Text to put into the file.
-        seal: What signs it; see `save_samples`.
+        kind: One of `photomaker.metadata.KINDS`.
+        about: Metadata for the file.
+        seal: How it is signed; see `save_samples`.
     """
     drawn_into = sample.request.extras.start is not None
     text = {**(about or {}), **describe(sample)}
@@ -222,17 +221,17 @@ def save_sheet(
     *,
     seal: Sealing = True,
 ) -> Path:
-    """Save a sheet of generated pictures as PNG.
+    """Save a contact sheet of generated pictures as PNG.
 
     Args:
         picture: The sheet.
-        path: Where.
-        about: Text to put into the file.
-        overwrite: Whether a file of that name may be replaced.
-        seal: What signs it; see `save_samples`.
+        path: The file.
+        about: Metadata for the file.
+        overwrite: Whether an existing file may be replaced.
+        seal: How it is signed; see `save_samples`.
 
     Raises:
-        FileExistsError: `overwrite` is false and there is a file of that name.
+        FileExistsError: `overwrite` is false and the file exists.
         OutputError: It cannot be written.
     """
     return write_whole(path, _sealed(picture, "png", about or {}, about or {}, BY_MODEL, seal), overwrite)
@@ -246,7 +245,7 @@ def _sealed(
     source: str,
     sealing: Sealing,
 ) -> bytes:
-    """The file, signed if anything signs; a picture is never lost because it cannot be signed."""
+    """The file, signed if possible; a picture is never lost because it cannot be signed."""
     seal = seal_of(sealing)
     if seal is not None:
         try:
@@ -260,7 +259,7 @@ def _sealed(
 
 
 def describe(sample: Sample) -> dict[str, str]:
-    """What a picture's file says about it: all that makes it again alone, and its likeness."""
+    """The metadata of a picture's file: all settings to make it again, and its likeness."""
     request, sampling = sample.request, sample.request.sampling
     facts = {
         **sample.notes,
@@ -283,7 +282,7 @@ def describe(sample: Sample) -> dict[str, str]:
 
 
 def _shortcuts(given: Shortcuts) -> str | None:
-    """What was left out, in words; None where nothing was."""
+    """The skipped work in words; None if nothing was skipped."""
     told = []
     if given.deep_every > 1:
         told.append(f"deep every {given.deep_every} from {given.deep_after:g}, outer {given.outer}")
@@ -293,7 +292,7 @@ def _shortcuts(given: Shortcuts) -> str | None:
 
 
 def _extras(extras: Extras) -> dict[str, str]:
-    """The extras in words; pictures are named by the hash of their pixels."""
+    """The extras in words; pictures are identified by the hash of their pixels."""
     facts: dict[str, str] = {}
     if extras.loras:
         facts["lora"] = ", ".join(f"{one.source} {one.weight:g}" for one in extras.loras)
@@ -328,6 +327,6 @@ def _structure(one: Structure) -> str:
 
 
 def pixels_hash(image: Image.Image) -> str:
-    """What tells a picture from others: the beginning of the SHA-256 of its size and RGB pixels."""
+    """A picture's fingerprint: the beginning of the SHA-256 of its size and RGB pixels."""
     rgb = image.convert("RGB")
     return hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in labelled rows, each with a line beneath; for a call, or for a file of orders."""
+"""A contact sheet: pictures in labelled rows, each with a line of text below."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from photomaker.studio.gallery import GROUND, INK, LINE, PALE, Cell
 
 CELL, GAP, MARGIN, LABEL = 192, 10, 24, 200
 LARGEST = 16_000
-"""Pixels: the longest side of a sheet; cells shrink to keep it."""
+"""Longest side of a sheet in pixels; cells shrink to fit."""
 _TEXT, _SMALL, _NOTE = 14, 12, 22
 _LINES = 8
 
@@ -22,8 +22,8 @@ class SheetRow:
     """A row.
 
     Attributes:
-        label: Left of it; long ones are wrapped.
-        cells: Its pictures; None leaves a place empty.
+        label: Text to its left; long ones are wrapped.
+        cells: Its pictures; None leaves a cell empty.
     """
 
     label: str
@@ -36,10 +36,10 @@ def sheet(title: str, rows: Sequence[SheetRow], most: int = 8) -> Image.Image:
     Args:
         title: At the top.
         rows: At least one.
-        most: Pictures side by side; a longer row goes on beneath.
+        most: Pictures side by side; a longer row continues below.
 
     Returns:
-        An RGB picture of at most `LARGEST` pixels a side.
+        An RGB picture with sides of at most `LARGEST` pixels.
     """
     columns = min(most, max(len(row.cells) for row in rows))
     lines = [-(-max(1, len(row.cells)) // columns) for row in rows]
@@ -74,7 +74,7 @@ def _draw(
 
 
 def _write(pen: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], height: int) -> None:
-    """A label in as many lines as there is room for."""
+    """A label wrapped to the available lines."""
     face, width = font(_TEXT), LABEL - GAP
     room = max(1, min(_LINES, height // (_TEXT + 5)))
     lines: list[str] = []

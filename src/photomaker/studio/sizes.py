@@ -1,4 +1,4 @@
-"""Sizes of pictures by name, and what a base knows of them; read from its settings files, no model is loaded."""
+"""Picture sizes by name, and the sizes a base was trained on; read from its settings, without loading a model."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from photomaker.types import MOST_SIDE
 SHAPES = {"portrait": 3 / 4, "square": 1.0, "landscape": 4 / 3}
 """Width over height."""
 MULTIPLE = 8
-"""Pixels: what an autoencoder of SDXL makes one latent of. SDXL itself was trained in steps of 64."""
+"""Pixels per latent of SDXL's autoencoder. SDXL itself was trained in steps of 64."""
 _BUCKET = 64
 _PIXELS = re.compile(r"(\d{1,6})\s*[xX*]\s*(\d{1,6})")
 FAR_PIXELS, FAR_SHAPE = 1.35, 2.5
-"""How much more or fewer pixels, and how much more oblong, is far from what a base knows: SDXL's own buckets reach 4:1
+"""Ratio of pixels, and aspect ratio, from which a size is far from the base's training: SDXL's own buckets reach 4:1
 with few pictures, and 2.4:1 with many."""
 
 
 @dataclass(frozen=True)
 class BaseSize:
-    """What a base knows of sizes.
+    """The sizes that a base was trained on.
 
     Attributes:
-        side: Of its own square pictures, in pixels.
+        side: Side of its own square pictures, in pixels.
         step: Sides in training were multiples of this many pixels.
-        square_only: Whether it has seen squares of this one size alone, as the bundled base.
+        square_only: Whether it has seen only squares of this size, like the bundled base.
     """
 
     side: int
@@ -39,7 +39,7 @@ class BaseSize:
 
 
 def base_size(folder: Path, bundled: bool) -> BaseSize:
-    """Read what a base knows.
+    """Read the sizes of a base.
 
     Args:
         folder: In diffusers' layout.
@@ -69,10 +69,10 @@ def resolve(text: str, base: BaseSize) -> tuple[int, int]:
     Args:
         text: `portrait` (3:4), `landscape` (4:3) or `square` at the base's own number of pixels, for SDXL its buckets
             896 x 1152 and 1152 x 896; or `640x480`.
-        base: What the base knows.
+        base: The sizes of the base.
 
     Raises:
-        SettingsError: It is none of these, or a side is no multiple of 8 or out of range.
+        SettingsError: It is none of these, or a side is not a multiple of 8 or out of range.
     """
     name = text.strip().lower()
     if name in SHAPES:
@@ -95,18 +95,18 @@ def _stepped(side: float, step: int) -> int:
 
 
 def size_note(width: int, height: int, base: BaseSize) -> str | None:
-    """One sentence where a size is far from what a base knows; None where it is near."""
+    """One sentence if a size is far from the base's training; None otherwise."""
     asked = f"{width} x {height}"
     if base.square_only and (width, height) != (base.side, base.side):
         return (
-            f"{asked} was asked for and the bundled model has only seen {base.side} x {base.side}; faces and bodies "
-            "may come out odd"
+            f"the size is {asked}, but the bundled model has only seen {base.side} x {base.side}; faces and bodies "
+            "may look wrong"
         )
     share = width * height / base.side**2
     shape = max(width, height) / min(width, height)
     if not 1 / FAR_PIXELS <= share <= FAR_PIXELS or shape > FAR_SHAPE:
         return (
-            f"{asked} is far from what this base was trained on, about {base.side} x {base.side} pixels in all; people "
+            f"{asked} is far from what this base was trained on, the area of {base.side} x {base.side} pixels; people "
             "may come out double or cut off; portrait, landscape and square are safe"
         )
     return None

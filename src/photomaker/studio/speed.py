@@ -1,4 +1,4 @@
-"""`--speed`: what a preset does to an order, told before any model is loaded."""
+"""`--speed`: applies a preset to an order before any model is loaded."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from photomaker.studio.orders import Order
 
 DEFAULT = Speed()
-"""All work is done."""
+"""No work is skipped."""
 
 
 def sped(order: Order, profile: Profile) -> tuple[Speed, Order, list[str]]:
-    """An order with its speed spelt out in its sampling, so that it says `exact` itself.
+    """An order whose speed preset is written into its sampling settings.
 
     Args:
-        order: What is asked for.
+        order: The order.
         profile: The model.
 
     Returns:
-        The speed with nothing left open, the order, and what the user should know.
+        The resolved speed, the order, and notes for the user.
 
     Raises:
         SettingsError: There are no few-step weights for the model.
@@ -42,12 +42,12 @@ def sped(order: Order, profile: Profile) -> tuple[Speed, Order, list[str]]:
 
 
 _UNMEASURED = (
-    "speed is auto and nothing is measured of this base, so all work is done; fast draws in less time"
+    "speed is auto, but nothing is measured for this base, so no work is skipped; fast takes less time"
 )
 
 
 def _settled(speed: Speed, profile: Profile) -> Speed:
-    """The speed without `auto`, and with a student where one draws."""
+    """The speed with `auto` resolved, and with the few-step weights if it uses any."""
     if speed.preset == AUTO:
         return Speed(FAST if profile.bundled else EXACT)
     if speed.preset != TURBO:
@@ -61,7 +61,7 @@ def _settled(speed: Speed, profile: Profile) -> Speed:
 def _turbo_of_bundled(speed: Speed) -> Speed:
     if speed.student is not None:
         raise SettingsError(
-            f"speed is {speed} and the few-step weights are for SDXL, not for the bundled model; use turbo alone"
+            f"speed is {speed}, but few-step weights are for SDXL, not for the bundled model; use turbo alone"
         )
     return speed
 
@@ -69,7 +69,7 @@ def _turbo_of_bundled(speed: Speed) -> Speed:
 def _check_lora(profile: Profile) -> None:
     if profile.kind is not None and "LoRA" not in profile.kind.takes:
         raise SettingsError(
-            f"speed is turbo, which draws by a LoRA, and the method {profile.kind.name} takes none; use fast"
+            f"speed is turbo, which needs a LoRA, but the method {profile.kind.name} takes none; use fast"
         )
 
 
@@ -83,7 +83,5 @@ def _by_student(order: Order, speed: Speed) -> Order:
 def _student_notes(order: Order, speed: Speed) -> list[str]:
     student = STUDENTS[str(speed.student)]
     if order.negative and student.guidance <= 1:
-        return [
-            f"turbo by {speed.student} draws without guidance, so what pictures shall not show has no effect"
-        ]
+        return [f"turbo with {speed.student} uses no guidance, so the negative prompt has no effect"]
     return []

@@ -1,7 +1,7 @@
-"""What a desk keeps on disk: a database of what there is, and beside it a file for each identity and picture.
+"""A desk's storage: a database, and a file for each identity and picture.
 
-A file is written first, down to the disk, then its row: a row is a promise that the file is whole, which outlives a
-power cut. Files without a row are what a kill left behind, and are removed at the next start.
+A file is written and synced to disk before its row, so a row guarantees a complete file, even after a power cut. Files
+without a row are left over from a kill, and are removed at the next start.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ CREATE TABLE IF NOT EXISTS events (
 _PICTURE = "id, made, width, height, job, person, prompt, seed, likeness, verdict, same, share"
 IDENTITY, PORTRAIT, PICTURE = "identities/{}.safetensors", "identities/{}.png", "pictures/{}.png"
 _BUSY = 10.0
-"""Seconds to wait for another process that writes."""
+"""Seconds to wait for another process to finish writing."""
 
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class Left:
-    """A job that a kill or a stop left behind.
+    """An unfinished job from an earlier run.
 
     Attributes:
         job: The job.
-        owner: Whose it is.
-        tries: How often it was begun.
+        owner: Its owner.
+        tries: How often it was started.
     """
 
     job: Job
@@ -65,16 +65,16 @@ class Left:
 
 
 class Store:
-    """People, pictures, jobs and their events in one folder; safe from any number of threads.
+    """People, pictures, jobs and their events in one folder; thread-safe.
 
-    Everything belongs to an owner, and what is another's is told like what is not there.
+    Everything belongs to an owner; what belongs to another owner is treated as missing.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        """Open the folder, which is made where it does not exist, readable to its owner alone.
+        """Open the folder, or create it, readable only by its owner.
 
         Raises:
-            OutputError: Nothing can be written there.
+            OutputError: The folder cannot be written to.
             SettingsError: Another process has it open, or it holds a damaged database.
         """
         self.folder = check_folder(Path(folder))
@@ -96,7 +96,7 @@ class Store:
         self._sweep()
 
     def close(self) -> None:
-        """Let the folder go."""
+        """Release the folder."""
         with self._lock:
             self._base.close()
             if self._held >= 0:
@@ -108,7 +108,7 @@ class Store:
         return self.folder / kind.format(id_)
 
     def secret(self) -> bytes:
-        """32 bytes that only this folder knows, the same ever after."""
+        """This folder's secret of 32 bytes, which never changes."""
         with self._writing() as base:
             base.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_hex(32),))
             return bytes.fromhex(base.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0])
@@ -116,7 +116,7 @@ class Store:
     # ---- people
 
     def add_person(self, owner: str, person: Person, digest: str) -> None:
-        """Note a person whose files are there."""
+        """Add a person whose files exist."""
         row = (
             person.id, owner, person.name, person.made, person.made, person.method, person.photos,
             json.dumps(person.report), json.dumps(person.notes), digest,
@@ -125,7 +125,7 @@ class Store:
             base.execute("INSERT INTO identities VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def person(self, owner: str, name: str) -> Person:
-        """A person by id, or the last saved under a name.
+        """A person by id, or the last one saved with this name.
 
         Raises:
             NotThere: The owner has none such.
@@ -138,7 +138,7 @@ class Store:
         return _only([_person(row) for row in rows], "person", name)
 
     def same_photos(self, owner: str, digest: str) -> Person | None:
-        """A person that was made of the same photos by the same model."""
+        """A person made from the same photos by the same model."""
         rows = self._rows("SELECT * FROM identities WHERE owner = ? AND digest = ? LIMIT 1", owner, digest)
         return next(map(_person, rows), None)
 
@@ -150,12 +150,12 @@ class Store:
         ]
 
     def use(self, id_: str) -> None:
-        """Note that a person is used now."""
+        """Record that a person was just used."""
         with self._writing() as base:
             base.execute("UPDATE identities SET used = ? WHERE id = ?", (time(), id_))
 
     def rename_person(self, owner: str, id_: str, name: str) -> None:
-        """Call a person something else."""
+        """Rename a person."""
         with self._writing() as base:
             base.execute("UPDATE identities SET name = ? WHERE owner = ? AND id = ?", (name, owner, id_))
 
@@ -173,14 +173,14 @@ class Store:
     # ---- pictures
 
     def add_picture(self, owner: str, picture: Picture, spot: Spot | None = None) -> None:
-        """Note a picture whose file is there."""
+        """Add a picture whose file exists."""
         with self._writing() as base:
             _insert_picture(base, owner, picture, spot)
 
     def add_drawn(
         self, owner: str, several: Sequence[tuple[Picture, Spot]], events: Sequence[Lasting]
     ) -> None:
-        """Note pictures of a job and the events that tell of them, all or none."""
+        """Add pictures of a job and their events, all or none."""
         with self._writing() as base:
             for picture, spot in several:
                 _insert_picture(base, owner, picture, spot)
@@ -198,7 +198,7 @@ class Store:
         return _only([_picture(row) for row in rows], "picture", id_)
 
     def any_picture(self, id_: str) -> Picture:
-        """A picture, whosever it is.
+        """A picture of any owner.
 
         Raises:
             NotThere: There is none such.
@@ -216,7 +216,7 @@ class Store:
         return [_picture(row) for row in rows]
 
     def spots(self, job: str) -> set[Spot]:
-        """What is finished of a job."""
+        """The finished pictures of a job."""
         rows = self._rows("SELECT who, what, at FROM pictures WHERE job = ?", job)
         return {Spot(*row) for row in rows}
 
@@ -238,7 +238,7 @@ class Store:
     # ---- jobs
 
     def add_job(self, owner: str, job: Job) -> None:
-        """Note a job that waits."""
+        """Add a waiting job."""
         row = (job.id, owner, json.dumps(job.order.as_json()), job.state, job.made, job.total)
         with self._writing() as base:
             base.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, NULL, NULL, ?, 0, '')", row)
@@ -253,7 +253,7 @@ class Store:
         return _only([self._job(row) for row in rows], "job", id_)
 
     def check_job(self, owner: str, id_: str) -> None:
-        """Make sure that there is a job.
+        """Check that a job exists.
 
         Raises:
             NotThere: The owner has none such.
@@ -273,7 +273,7 @@ class Store:
         return [Left(self._job(row), row["owner"], row["tries"]) for row in rows]
 
     def begin(self, id_: str) -> None:
-        """Note that a job is begun, and that it was."""
+        """Record that a job has started, and count the start."""
         with self._writing() as base:
             base.execute(
                 "UPDATE jobs SET state = 'running', started = COALESCE(started, ?), tries = tries + 1 WHERE id = ?",
@@ -281,7 +281,7 @@ class Store:
             )
 
     def put_back(self, id_: str) -> None:
-        """Note that a job waits again, and that it was not its fault."""
+        """Record that a job waits again, without counting the start."""
         with self._writing() as base:
             base.execute(
                 "UPDATE jobs SET state = 'queued', tries = MAX(0, tries - 1) WHERE id = ? AND ended IS NULL",
@@ -289,7 +289,7 @@ class Store:
             )
 
     def end(self, id_: str, event: Ended) -> None:
-        """Note that a job has ended."""
+        """Record that a job has ended."""
         with self._writing() as base:
             base.execute(
                 "UPDATE jobs SET state = ?, ended = ?, reason = ? WHERE id = ?",
@@ -298,12 +298,12 @@ class Store:
             _insert_event(base, id_, event)
 
     def tell(self, id_: str, event: Lasting) -> None:
-        """Keep an event of a job."""
+        """Store an event of a job."""
         with self._writing() as base:
             _insert_event(base, id_, event)
 
     def events(self, job: str, after: int = 0) -> list[Lasting]:
-        """The events of a job that were kept, after a number."""
+        """The stored events of a job after a number."""
         rows = self._rows("SELECT * FROM events WHERE job = ? AND number > ? ORDER BY number", job, after)
         return [read_event(row["kind"], row["number"], json.loads(row["told"])) for row in rows]
 
@@ -333,7 +333,7 @@ class Store:
     # ---- time to live
 
     def expired(self, before: float) -> dict[str, list[tuple[str, str]]]:
-        """Owner and id of the jobs, people and given pictures that were last of use before a time."""
+        """Owner and id of the jobs, people and uploaded pictures last used before a time."""
         return {
             "jobs": [tuple(row) for row in self._rows("SELECT owner, id FROM jobs WHERE ended < ?", before)],
             "people": [
@@ -349,7 +349,7 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all that is written in it, or nothing."""
+        """A transaction: all of its writes happen, or none."""
         with self._lock:
             try:
                 self._base.execute("BEGIN IMMEDIATE")
@@ -357,7 +357,7 @@ class Store:
                 self._base.execute("COMMIT")
             except sqlite3.Error as error:
                 self._undo()
-                raise OutputError(f"cannot write to {self.folder}: {error}; make room there") from error
+                raise OutputError(f"cannot write to {self.folder}: {error}; free some space there") from error
             except BaseException:
                 self._undo()
                 raise
@@ -371,14 +371,14 @@ class Store:
             return self._base.execute(query, values).fetchall()
 
     def _unlink(self, paths: Sequence[Path]) -> None:
-        """Remove files, and what the journal still says of their rows."""
+        """Remove files, and their rows from the journal."""
         for path in paths:
             path.unlink(missing_ok=True)
         with self._lock:
             self._base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _sweep(self) -> None:
-        """Remove files that no row tells of."""
+        """Remove files without a row."""
         known = {row[0] for row in self._rows("SELECT id FROM identities UNION SELECT id FROM pictures")}
         for name in (IDENTITY, PICTURE):
             for path in (self.folder / name).parent.iterdir():
@@ -387,14 +387,14 @@ class Store:
 
 
 def new_id(kind: str) -> str:
-    """An id that nobody can guess; `kind` is its first letters."""
+    """An unguessable id; `kind` is its prefix."""
     return f"{kind}_{secrets.token_hex(16)}"
 
 
 def _connected(path: Path) -> sqlite3.Connection:
     base = sqlite3.connect(path, timeout=_BUSY, check_same_thread=False, isolation_level=None)
     base.row_factory = sqlite3.Row
-    # what was promised outlives a power cut; what is deleted is written over, in the database and in its journal
+    # rows survive a power cut; deleted ones are overwritten, in the database and in its journal
     for line in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
         base.execute(f"PRAGMA {line}").fetchall()
     base.executescript(_TABLES)
@@ -402,7 +402,7 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _hold(path: Path, folder: Path) -> int:
-    """Keep other processes out of the folder for as long as the returned file is open."""
+    """Lock the folder against other processes while the returned file is open."""
     held = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         import fcntl
@@ -413,7 +413,7 @@ def _hold(path: Path, folder: Path) -> int:
     except OSError as error:
         os.close(held)
         raise SettingsError(
-            f"{folder} is in use by another server; stop that, or name another folder"
+            f"{folder} is in use by another server; stop it, or name another folder"
         ) from error
     return held
 

@@ -1,4 +1,4 @@
-"""Style presets: what a prompt is wrapped in; shipped ones, and those of a user's file."""
+"""Style presets, which wrap a prompt: shipped ones, and those of a user's file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MEDIUM = re.compile(
 
 @dataclass(frozen=True)
 class Preset:
-    """A style as it stands in a file.
+    """A style in a file.
 
     Attributes:
-        prompt: What the prompt becomes; `{subject}` is the prompt without its medium.
-        negative: What the pictures shall not show.
-        bundled: The same for the bundled small model; None where it cannot draw this style.
+        prompt: The resulting prompt; `{subject}` is the prompt without its medium.
+        negative: What the pictures should not show.
+        bundled: The prompt for the bundled small model; None if it cannot draw this style.
     """
 
     prompt: str
@@ -42,7 +42,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class Style:
-    """A style by its name."""
+    """A named style."""
 
     name: str
     preset: Preset
@@ -51,9 +51,9 @@ class Style:
         """A prompt and a negative prompt in this style.
 
         Args:
-            prompt: With its trigger; a leading medium such as "a photo of" makes room for the style's.
-            negative: What the pictures shall not show besides; None is nothing.
-            bundled: Whether the bundled small model draws.
+            prompt: With its trigger; a leading medium such as "a photo of" is replaced by the style's.
+            negative: Additional negative prompt; None is nothing.
+            bundled: Whether the model is the bundled small one.
 
         Raises:
             SettingsError: The bundled model cannot draw it.
@@ -71,10 +71,10 @@ class Style:
 
 
 def styles(more: Path | None = None) -> Mapping[str, Style]:
-    """The shipped styles, and those of a user's file, which may replace them.
+    """The shipped styles, and those of a user's file, which may override them.
 
     Args:
-        more: YAML of the shipped file's form: names, and under each `prompt`, perhaps `negative` and `bundled`.
+        more: YAML in the format of the shipped file: names, each with `prompt` and optionally `negative` and `bundled`.
 
     Raises:
         SettingsError: The file cannot be read, or a style lacks its prompt or `{subject}`.
@@ -92,7 +92,7 @@ def _read(path: Path) -> dict[str, Style]:
     for name, values in config.table(path).items():
         where = f"the style {name} in {path}"
         if not isinstance(values, dict):
-            raise SettingsError(f"{where} is {values!r}; write `prompt: ...` beneath its name")
+            raise SettingsError(f"{where} is {values!r}; write `prompt: ...` below its name")
         preset = config.make(values, Preset, where)
         for template in (preset.prompt, preset.bundled):
             if template is not None and template.count(SUBJECT) != 1:

@@ -1,8 +1,8 @@
-"""Turns at one model: any number of threads ask, one at a time draws, in the order in which they came.
+"""Turns at one model: any number of threads can wait; one at a time draws, in order of arrival.
 
-A diffusers pipeline holds the state of a run (its scheduler, its hooks, what was put into its UNet), so that two
-threads must not draw with it at once. A long call takes a turn for each batch and goes to the end of the queue after
-it, so that a short call beside it waits for a batch and not for hundreds of pictures.
+A diffusers pipeline holds the state of a run (scheduler, hooks, changes of its UNet), so two threads must not draw with
+it at once. A long call takes a turn for each batch and then returns to the end of the queue, so a short call waits for
+one batch and not for hundreds of pictures.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from photomaker.errors import SettingsError
 from photomaker.studio.events import Cancel
 
 _LOOK = 0.05
-"""Seconds between two looks at the cancel token of somebody who waits."""
+"""Seconds between checks of a waiting caller's cancel token."""
 
 
 class Turns:
-    """A lock that is handed on in the order of asking."""
+    """A lock that is passed on in order of arrival."""
 
     def __init__(self) -> None:
-        """Nobody waits."""
+        """Start without waiting callers."""
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
         self._holder: int | None = None
@@ -32,15 +32,15 @@ class Turns:
     def turn(
         self, cancel: Cancel | None = None, waits: Callable[[int], None] | None = None
     ) -> Iterator[None]:
-        """Hold the model as long as the context lasts.
+        """Hold the model during the context.
 
         Args:
             cancel: Ends the waiting.
-            waits: Told how many are before this one, at first and when that changes; not told where nobody is.
+            waits: Called with the number of callers ahead, first and at each change; not called if there are none.
 
         Raises:
             Cancelled: The token was set while waiting.
-            SettingsError: This thread has the turn already, for example in a callback: it would wait for ever.
+            SettingsError: This thread already has the turn, for example in a callback: it would wait for ever.
         """
         me = threading.get_ident()
         if self._holder == me:

@@ -1,4 +1,4 @@
-"""What a likeness means: the same person or not, and how near to what the person's own photos reach."""
+"""The verdict on a likeness: same person or not, and how close it comes to the person's own photos."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Verdict:
     Attributes:
         likeness: Mean cosine of the picture's face to the photos' faces.
         photos: How many photos it was compared with.
-        ceiling: Mean cosine of the photos among themselves; None with one photo.
-        calibration: What cosines mean to the recogniser; None where nobody has measured it.
+        ceiling: Mean cosine of the photos to each other; None with one photo.
+        calibration: The recogniser's calibration; None if it has not been measured.
     """
 
     likeness: float
@@ -29,7 +29,7 @@ class Verdict:
 
     @classmethod
     def of(cls, likeness: float, photos: np.ndarray, calibration: Calibration | None) -> Verdict:
-        """Weigh a likeness.
+        """Judge a likeness.
 
         Args:
             likeness: See above.
@@ -42,12 +42,12 @@ class Verdict:
 
     @property
     def same(self) -> bool | None:
-        """Whether it is the same person; None where nobody has measured what cosines mean."""
+        """Whether it is the same person; None without a calibration."""
         return None if self.calibration is None else self.likeness >= self.calibration.threshold
 
     @property
     def share(self) -> float | None:
-        """How near it comes to the ceiling: 0 is a stranger, 1 another photo of the person; None without a ceiling."""
+        """Likeness relative to the ceiling: 0 is a stranger, 1 another photo of the person; None without a ceiling."""
         stranger = 0.0 if self.calibration is None else self.calibration.stranger
         if self.ceiling is None or self.ceiling <= stranger:
             return None
@@ -55,14 +55,14 @@ class Verdict:
 
     @property
     def short(self) -> str:
-        """For a column of a table."""
+        """The verdict for a table column."""
         person = {True: "same person", False: "another person", None: ""}[self.same]
         share = "" if self.share is None else f"{100 * self.share:.0f} %"
         return ", ".join(part for part in (person, share) if part)
 
     @property
     def text(self) -> str:
-        """In one sentence."""
+        """The verdict in one sentence."""
         parts = []
         if self.calibration is not None:
             side = "above" if self.same else "below"
@@ -72,7 +72,7 @@ class Verdict:
             )
         if self.share is not None:
             parts.append(
-                f"{100 * self.share:.0f} % of what the photos reach among themselves (ceiling from {self.photos} "
+                f"{100 * self.share:.0f} % of the photos' likeness to each other (ceiling from {self.photos} "
                 "photos)"
             )
         return ", ".join(parts) or f"likeness {self.likeness:.2f}; one photo gives no ceiling"

@@ -1,4 +1,4 @@
-"""Words of a prompt that the bundled model has never seen, because no caption that it was trained on holds them."""
+"""Words of a prompt that the bundled model has never seen in its training captions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SMALL = frozenset(
         "their", "they", "this", "to", "under", "up", "was", "who", "while", "with",
     }
 )  # fmt: skip
-"""Words that carry no picture of their own."""
+"""Words without visual content."""
 
 
 def unknown_words(prompt: str) -> tuple[str, ...]:
-    """The words of a prompt that the bundled model has never seen, in their order, each once.
+    """The words of a prompt that the bundled model has never seen, in order, each once.
 
     Args:
         prompt: Complete, with its triggers; prompt weights do not count as words.
@@ -31,11 +31,11 @@ def unknown_words(prompt: str) -> tuple[str, ...]:
 
 
 def unknown_note(prompts: Sequence[str]) -> str | None:
-    """One sentence on all such words of some prompts; None where there are none."""
+    """One sentence on all such words of some prompts; None if there are none."""
     words = list(dict.fromkeys(word for prompt in prompts for word in unknown_words(prompt)))
     if not words:
         return None
     return (
-        f"the bundled model has never seen: {', '.join(words)}; it will most likely leave that out; it knows the words "
+        f"the bundled model has never seen: {', '.join(words)}; it will most likely ignore that; it knows the words "
         "of docs/small_model.md"
     )

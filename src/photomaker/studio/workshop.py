@@ -1,7 +1,7 @@
-"""Where jobs are drawn: a line of them, threads that draw, and everybody who listens.
+"""Draws jobs: a queue, drawing threads, and listeners.
 
-A turn is one batch of a job's pictures; after it the next caller's job has its turn. What is finished is kept at once,
-so that neither a cancel nor a kill costs a finished picture, and a job that was broken off goes on where it was.
+A turn is one batch of a job's pictures; then it is the next caller's turn. Finished pictures are saved at once, so
+neither cancelling nor a kill loses one, and an interrupted job continues where it was.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ from photomaker.studio.store import PICTURE, Store, new_id
 from photomaker.types import Identity, Request, Sample
 
 BATCH = 4
-"""Pictures of a turn: what a short job of another caller waits for."""
+"""Pictures in a turn: a short job of another caller waits for this many."""
 HANDS = 2
-"""Threads of a drawer: while one saves what was drawn, another has it draw the next."""
+"""Threads of a drawer: one saves pictures while another draws the next."""
 TRIES = 3
-"""How often a job may take the whole process with it."""
+"""How often the process may die during a job."""
 WAITED, IDENTIFIED, DREW, SAVED = "waiting", "identity", "drawing", "saving"
-"""Phases that are timed."""
+"""Timed phases."""
 LIKENESS, MADE = "likeness", "picture"
 
 Measure = Callable[[str, float], None]
-"""Told of seconds by phase, of likeness, and of 1 for each picture."""
+"""Called with seconds by phase, with likeness, and with 1 for each picture."""
 _log = logging.getLogger(__name__)
 
 
 class DrawerLost(Exception):
-    """What a drawer raises that has gone: another draws what it was given."""
+    """Raised by a drawer that has died; another one draws its pictures."""
 
 
 class Drawer(Protocol):
-    """Whatever draws: an `Engine`, or something that stands for one elsewhere.
+    """Draws pictures: an `Engine`, or a proxy for a remote one.
 
-    Where it stands for one that can go away, it raises `DrawerLost`.
+    A proxy raises `DrawerLost` if its engine dies.
     """
 
     def draw(
@@ -83,7 +83,7 @@ class Drawer(Protocol):
 
 @dataclass(eq=False)
 class Live:
-    """A job that has not ended."""
+    """An unfinished job."""
 
     id: str
     owner: str
@@ -92,40 +92,40 @@ class Live:
     done: int = 0
     cancel: Cancel = field(default_factory=Cancel)
     unwanted: str | None = None
-    """Why it was cancelled; None where it was not."""
+    """Why it was cancelled; None if it was not."""
     plan: Plan | None = None
     pieces: deque[Piece] = field(default_factory=deque)
     people: dict[int, Identity] = field(default_factory=dict)
     drawing: int = 0
     lost: int = 0
     alone: bool = False
-    """Whether it is drawn by itself: something went wrong with others beside it."""
+    """Whether it is drawn alone, because drawing it together with others failed."""
     step: Stepped | None = None
     since: float = field(default_factory=perf_counter)
 
 
 Part = tuple[Live, Piece]
-"""A piece of a job that is drawn in this turn."""
+"""A piece of a job in this turn."""
 Drawn = list[tuple[Part, list[Sample]]]
-"""What came of a turn, to be put away."""
+"""The result of a turn, to be saved."""
 
 
 class Following:
-    """Somebody who listens to a job: what has happened since they last asked."""
+    """A listener of a job, with its unread events."""
 
     def __init__(
         self, workshop: Workshop, job: str, after: int, notify: Callable[[], None], previews: bool = True
     ) -> None:
-        """Begin to listen; use `Desk.follow` instead."""
+        """Start listening; use `Desk.follow` instead."""
         self._workshop, self._job, self._after = workshop, job, after
         self.notify, self.previews = notify, previews
         self.ended = False
-        """Whether nothing will follow."""
+        """Whether there will be no more events."""
         self._place: int | None = None
         self._step: Stepped | None = None
 
     def news(self) -> list[JobEvent]:
-        """What has happened since the last call; never waits."""
+        """The events since the last call; never waits."""
         kept, place, step, self.ended = self._workshop.state_of(self._job, self._after)
         found: list[JobEvent] = list(kept)
         if kept:
@@ -138,12 +138,12 @@ class Following:
         return found
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._workshop.unfollow(self._job, self)
 
 
 class Workshop:
-    """Draws jobs in fair turns; safe from any number of threads. Whose a job is, is looked at by who calls it."""
+    """Draws jobs in fair turns; thread-safe. Callers must check the owner of a job."""
 
     def __init__(
         self,
@@ -156,17 +156,17 @@ class Workshop:
         batch: int,
         seal: Sealing = True,
     ) -> None:
-        """Take up what was left last time.
+        """Load the unfinished jobs of the last run.
 
         Args:
-            engine: Looks at orders.
-            store: Keeps what is made.
-            plan: Looks at an owner's order.
-            limits: How many jobs may wait.
-            drawers: All draw at once, each one thing at a time.
-            measure: Told of seconds by phase, of likeness and of pictures.
-            batch: Pictures of a turn.
-            seal: What signs pictures.
+            engine: Checks orders.
+            store: Stores results.
+            plan: Checks an owner's order.
+            limits: Limits on waiting jobs.
+            drawers: Draw in parallel, each one turn at a time.
+            measure: Called with seconds by phase, with likeness and with pictures.
+            batch: Pictures in a turn.
+            seal: How pictures are signed.
 
         Raises:
             OutputError: The store cannot be written to.
@@ -179,7 +179,7 @@ class Workshop:
         self._unkept: dict[str, Ended] = {}
         self._followers: dict[str, list[Following]] = {}
         self.stopping = threading.Event()
-        """Set once it draws no more."""
+        """Set when drawing has stopped."""
         self._threads: list[threading.Thread] = []
         self._pace = 1.0
         self._recover()
@@ -198,7 +198,7 @@ class Workshop:
             thread.start()
 
     def stop(self) -> None:
-        """Stop drawing, within one step; jobs that are being drawn go back to the line, and listeners are let go."""
+        """Stop drawing, within one step; unfinished jobs return to the queue, and listeners are released."""
         self.stopping.set()
         with self._changed:
             for live in self._live.values():
@@ -207,45 +207,45 @@ class Workshop:
         self._news()
 
     def join(self) -> None:
-        """Wait until what was being drawn is put away."""
+        """Wait until drawn pictures are saved."""
         for thread in self._threads:
             thread.join()
 
     def counts(self) -> dict[str, int]:
-        """How many jobs wait, and how many are being drawn."""
+        """The number of waiting jobs, and of running ones."""
         with self._changed:
             drawing = sum(live.drawing > 0 for live in self._live.values())
             return {"waiting": len(self._line), "drawing": drawing}
 
     @property
     def open_jobs(self) -> int:
-        """How many jobs have not ended."""
+        """The number of unfinished jobs."""
         with self._changed:
             return len(self._live)
 
     @property
     def working(self) -> bool:
-        """Whether jobs are being drawn: it was started, and nothing has ended it."""
+        """Whether jobs are drawn: it was started and has not stopped."""
         alive = bool(self._threads) and all(one.is_alive() for one in self._threads)
         return alive and not self.stopping.is_set()
 
     # ---- jobs
 
     def check(self, owner: str) -> None:
-        """Whether an owner may add a job.
+        """Check that an owner may add a job.
 
         Raises:
-            QueueFull: Too many wait.
+            QueueFull: Too many are waiting.
         """
         with self._changed:
             self._line.check(owner, self._retry_after())
 
     def take(self, owner: str, job: Job, notes: Sequence[str]) -> None:
-        """Keep a job and put it into the line.
+        """Store a job and add it to the queue.
 
         Raises:
-            QueueFull: Too many wait.
-            OutputError: It cannot be kept.
+            QueueFull: Too many are waiting.
+            OutputError: It cannot be stored.
         """
         with self._changed:
             self.check(owner)
@@ -255,7 +255,7 @@ class Workshop:
             self._add(Live(job.id, owner, job.order, job.total))
 
     def placed(self, job: Job) -> Job:
-        """A job of the store as it stands now."""
+        """A stored job with its current state."""
         with self._changed:
             ended, live = self._unkept.get(job.id), self._live.get(job.id)
             place = self._line.place(job.id)
@@ -280,7 +280,7 @@ class Workshop:
             self._end(live, Ended("cancelled", reason, live.done))
 
     def forget(self, id_: str) -> None:
-        """Stop a job and wait until nothing of it is being drawn, so that it can be deleted."""
+        """Stop a job and wait until it is no longer drawn, so that it can be deleted."""
         self.cancel(id_, "")
         with self._changed:
             self._changed.wait_for(lambda: id_ not in self._live or self.stopping.is_set())
@@ -294,7 +294,7 @@ class Workshop:
             self.cancel(job, reason)
 
     def needed(self) -> str:
-        """A text that holds the ids of all that jobs which have not ended need."""
+        """A text with the ids of everything that unfinished jobs need."""
         with self._changed:
             return repr([live.order for live in self._live.values()])
 
@@ -311,7 +311,7 @@ class Workshop:
         for left in self.store.left():
             live = Live(left.job.id, left.owner, left.job.order, left.job.total, len(left.job.pictures))
             if left.tries >= TRIES:
-                reason = f"broken off: the server ended {left.tries} times while it was drawn; ask for less"
+                reason = f"stopped: the server died {left.tries} times during this job; ask for less"
                 self.store.end(live.id, Ended("failed", reason, live.done))
                 continue
             self._add(live)
@@ -323,13 +323,13 @@ class Workshop:
             self._changed.notify_all()
 
     def _retry_after(self) -> int:
-        """Seconds until a place is free: what a job of middle length takes."""
+        """Seconds until a place is free: the time of a median job."""
         jobs = list(self._live.values())
         pictures = sum(live.total - live.done for live in jobs) / max(1, len(jobs))
         return max(1, min(600, math.ceil(pictures * self._pace)))
 
     def state_of(self, id_: str, after: int) -> tuple[list[Lasting], int | None, Stepped | None, bool]:
-        """Kept events, place and step of a job, and whether nothing follows."""
+        """Stored events, place and step of a job, and whether it has ended."""
         with self._changed:
             live, unkept = self._live.get(id_), self._unkept.get(id_)
             place = None if live is None or live.plan is not None else self._line.place(id_)
@@ -340,11 +340,11 @@ class Workshop:
         if unkept is not None:
             kept.append(unkept)
         over = live is None or any(isinstance(one, Ended) for one in kept)
-        # a job may have ended after its step was looked up: nothing is told behind the end
+        # a job may have ended after its step was read: nothing is sent after the end
         return kept, None if over else place, None if over else step, over
 
     def unfollow(self, id_: str, following: Following) -> None:
-        """Let a listener go."""
+        """Remove a listener."""
         with self._changed:
             several = self._followers.get(id_, [])
             if following in several:
@@ -353,7 +353,7 @@ class Workshop:
                 self._followers.pop(id_, None)
 
     def _news(self, id_: str | None = None) -> None:
-        """Tell those who listen to a job, or everybody, that something has changed."""
+        """Notify the listeners of a job, or all listeners, of a change."""
         with self._changed:
             several = [
                 one for job, listening in self._followers.items() if id_ in (None, job) for one in listening
@@ -364,7 +364,7 @@ class Workshop:
     # ---- drawing
 
     def _work(self, drawer: Drawer, free: threading.Lock, saving: threading.Lock) -> None:
-        """Take turns at a drawer with its other thread: who has drawn saves while the other draws."""
+        """Take turns at a drawer with its other thread: one saves while the other draws."""
         while True:
             with free:
                 live = self._next()
@@ -374,7 +374,7 @@ class Workshop:
                 drawn: Drawn = []
                 with self._guarded(live):
                     drawn = self._turn(live, drawer)
-                saving.acquire()  # before the drawer is given on, lest what it draws next is saved first
+                saving.acquire()  # before the drawer is released, so that its next pictures are not saved first
             try:
                 for part, samples in drawn:
                     with self._guarded(part[0]):
@@ -384,11 +384,11 @@ class Workshop:
 
     @contextmanager
     def _guarded(self, live: Live) -> Iterator[None]:
-        """Whatever goes wrong with a job is the end of it alone: the thread works for everybody."""
+        """Run a job's turn; an error ends only this job, not the shared thread."""
         try:
             yield
         except Exception:  # noqa: BLE001 - see above
-            _log.exception("job %s could not be put away", live.id)
+            _log.exception("job %s could not be saved", live.id)
             self._end(live, Ended("failed", _INSIDE, live.done))
 
     def _next(self) -> Live | None:
@@ -403,7 +403,7 @@ class Workshop:
         return None
 
     def _turn(self, live: Live, drawer: Drawer) -> Drawn:
-        """Draw a piece of a job, with pieces of others that can be drawn with it: what came of each, to be put away."""
+        """Draw a piece of a job together with compatible pieces of others; returns the result of each, to be saved."""
         parts = self._parts(live)
         if not parts:
             return []
@@ -418,7 +418,7 @@ class Workshop:
         return [(part, [next(drawn) for _ in part[1].rows]) for part in parts]
 
     def _put_away(self, part: Part, drawn: Sequence[Sample]) -> None:
-        """Save what came of a piece, and tell."""
+        """Save the result of a piece, and notify."""
         live, piece = part
         try:
             self._keep(live, piece, drawn)
@@ -428,7 +428,7 @@ class Workshop:
             self._settled(live, piece, None)
 
     def _parts(self, live: Live) -> list[Part]:
-        """A piece of a job, and pieces of jobs of the same caller that differ in prompt and seed alone."""
+        """A piece of a job, and pieces of the same caller's jobs that differ only in prompt and seed."""
         first = self._part(live, self._batch)
         parts = [] if first is None else [first]
         room = self._batch - sum(len(piece.rows) for _, piece in parts)
@@ -440,7 +440,7 @@ class Workshop:
         return parts
 
     def _companion(self, live: Live) -> Live | None:
-        """A job that waits and can be drawn with this one, taken out of the line."""
+        """Take a waiting job that can be drawn with this one from the queue."""
         if not _joins(live):
             return None
         wanted = _settings(live.order)
@@ -453,7 +453,7 @@ class Workshop:
         return None
 
     def _part(self, live: Live, most: int) -> Part | None:
-        """The next piece of a job that was taken out of the line; what is wrong with the job is told at once."""
+        """The next piece of a job taken from the queue; errors in the job are reported at once."""
         try:
             piece = self._begun(live, most)
         except Exception as error:  # noqa: BLE001 - one job's failure is not the others'
@@ -465,7 +465,7 @@ class Workshop:
         return live, piece
 
     def _begun(self, live: Live, most: int) -> Piece | None:
-        """The next piece of a job, which is looked at again at its first turn; the rest goes on waiting."""
+        """The next piece of a job, which is checked again at its first turn; the rest keeps waiting."""
         if live.plan is None:
             self.measure(WAITED, perf_counter() - live.since)
             self.store.begin(live.id)
@@ -482,13 +482,13 @@ class Workshop:
     def _settled(
         self, live: Live, piece: Piece | None, error: Exception | None, together: bool = False
     ) -> None:
-        """Put away what came of a piece.
+        """Save the result of a piece.
 
         Args:
             live: The job.
-            piece: What was to be drawn; None where it did not come so far.
-            error: What went wrong; None where nothing did.
-            together: Whether others were drawn with it, one of which may have been at fault.
+            piece: The piece; None if it was not reached.
+            error: The error; None if there was none.
+            together: Whether it was drawn with others, one of which may be the cause.
         """
         with self._changed:
             live.drawing -= 1
@@ -511,7 +511,7 @@ class Workshop:
     def _verdict(
         self, live: Live, piece: Piece | None, error: Exception | None, together: bool
     ) -> Ended | None:
-        """How a job ends, if it does; a piece that was drawn for nothing goes back."""
+        """End a job if necessary; a piece that was not drawn goes back."""
         if live.unwanted is not None:
             return Ended("cancelled", live.unwanted, live.done)
         if error is None:
@@ -521,7 +521,9 @@ class Workshop:
             _log.warning("what drew job %s was lost: %s", live.id, error)
             live.lost += 1
             if live.lost >= TRIES:
-                return Ended("failed", f"what drew it was lost {live.lost} times; ask for less", live.done)
+                return Ended(
+                    "failed", f"the process drawing it died {live.lost} times; ask for less", live.done
+                )
         if piece is not None and (lost or together):
             live.alone = True
             self._given_back(live, piece)
@@ -572,7 +574,7 @@ class Workshop:
         return told
 
     def _stepped(self, event: Denoised, parts: Sequence[Part]) -> None:
-        """Tell those who listen of a step, each of their own pictures."""
+        """Send a step to the listeners, each with their own pictures."""
         with self._changed:
             listening = {live.id: list(self._followers.get(live.id, ())) for live, _ in parts}
         wanted = any(one.previews for several in listening.values() for one in several)
@@ -586,7 +588,7 @@ class Workshop:
                 self._news(live.id)
 
     def _keep(self, live: Live, piece: Piece, drawn: Sequence[Sample]) -> None:
-        """Save the pictures that stay, then tell of them, all at once."""
+        """Save the kept pictures, then send their events, all at once."""
         started = perf_counter()
         spots = {id(sample): spot for sample, (spot, _) in zip(drawn, piece.rows, strict=True)}
         stay = list(drawn) if piece.keep == len(drawn) else rank(drawn)[: piece.keep]
@@ -607,7 +609,7 @@ class Workshop:
 
     def _told(self, live: Live, rows: Sequence[tuple[Picture, Spot]]) -> None:
         with self._changed:
-            if live.id not in self._live:  # it was ended elsewhere, and perhaps deleted
+            if live.id not in self._live:  # it was ended elsewhere, and possibly deleted
                 raise Cancelled("the job has ended")
             events = [
                 PictureDone(picture, live.done + number, live.total)
@@ -636,8 +638,8 @@ class Workshop:
                 return
             try:
                 self.store.end(live.id, ended)
-            except OutputError as error:  # a full disk; at the next start it is drawn again
-                _log.error("the end of job %s could not be noted: %s", live.id, error)
+            except OutputError as error:  # the disk is full; it is drawn again at the next start
+                _log.error("the end of job %s could not be stored: %s", live.id, error)
                 self._unkept[live.id] = ended
             del self._live[live.id]
             self._changed.notify_all()
@@ -645,7 +647,7 @@ class Workshop:
 
 
 class _AnyOf(Cancel):
-    """Stops when one of several says so."""
+    """Cancelled when one of several tokens is."""
 
     def __init__(self, several: Sequence[Cancel]) -> None:
         super().__init__()
@@ -657,23 +659,23 @@ class _AnyOf(Cancel):
 
 
 def _joins(live: Live) -> bool:
-    """Whether a job may be drawn with others of its caller's: pictures of one person, from nothing but a prompt."""
+    """Whether a job can be drawn with others of its caller: pictures of one person, from a prompt only."""
     order = live.order
     apart = order.best_of > 1 or len(order.people) > 1 or order.style_picture or order.t2i or order.pose
     return not (live.alone or apart or order.start or order.controls)
 
 
 def _settings(order: PlainOrder) -> PlainOrder:
-    """An order without what may differ in a batch."""
+    """An order without the fields that may differ in a batch."""
     return replace(order, prompts=(), n=1, seed=0, seeds=())
 
 
-_INSIDE = "something went wrong inside; the server's log says what"
+_INSIDE = "internal error; see the server's log"
 
 
 def _sentence(error: Exception) -> str:
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-        return "the memory is too small for this job; ask for fewer or smaller pictures"
+        return "there is not enough memory for this job; ask for fewer or smaller pictures"
     return _INSIDE
 
 

@@ -45,7 +45,7 @@ class ComposedPlan:
         """Check the ranges."""
         if self.start < 0 or self.people < MOST or self.pictures < 1 or not 0 <= self.large <= 1:
             raise SettingsError(
-                f"{self} is no dataset; start must be 0 or more, people 2 or more, pictures 1 or more, large 0 to 1"
+                f"{self} is not a dataset; start must be 0 or more, people 2 or more, pictures 1 or more, large 0 to 1"
             )
 
     def lots(self) -> dict[str, np.ndarray]:
@@ -110,7 +110,7 @@ def _draw(task: tuple[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def write_compositions(folder: Path, plan: ComposedPlan, workers: int = 1) -> Path:
-    """Draw a dataset; an interrupted run goes on where it stopped.
+    """Draw a dataset; an interrupted run continues where it stopped.
 
     Args:
         folder: Where to write; made if missing.
@@ -156,8 +156,8 @@ class ComposedDataset:
     Attributes:
         format: One of `FORMATS`.
         images: uint8 [n, height, width, 3], mapped from disk.
-        owners: uint8 [n, height, width]: 0 where nobody is, else the number of the person from 1, mapped from disk.
-        people: int64 [n, 2] person indices from left to right, -1 where there is no second.
+        owners: uint8 [n, height, width]: 0 if nobody is, else the number of the person from 1, mapped from disk.
+        people: int64 [n, 2] person indices from left to right, -1 if there is no second.
         boxes: float32 [n, 2, 4] face boxes in pixels.
         landmarks: float32 [n, 2, 5, 2] pixels.
         size: float32 [n], how large the people are; see `compositions.Composition`.
@@ -189,10 +189,8 @@ class ComposedDataset:
         """
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
-            raise SettingsError(
-                f"{folder} holds no compositions; draw some with scripts/train_small/world.py"
-            )
-        stated = read_file(folder / "plan.json", "draw the dataset anew in an empty folder")
+            raise SettingsError(f"{folder} has no compositions; draw some with scripts/train_small/world.py")
+        stated = read_file(folder / "plan.json", "draw the dataset again in an empty folder")
         lots = ComposedPlan(**{one.name: stated[one.name] for one in fields(ComposedPlan)}).lots()
         missing = sum(
             not (folder / name / f"{first}.done").exists()

@@ -1,4 +1,4 @@
-"""Pictures beyond the portrait: other formats, people farther away, and two people side by side.
+"""Pictures other than portraits: other formats, people farther away, and two people side by side.
 
 Everything here draws from random streams of its own, so that the portraits of old seeds stay what they were. A picture
 that is not square is a window in a square one, whose painters know nothing of it.
@@ -46,7 +46,7 @@ _HEADROOM = 0.92
 
 @dataclass(frozen=True)
 class Composition:
-    """Who stands where in a picture.
+    """The people and their positions in a picture.
 
     Attributes:
         format: One of `FORMATS`.
@@ -69,7 +69,7 @@ class ComposedPicture:
 
     Attributes:
         image: uint8 [height, width, 3], RGB.
-        owners: uint8 [height, width]: 0 where nobody is, else the number of the person from 1.
+        owners: uint8 [height, width]: 0 if nobody is, else the number of the person from 1.
         boxes: float32 [people, 4] face boxes x0, y0, x1, y1 in pixels.
         landmarks: float32 [people, 5, 2] pixels; see `renderer.Picture`.
     """

@@ -72,7 +72,7 @@ class WorldPlan:
         """Check the ranges."""
         if self.start < 0 or self.people < 1 or self.views < 2:
             raise SettingsError(
-                f"{self} is no dataset; start must be 0 or more, people 1 or more, views 2 or more"
+                f"{self} is not a dataset; start must be 0 or more, people 1 or more, views 2 or more"
             )
 
 
@@ -138,7 +138,7 @@ def claim(folder: Path, described: dict[str, Any]) -> None:
 
 
 def write_world(folder: Path, plan: WorldPlan, workers: int = 1) -> Path:
-    """Draw a dataset; an interrupted run goes on where it stopped.
+    """Draw a dataset; an interrupted run continues where it stopped.
 
     Args:
         folder: Where to write; made if missing.
@@ -200,7 +200,7 @@ class WorldDataset:
         boxes: float32 [n, 4], face boxes in pixels.
         landmarks: float32 [n, 5, 2], pixels.
         person: int64 [n], row number of the person, 0 .. people - 1.
-        attributes: Name -> int64 [n], an index into `attribute_names`; hat_colour is -1 where there is no hat.
+        attributes: Name -> int64 [n], an index into `attribute_names`; hat_colour is -1 if there is no hat.
         attribute_names: Name -> the words of that attribute.
         factors: float32 [people, F], identity factors scaled to deviate by about one.
         is_photo: bool [n], whether the style is photo.
@@ -235,8 +235,8 @@ class WorldDataset:
         """
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
-            raise SettingsError(f"{folder} holds no dataset; draw one with scripts/train_small/world.py")
-        stated = read_file(folder / "plan.json", "draw the dataset anew in an empty folder")
+            raise SettingsError(f"{folder} has no dataset; draw one with scripts/train_small/world.py")
+        stated = read_file(folder / "plan.json", "draw the dataset again in an empty folder")
         plan = WorldPlan(stated["start"], stated["people"], stated["views"])
         missing = sum(not (folder / "done" / str(first)).exists() for first, _ in _tasks(plan))
         if missing:
@@ -245,7 +245,7 @@ class WorldDataset:
             )
         if people is not None and not 1 <= people <= plan.people:
             raise SettingsError(
-                f"{people} people are wanted of the {plan.people} in {folder}; give a number up to that"
+                f"{people} people are requested, but {folder} has {plan.people}; give a number up to that"
             )
         return cls(folder, plan if people is None else WorldPlan(plan.start, people, plan.views))
 
@@ -268,7 +268,7 @@ class WorldDataset:
         return np.arange(person_row * self.plan.views, (person_row + 1) * self.plan.views)
 
     def depth(self, row: int) -> np.ndarray:
-        """How near the person is in a picture, uint8 [128, 128], 255 nearest; drawn anew each time."""
+        """How near the person is in a picture, uint8 [128, 128], 255 nearest; redrawn each time."""
         someone, number = divmod(row, self.plan.views)
         return depth_of(*pictured(self.plan.start + someone, number, self.plan.views), SIZE)
 

@@ -153,7 +153,7 @@ def _hair(person_class: str) -> Choice:
 
 
 def person(index: int) -> Person:
-    """The person with this number, always the same one.
+    """The person with this number; the same number always gives the same person.
 
     Args:
         index: 0 or more; `TRAIN`, `VALIDATION` and `TEST` are where the splits begin.
@@ -205,7 +205,7 @@ def other_ages(person_class: str) -> tuple[str, ...]:
 
 
 def view(someone: Person, seed: int, **fixed: Any) -> View:
-    """A view of a person, always the same one for a seed.
+    """A view of a person; the same seed always gives the same view.
 
     Args:
         someone: The person; it seeds the view together with `seed`, and views are distributed alike
@@ -221,7 +221,7 @@ def view(someone: Person, seed: int, **fixed: Any) -> View:
         if name not in VIEW:
             raise SettingsError(f"a view has no factor {name!r}; it has {', '.join(VIEW)}")
         if not VIEW[name].contains(value):
-            raise SettingsError(f"{name} is {value!r}; it must lie in {_described(VIEW[name])}")
+            raise SettingsError(f"{name} is {value!r}; it must be in {_described(VIEW[name])}")
     rng = np.random.default_rng((11, someone.seed, seed))
     values: dict[str, Any] = {name: distribution.sample(rng) for name, distribution in VIEW.items()}
     return View(**(values | fixed))

@@ -1,4 +1,4 @@
-"""Where a picture shows a hat or a piece of clothing: what changes when its colour does."""
+"""Masks of hats and clothing: the pixels that change with their colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small marks that tell people apart and that soft pictures lose: moles, freckles, beards."""
+"""Small features that distinguish people and that soft pictures lose: moles, freckles, beards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of photos for each person, with all that goes wrong in collected photos planted in it, and the truth.
+"""A folder of photos for each person, with planted faults of collected photos, and the ground truth.
 
 Everything comes from the plan: the same plan writes the same bytes.
 """
@@ -73,7 +73,7 @@ class PlantedPlan:
         """Check the ranges."""
         if self.people < 1 or self.photos <= _FIRST or not 72 <= self.size <= 1024 or self.start < 0:
             raise SettingsError(
-                f"{self} is no planted world; give people 1 or more, photos {_FIRST + 1} or more, size 72 to 1024"
+                f"{self} is not a planted world; give people 1 or more, photos {_FIRST + 1} or more, size 72 to 1024"
             )
 
 

@@ -98,6 +98,6 @@ def depth_of(person: Person, view: View, size: int = 128) -> Array:
         size: Pixels to a side.
 
     Returns:
-        uint8 [size, size], 255 nearest and 0 where the ground is.
+        uint8 [size, size], 255 nearest and 0 if the ground is.
     """
     return Relief(person, view, size).depth()

@@ -27,7 +27,7 @@ from photomaker.synthetic.styles import stylise
 from photomaker.synthetic.wardrobe import Body, Hat, draw_eyewear
 
 Layer = Callable[[Array, Array, Light], tuple[Array, Array] | None]
-"""Cover and colour of a layer at head coordinates (x, v), or None where it has nothing to draw."""
+"""Cover and colour of a layer at head coordinates (x, v), or None if it has nothing to draw."""
 
 SUPERSAMPLING = 2
 HEAD_Y = 0.075
@@ -104,7 +104,7 @@ class Portrait:
         self.head = Surface(self.shape, view.yaw)
         self.hair = Hair(person, self.shape, view.yaw, view.hat != "none", self.pixel)
         self.skin = skin_colour(person)
-        # where the usual framing lets a layer be, so that no more than that is looked at
+        # where the usual framing lets a layer be, so that no more than that is read
         self.usual = VIEW["scale"].contains(view.scale) and VIEW["shift_x"].contains(view.shift_x)
 
     def draw(self) -> Picture:

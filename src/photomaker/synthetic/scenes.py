@@ -1,4 +1,4 @@
-"""Where people stand: one small painter for each scene, out of focus as behind a portrait."""
+"""Backgrounds: one small painter for each scene, out of focus as behind a portrait."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that leaves is no fault of ours."""
+        """A client that leaves is not a fault of ours."""
 
 
 class _Handler(BaseHTTPRequestHandler):

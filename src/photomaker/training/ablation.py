@@ -54,7 +54,7 @@ HELD_OUT = 4
 
 
 def fresh_encoder(trained: AdapterFile, seed: int) -> PhotoMakerIDEncoder:
-    """An ID encoder with a trained image tower, and projections and fusion that start anew.
+    """An ID encoder with a trained image tower, and projections and fusion that start from scratch.
 
     Args:
         trained: The adapter whose tower is taken.
@@ -87,7 +87,7 @@ def train_variant(
     folder: Path,
     new_lora: bool = False,
 ) -> Path | None:
-    """Train a variant, or go on where a training in that folder was stopped.
+    """Train a variant, or continue where a training in that folder was stopped.
 
     Args:
         name: One of `VARIANTS`.
@@ -97,10 +97,10 @@ def train_variant(
         start: Adapter file whose image tower, and LoRA if not `new_lora`, every variant starts with.
         settings: How long and how; its seed is that of new weights, batches, photos and noise.
         folder: The training's own; `done.json` in it marks the end, after which nothing is done again.
-        new_lora: Whether the LoRA starts anew.
+        new_lora: Whether the LoRA starts from scratch.
 
     Returns:
-        The adapter file; None where the training was asked to stop before its end.
+        The adapter file; None if the training was asked to stop before its end.
 
     Raises:
         WeightsError: Base, adapter or checkpoint is missing, damaged, or does not fit the others.

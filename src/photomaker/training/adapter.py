@@ -49,7 +49,7 @@ class AdapterRecipe(PeopleRecipe):
         id_encoder: The ID encoder.
         settings: How.
         held_out: People kept for validation, the last ones.
-        lora: LoRA weights to go on from, as an adapter file names them; with them goes their own `id_encoder`. None
+        lora: LoRA weights to continue from, as an adapter file names them; with them goes their own `id_encoder`. None
             starts a new adapter.
         frames: Sizes of the pictures; None is that of the synthetic people.
         texts: What encodes captions; None does so with the base's text encoders each time.
@@ -98,7 +98,7 @@ class AdapterRecipe(PeopleRecipe):
         encoder, width = self.id_encoder, int(self.parts.unet.config.cross_attention_dim)
         if width != encoder.width:
             raise WeightsError(
-                f"the base takes text of width {width} and the ID encoder is for width {encoder.width}; give a base "
+                f"the base takes text of width {width}, but the ID encoder is for width {encoder.width}; give a base "
                 "and an ID encoder that belong together"
             )
         if encoder.needs_faces and self.faces is None:
@@ -108,7 +108,7 @@ class AdapterRecipe(PeopleRecipe):
             rank = min(len(tensor) for name, tensor in lora.items() if ".down." in name)
             if rank != self.settings.rank:
                 raise SettingsError(
-                    f"rank is {self.settings.rank} and the adapter to go on from has {rank}; give its own rank"
+                    f"rank is {self.settings.rank}, but the adapter to continue from has {rank}; give its own rank"
                 )
 
     def _add_lora(self) -> None:
@@ -140,7 +140,7 @@ class AdapterRecipe(PeopleRecipe):
             layers = encoder.vision_model.encoder.layers
             if wanted > len(layers):
                 raise SettingsError(
-                    f"vision is {wanted} and the image encoder has {len(layers)} layers; give fewer"
+                    f"vision is {wanted}, but the image encoder has {len(layers)} layers; give fewer"
                 )
             encoder.vision_model.requires_grad_(False)
             for layer in layers[-wanted:]:
@@ -189,7 +189,7 @@ class AdapterRecipe(PeopleRecipe):
             rng: Randomness of the photos' backgrounds.
 
         Returns:
-            [batch, most photos of a row, D], for V2 [batch, most photos, tokens, D]; one embedding in the place of the
+            [batch, most photos of a row, D], for V2 [batch, most photos, tokens, D]; one embedding in place of the
             photos where they are not stacked.
         """
         counts, rows = [len(rows) for rows in references], np.concatenate(references)

@@ -86,7 +86,7 @@ class ShardAlbum:
             if value is None or len(value) != width:
                 got = "none" if not value else f"{len(value)} numbers"
                 raise SettingsError(
-                    f"row {key} of the dataset in {self.folder} needs a {what} of {width} numbers and has {got}; "
+                    f"row {key} of the dataset in {self.folder} needs a {what} of {width} numbers, but has {got}; "
                     f"{_REMEDY} with one"
                 )
         return np.array(values, dtype=np.float32)
@@ -264,7 +264,7 @@ class JoinedLatents:
     """Latents of several datasets; the rows of a batch are of one size."""
 
     def __init__(self, places: list[tuple[int, int]], parts: Sequence[np.ndarray]) -> None:
-        """Keep what is given."""
+        """Store the arguments."""
         self.places, self.parts = places, list(parts)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:

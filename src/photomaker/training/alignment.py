@@ -59,7 +59,7 @@ class Aligning:
 
     @contextmanager
     def recorded(self, side: Literal["with", "without"], wanted: bool) -> Iterator[None]:
-        """Keep what one path's layers ask, as long as the context lasts; nothing where it is not wanted."""
+        """Keep what one path's layers ask, during the context; nothing if it is not wanted."""
         with ExitStack() as stack:
             for name, layer in self.layers.items() if wanted else ():
                 stack.callback(layer.to_q.register_forward_hook(self._keeping(side, name)).remove)
@@ -93,5 +93,5 @@ class Aligning:
         return self._kept[side, name][-rows:].float().unflatten(-1, (heads, -1)).transpose(1, 2)
 
     def losses(self) -> dict[str, Tensor]:
-        """The means, by name; nothing where no step was compared."""
+        """The means, by name; nothing if no step was compared."""
         return {name: torch.stack(several).mean() for name, several in self._found.items() if several}

@@ -40,7 +40,7 @@ _LEAST = 64  # pixels of a subject below which another is taken
 
 @dataclass(frozen=True)
 class AnyDoorSettings:
-    """What is AnyDoor's own.
+    """Settings specific to AnyDoor.
 
     Of `AdapterSettings`, `lr` is the rate of the detail extractor, `fusion_lr` that of the UNet's half and the map of
     tokens; `rank`, `vision`, `vision_lr`, `photos` and `text_only` do nothing.
@@ -49,13 +49,13 @@ class AnyDoorSettings:
         hint: Widths of the layers that read the collage, each but the last halving it; they must come out at the
             latents' size.
         items: Share of the rows whose subject is a hat or a piece of clothing, for data that knows them.
-        shape: Share of the rows whose hole has the subject's rough shape and is no box.
+        shape: Share of the rows whose hole has the subject's rough shape and is not a box.
         inside: Weight of the loss inside the hole; 1 is the paper's.
         tower: What reads the subject: `bundled`, which is the tower that `encoder.start` names, or DINOv2 (folder or
             hub id).
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     hint: tuple[int, ...] = (16, 32, 96, 256)
@@ -116,7 +116,7 @@ class AnyDoorRecipe(PeopleRecipe):
         parts, data, id_encoder = given.parts, given.data, given.id_encoder
         if own.items and not hasattr(data, "item_mask"):
             raise SettingsError(
-                f"anydoor.items is {own.items} and the data does not know where hats and clothes are; set it to 0, or "
+                f"anydoor.items is {own.items}, but the data has no masks of hats and clothes; set it to 0, or "
                 "use data of kind world"
             )
         self.own, unet = own, parts.unet
@@ -255,7 +255,7 @@ class AnyDoorRecipe(PeopleRecipe):
         text_only: np.ndarray,
         rng: np.random.Generator,
     ) -> Condition:
-        """The first reference of each row in the place of its own person; see `PeopleRecipe.condition`."""
+        """The first reference of each row in place of its own person; see `PeopleRecipe.condition`."""
         del captions, text_only
         return self.told([Pair(int(rows[0]), int(rows[0])) for rows in references], rng)
 

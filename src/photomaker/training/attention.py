@@ -1,4 +1,4 @@
-"""What cross-attention looks at while a UNet is trained, and a loss that has a person's places look at the person."""
+"""Cross-attention maps during training, and a loss that directs a person's pixels to the person's tokens."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def person_attention_loss(
         share: What is wanted, above 0 and at most 1.
 
     Returns:
-        The loss, and the mean share that there is, both scalars and 0 where no row counts.
+        The loss, and the mean share that there is, both scalars and 0 if no row counts.
     """
     seen = (attention.float() * tokens[:, None, None].float()).sum(-1)
     weight = (mask * tokens.any(1)[:, None])[:, None].expand_as(seen)

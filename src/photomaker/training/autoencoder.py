@@ -134,7 +134,7 @@ class AutoencoderRecipe(Recipe):
         held_out: int = 128,
         more: Sequence[Landmarked] = (),
     ) -> None:
-        """Keep what is given and split the rows."""
+        """Store the arguments and split the rows."""
         self.data, self.settings = data, settings
         self.parts: list[Landmarked] = [data, *more]
         self.model = model or SmallAutoencoder()

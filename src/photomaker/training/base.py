@@ -176,7 +176,7 @@ class BaseParts:
         encoders, tokenizers = (pipe.text_encoder, pipe.text_encoder_2), (pipe.tokenizer, pipe.tokenizer_2)
         if None in (*encoders, *tokenizers):
             raise WeightsError(
-                f"the base in {folder} has not both text encoders; PhotoMaker needs an SDXL base model"
+                f"the base in {folder} lacks one of the two text encoders; PhotoMaker needs an SDXL base model"
             )
         return cls(pipe.vae, encoders, tokenizers, pipe.unet, pipe.scheduler)
 
@@ -253,7 +253,7 @@ class BaseRecipe(Recipe):
         held_out: int = 256,
         more: Sequence[Sized] = (),
     ) -> None:
-        """Keep what is given and split the rows."""
+        """Store the arguments and split the rows."""
         self.parts, self.settings = parts, settings
         self.data = Mixture([Sized(data, latents), *more], held_out)
         self.noising = Noising(settings.diffusion, make_scheduler(settings.diffusion))

@@ -52,7 +52,7 @@ def no_room(path: Path, error: BaseException) -> str:
     """What to say where a file cannot be written."""
     reason = getattr(error, "strerror", None) or "the file could not be written whole"
     return (
-        f"cannot write {path}: {reason}; make room and give the same command again, which goes on from the last "
+        f"cannot write {path}: {reason}; make room and give the same command again, which continues from the last "
         "checkpoint"
     )
 
@@ -66,10 +66,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        message = f"{path} is no training checkpoint or is damaged; delete it to go on from an older one"
+        message = (
+            f"{path} is not a training checkpoint or is damaged; delete it to continue from an older one"
+        )
         raise WeightsError(message) from error
     if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
-        raise WeightsError(f"{path} is no checkpoint of this trainer; delete it or choose another folder")
+        raise WeightsError(f"{path} is not a checkpoint of this trainer; delete it or choose another folder")
     return state
 
 
@@ -81,7 +83,7 @@ def restore_tensors(target: Mapping[str, Tensor], source: Mapping[str, Tensor], 
     """
     if target.keys() != source.keys() or any(target[k].shape != source[k].shape for k in target):
         raise WeightsError(
-            f"{path} belongs to a model of another size; choose another folder or the same sizes"
+            f"{path} belongs to a model of a different size; choose another folder or the same sizes"
         )
     copy_tensors(source, target)
 
@@ -104,9 +106,7 @@ def take_over(recipe: Recipe, folder: Path) -> Path:
     """
     found = checkpoints(folder)
     if not found:
-        raise WeightsError(
-            f"{folder} holds no checkpoint of a training; give the folder of one that was started"
-        )
+        raise WeightsError(f"{folder} has no training checkpoint; give the folder of a training")
     state = load_checkpoint(found[-1])
     weights = state["average"] or state["weights"]
     own = {
@@ -116,7 +116,7 @@ def take_over(recipe: Recipe, folder: Path) -> Path:
     }
     if not weights.keys() <= own.keys():
         raise WeightsError(
-            f"{found[-1]} was trained for {state['recipe']} and not for {recipe.name}; give one of the same method"
+            f"{found[-1]} was trained for {state['recipe']}, not for {recipe.name}; give one of the same method"
         )
     restore_tensors({name: own[name] for name in weights}, weights, found[-1])
     return found[-1]

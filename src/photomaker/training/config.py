@@ -85,7 +85,7 @@ class EncoderChoice:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that a training is told.
+    """All settings of a training.
 
     Attributes:
         out: Folder of the training.
@@ -146,7 +146,7 @@ class TrainConfig:
         """Check what depends on several settings."""
         if self.base.dtype == "bf16" and self.loop.precision != "bf16":
             raise SettingsError(
-                f"base.dtype is bf16 and loop.precision {self.loop.precision}; set both to bf16, or both to fp32"
+                f"base.dtype is bf16, but loop.precision is {self.loop.precision}; set both to bf16, or both to fp32"
             )
         if self.data.kind == "world" and self.encoder.version == "v2":
             raise SettingsError(
@@ -154,7 +154,7 @@ class TrainConfig:
             )
         if self.data.kind == "world" and self.data.keep_texts:
             raise SettingsError(
-                "captions of kind world change each time and cannot be kept; set keep_texts to false"
+                "captions of kind world change each time and cannot be cached; set keep_texts to false"
             )
         if self.data.composed is not None and (self.data.kind != "world" or not self.data.keep_latents):
             raise SettingsError(
@@ -172,7 +172,7 @@ class TrainConfig:
             )
         if self.method == "photoverse" and self.data.keep_texts:
             raise SettingsError(
-                "PhotoVerse's words go through the text encoders and cannot be kept; set keep_texts to false"
+                "PhotoVerse's words go through the text encoders and cannot be cached; set keep_texts to false"
             )
         if self.method != "photomaker" and (self.loop.preview_every or self.encoder.version == "v2"):
             raise SettingsError(

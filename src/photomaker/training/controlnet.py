@@ -37,7 +37,7 @@ class ControlNetSettings:
         hint: Widths of the layers that read the structure, each but the last halving it.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     drawing: Drawing = field(default_factory=Drawing)

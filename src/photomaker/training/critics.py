@@ -70,7 +70,7 @@ class Critics(nn.Module):
     def views(
         self, pixels: Tensor, boxes: Tensor, window: Window | None = None
     ) -> list[tuple[Discriminator, Tensor]]:
-        """What each of them sees; the face's nothing where no face was found."""
+        """What each of them sees; the face's nothing if no face was found."""
         there = [at for at, box in enumerate(boxes.tolist()) if box[2] > box[0] and box[3] > box[1]]
         found: list[tuple[Discriminator, Tensor]] = [
             (self.whole, pixels if window is None else pixels[(..., *window)])

@@ -52,7 +52,7 @@ class Album(Protocol):
     def caption(
         self, row: int, rng: np.random.Generator, describe: float, trigger: str | None = None
     ) -> str | ParsedPrompt:
-        """A caption; one that is written anew each time mentions each appearance trait with probability `describe`."""
+        """A caption; one that is rewritten each time mentions each appearance trait with probability `describe`."""
 
 
 class People(Protocol):
@@ -106,7 +106,7 @@ class Landmarked(Pictured, Protocol):
     """Pictures of one size with the faces in them.
 
     Attributes:
-        boxes: float32 [rows, 4] or [rows, people, 4], face boxes in pixels; -1 where there is no such person.
+        boxes: float32 [rows, 4] or [rows, people, 4], face boxes in pixels; -1 if there is no such person.
         landmarks: float32 [rows, 5, 2] or [rows, people, 5, 2].
     """
 

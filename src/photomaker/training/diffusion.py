@@ -1,4 +1,4 @@
-"""What every diffusion recipe shares: noise by the base's own schedule, what is predicted, and the loss over cells.
+"""Shared by all diffusion recipes: noise by the base's own schedule, prediction target, and the loss over cells.
 
 With zero terminal SNR the last timestep holds no trace of the picture, so that sampling may start from pure noise;
 otherwise a model learns to read the mean colour off the last timestep, and at sampling it reads grey.
@@ -24,7 +24,7 @@ PREDICTIONS = ("epsilon", "v_prediction")
 
 @dataclass(frozen=True)
 class LossSettings:
-    """How timesteps are drawn and how errors are weighted.
+    """Sampling of timesteps and weighting of errors.
 
     Attributes:
         min_snr: Gamma of min-SNR weighting (arXiv 2303.09556); 0 switches it off, which is the plain loss.

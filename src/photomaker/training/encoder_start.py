@@ -54,7 +54,7 @@ def id_encoder(config: TrainConfig, parts: BaseParts) -> tuple[PhotoMakerIDEncod
 
 
 def _adapter(start: str) -> AdapterFile | None:
-    """The adapter that is meant, or None where an image encoder is."""
+    """The adapter that is meant, or None if an image encoder is."""
     if start == BUNDLED:
         return read_adapter(bundled("adapter/photomaker.safetensors"))
     if Path(start).is_file() or start in hub.ADAPTER_FILES or start.endswith((".bin", ".safetensors")):
@@ -63,7 +63,7 @@ def _adapter(start: str) -> AdapterFile | None:
 
 
 def from_clip(place: str, version: str, widths: tuple[int, int], seed: int) -> PhotoMakerIDEncoder:
-    """An ID encoder around a trained CLIP image encoder; projections, resampler and fusion start anew.
+    """An ID encoder around a trained CLIP image encoder; projections, resampler and fusion start from scratch.
 
     CLIP's own projection is kept where it has the width of the first text encoder, as it has in SDXL.
 
@@ -82,7 +82,7 @@ def from_clip(place: str, version: str, widths: tuple[int, int], seed: int) -> P
     try:
         clip = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{place} is no CLIP image encoder in safetensors; give another") from error
+        raise WeightsError(f"{place} is not a CLIP image encoder in safetensors; give another") from error
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "patch_size",
              "image_size", "hidden_act")  # fmt: skip
     sizes = {name: getattr(clip.config, name) for name in names}

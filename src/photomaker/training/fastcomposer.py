@@ -4,7 +4,7 @@ A person takes one token, the mean of the photos' features. What differs from th
 which the export adds to the weights, and not whole; several subjects in one picture are not in the data, so that every
 row has one.
 
-Source: arXiv 2305.10431, section 4.2: the attention of a subject's token shall lie on its mask.
+Source: arXiv 2305.10431, section 4.2: the attention of a subject's token should lie on its mask.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FILE = "fastcomposer.safetensors"
 
 @dataclass(frozen=True)
 class FastComposerSettings:
-    """What is FastComposer's own.
+    """Settings specific to FastComposer.
 
     Attributes:
         localisation: Weight of the localisation loss, 0 or more; 0 switches it off.
@@ -58,7 +58,7 @@ def localisation_loss(attention: Tensor, tokens: Tensor, mask: Tensor) -> Tensor
         mask: The subject's share of each place [batch, places].
 
     Returns:
-        Mean over rows of (mean attention off the mask - mean attention on it); 0 where no row counts.
+        Mean over rows of (mean attention off the mask - mean attention on it); 0 if no row counts.
 
     Source: arXiv 2305.10431, equation 4, in its balanced form.
     """
@@ -74,7 +74,7 @@ def localisation_loss(attention: Tensor, tokens: Tensor, mask: Tensor) -> Tensor
 
 
 def middle_layers(unet: Any) -> list[str]:  # noqa: ANN401 - a diffusers UNet
-    """Names of the cross-attention layers between the finest ones; of all where there are no others."""
+    """Names of the cross-attention layers between the finest ones; of all if there are no others."""
     names = list(cross_attentions(unet).values())
     groups = list(dict.fromkeys(_group(name) for name in names))
     # the groups come down, up, mid; the first and the last of the way through the UNet are of the finest resolution
@@ -90,7 +90,7 @@ class FastComposerRecipe(AdapterRecipe):
     """Trains FastComposer; see `AdapterRecipe` for the arguments.
 
     Args:
-        id_encoder: Its image tower is started from; projections and fusion are made anew.
+        id_encoder: Its image tower is started from; projections and fusion are newly initialised.
         own: What is FastComposer's own.
         seed: Of the new weights.
 
@@ -117,7 +117,7 @@ class FastComposerRecipe(AdapterRecipe):
             )
         if settings.attention:
             raise SettingsError(
-                f"recipe.attention is {settings.attention}, and FastComposer has a loss of its own on attention; set "
+                f"recipe.attention is {settings.attention}, but FastComposer has its own loss on attention; set "
                 "it to 0, and fastcomposer.localisation as you wish"
             )
         with torch.random.fork_rng(devices=[]):

@@ -3,8 +3,8 @@
 Rows, noise, masks and loss are those of `training.people`. What differs from the paper, where it is not a setting: the
 time embeddings stay the base's; the rows without a caption keep their photos in every other case, for the first steps,
 which guide both together. Two settings may differ from it: the map of the face's place is left out of a share of the
-rows, so that the text may place the face, and the reference UNet is told the caption in a share of them only, for at
-inference it is told the negative prompt.
+rows, so that the text may place the face, and the reference UNet gets the caption in a share of them only, for at
+inference it gets the negative prompt.
 
 Source: arXiv 2403.17008, section 3.
 """
@@ -45,7 +45,7 @@ _MOST = 4  # photos that a row reads
 
 @dataclass(frozen=True)
 class FlashFaceTraining:
-    """What is FlashFace's own.
+    """Settings specific to FlashFace.
 
     Of `AdapterSettings`, `lr` is the rate of the further attention and the face's place, `fusion_lr` that of the UNets,
     `photos` at most four, and `text_only` the share of rows without photos and place; `rank`, `vision` and `vision_lr`
@@ -56,13 +56,13 @@ class FlashFaceTraining:
         crop: Side of the face's square in longer sides of its box.
         target: What learns of the drawing UNet: `all`, as in the paper, or the `new` layers alone.
         no_place: Share of the rows with photos whose place is left open.
-        captioned: Share of the rows whose caption the reference UNet is told.
+        captioned: Share of the rows whose caption the reference UNet gets.
         strength: Noted in the file; see `photomaker.methods.flashface.FlashFaceSettings`.
         reference: As `strength`.
         launch: As `strength`.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     side: int = 224
@@ -210,7 +210,7 @@ class FlashFaceRecipe(PeopleRecipe):
             own = photo_bias(torch.full((count,), 1 / count))
             nothing = torch.full((_MOST,), -torch.inf)
             bias.append(nothing if dropped else torch.cat([own, nothing[:missing]]))
-        # 1 where the place is told
+        # 1 if the place is given
         told = torch.from_numpy((rng.random(len(captions)) >= self.own.no_place) & ~text_only).float()
         photos, looks = torch.stack(filled).to(self.device), torch.stack(bias).to(self.device)
         keeps = torch.from_numpy(rng.random(len(captions)) < 0.5).to(self.device)[:, None]  # noqa: PLR2004 - half

@@ -81,8 +81,8 @@ class Frames:
         if image.shape[:2] != tuple(self.original[row]):
             told = " x ".join(map(str, self.original[row]))
             raise SettingsError(
-                f"picture {row} of the dataset is {image.shape[0]} x {image.shape[1]} and its index says {told}; build "
-                "the dataset again"
+                f"picture {row} of the dataset is {image.shape[0]} x {image.shape[1]}, but its index says {told}; "
+                "build the dataset again"
             )
         if (self.original[row] == self.targets[row]).all():
             return image
@@ -115,7 +115,7 @@ def step_for(resolution: int, levels: int) -> int:
     """Grain of the sides: a sixteenth of the resolution, but whole at every level of a UNet with `levels` of them.
 
     Raises:
-        SettingsError: The resolution is no multiple of what the UNet halves.
+        SettingsError: The resolution is not a multiple of what the UNet halves.
     """
     least = 8 * 2 ** (levels - 1)
     if resolution < least or resolution % least:

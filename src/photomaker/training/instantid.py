@@ -45,7 +45,7 @@ Embeddings = Callable[[np.ndarray], Tensor]
 
 @dataclass(frozen=True)
 class InstantIDSettings:
-    """What is InstantID's own.
+    """Settings specific to InstantID.
 
     Of `AdapterSettings`, `lr` is the rate of keys and values, `fusion_lr` that of the resampler, and `text_only` the
     share of rows without photos; `rank`, `vision` and `vision_lr` do nothing.
@@ -61,7 +61,7 @@ class InstantIDSettings:
         recogniser: What the embeddings are of, noted in the file: `bundled`, or the name of an InsightFace pack.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     queries: int = 16

@@ -42,7 +42,7 @@ FILE = "ip_adapter.safetensors"
 
 @dataclass(frozen=True)
 class IPAdapterSettings:
-    """What is IP-Adapter's own.
+    """Settings specific to IP-Adapter.
 
     Of `AdapterSettings`, `lr` is the rate of keys and values, `fusion_lr` that of the projection, and `text_only` the
     share of rows without photos; `rank`, `vision` and `vision_lr` do nothing.
@@ -53,7 +53,7 @@ class IPAdapterSettings:
         hidden: Width of the plus form's resampler, a multiple of 64.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     form: Literal["base", "plus"] = "base"

@@ -1,4 +1,4 @@
-"""Latents of pictures, computed once and kept on disk, or anew each time: the autoencoder is frozen in training.
+"""Latents of pictures, cached on disk or computed each time: the autoencoder is frozen in training.
 
 Both ways take the middle of the autoencoder's distribution, rounded to half precision, so that keeping them changes
 speed and memory and no loss. (The spread around it is small beside that of the latents themselves.)
@@ -110,7 +110,7 @@ class FramedLatents:
     """
 
     def __init__(self, autoencoder: Autoencoder, data: Album, frames: Frames) -> None:
-        """Keep what is given."""
+        """Store the arguments."""
         self.autoencoder, self.data, self.frames = autoencoder, data, frames
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:

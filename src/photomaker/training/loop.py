@@ -44,17 +44,17 @@ __all__ = [
 
 
 def train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool = True) -> dict[str, float]:
-    """Train a recipe, or go on with a training that was stopped.
+    """Train a recipe, or continue with a training that was stopped.
 
     Args:
         recipe: What to train.
         settings: How.
         out: Folder of this training: `checkpoints/` (the last ones, and `best.pt` with the lowest validation loss),
             `log.jsonl`, `previews/`, `tensorboard/`, and at the end `export/` and `done.json`.
-        resume: Whether to go on from the last checkpoint in `out`; otherwise old checkpoints are removed.
+        resume: Whether to continue from the last checkpoint in `out`; otherwise old checkpoints are removed.
 
     Returns:
-        The last logged and validated figures; `finished` is 0 where the run was asked to stop before its end.
+        The last logged and validated figures; `finished` is 0 if the run was asked to stop before its end.
 
     Raises:
         WeightsError: The checkpoint found is damaged or belongs to another model.
@@ -76,7 +76,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool) -> dict[str, float]:
     if not len(recipe.rows):
-        raise SettingsError(f"the data holds 0 rows for the recipe {recipe.name}; make a larger dataset")
+        raise SettingsError(f"the data has no rows for the recipe {recipe.name}; make a larger dataset")
     run = Run(recipe, settings, out)
     _begin(run, resume)
     figures = _loop(run)
@@ -176,7 +176,7 @@ def _any_process(run: Run, flag: bool) -> bool:
 
 
 def _save_and_validate(run: Run, log: TrainLog) -> dict[str, float]:
-    # Validated and logged first: what is logged beyond the last checkpoint is forgotten by who goes on from it.
+    # Validated and logged first: what is logged beyond the last checkpoint is forgotten by who continues from it.
     figures = {f"validation_{name}": value for name, value in run.validate().items()}
     if figures:
         log.write(run.step, figures)

@@ -17,7 +17,7 @@ class Captioned(Protocol):
     """Pictures of one size, with captions.
 
     Attributes:
-        boxes: float32 [rows, 4] or [rows, people, 4], face boxes in pixels; -1 where there is no such person.
+        boxes: float32 [rows, 4] or [rows, people, 4], face boxes in pixels; -1 if there is no such person.
     """
 
     boxes: np.ndarray

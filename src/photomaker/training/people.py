@@ -1,4 +1,4 @@
-"""What every recipe shares that is trained on many people: rows, photos, captions, noise, masks, the loss.
+"""Shared by all recipes for many people: rows, photos, captions, noise, masks, the loss.
 
 A recipe says what it adds to the frozen base, how photos and captions become a condition, and how the UNet is asked.
 
@@ -61,7 +61,7 @@ class AdapterSettings:
         photos: Most ID photos of a row, 1 or more.
         target_among: Whether the target may be drawn among its own ID photos, like any other picture of the person.
         masked: Share of rows whose loss counts the person only.
-        plain_captions: Share of captions that leave all appearance to the photos, where captions are written anew each
+        plain_captions: Share of captions that leave all appearance to the photos, where captions are rewritten each
             time.
         text_only: Share of rows trained without photos, for the phase before merging.
         stack: What becomes of several photos: a token each ("stacked", the method), their "average", or one embedding
@@ -76,7 +76,7 @@ class AdapterSettings:
         diffusion: Timesteps and loss weights.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     rank: int = 64
@@ -130,7 +130,7 @@ SMALL = AdapterSettings(
 
 @dataclass(frozen=True)
 class Condition:
-    """What the UNet is told.
+    """The conditions of the UNet.
 
     Attributes:
         embeds: Prompt embeddings [batch, 77, D].
@@ -187,7 +187,7 @@ class Ingredients:
     Attributes:
         data: Pictures, masks, captions, people.
         latents: Of the same rows, from the base's autoencoder.
-        parts: The base; it stays as it is but for what the recipe adds to its UNet.
+        parts: The base; it stays as it is except for what the recipe adds to its UNet.
         id_encoder: The ID encoder, whose image tower sees the photos.
         settings: How.
         held_out: People kept for validation, the last ones.
@@ -260,7 +260,7 @@ class PeopleRecipe(Recipe):
         self.single = int((~enough).sum())
         if not enough.any():
             raise SettingsError(
-                f"nobody in the data has two pictures ({self.single} people have one each); add photos, or set "
+                f"no person in the data has two pictures ({self.single} people have one each); add photos, or set "
                 "target_among to true"
             )
         everyone = int(people.max()) + 1
@@ -271,7 +271,7 @@ class PeopleRecipe(Recipe):
         ]
 
     def prepare(self, device: torch.device) -> None:
-        """Move the frozen text encoders, where captions are encoded anew."""
+        """Move the frozen text encoders, where captions are encoded again."""
         super().prepare(device)
         self.texts.prepare(device)
 
@@ -317,7 +317,7 @@ class PeopleRecipe(Recipe):
         text_only: np.ndarray,
         rng: np.random.Generator,
     ) -> Condition:
-        """What the UNet is told, built exactly as at inference.
+        """The conditions of the UNet, built exactly as at inference.
 
         Args:
             captions: With trigger.

@@ -1,4 +1,4 @@
-"""Reference photos in training: which are drawn, what becomes of their background, and light changes of the picture."""
+"""Reference photos in training: selection, background, and light augmentation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROOM = 1.25  # around a face crop, for the random shifts of its place and size
 
 @dataclass(frozen=True)
 class PhotoSettings:
-    """How reference photos are changed; the defaults are the paper's, section 4.1.
+    """Augmentation of reference photos; the defaults are the paper's, section 4.1.
 
     Attributes:
         noise: Share of photos whose background becomes random noise (paper, section 4.1).

@@ -53,7 +53,7 @@ class PhotoVerseSettings:
         face_noise: Share of the timesteps, from the clean end, in which it counts.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     layers: tuple[int, ...] = (-1, -2, -3, -4, -5)

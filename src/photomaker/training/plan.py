@@ -1,4 +1,4 @@
-"""A training from a settings file: what is read, how the pieces are put together, and the run itself."""
+"""A training from a settings file: reads the settings, builds the parts, and runs them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ log = logging.getLogger("photomaker.training")
 
 
 def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding | None = None) -> PeopleRecipe:
-    """Put the pieces of a training together; latents and text embeddings are computed where they are missing.
+    """Build the parts of a training; missing latents and text embeddings are computed.
 
     Args:
         config: What to train.
@@ -90,7 +90,7 @@ def build(config: TrainConfig, score: Score | None = None, face: FaceEmbedding |
         side = 128 if config.data.kind == "world" else config.data.resolution
         recipe.previewer = Previewer(recipe, config.preview, side, score)
     if recipe.single and share.process == 0:
-        log.warning("%d people have one picture only and are left out as targets", recipe.single)
+        log.warning("%d people have only one picture and are not used as targets", recipe.single)
     return recipe
 
 
@@ -202,7 +202,7 @@ def run(
     fresh: bool = False,
     face: FaceEmbedding | None = None,
 ) -> dict[str, float]:
-    """Train, or go on where a training in the same folder was stopped; see `build` and `loop.train`.
+    """Train, or continue where a training in the same folder was stopped; see `build` and `loop.train`.
 
     Args:
         config: What to train.
@@ -262,7 +262,7 @@ def _frames(settings: DataSettings, album: ShardAlbum, parts: BaseParts) -> Fram
 
 
 def describe(recipe: PeopleRecipe) -> str:
-    """One line on what is trained and on how much."""
+    """One line on the trained parameters and the data."""
     trained = {
         name: sum(p.numel() for p in module.parameters() if p.requires_grad)
         for name, module in recipe.modules().items()

@@ -39,7 +39,7 @@ class PreviewSettings:
         likeness: What compares faces: none, bundled or insightface.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     people: int = 2

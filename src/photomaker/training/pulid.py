@@ -41,7 +41,7 @@ _HEAD = 64
 
 @dataclass(frozen=True)
 class PuLIDSettings:
-    """What is PuLID's own.
+    """Settings specific to PuLID.
 
     Of `AdapterSettings`, `lr` is the rate of keys and values and `fusion_lr` that of the ID encoder; rows without
     photos (`text_only`) teach nothing, and `rank`, `vision` and `vision_lr` do nothing.
@@ -57,7 +57,7 @@ class PuLIDSettings:
         recogniser: What the face embeddings are of, noted in the file: `bundled`, or the name of an InsightFace pack.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     layers: tuple[int, ...] = (4, 8, 12, 16, 20)

@@ -28,7 +28,7 @@ class Preview:
 
 
 class Recipe(ABC):
-    """What is trained, on which rows, with which loss.
+    """Defines what is trained, on which rows, with which loss.
 
     Attributes:
         name: Short name, used in messages and in the progress bar.
@@ -40,7 +40,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
-        """Return the modules trained; their trainable parameters and their buffers are saved and averaged."""
+        """Return the trained modules; their trainable parameters and buffers are saved and averaged."""
 
     def called(self) -> list[nn.Module]:
         """Return the modules, or the parts of them, whose weights are used by their call alone; these can be cut up."""
@@ -89,7 +89,7 @@ class Recipe(ABC):
         return {}
 
     def preview(self) -> Preview | None:
-        """Make pictures, with the averaged weights in place; None where the recipe has none to show."""
+        """Make previews with the averaged weights; None if the recipe has none."""
         return None
 
     def export(self, folder: Path) -> None:

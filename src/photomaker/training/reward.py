@@ -3,7 +3,7 @@
 Works around every recipe that is trained on people: PhotoMaker's adapter and the methods that it is compared with. A
 step draws pictures as the user's pipeline does, with the base's own scheduler, guidance and merging; the last of the
 denoising steps keep their gradients. What is drawn is judged by rewards and by two discriminators that learn beside it;
-the ordinary diffusion loss goes on, so that nothing is unlearnt.
+the ordinary diffusion loss continues, so that nothing is unlearnt.
 
 Source: DRaFT, arXiv 2309.17400, section 4 (gradients through the last K steps); the accurate identity loss of PuLID,
 arXiv 2404.16022, section 3.2, and its contrastive alignment; ADD, arXiv 2311.17042, section 3 (hinge losses, R1).
@@ -41,11 +41,11 @@ from photomaker.training.recipe import Preview, Recipe
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """How a trained adapter is finished; the weights are of losses, and 0 switches one off.
+    """Settings of finishing by reward; each weight is of a loss, and 0 switches it off.
 
     Attributes:
-        steps: Denoising steps; 0 is no finishing but an ordinary training.
-        fewest: Where above 0, the steps are drawn anew each time, from this number to `steps`: few steps and many then
+        steps: Denoising steps; 0 means ordinary training, without finishing.
+        fewest: If above 0, the number of steps is sampled from this number to `steps`: few steps and many then
             draw alike.
         through: Last steps whose gradients are kept, 1 or more.
         guidance: Guidance scale while drawing.
@@ -65,7 +65,7 @@ class RewardSettings:
         rewards: Further rewards, each a name in the registry or "module:Class", with its weight.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     steps: int = 0
@@ -131,7 +131,7 @@ class Drawn:
         captions: The captions, with trigger.
         others: Dataset rows of other photos of each person, which the adapter did not get.
         recipe: What is trained.
-        alignment: Losses of alignment, `semantic` and `layout`; empty where they do not count.
+        alignment: Losses of alignment, `semantic` and `layout`; empty if they do not count.
     """
 
     pixels: Tensor
@@ -159,7 +159,7 @@ class Reward(ABC):
 
 
 class Likeness(Reward):
-    """1 - cosine to the mean face of other photos of the person, by the users' recogniser; 1 where there is no face."""
+    """1 - cosine to the mean face of other photos of the person, by the users' recogniser; 1 if there is no face."""
 
     def __init__(self) -> None:
         """Open the recogniser; the evaluation's is another one and never in a loop."""

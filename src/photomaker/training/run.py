@@ -44,7 +44,7 @@ class Run:
         SettingsError: accelerate is configured for something that the training has not.
 
     Attributes:
-        cut: Parts of the model that are cut up between processes; empty where each keeps the whole model.
+        cut: Parts of the model that are cut up between processes; empty if each keeps the whole model.
     """
 
     def __init__(self, recipe: Recipe, settings: TrainSettings, out: Path) -> None:
@@ -98,7 +98,7 @@ class Run:
         restore_tensors(self.weights, state["weights"], path)
         restore_tensors(self.buffers, state["buffers"], path)
         if self.average:
-            # A run that was started without averaging may go on with it: the average then starts here.
+            # A run that was started without averaging may continue with it: the average then starts here.
             restore_tensors(self.average.shadow, state["average"] or state["weights"], path)
         load_state(self.optimiser, state["optimiser"])
         self.step = state["step"]
@@ -132,7 +132,7 @@ class Run:
                 module.train(modes[name])
 
     def autocast(self) -> torch.autocast:
-        """The precision that is computed in."""
+        """The compute precision."""
         device = self.accelerator.device
         return torch.autocast(device.type, torch.bfloat16, enabled=self.settings.on(device) == "bf16")
 
@@ -201,7 +201,7 @@ class Run:
         return {"loss": float(loss.detach()), **figures}
 
     def validate(self) -> dict[str, float]:
-        """Validate on the first process, on all where the model is cut up, always with the same randomness."""
+        """Validate on the first process, on all if the model is cut up, always with the same randomness."""
         figures: dict[str, float] = {}
         if self.accelerator.is_main_process or self.cut:
             with self.averaged(), self.autocast():
@@ -211,7 +211,7 @@ class Run:
         return figures
 
     def preview(self) -> Preview | None:
-        """The recipe's pictures, made by the first process, or by all where the model is cut up; elsewhere None."""
+        """The recipe's pictures, made by the first process, or by all if the model is cut up; elsewhere None."""
         found = None
         if self.accelerator.is_main_process or self.cut:
             with self.averaged(), self.autocast():

@@ -14,7 +14,7 @@ from photomaker.errors import SettingsError
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How long and how a recipe is trained.
+    """Settings of the training loop.
 
     Attributes:
         steps: Optimiser steps in all, 1 or more.
@@ -35,7 +35,7 @@ class TrainSettings:
         export: Which weights the result is made of.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     steps: int

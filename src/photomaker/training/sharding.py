@@ -1,7 +1,7 @@
 """Every weight cut up between processes by PyTorch's `fully_shard` (FSDP 2), as accelerate is configured.
 
 A process keeps its part of each weight, of its gradient, of the optimiser's state and of the average. A block's weights
-are put together for as long as the block computes. Checkpoints hold whole tensors, so that a training may go on with
+are put together for as long as the block computes. Checkpoints hold whole tensors, so that a training may continue with
 any number of processes, sharded or not.
 """
 
@@ -28,7 +28,7 @@ _WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_G
 
 
 def asked(kind: DistributedType) -> FullyShardedDataParallelPlugin | None:
-    """What accelerate's configuration asks for: None where every process keeps the whole model.
+    """What accelerate's configuration asks for: None if every process keeps the whole model.
 
     Args:
         kind: As accelerate found it; on CPUs it does not name FSDP even where the configuration asks for it.

@@ -40,7 +40,7 @@ def span(text: str) -> tuple[int, int]:
     """
     first, colon, last = text.partition(":")
     if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise SettingsError(f"{text!r} is no range of people; write it like 0:4000, the end not included")
+        raise SettingsError(f"{text!r} is not a range of people; write it like 0:4000, the end not included")
     return int(first), int(last)
 
 

@@ -70,7 +70,7 @@ def computed(
                 (folder / f"{start}.{DONE}").touch()
     except OSError as error:
         raise OutputError(
-            f"cannot write {folder}: {error.strerror}; make room or choose another folder"
+            f"cannot write {folder}: {error.strerror}; free some space or choose another folder"
         ) from error
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in shapes}
 
@@ -84,7 +84,7 @@ def _create(path: Path, shape: tuple[int, ...], dtype: type) -> None:
         np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape).flush()
         if hasattr(
             os, "posix_fallocate"
-        ):  # a full disk is told here; writing through the map would end the process
+        ):  # a full disk is reported here; writing through the map would end the process
             with part.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
         try:

@@ -83,6 +83,6 @@ def _landmarks(data: Album) -> np.ndarray:
     found = getattr(data, "landmarks", None)
     if found is None:
         raise SettingsError(
-            "landmarks are to be followed, which the data has not; build the dataset again, or choose another structure"
+            "the data has no landmarks to follow; build the dataset again, or choose another structure"
         )
     return np.asarray(found, dtype=np.float32)

@@ -32,7 +32,7 @@ NAMES = ("clip_l", "clip_g")
 
 
 def numbers(tokenizer: CLIPTokenizer, text: str, word: str, count: int) -> tuple[list[int], list[int]]:
-    """Token ids [77] of a text, and at each which row of the new word stands there, -1 where none does.
+    """Token ids [77] of a text, and at each which row of the new word stands there, -1 if none does.
 
     Args:
         tokenizer: It is not changed.
@@ -142,7 +142,7 @@ def check_rows(pipeline: StableDiffusionXLPipeline, tensors: Mapping[str, Tensor
     """Compare a word's rows with the widths of the text encoders.
 
     Raises:
-        IdentityError: Rows are missing or of another width.
+        IdentityError: Rows are missing or of a different width.
     """
     encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
     for name, encoder in zip(NAMES, encoders, strict=True):

@@ -87,7 +87,7 @@ def build_tokenizers(captions: Iterable[str], limit: int = 1536) -> tuple[CLIPTo
     numbers = vocabulary(merges)
     if "img" + SUFFIX in numbers:
         raise SettingsError(
-            "the captions hold the trigger word 'img'; train the tokenizer on captions without it"
+            "the captions contain the trigger word 'img'; train the tokenizer on captions without it"
         )
 
     def build(pad: str) -> CLIPTokenizer:

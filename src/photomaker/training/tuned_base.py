@@ -1,4 +1,4 @@
-"""Recipe that goes on training a base's UNet by captions alone, around which the finishing by reward fits."""
+"""Recipe that continues training a base's UNet by captions alone, around which the finishing by reward fits."""
 
 from __future__ import annotations
 

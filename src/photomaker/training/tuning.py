@@ -52,7 +52,7 @@ PLAIN = LossSettings(null_text=0.0, stratified=False)
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """How something is tuned on one person's photos.
+    """Settings of tuning on one person's photos.
 
     Attributes:
         steps: Optimiser steps, 1 or more.
@@ -64,14 +64,14 @@ class TuningSettings:
         clip: Largest gradient norm; 0 switches clipping off.
         seed: Seed of everything random; the same seed gives the same identity.
         flip: Whether half of the photos are seen mirrored. Faces are not symmetric.
-        background: Weight in 0..1 of what lies outside the person, where a photo comes with a mask; 1 is the published
+        background: Weight in 0..1 of what is outside the person, where a photo comes with a mask; 1 is the published
             loss, which knows no masks.
         templates: Captions; `{}` is where the person's words go.
         gradient_checkpointing: Whether activations are computed again in the backward pass instead of kept.
         noise: Timesteps and loss weights.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     steps: int = 500
@@ -125,7 +125,7 @@ class PriorSettings:
         guidance: Guidance scale of each.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     pictures: int = 100
@@ -261,7 +261,7 @@ def prior_of(
         batch_size: Most drawn at once.
 
     Returns:
-        None where there are none.
+        None if there are none.
     """
     if not settings.pictures or not settings.weight:
         return None
@@ -282,7 +282,7 @@ def prior_of(
 
 @contextmanager
 def frozen(pipeline: StableDiffusionXLPipeline, gradient_checkpointing: bool = False) -> Iterator[None]:
-    """Have nothing of a pipeline learn as long as the context lasts; gradients still pass through it.
+    """Have nothing of a pipeline learn during the context; gradients still pass through it.
 
     Args:
         pipeline: Its flags and attention processors are put back afterwards, also after an error.
@@ -341,7 +341,7 @@ class PersonRecipe(Recipe):
         self.device = self.pipeline.unet.device
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return what is tuned."""
+        """Return the tuned modules."""
         return dict(self.trained)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -413,7 +413,7 @@ def tune(recipe: PersonRecipe, progress: Progress | None = None) -> dict[str, An
         Notes for the identity: steps, seed, and the mean loss of the first and of the last tenth of the steps.
 
     Raises:
-        SettingsError: The loss is no number any more.
+        SettingsError: The loss is no longer a number.
     """
     settings = recipe.settings
     # dropout draws from the global generator, which is lent and given back

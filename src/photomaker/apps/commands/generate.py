@@ -131,7 +131,7 @@ def generate(
     best_of: Annotated[
         int,
         typer.Option(
-            min=1, help="Draw this many times as many pictures, and keep those most like the person."
+            min=1, help="Draw this many times as many pictures, and keep those with the highest likeness."
         ),
     ] = 1,
     lora: Annotated[
@@ -149,8 +149,8 @@ def generate(
     control: Annotated[
         list[str] | None,
         typer.Option(
-            help="ControlNet as MODEL=PICTURE or MODEL=PICTURE:SCALE; MODEL=landmarks@PICTURE, edges@ or mask@ reads "
-            "that off the picture; repeat for more."
+            help="ControlNet as MODEL=PICTURE or MODEL=PICTURE:SCALE; MODEL=landmarks@PICTURE, edges@ or mask@ takes "
+            "that from the picture; repeat for more."
         ),
     ] = None,
     t2i: Annotated[
@@ -167,7 +167,7 @@ def generate(
         bool,
         typer.Option(
             "--together",
-            help="Put all people into each picture; the prompt has 'img' behind each class word.",
+            help="Put all people into each picture; the prompt has 'img' after each class word.",
         ),
     ] = False,
     layout: Annotated[
@@ -179,7 +179,7 @@ def generate(
     pose: Annotated[
         str | None,
         typer.Option(
-            help="InstantID: PICTURE or PICTURE:SCALE whose face gives place and direction; or photo, draft, none."
+            help="InstantID: PICTURE or PICTURE:SCALE whose face sets position and pose; or photo, draft, none."
         ),
     ] = None,
     redraw: Annotated[
@@ -188,9 +188,7 @@ def generate(
             help="Redraw small faces larger: off, auto (below a quarter of the model's side), or a limit in pixels."
         ),
     ] = "off",
-    sheet: Annotated[
-        bool, typer.Option("--sheet", help="Also write a labelled sheet of all pictures.")
-    ] = False,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Also write a labelled contact sheet.")] = False,
     preview: Annotated[
         Path | None, typer.Option(help="PNG that shows the picture being drawn, replaced at every step.")
     ] = None,
@@ -234,9 +232,7 @@ def generate(
         ("strength", "start"),
     ):  # fmt: skip
         if name in stated and needed not in stated:
-            raise SettingsError(
-                f"{stated[name]} is given without --{needed}, to which it belongs; give that too"
-            )
+            raise SettingsError(f"{stated[name]} needs --{needed}; give that too")
     sampling = Sampling(
         steps=steps, guidance=guidance, merge=merge, seed=(seed or [0])[0], scheduler=scheduler,
         guidance_start=guidance_start, guidance_stop=guidance_stop,

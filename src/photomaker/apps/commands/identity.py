@@ -44,7 +44,7 @@ def identity_make(
     method: MethodName = None,
     class_word: Annotated[
         str | None,
-        typer.Option(help="Class word for a tuned method to learn the person by, such as woman."),
+        typer.Option(help="Class word that a tuned method trains the person with, such as woman."),
     ] = None,
     consent: Annotated[
         str | None,
@@ -69,8 +69,8 @@ def identity_show(file: IdentityFile) -> None:
 
 
 def identity_mix(
-    first: Annotated[Path, typer.Argument(help="Identity that share 0 gives.")],
-    second: Annotated[Path, typer.Argument(help="Identity that share 1 gives.")],
+    first: Annotated[Path, typer.Argument(help="First identity; share 0 gives it unchanged.")],
+    second: Annotated[Path, typer.Argument(help="Second identity; share 1 gives it unchanged.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
     share: Annotated[float, typer.Option(help="Share of the second person, 0 to 1.")] = 0.5,
     how: Annotated[

@@ -46,10 +46,10 @@ def evaluate(
     gallery: Gallery = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. (default: 20)")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale. (default: what the sweep chooses)")
+        float | None, typer.Option(help="Guidance scale. (default: chosen by the sweep)")
     ] = None,
     merge: Annotated[
-        float | None, typer.Option(help="Merge step as a share, 0 to 1. (default: what the sweep chooses)")
+        float | None, typer.Option(help="Merge step as a share, 0 to 1. (default: chosen by the sweep)")
     ] = None,
     merges: Annotated[
         str | None, typer.Option(help="Merge steps to sweep over, separated by commas.")
@@ -91,21 +91,25 @@ def evaluate(
 def speed(
     people: Annotated[int | None, typer.Option(help="People scored. (default: 50)")] = None,
     prompts: Annotated[int | None, typer.Option(help="Prompts, from the first on. (default: 10)")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Pictures a person and prompt. (default: 2)")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Pictures for each person and prompt. (default: 2)")
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="test, or validation while something is still chosen.")
+        str | None, typer.Option(help="test, or validation while you are still choosing settings.")
     ] = None,
     ways: Annotated[
         str | None,
-        typer.Option(help='Ways to draw, with semicolons, such as "fast;unipc 10". (default: all)'),
+        typer.Option(help='Variants, separated by semicolons, such as "fast;unipc 10". (default: all)'),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(help="How often each way is timed. (default: 5)")] = None,
-    pictures: Annotated[int | None, typer.Option(help="Pictures timed together. (default: 1)")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="How many times each variant is timed. (default: 5)")
+    ] = None,
+    pictures: Annotated[int | None, typer.Option(help="Pictures in each timed batch. (default: 1)")] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results; goes on where a run stopped. (default: benchmarks)"),
+        typer.Option(help="Folder of the results; continues a stopped run. (default: benchmarks)"),
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Processes at work. (default: 2)")] = None,
+    processes: Annotated[int | None, typer.Option(help="Number of processes. (default: 2)")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of each process. (default: 1)")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. (default: auto)")] = None,
     dtype: Annotated[
@@ -114,7 +118,7 @@ def speed(
     ] = None,
     samples: Annotated[int | None, typer.Option(help="Bootstrap resamples. (default: 2000)")] = None,
 ) -> None:
-    """Measure what drawing with less work costs in likeness, prompt accuracy and sharpness; writes a table and a plot.
+    """Measure what skipping work costs in likeness, prompt accuracy and sharpness; writes a table and a plot.
 
     Example: photomaker speed --people 4 --prompts 2 --seeds 1 --split validation --ways fast --out out/speed
     """
@@ -169,9 +173,7 @@ def benchmark(
     samples: Samples = None,
     readme: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Markdown page in which to renew the figures between the markers; repeat for more."
-        ),
+        typer.Option(help="Markdown page whose figures between the markers are updated; repeat for more."),
     ] = None,
 ) -> None:
     """Measure methods side by side on the same people, photos, prompts and noise; writes tables and plots.
@@ -208,7 +210,7 @@ def ablate(
     ] = None,
     train_people: Annotated[int | None, typer.Option(help="People to train on. (default: 800)")] = None,
     views: Annotated[
-        int | None, typer.Option(help="Pictures of each person, where people are drawn. (default: 10)")
+        int | None, typer.Option(help="Pictures of each person, if people are drawn. (default: 10)")
     ] = None,
     people: Annotated[int | None, typer.Option(help="People scored. (default: 24)")] = None,
     prompts: Annotated[int | None, typer.Option(help="Use the first N prompts. (default: 6)")] = None,

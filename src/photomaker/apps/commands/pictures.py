@@ -66,15 +66,13 @@ def people(
 def provenance_show(
     file: Annotated[Path, typer.Argument(help="A picture.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    trust: Annotated[
-        Path | None, typer.Option(help="PEM file of further certificates that you trust.")
-    ] = None,
+    trust: Annotated[Path | None, typer.Option(help="PEM file of certificates that you trust.")] = None,
     original: Annotated[
         Path | None,
-        typer.Option(help="Signed picture to compare with, where the copy has lost its manifest."),
+        typer.Option(help="Signed picture to compare with, if the copy has lost its manifest."),
     ] = None,
 ) -> None:
-    """Show how a picture says it was made, and whether it was changed since.
+    """Show how a picture was made, according to its metadata, and whether it was changed since.
 
     Status 0: unchanged, signed by a known certificate; 4: unchanged, signed by an unknown one; 1: altered;
     3: no manifest; 2: it cannot be read.

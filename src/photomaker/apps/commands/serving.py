@@ -24,10 +24,10 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8765,
     data: Annotated[
-        Path, typer.Option(help="Folder for people, pictures and jobs; it stays when the server ends.")
+        Path, typer.Option(help="Folder for people, pictures and jobs; it is kept when the server stops.")
     ] = Path("photomaker-data"),
     token_file: Annotated[
-        Path | None, typer.Option(help="File with one token a line; each token is a separate caller.")
+        Path | None, typer.Option(help="File with one token on each line; each token is a separate caller.")
     ] = None,
     ttl: Ttl = None,
     allow: Annotated[
@@ -88,7 +88,7 @@ def ui(
     ] = Path("photomaker-data"),
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File with one token a line; give each visitor their own to type."),
+        typer.Option(help="File with one token on each line; give each visitor their own."),
     ] = None,
     visitors: Annotated[
         bool,

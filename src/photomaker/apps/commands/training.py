@@ -65,21 +65,21 @@ def dataset_build(
 
 
 def dataset_report(out: Annotated[Path, typer.Argument(help="Folder of a build.")]) -> None:
-    """Write the report of a build again, even of an unfinished one."""
+    """Write the report of a build again; the build may be unfinished."""
     from photomaker.apps.dataset import report
 
     report(out)
 
 
 def dataset_stages(config: Config, changes: Changes = None) -> None:
-    """Show how far each stage of a build is."""
+    """Show the progress of each stage of a build."""
     from photomaker.apps.dataset import stages
 
     stages(config, changes or ())
 
 
 def dataset_rehearse(
-    out: Annotated[Path, typer.Option(help="Folder of the rehearsal.")] = Path("out/rehearsal"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("out/rehearsal"),
     people: Annotated[int, typer.Option(help="People to plant.")] = 40,
     photos: Annotated[int, typer.Option(help="Files of each person.")] = 10,
     size: Annotated[int, typer.Option(help="Height of the planted photos in pixels, 72 to 1024.")] = 384,
@@ -94,7 +94,7 @@ def dataset_rehearse(
     port: Annotated[int, typer.Option(help="Port of that server.")] = 8799,
     measured: Annotated[
         Path | None,
-        typer.Option(help="Earlier rehearsal.json whose figures of the rules are kept."),
+        typer.Option(help="Earlier rehearsal.json whose figures for the rules are reused."),
     ] = None,
 ) -> None:
     """Build a dataset of synthetic people with planted mistakes, and measure how well the builder finds them."""

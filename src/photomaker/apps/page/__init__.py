@@ -1,1 +1,1 @@
-"""The web page: people, pictures and their history on a desk, in a browser."""
+"""The web page: people, pictures and their history in a browser, on a desk."""

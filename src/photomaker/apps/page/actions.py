@@ -1,4 +1,4 @@
-"""What the page can do, on a desk: nothing here knows of widgets."""
+"""What the page can do, on a desk, independent of widgets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Coached:
         name: Of its file.
         thumb: A small JPEG.
         keep: Whether it will be used.
-        kinds: What was found; empty is good.
+        kinds: Kinds of findings; empty is good.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Coached:
 
 @dataclass(frozen=True)
 class Coaching:
-    """What the coach says of some photos.
+    """The coach's report on some photos.
 
     Attributes:
-        photos: One by one.
-        kinds: What there is to say about all of them.
-        judged: Whether anything could look at faces.
+        photos: The photos one by one.
+        kinds: Kinds of findings about all of them.
+        judged: Whether there is a face backend.
     """
 
     photos: tuple[Coached, ...] = ()
@@ -68,8 +68,8 @@ class Reading:
 
     Attributes:
         before: The text before the class word.
-        word: The class word; empty where there is none.
-        after: The text behind it.
+        word: The class word; empty if there is none.
+        after: The text after it.
         unknown: Words that the bundled model has never seen.
     """
 
@@ -81,12 +81,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Example:
-    """Something to try without any photo.
+    """An example to try without photos.
 
     Attributes:
-        name: Of its text.
+        name: Key of its text.
         people: Bundled people: one, or two that are mixed.
-        prompt: What is drawn.
+        prompt: The prompt.
     """
 
     name: str
@@ -106,32 +106,32 @@ IDEAS = {
     "idea_oil": "an oil painting of a {word} in the mountains",
     "idea_old": "a photo of an old {word} in the forest",
 }
-"""Prompts to begin with."""
+"""Example prompts."""
 
 
 class Actions:
-    """The page's verbs; safe from any number of threads, as the desk is."""
+    """The page's actions; thread-safe, like the desk."""
 
     def __init__(self, desk: Desk) -> None:
-        """Stand on a desk, which somebody else starts and closes."""
+        """Use a desk, which the caller starts and closes."""
         self.desk = desk
 
     # ---- what is here
 
     @property
     def bundled(self) -> bool:
-        """Whether the bundled small model draws."""
+        """Whether the model is the bundled small one."""
         return self.desk.engine.profile.bundled
 
     @property
     def examples(self) -> tuple[Example, ...]:
-        """What can be tried with one click; the bundled people are drawn, so only the bundled model takes them."""
+        """The one-click examples; they use bundled, drawn people, so they need the bundled model."""
         there = self.bundled and all((weights.ASSETS / "people" / name).is_dir() for name in ("ada", "ben"))
         return EXAMPLES if there else ()
 
     @property
     def example_faces(self) -> dict[str, str]:
-        """Small pictures of the examples' people, as links that hold the data."""
+        """Small pictures of the examples' people, as data URLs."""
         names = {name for one in self.examples for name in one.people}
         return {name: _bundled_face(name) for name in names}
 
@@ -142,7 +142,7 @@ class Actions:
 
     @property
     def delays(self) -> bool:
-        """Whether likeness can be weighed against the prompt."""
+        """Whether the model has a merge step."""
         kind = self.desk.engine.profile.kind
         return kind is None or kind.delays
 
@@ -154,16 +154,16 @@ class Actions:
 
     @property
     def own_merge(self) -> float:
-        """The model's own merge step; it is loaded to tell."""
+        """The model's own merge step; this loads the model."""
         return float(getattr(getattr(self.desk.engine.method, "defaults", None), "merge", FULL_SHARE))
 
     # ---- who
 
     def coach(self, files: Sequence[Path]) -> Coaching:
-        """Look at photos.
+        """Check photos.
 
         Raises:
-            Mistake: There are too many, or one is no picture.
+            Mistake: There are too many, or one is not a picture.
             PhotoError: One is too large.
         """
         if not files:
@@ -189,10 +189,10 @@ class Actions:
         return [self._photo(file) for file in files]
 
     def check_photo(self, file: Path) -> None:
-        """Look whether a file is a picture.
+        """Check that a file is a picture.
 
         Raises:
-            Mistake: It is none.
+            Mistake: It is not a picture.
             PhotoError: It is too large or damaged.
         """
         self._photo(file)
@@ -209,17 +209,17 @@ class Actions:
         return photo
 
     def save(self, owner: str, files: Sequence[Path], name: str, consent: str = "") -> Person:
-        """Keep a person.
+        """Save a person.
 
         Args:
             owner: Whose it is.
             files: The photos.
             name: What to call the person.
-            consent: Who agreed, when, and to what; empty notes nothing.
+            consent: Who agreed, when, and to what; empty adds no note.
 
         Raises:
-            Mistake: There are no photos, too many, one is no picture, or none shows a face.
-            PhotoMakerError: They cannot be kept.
+            Mistake: There are no photos, too many, one is not a picture, or none shows a face.
+            PhotoMakerError: They cannot be saved.
         """
         if not files:
             raise Mistake("no_photos")
@@ -230,18 +230,18 @@ class Actions:
         return self.desk.add_person(owner, photos, name.strip(), consent=consent.strip() or None)
 
     def mix(self, owner: str, first: str | None, second: str | None, share: float, name: str) -> Person:
-        """Keep a person between two.
+        """Save a mix of two people.
 
         Args:
             owner: Whose they are.
             first: Id of one.
             second: Id of the other.
-            share: Of the second, 0 to 100.
-            name: What to call the new one.
+            share: Share of the second, 0 to 100.
+            name: Name of the mix.
 
         Raises:
-            Mistake: They are not two.
-            PhotoMakerError: One is not there, or they do not go together.
+            Mistake: They are not two different people.
+            PhotoMakerError: One does not exist, or they cannot be mixed.
         """
         if not first or not second or first == second:
             raise Mistake("two_people")
@@ -250,7 +250,7 @@ class Actions:
     # ---- what
 
     def read(self, prompt: str) -> Reading | None:
-        """How a prompt is read; None where there is none."""
+        """How a prompt is read; None if it is empty."""
         if not prompt.strip():
             return None
         try:
@@ -264,17 +264,17 @@ class Actions:
         return Reading(before[:start], word, before[start + len(word) :] + after, unknown)
 
     def idea(self, name: str, prompt: str) -> str:
-        """A prompt to begin with, about whom the old one was."""
+        """An example prompt with the class word of the current prompt."""
         read = self.read(prompt)
         word = read.word if read is not None and read.word else "person"
         return IDEAS[name].format(word=word)
 
     def order(self, wish: Wish) -> PlainOrder:
-        """The order of a form.
+        """The order for a form.
 
         Raises:
-            Mistake: No person was chosen, or one twice, nothing written, nobody or not everybody is in it, or the seed
-                is no number.
+            Mistake: No person was chosen, or one twice, the prompt is empty or lacks a class word, or the seed is not a
+                number.
         """
         order = order_of(wish, self.own_merge if self.delays else 0.0)
         words, told = len(class_words(wish.prompt)), "img" in wish.prompt.lower()
@@ -287,11 +287,11 @@ class Actions:
         return order if placed else replace(order, layout=())
 
     def start_picture(self, owner: str, file: Path) -> Picture:
-        """Keep a picture to begin with.
+        """Store a start picture.
 
         Raises:
-            Mistake: It is no picture.
-            PhotoMakerError: It cannot be kept.
+            Mistake: It is not a picture.
+            PhotoMakerError: It cannot be stored.
         """
         self._photo(file)
         return self.desk.add_picture(owner, Upload(file.name, file))
@@ -299,10 +299,10 @@ class Actions:
     # ---- examples
 
     def example(self, owner: str, name: str) -> tuple[Person, Wish]:
-        """The person of an example, saved where they are not yet, and its form.
+        """The person of an example, saved if necessary, and its form.
 
         Raises:
-            PhotoMakerError: There is none such, or they cannot be kept.
+            PhotoMakerError: The example does not exist, or the person cannot be saved.
         """
         found = {one.name: one for one in self.examples}.get(name)
         if found is None:
@@ -315,7 +315,7 @@ class Actions:
         """Ada or Ben.
 
         Raises:
-            PhotoMakerError: They cannot be kept.
+            PhotoMakerError: They cannot be saved.
         """
         files = sorted((weights.ASSETS / "people" / name).glob("*.png"))
         return self.desk.add_person(
@@ -332,10 +332,10 @@ class Actions:
     # ---- a chosen picture
 
     def again(self, owner: str, id_: str) -> PlainOrder:
-        """The order that draws one picture again.
+        """The order that draws a picture again.
 
         Raises:
-            NotThere: It is not there any more.
+            NotThere: It no longer exists.
             Mistake: It was not drawn here.
         """
         picture = self.desk.picture(owner, id_)
@@ -343,14 +343,14 @@ class Actions:
             raise Mistake("no_such_picture")
         order = self.desk.job(owner, picture.job).order
         order = replace(order, n=1, seeds=(picture.seed,), best_of=1)
-        if len(order.prompts) > 1:  # the picture knows its prompt with the style in it
+        if len(order.prompts) > 1:  # the picture's prompt already contains the style
             order = replace(order, prompts=(picture.prompt,), style="none", pairs=False)
         if len(order.people) > 1 and not order.together:
             order = replace(order, people=(self.desk.person(owner, picture.person).id,), pairs=False)
         return order
 
     def variations(self, owner: str, id_: str) -> PlainOrder:
-        """The same with other seeds.
+        """The same order with other seeds.
 
         Raises:
             PhotoMakerError: See `again`.
@@ -358,7 +358,7 @@ class Actions:
         return replace(self.again(owner, id_), seeds=(), seed=new_seed(), n=VARIATIONS)
 
     def redrawn(self, owner: str, id_: str) -> PlainOrder:
-        """The same with the face drawn again, however large it is.
+        """The same order with the face redrawn at any size.
 
         Raises:
             PhotoMakerError: See `again`.
@@ -367,10 +367,10 @@ class Actions:
         return replace(self.again(owner, id_), redraw=str(max(picture.width, picture.height)))
 
     def compared(self, owner: str, id_: str, what: str, values: Sequence[str | None]) -> list[PlainOrder]:
-        """The same with two values of a setting.
+        """The same order with two values of a setting.
 
         Raises:
-            Mistake: The values are not two.
+            Mistake: The values are not two different ones.
             PhotoMakerError: See `again`.
         """
         order = self.again(owner, id_)
@@ -380,13 +380,13 @@ class Actions:
         return [with_setting(order, what, str(value), merge) for value in values]
 
     def submit(self, owner: str, orders: Sequence[PlainOrder]) -> list[str]:
-        """Take orders; all or none.
+        """Submit orders; all or none.
 
         Returns:
             Ids of their jobs.
 
         Raises:
-            PhotoMakerError: One cannot be done.
+            PhotoMakerError: One cannot be drawn.
         """
         jobs: list[str] = []
         try:
@@ -399,7 +399,7 @@ class Actions:
         return jobs
 
     def unfinished(self, owner: str) -> Job | None:
-        """The last job, if it has not ended: a page that is loaded again goes on with it."""
+        """The last job, if it has not ended: a reloaded page continues with it."""
         jobs = self.desk.jobs(owner, 1)
         return jobs[0] if jobs and jobs[0].state not in ENDED else None
 
@@ -419,7 +419,7 @@ def _thumb(image: Image.Image) -> bytes:
 
 
 def _is_picture(file: Path) -> bool:
-    """Whether a file begins as a picture does, so that what is wrong with it is worth telling."""
+    """Whether a file begins like a picture, so that its damage is worth reporting."""
     starts = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*", b"MM\0*")
     head = file.read_bytes()[:12] if file.stat().st_size else b""
     return head.startswith(starts) or head[4:8] == b"ftyp"

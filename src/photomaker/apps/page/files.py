@@ -1,6 +1,6 @@
-"""Pictures for the browser: straight from the desk's folder, by links that this server signed.
+"""Pictures for the browser, straight from the desk's folder, by signed links.
 
-Nothing is copied into Gradio's cache, so what is deleted is gone.
+Nothing is copied into Gradio's cache, so deleted pictures are gone.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _ID = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
 
 
 class Links:
-    """Makes links for those whose pictures they are, and checks them; they hold as long as the server runs."""
+    """Makes and checks links for the owners of pictures; they are valid while the server runs."""
 
     def __init__(self, desk: Desk) -> None:
-        """Begin with a new key."""
+        """Start with a new key."""
         self._desk, self._key = desk, secrets.token_bytes(32)
 
     def to(self, kind: Kind, id_: str) -> str:
-        """A link to a picture or portrait, relative to the page; it is for the owner's eyes."""
+        """A link to a picture or portrait, relative to the page, for its owner."""
         return f"files/{kind}/{id_}/{self._sign(kind, id_)}"
 
     def _sign(self, kind: str, id_: str) -> str:
         return hmac.digest(self._key, f"{kind} {id_}".encode(), hashlib.sha256).hex()
 
     def router(self, prefix: str) -> APIRouter:
-        """The route that the links lead to."""
+        """The route of the links."""
         router = APIRouter(include_in_schema=False)
 
         @router.get(prefix + "/files/{kind}/{id_}/{sign}")

@@ -1,7 +1,7 @@
-"""The door of the page: who may see it, and what it may load.
+"""Access to the page: who may see it, and what it may load.
 
-A browser cannot send a bearer token by itself, so the token is typed once and a signed cookie stands for it. The page
-itself may load nothing from elsewhere, which the browser is told.
+A browser cannot send a bearer token by itself, so the token is typed once and replaced by a signed cookie. A content
+security policy forbids the page to load anything from other sites.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from photomaker.apps.page.texts import say, spoken
 
 COOKIE = "photomaker"
 LASTS = 30 * 24 * 3600
-"""Seconds that a cookie holds; a server that is started again asks anew."""
+"""Seconds that a cookie is valid; a restarted server asks again."""
 LARGEST = 4096
 """Bytes of the form with the token."""
 _POLICY = (
@@ -31,17 +31,17 @@ _POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "form-action 'self'; base-uri 'self'; object-src 'none'"
 )
-"""Gradio's own scripts need inline code and eval; nothing needs another host."""
+"""Gradio's scripts need inline code and eval; nothing needs another host."""
 
 
 class Badge:
-    """Signs and reads the cookie that stands for a token."""
+    """Signs and reads the cookie that replaces a token."""
 
     def __init__(self, owner_of: Callable[[str], str | None] | None) -> None:
         """Begin with a new key.
 
         Args:
-            owner_of: Whose a token is; None lets everybody in.
+            owner_of: Gives the owner of a token; None admits everybody.
         """
         self.owner_of, self._key = owner_of, secrets.token_bytes(32)
 
@@ -51,7 +51,7 @@ class Badge:
         return f"{told}|{self._sign(told)}"
 
     def read(self, cookies: dict[str, str]) -> str | None:
-        """Whose cookie it is; None where there is none that holds."""
+        """The owner of a cookie; None if there is no valid one."""
         told, _, sign = cookies.get(COOKIE, "").rpartition("|")
         if not told or not secrets.compare_digest(sign.encode(), self._sign(told).encode()):
             return None
@@ -63,20 +63,20 @@ class Badge:
 
 
 class Gate:
-    """Stands before the page; the other routes of the server have their own guard."""
+    """Protects the page; the other routes of the server have their own guard."""
 
     def __init__(self, app: ASGIApp, path: str, badge: Badge) -> None:
-        """Stand before what lies under a path.
+        """Protect everything under a path.
 
         Args:
             app: The application.
-            path: Where the page is.
-            badge: Who may come in.
+            path: Path of the page.
+            badge: Checks the visitor.
         """
         self._app, self._path, self._badge = app, path, badge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or ask for the token."""
+        """Pass the request on, or ask for the token."""
         inside = scope["type"] in ("http", "websocket") and (scope["path"] + "/").startswith(f"{self._path}/")
         if not inside:
             await self._app(scope, receive, send)
@@ -93,7 +93,7 @@ class Gate:
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             return _ask(request, wrong=False)
         if request.method != "POST" or not request.url.path.endswith("/enter"):
-            return PlainTextResponse("this page wants a token", 401)
+            return PlainTextResponse("this page needs a token", 401)
         if int(request.headers.get("content-length", LARGEST + 1)) > LARGEST:
             return PlainTextResponse("the form is too large", 413)
         given = (await request.form(max_files=0, max_fields=1)).get("token", "")

@@ -1,4 +1,4 @@
-"""What happens when somebody presses something: verbs of the desk in, changed widgets out."""
+"""Event handlers: they call the page's actions and return the changed widgets."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from photomaker.studio.kept import Picture
 from photomaker.studio.plain_orders import PlainOrder
 
 PAGE = 24
-"""Earlier pictures that are shown at a time."""
+"""Earlier pictures shown at a time."""
 Changes = dict[Any, Any]
 
 
 class Handlers:
-    """The page's answers; each returns the widgets that it changes."""
+    """The page's event handlers; each returns the widgets that it changes."""
 
     def __init__(self, widgets: Widgets, links: Links, owner_of: Callable[[gr.Request], str]) -> None:
-        """Answer for some widgets.
+        """Handle events of some widgets.
 
         Args:
             widgets: The widgets.
-            links: Leads to pictures.
-            owner_of: Whose a request is.
+            links: Makes links to pictures.
+            owner_of: Gives the owner of a request.
         """
         self.w, self.actions, self.links, self._owner = widgets, widgets.actions, links, owner_of
         self._desk = widgets.actions.desk
@@ -44,7 +44,7 @@ class Handlers:
     # ---- the page
 
     async def load(self, kept: str, request: gr.Request) -> AsyncIterator[Changes]:
-        """A visitor opens the page; what is still being drawn for them goes on."""
+        """A visitor opens the page; the display of their unfinished job continues."""
         owner = self._owner(request)
         language = kept if kept in LANGUAGES else spoken(request.headers.get("accept-language", ""))
         yield await asyncio.to_thread(self._whole, language, owner)
@@ -57,7 +57,7 @@ class Handlers:
         self, person: str, prompt: str, shown: list[str], labels: list[str], picked: str, start: str,
         photos: list[str], what: str, event: gr.EventData, request: gr.Request,
     ) -> Changes:  # fmt: skip
-        """Another language; everything that is there stays."""
+        """Change the language and keep everything else."""
         w, owner = self.w, self._owner(request)
         language = event.id if event.id in LANGUAGES else next(iter(LANGUAGES))
         changes = {**self._whole(language, owner, person), **self.compare_what(language, what)}
@@ -93,7 +93,7 @@ class Handlers:
     # ---- who
 
     def _people(self, language: str, owner: str, person: str, gone: bool = False) -> Changes:
-        """The saved people, wherever one is chosen; where somebody is `gone`, nobody stands beside."""
+        """The saved people, in every chooser; if somebody is `gone`, the second person is cleared."""
         beside: dict[str, Any] = {"label": say(language, "beside"), **({"value": ""} if gone else {})}
         people = self._desk.people(owner)
         portraits = {one.id for one in people if self._desk.portrait(owner, one.id) is not None}
@@ -106,7 +106,7 @@ class Handlers:
         }
 
     def dropped(self, language: str, files: list[str] | None, photos: list[str]) -> Changes:
-        """Photos come in; what is no picture is told and left out."""
+        """Add photos; files that are not pictures are reported and left out."""
         good, says = list(photos), ""
         for file in files or ():
             try:
@@ -117,12 +117,12 @@ class Handlers:
         return self._coached(language, good, says)
 
     def photo_away(self, language: str, photos: list[str], event: gr.EventData) -> Changes:
-        """One of the photos is taken away again."""
+        """Remove one of the photos."""
         at = int(event.id)
         return self._coached(language, [one for number, one in enumerate(photos) if number != at], "")
 
     def clear(self, language: str, photos: list[str]) -> Changes:
-        """All are taken away."""
+        """Remove all photos."""
         _forget(photos)
         return self._coached(language, [], "")
 
@@ -140,7 +140,7 @@ class Handlers:
     def save(
         self, language: str, photos: list[str], name: str, consent: str, prompt: str, request: gr.Request
     ) -> Changes:
-        """The person of the photos is kept and chosen."""
+        """Save and choose the person of the photos."""
         w, owner = self.w, self._owner(request)
         given = name.strip() or say(language, "person_number", number=len(self._desk.people(owner)) + 1)
         try:
@@ -159,7 +159,7 @@ class Handlers:
     def in_library(
         self, language: str, person: str, prompt: str, event: gr.EventData, request: gr.Request
     ) -> Changes:
-        """A saved person is chosen or deleted."""
+        """Choose or delete a saved person."""
         w, owner, says = self.w, self._owner(request), ""
         try:
             found = self._desk.person(owner, event.id)
@@ -181,7 +181,7 @@ class Handlers:
         self, language: str, first: str | None, second: str | None, share: float, name: str, prompt: str,
         request: gr.Request,
     ) -> Changes:  # fmt: skip
-        """A person between two is kept and chosen."""
+        """Save and choose a mix of two people."""
         w, owner = self.w, self._owner(request)
         try:
             given = name.strip() or self._mixed(language, owner, first, second)
@@ -203,7 +203,7 @@ class Handlers:
     # ---- what
 
     def read(self, language: str, prompt: str, person: str, request: gr.Request) -> Changes:
-        """How the prompt is read."""
+        """Show how the prompt is read."""
         name = ""
         if person:
             with suppress(NotThere):
@@ -211,22 +211,22 @@ class Handlers:
         return {self.w.reading: views.reading(language, self.actions.read(prompt), name)}
 
     def idea(self, prompt: str, event: gr.EventData) -> Changes:
-        """A prompt to begin with."""
+        """Insert an example prompt."""
         return {self.w.prompt: self.actions.idea(event.id, prompt)} if event.id in IDEAS else {}
 
     def begin_with(self, language: str, id_: str) -> Changes:
-        """A chosen picture is begun with."""
+        """Use a chosen picture as the start picture."""
         return {
             self.w.start: id_, self.w.beginning: views.start(language, id_, self.links),
             self.w.strength: gr.update(visible=bool(id_)), self.w.upload_start: None,
         }  # fmt: skip
 
     def begin_anew(self, language: str) -> Changes:
-        """No picture is begun with."""
+        """Clear the start picture."""
         return self.begin_with(language, "")
 
     def begin_with_file(self, language: str, file: str | None, request: gr.Request) -> Changes:
-        """A picture of the visitor's own is begun with."""
+        """Use the visitor's own picture as the start picture."""
         if not file:
             return {}
         try:
@@ -245,13 +245,13 @@ class Handlers:
         request: gr.Request,
         *form: Any,
     ) -> AsyncIterator[Changes]:
-        """The form is ordered and drawn."""
+        """Draw the form's order."""
         wish, owner = Wish(*form), self._owner(request)
         async for changes in self._ordered(language, owner, lambda: [self.actions.order(wish)]):
             yield changes
 
     async def _example(self, language: str, name: str, owner: str) -> AsyncIterator[Changes]:
-        """An example is put into the form and drawn."""
+        """Fill the form with an example and draw it."""
         w = self.w
         yield {w.make_says: "", w.status: views.status(language, Progress(1))}
         try:
@@ -267,19 +267,19 @@ class Handlers:
             yield changes
 
     async def again(self, language: str, id_: str, request: gr.Request) -> AsyncIterator[Changes]:
-        """The chosen picture once more."""
+        """Draw the chosen picture again."""
         owner = self._owner(request)
         async for changes in self._ordered(language, owner, lambda: [self.actions.again(owner, id_)]):
             yield changes
 
     async def vary(self, language: str, id_: str, request: gr.Request) -> AsyncIterator[Changes]:
-        """The chosen picture with other seeds."""
+        """Draw the chosen picture with other seeds."""
         owner = self._owner(request)
         async for changes in self._ordered(language, owner, lambda: [self.actions.variations(owner, id_)]):
             yield changes
 
     async def redraw(self, language: str, id_: str, request: gr.Request) -> AsyncIterator[Changes]:
-        """The chosen picture with its face drawn again."""
+        """Redraw the face of the chosen picture."""
         owner = self._owner(request)
         async for changes in self._ordered(language, owner, lambda: [self.actions.redrawn(owner, id_)]):
             yield changes
@@ -287,7 +287,7 @@ class Handlers:
     async def compare(
         self, language: str, id_: str, what: str, one: str | None, other: str | None, request: gr.Request
     ) -> AsyncIterator[Changes]:
-        """The chosen picture with two values of a setting, side by side."""
+        """Draw the chosen picture with two values of a setting, side by side."""
         owner, names = self._owner(request), {value: name for name, value in self.w.choices(language, what)}
         labels = [names.get(value or "", "") for value in (one, other)]
         async for changes in self._ordered(
@@ -306,7 +306,7 @@ class Handlers:
     async def _ordered(
         self, language: str, owner: str, orders: Callable[[], list[PlainOrder]], labels: Sequence[str] = ()
     ) -> AsyncIterator[Changes]:
-        """Orders are made, taken and followed; what is wrong with them is told in one sentence."""
+        """Make, submit and follow orders; errors are shown in one sentence."""
         yield {self.w.make_says: "", self.w.who_says: ""}
         try:
             jobs = await asyncio.to_thread(lambda: self.actions.submit(owner, orders()))
@@ -348,7 +348,7 @@ class Handlers:
         return views.pictures(language, shown, self.links, picked, labels)
 
     def cancel(self, jobs: list[str], request: gr.Request) -> None:
-        """What is being drawn is stopped; who follows it hears of it."""
+        """Stop the current job; its followers are notified."""
         for job in jobs:
             with suppress(NotThere):
                 self._desk.cancel(self._owner(request), job)
@@ -357,7 +357,7 @@ class Handlers:
         self, language: str, shown: list[str], labels: list[str], jobs: list[str], event: gr.EventData,
         request: gr.Request,
     ) -> AsyncIterator[Changes]:  # fmt: skip
-        """A picture is chosen, or an example where there are none yet."""
+        """Choose a picture, or an example if there are no pictures yet."""
         owner = self._owner(request)
         if event.act == "example":
             async for changes in self._example(language, event.id, owner):
@@ -384,7 +384,7 @@ class Handlers:
     def in_panel(
         self, language: str, shown: list[str], labels: list[str], event: gr.EventData, request: gr.Request
     ) -> Changes:
-        """The chosen picture is put away, or deleted."""
+        """Close or delete the chosen picture."""
         w, owner = self.w, self._owner(request)
         changes: Changes = {w.picked: "", w.panel: gr.update(visible=False)}
         if event.act == "delete":
@@ -420,11 +420,11 @@ class Handlers:
         }
 
     def older(self, language: str, before: float | None, request: gr.Request) -> Changes:
-        """Older pictures; behind the oldest the newest come again."""
+        """Show older pictures; after the oldest, start again with the newest."""
         return self._history(language, self._owner(request), before)
 
 
 def _forget(files: Sequence[str]) -> None:
-    """Delete what Gradio has kept of an upload."""
+    """Delete Gradio's copy of an upload."""
     for file in files:
         Path(file).unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what Gradio's own imports have to say
+    warnings.simplefilter("ignore")  # warnings from Gradio's own imports
     import gradio as gr
 
 from photomaker.apps.page.actions import Actions
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 PATH = "/ui"
 LOOKING = 2
-"""Visitors whose photos are looked at at a time."""
+"""Visitors whose photos are checked at the same time."""
 CLEANED = (600, 3600)
-"""How often Gradio's copies of uploads are looked through, and how old they become, in seconds."""
+"""How often Gradio's copies of uploads are cleaned up, and their maximum age, in seconds."""
 
 
 def page(actions: Actions, links: Links, owner_of: Callable[[gr.Request], str]) -> gr.Blocks:
     """The page.
 
     Args:
-        actions: Its verbs.
-        links: Leads to pictures.
-        owner_of: Whose a request is.
+        actions: The page's actions.
+        links: Makes links to pictures.
+        owner_of: Gives the owner of a request.
     """
     widgets = Widgets(actions)
     with gr.Blocks(title=say("en", "title"), analytics_enabled=False, delete_cache=CLEANED) as blocks:
@@ -101,11 +101,11 @@ def mount(
     """Put the page on a server.
 
     Args:
-        app: The server, whose routes stay as they are.
-        desk: The desk that it stands on; somebody else starts and closes it.
-        owner_of: Whose a token is; None lets everybody in.
-        visitors: Whether everybody who opens the page has people and pictures of their own until they close it.
-        local: The owner where there are neither tokens nor visitors.
+        app: The server, whose routes are not changed.
+        desk: The desk behind the page; the caller starts and closes it.
+        owner_of: Gives the owner of a token; None admits everybody.
+        visitors: Whether each visitor has separate people and pictures until they close the page.
+        local: The owner if there are neither tokens nor visitors.
     """
     from starlette.responses import RedirectResponse, Response
 
@@ -114,7 +114,7 @@ def mount(
     def owner(request: gr.Request) -> str:
         if owner_of is not None:
             known = badge.read(dict(request.cookies))
-            assert known is not None  # the gate lets nobody else in
+            assert known is not None  # the gate admits nobody else
             return known
         return f"visitor-{request.session_hash}" if visitors else local
 

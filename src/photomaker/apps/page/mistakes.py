@@ -1,4 +1,4 @@
-"""What a visitor did wrong, as one sentence in their language."""
+"""A visitor's mistake, as one sentence in their language."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from photomaker.errors import NotThere, PhotoMakerError, QueueFull
 
 
 class Mistake(PhotoMakerError):
-    """Something that the page itself notices.
+    """A mistake that the page itself notices.
 
     Attributes:
-        key: Its text.
-        values: What stands in the text's braces.
+        key: Key of its text.
+        values: Values for the text's braces.
     """
 
     def __init__(self, key: str, **values: object) -> None:
@@ -21,7 +21,7 @@ class Mistake(PhotoMakerError):
 
 
 def sentence(language: str, error: PhotoMakerError) -> str:
-    """A mistake in one sentence; what only the rooms below know of is told in their English."""
+    """A mistake in one sentence; errors from lower rooms stay in English."""
     if isinstance(error, Mistake):
         return say(language, error.key, **error.values)
     if isinstance(error, QueueFull):

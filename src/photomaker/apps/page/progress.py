@@ -1,4 +1,4 @@
-"""A job as it is told to a page: events gathered into what can be shown."""
+"""The progress of a job for the page, gathered from its events."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from photomaker.studio.prompts import check_prompt
 from photomaker.studio.words import unknown_note
 
 OFTEN = 0.12
-"""Seconds between two looks at a job."""
+"""Seconds between two polls of a job."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far some pictures are.
+    """The progress of some pictures.
 
     Attributes:
-        total: Pictures in all.
-        place: In the queue; None where it does not wait.
-        step: Of the pictures that are drawn now.
-        steps: In all.
-        previews: JPEG files of the pictures that are drawn now.
-        pictures: Those that are finished, in their order.
-        notes: What the visitor should know.
-        ended: How it ended; None while it goes on.
+        total: Total number of pictures.
+        place: Place in the queue; None if not waiting.
+        step: Current step of the current pictures.
+        steps: Total number of steps.
+        previews: JPEG files of the current pictures.
+        pictures: Finished pictures, in order.
+        notes: Notes for the visitor.
+        ended: How the job ended; None while it runs.
     """
 
     total: int
@@ -42,7 +42,7 @@ class Progress:
     ended: Ended | None = None
 
     def after(self, event: JobEvent) -> Progress:
-        """Further on."""
+        """The progress after an event."""
         match event:
             case Waiting():
                 return replace(self, place=event.place)
@@ -58,13 +58,13 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """Of the work that is done, 0 to 1."""
+        """Share of the work done, 0 to 1."""
         drawn = len(self.pictures) + len(self.previews) * self.step / max(1, self.steps)
         return min(1.0, drawn / max(1, self.total))
 
     @property
     def ranked(self) -> tuple[Picture, ...]:
-        """The finished pictures, the most alike first; those that nobody could compare last."""
+        """The finished pictures, sorted by likeness; those without a likeness last."""
         return tuple(
             sorted(
                 self.pictures, key=lambda one: -1.0 if one.likeness is None else one.likeness, reverse=True
@@ -73,18 +73,18 @@ class Progress:
 
 
 async def progress(desk: Desk, owner: str, jobs: Sequence[str]) -> AsyncIterator[Progress]:
-    """Follow jobs, one after another, as one piece of work; no thread waits meanwhile.
+    """Follow jobs, one after another, as one; no thread blocks.
 
     Args:
-        desk: Where they are.
-        owner: Whose they are.
+        desk: The desk with the jobs.
+        owner: Their owner.
         jobs: Their ids.
 
     Yields:
-        What there is to show, whenever something has changed.
+        The progress, whenever it has changed.
 
     Raises:
-        NotThere: One is not there.
+        NotThere: One does not exist.
     """
     orders = [desk.job(owner, job) for job in jobs]
     told, noted = Progress(sum(job.total for job in orders)), _noted(orders)
@@ -100,7 +100,7 @@ async def progress(desk: Desk, owner: str, jobs: Sequence[str]) -> AsyncIterator
 
 
 def _noted(jobs: Sequence[Job]) -> set[str | None]:
-    """What the page tells by itself, while a prompt is written."""
+    """What the page shows by itself while a prompt is typed."""
     noted: set[str | None] = set()
     for job in jobs:
         with suppress(PromptError):
@@ -112,7 +112,7 @@ async def _news(desk: Desk, owner: str, job: str) -> AsyncIterator[list[JobEvent
     loop, woken = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with suppress(RuntimeError):  # the event loop is closed: there are no listeners left
             loop.call_soon_threadsafe(woken.set)
 
     following = desk.follow(owner, job, wake)

@@ -1,4 +1,4 @@
-"""How the page looks: colours, sheet, and the few lines of script; nothing is fetched from elsewhere."""
+"""The page's design: theme, style sheet and scripts; nothing is loaded from other sites."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ element.addEventListener('click', (event) => {
   trigger('act', {act: button.dataset.act, id: button.dataset.id || ''});
 });
 """
-"""Tells which button of a piece of HTML was pressed."""
+"""Reports which button of a piece of HTML was pressed."""
 
 THEME = """
 () => {
@@ -64,7 +64,7 @@ def sheet() -> str:
 
 
 def theme() -> Base:
-    """Colours and spaces, by Gradio's own means, with the fonts of the visitor's machine."""
+    """The theme: colours and spacing, with the fonts of the visitor's machine."""
     import gradio as gr
 
     fonts = (

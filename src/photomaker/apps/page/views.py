@@ -1,4 +1,4 @@
-"""Parts of the page as HTML, made of values; all that visitors wrote is escaped."""
+"""Parts of the page as HTML; all text from visitors is escaped."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from photomaker.apps.page.texts import LANGUAGES, known, say
 from photomaker.studio.kept import Person, Picture
 
 FEW = 4
-"""Pictures up to this many stand two and two."""
+"""Up to this many pictures are shown in two columns."""
 NEARLY = 75
-"""Per cent from which a share would contradict that it is not the person; photos unlike each other reach it."""
+"""Highest percentage shown if it is not the person; the share can be higher if the photos are very different."""
 _TRIGGER = re.compile(r"\s+img\b")
 
 
@@ -52,7 +52,7 @@ def switch(language: str) -> str:
 
 
 def library(language: str, people: Sequence[Person], chosen: str, links: Links, portraits: set[str]) -> str:
-    """The saved people as round portraits, and what the drop zone beneath them says."""
+    """The saved people as round portraits, and the text of the drop zone below."""
     drop = (
         f'<style>#pm-drop .wrap::before {{ content: "{say(language, "drop")}" }} '
         f'#pm-drop .wrap::after {{ content: "{say(language, "drop_hint")}" }}</style>'
@@ -77,7 +77,7 @@ def _person(language: str, one: Person, chosen: bool, links: Links, portrait: bo
 
 
 def coaching(language: str, found: Coaching) -> str:
-    """The coach's verdict, photo by photo, and what there is to say about all of them."""
+    """The coach's verdict on each photo and on all of them."""
     if not found.photos:
         return ""
     cards = []
@@ -117,7 +117,7 @@ def _overall(language: str, found: Coaching) -> str:
 
 
 def reading(language: str, read: Reading | None, name: str) -> str:
-    """How the prompt is read, the class word marked."""
+    """How the prompt is read, with the class word marked."""
     if read is None:
         return ""
     if not read.word:
@@ -133,7 +133,7 @@ def reading(language: str, read: Reading | None, name: str) -> str:
 
 
 def ideas(language: str) -> str:
-    """Prompts to begin with."""
+    """Example prompts."""
     chips = "".join(
         f'<button type="button" class="pm-chip" data-act="idea" data-id="{key}">{escape(say(language, key))}</button>'
         for key in IDEAS
@@ -142,7 +142,7 @@ def ideas(language: str) -> str:
 
 
 def start(language: str, id_: str, links: Links) -> str:
-    """The picture to begin with."""
+    """The start picture."""
     if not id_:
         return ""
     away = escape(say(language, "start_away"))
@@ -156,7 +156,7 @@ def start(language: str, id_: str, links: Links) -> str:
 
 
 def empty(language: str, examples: Sequence[Example], faces: dict[str, str]) -> str:
-    """What stands where pictures will be: what can be tried with one click."""
+    """Shown before there are pictures: examples to try with one click."""
     line = f"<p>{escape(say(language, 'empty'))}</p>"
     if not examples:
         return f'<div class="pm-empty">{line}</div>'
@@ -175,7 +175,7 @@ def empty(language: str, examples: Sequence[Example], faces: dict[str, str]) -> 
 
 
 def status(language: str, told: Progress | None, compared: bool = False) -> str:
-    """How far it is, in a line with a bar."""
+    """The progress, as a line with a bar."""
     if told is None:
         return ""
     if told.ended is not None:
@@ -211,7 +211,7 @@ def _ended(language: str, told: Progress, compared: bool) -> str:
 
 
 def drawing(language: str, told: Progress, links: Links, labels: Sequence[str] = ()) -> str:
-    """Finished pictures, those that are drawn now, and empty places for the others."""
+    """Finished pictures, previews of current ones, and placeholders for the others."""
     cards = [_card(language, one, links, "", False, _at(labels, at)) for at, one in enumerate(told.pictures)]
     cards += [
         f'<div class="pm-card pm-coming"><span class="pm-pic"><img src="{data_link(one)}" alt=""></span></div>'
@@ -276,7 +276,7 @@ def plain(prompt: str) -> str:
 
 
 def chosen(language: str, one: Picture, links: Links) -> str:
-    """The chosen picture, large, with what is known of it."""
+    """The chosen picture, large, with its details."""
     file = links.to("picture", one.id)
     name = re.sub(r"[^\w-]+", "-", f"{one.person or 'picture'}-{one.seed}").strip("-")
     close, ask = (escape(say(language, key), quote=True) for key in ("close", "ask_delete_picture"))
@@ -311,5 +311,5 @@ def _about(one: Picture) -> str:
 
 
 def data_link(picture: bytes) -> str:
-    """A JPEG as part of the page."""
+    """A JPEG as a data URL."""
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"

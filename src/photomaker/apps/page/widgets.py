@@ -1,4 +1,4 @@
-"""The widgets of the page and where they stand."""
+"""The widgets of the page and their layout."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ GUIDANCE = ("", "1", "1.5", "2", "3", "5", "7.5")
 STEPS, LIKENESS = ("5", "10", "20", "30", "50"), ("0", "25", "50", "75", "100")
 SIZES = ("square", "portrait", "landscape")
 MOST = 8
-"""Pictures that are ordered at a time."""
+"""Most pictures in one order."""
 
 
 @dataclass
 class Widgets:
-    """What handlers read and change; made by `place`.
+    """The widgets that handlers read and change; made by `place`.
 
     Attributes:
-        actions: The verbs, which know what this model can do.
+        actions: The page's actions, which know what this model can do.
         translated: Widgets, and the texts of their properties.
         headings: Headings, and their numbers and texts.
     """
@@ -52,7 +52,7 @@ class Widgets:
                 self._result()
 
     def _told(self, widget: Any, **texts: str) -> Any:  # noqa: ANN401 - any widget
-        """A widget whose properties are texts of the page."""
+        """A widget with translated properties."""
         self.translated.append((widget, texts))
         return widget
 
@@ -187,7 +187,7 @@ class Widgets:
 
     @property
     def form(self) -> list[Any]:
-        """What `Wish` is made of, in its order."""
+        """The widgets for the fields of `Wish`, in order."""
         return [
             self.person, self.prompt, self.style, self.size, self.negative, self.likeness, self.count, self.seed,
             self.scheduler, self.steps, self.fast, self.guidance, self.redraw, self.start, self.strength,
@@ -230,7 +230,7 @@ class Widgets:
         return say(language, "compare_likeness" if what == "likeness" else what)
 
     def style_choices(self, language: str) -> list[tuple[str, str]]:
-        """Styles by their names; those of the user's own file have no translation."""
+        """Styles by name; those from the user's file have no translation."""
         from photomaker.apps.page.texts import known
 
         return [(say(language, one) if known(one) else one, one) for one in self.actions.styles()]

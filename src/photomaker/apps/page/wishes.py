@@ -1,4 +1,4 @@
-"""What the form says, and the order that it means."""
+"""The form of the page, and the order for it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from photomaker.types import MOST_SEED
 
 MIDDLE, FULL = 50.0, 100.0
 LATEST = 0.8
-"""Share of the steps after which the person joins where the slider is all on the side of the words."""
+"""Merge step when the slider is fully on the side of the prompt."""
 SEEDS = 1_000_000
-"""New seeds are below this, so that people can read them out."""
+"""Upper limit of random seeds, so that they are short enough to read out."""
 SIDES = ("left", "right")
-"""Where two people are in one picture."""
+"""Regions of two people in one picture."""
 COMPARED = ("likeness", "style", "steps", "guidance", "scheduler")
-"""Settings of which two values can be drawn side by side."""
+"""Settings whose values can be compared side by side."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Wish:
         prompt: What the pictures show.
         style: Name of a style, or `none`.
         size: `square`, `portrait` or `landscape`.
-        negative: What they shall not show.
-        likeness: 0 follows the words, 50 is the model's own, 100 the person.
-        count: Pictures.
-        seed: Of the first, as it was typed; empty is a new one.
+        negative: What they should not show.
+        likeness: 0 is the prompt only, 50 the model's default, 100 the person.
+        count: Number of pictures.
+        seed: Seed of the first, as typed; empty is random.
         scheduler: Name of a scheduler; empty is the model's own.
         steps: Denoising steps.
-        fast: Whether less work will do.
+        fast: Whether to use `fast` speed.
         guidance: Guidance scale; empty is the model's own.
-        redraw: Whether small faces are drawn again.
-        start: Id of the picture to begin with; empty is none.
+        redraw: Whether to redraw small faces.
+        start: Id of the start picture; empty is none.
         strength: How much of it may change, 1 to 100.
         beside: Id of a second person in the same picture; empty is nobody.
     """
@@ -63,14 +63,14 @@ class Wish:
 
 
 def order_of(wish: Wish, own_merge: float) -> PlainOrder:
-    """The order that a form means.
+    """The order for a form.
 
     Args:
         wish: The form.
         own_merge: The model's own merge step.
 
     Raises:
-        Mistake: No person was chosen, or one twice, nothing written, or the seed is no number.
+        Mistake: No person was chosen, or one twice, the prompt is empty, or the seed is not a number.
     """
     if not wish.person:
         raise Mistake("no_person")
@@ -101,12 +101,12 @@ def _seed(given: str) -> int:
 
 
 def new_seed() -> int:
-    """A seed that nobody chose."""
+    """A random seed."""
     return secrets.randbelow(SEEDS)
 
 
 def merge_of(likeness: float, own: float) -> float | None:
-    """The merge step of a place of the slider; None, the model's own, in the middle."""
+    """The merge step for a slider position; None, the model's own, in the middle."""
     if likeness == MIDDLE:
         return None
     latest = max(own, LATEST)
@@ -116,12 +116,12 @@ def merge_of(likeness: float, own: float) -> float | None:
 
 
 def with_setting(order: PlainOrder, what: str, value: str, own_merge: float) -> PlainOrder:
-    """An order with another value of a setting.
+    """An order with a different value of a setting.
 
     Args:
         order: The order.
         what: One of `COMPARED`.
-        value: As the page offers it.
+        value: One of the page's choices.
         own_merge: The model's own merge step.
     """
     if what == "likeness":

@@ -1,4 +1,4 @@
-"""The HTTP door: `create_app` makes the application, one file for each group of routes."""
+"""The HTTP server: `create_app` makes the application, with one file for each group of routes."""
 
 from photomaker.apps.server.app import create_app
 from photomaker.apps.server.door import ServerSettings

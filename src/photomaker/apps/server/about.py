@@ -1,4 +1,4 @@
-"""Routes that say what is here, and how it is."""
+"""Routes for models, styles, health and metrics."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def styles(door: TheDoor, owner: Owner) -> list[StyleOut]:
     ]  # fmt: skip
 
 
-@router.get("/health", responses={503: {"model": Health, "description": "It takes no more work."}})
+@router.get("/health", responses={503: {"model": Health, "description": "It accepts no more work."}})
 def health(door: TheDoor) -> Response:
-    """Whether it works; asks for no token."""
+    """Whether the server works; needs no token."""
     working = door.desk.working
     told = Health(
         status="ok" if working else "stopping", **door.desk.counts(), model=door.desk.engine.profile.line
@@ -37,6 +37,6 @@ def health(door: TheDoor) -> Response:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(door: TheDoor, owner: Owner) -> Response:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
     del owner
     return Response(door.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,4 +1,4 @@
-"""The application: a desk behind routes."""
+"""The application: routes to a desk."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from photomaker.apps.server.schemas import Problem
 from photomaker.studio.desk import Desk
 
 _ABOUT = """
-Save a person from a few photos, order pictures of them, watch them come.
+Save a person from a few photos, order pictures of them, and watch the progress.
 
-Where the server has tokens, send one: `Authorization: Bearer TOKEN`. Every mistake is answered by `problem+json`, with
-one sentence in `detail`.
+If the server has tokens, send one: `Authorization: Bearer TOKEN`. Every error is `problem+json`, with one sentence in
+`detail`.
 """
 _TAGS = [
-    {"name": "people", "description": "Saved people: made of photos, mixed, deleted."},
-    {"name": "jobs", "description": "Orders: taken, watched, cancelled."},
-    {"name": "pictures", "description": "What was drawn, and pictures to draw from."},
-    {"name": "openai", "description": "The image routes of OpenAI's API, for clients that speak them."},
-    {"name": "server", "description": "What is here, and how it is."},
+    {"name": "people", "description": "Saved people: create from photos, mix, delete."},
+    {"name": "jobs", "description": "Jobs: submit, watch, cancel."},
+    {"name": "pictures", "description": "Drawn and uploaded pictures."},
+    {"name": "openai", "description": "The image routes of OpenAI's API, for OpenAI's clients."},
+    {"name": "server", "description": "Models, styles, health and metrics."},
 ]
 
 
 def create_app(desk: Desk, settings: ServerSettings | None = None, metrics: Metrics | None = None) -> FastAPI:
-    """The HTTP server around a desk, which is started with it and closed with it.
+    """The HTTP server around a desk, which starts and closes with it.
 
     Args:
         desk: Takes the orders.
-        settings: Who may come in.
-        metrics: What the desk's `measure` tells; None begins at 0 and takes the desk's over.
+        settings: Who is admitted.
+        metrics: Receives the desk's measurements; None makes new ones.
     """
     settings = settings or ServerSettings()
     if metrics is None:
@@ -51,8 +51,8 @@ def create_app(desk: Desk, settings: ServerSettings | None = None, metrics: Metr
 
     app = FastAPI(
         title="photomaker", version=version("photomaker"), description=_ABOUT, openapi_tags=_TAGS, lifespan=lifespan,
-        docs_url=None, redoc_url=None,  # both load scripts from elsewhere
-        responses={422: {"model": Problem, "description": "What was wrong, in one sentence."}},
+        docs_url=None, redoc_url=None,  # both load scripts from other sites
+        responses={422: {"model": Problem, "description": "The error, in one sentence."}},
     )  # fmt: skip
     app.state.door = Door(desk, settings, metrics)
     app.add_middleware(

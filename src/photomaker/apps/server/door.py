@@ -1,4 +1,4 @@
-"""What every route needs: the desk, who is calling, and files that come with a request."""
+"""What every route needs: the desk, the caller, and uploaded files."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from photomaker.studio.desk import Desk
 from photomaker.studio.kept import Upload
 
 LOOKING = 2
-"""Requests at a time that photos are decoded for."""
+"""Requests whose photos are decoded at the same time."""
 FIELDS = 64
-"""Fields of a form that are no files."""
+"""Fields of a form that are not files."""
 BESIDE = 8
-"""Files of a form beside photos: start picture, mask and so on."""
-_bearer = HTTPBearer(auto_error=False, description="A token of the server's; none is needed on this machine.")
+"""Most files of a form besides photos: start picture, mask and so on."""
+_bearer = HTTPBearer(auto_error=False, description="A token of the server; not needed if it has no tokens.")
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How the door is kept.
+    """Access to the server.
 
     Attributes:
-        tokens: Who may come in; None lets everybody in, as one owner.
-        hosts: Names by which the server may be called, against sites that point a name of theirs at this machine; None
-            is any.
-        plain_bytes: Of a body that is no multipart.
-        waiting: Callers that may wait for their photos to be looked at.
+        tokens: The tokens; None admits everybody, as one owner.
+        hosts: Accepted host names, against sites whose name points at this machine (DNS rebinding); None is any.
+        plain_bytes: Most bytes of a body that is not multipart.
+        waiting: Most callers that may wait for their photos to be checked.
     """
 
     tokens: Tokens | None = None
@@ -48,7 +47,7 @@ class ServerSettings:
 
 @dataclass(frozen=True)
 class Door:
-    """What routes share."""
+    """State shared by the routes."""
 
     desk: Desk
     settings: ServerSettings
@@ -57,14 +56,16 @@ class Door:
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[None]:
-        """Wait for a turn at decoding and looking at photos, which takes memory.
+        """Wait for a turn to decode and check photos, which takes memory.
 
         Raises:
-            QueueFull: Too many wait for it.
+            QueueFull: Too many are waiting.
         """
         waiting = self._looking.statistics().tasks_waiting
         if waiting >= self.settings.waiting:
-            raise QueueFull(f"{waiting} callers wait for their photos to be looked at; try again in 10 s", 10)
+            raise QueueFull(
+                f"{waiting} callers are waiting for their photos to be checked; try again in 10 s", 10
+            )
         async with self._looking:
             yield
 
@@ -79,7 +80,7 @@ Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def known_owner(door: TheDoor, given: Given) -> str | None:
-    """Who is calling; None is nobody we know."""
+    """The owner of a request; None if unknown."""
     if door.settings.tokens is None:
         return LOCAL
     return None if given is None else door.settings.tokens.owner(given.credentials)
@@ -92,9 +93,9 @@ def _owner(owner: Annotated[str | None, Depends(known_owner)]) -> str:
 
 
 def no_token() -> HTTPException:
-    """The answer to whom nobody knows."""
+    """The response to unknown callers."""
     return HTTPException(
-        401, "this server wants a token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
+        401, "this server needs a token: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"}
     )
 
 
@@ -107,8 +108,8 @@ class Form:
     """A multipart form.
 
     Attributes:
-        files: By the names of their fields, in their order.
-        fields: The rest; of several of a name the last.
+        files: Files by field name, in order.
+        fields: The other fields; the last of several with the same name.
     """
 
     files: dict[str, list[Upload]]
@@ -116,10 +117,10 @@ class Form:
 
 
 async def read_form(request: Request, door: Door) -> Form:
-    """The form that a request carries.
+    """The form of a request.
 
     Raises:
-        HTTPException: It is none, is broken, or has too many parts.
+        HTTPException: There is none, it is malformed, or it has too many parts.
     """
     if not is_form(request):
         kind = request.headers.get("content-type", "nothing")
@@ -140,11 +141,11 @@ async def read_form(request: Request, door: Door) -> Form:
 
 
 def is_form(request: Request) -> bool:
-    """Whether a request carries a multipart form."""
+    """Whether a request has a multipart form."""
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
 def _check_end(request: Request) -> None:
-    """A body that was cut off would lose its last files without a word."""
+    """Refuse a truncated body, which would silently lose its last files."""
     if not request.scope["photomaker.body"].tail.rstrip().endswith(b"--"):
-        raise HTTPException(400, "the form breaks off before its end; send it again")
+        raise HTTPException(400, "the form is incomplete; send it again")

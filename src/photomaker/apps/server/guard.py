@@ -1,6 +1,6 @@
-"""What stands before every route: bodies that are too large, and requests that other web sites make in a browser.
+"""Checks before every route: refuses bodies that are too large and requests from other web sites in a browser.
 
-It is plain ASGI, so that a body is refused while it comes, before it is stored anywhere.
+It is plain ASGI, so that a body is refused while it arrives, before it is stored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from photomaker.apps.server.problems import problem
 
 TAIL = 128
-"""Bytes of a body's end that are remembered: a multipart boundary has at most 70."""
+"""Last bytes of a body that are kept: a multipart boundary has at most 70."""
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -23,21 +23,21 @@ _HEADERS = (
 
 
 class Guard:
-    """Refuses before anything is read."""
+    """Refuses requests before they are read."""
 
     def __init__(self, app: ASGIApp, uploads: int, plain: int, hosts: Container[str] | None) -> None:
-        """Stand before an application.
+        """Protect an application.
 
         Args:
             app: The application.
-            uploads: Bytes of a multipart body.
-            plain: Bytes of any other.
-            hosts: Names by which the server may be called; None is any.
+            uploads: Most bytes of a multipart body.
+            plain: Most bytes of any other body.
+            hosts: Accepted host names; None is any.
         """
         self._app, self._uploads, self._plain, self._hosts = app, uploads, plain, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or refuse."""
+        """Pass the request on, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -57,13 +57,13 @@ class Guard:
         return self._uploads if form else self._plain
 
     def _foreign(self, headers: Headers) -> ASGIApp | None:
-        """A browser on this machine can be led here by any site: by a name that points here, or by a form."""
+        """Refuse requests that a foreign site makes in a local browser, by DNS rebinding or by a form."""
         host, origin = headers.get("host", ""), headers.get("origin")
         name = urlsplit(f"//{host}").hostname or ""
         if self._hosts is not None and name not in self._hosts:
-            return problem(403, f"this server is not called {name[:60]!r}; call it 127.0.0.1 or localhost")
+            return problem(403, f"the host name {name[:60]!r} is not accepted; use 127.0.0.1 or localhost")
         if origin is not None and urlsplit(origin).netloc != host:
-            return problem(403, f"requests from pages of {origin[:60]!r} are not answered")
+            return problem(403, f"requests from pages of {origin[:60]!r} are refused")
         return None
 
 
@@ -77,11 +77,11 @@ def _large(most: int) -> ASGIApp:
 
 
 def _sentence(most: int) -> str:
-    return f"the request has more than {most / 2**20:.3g} MB; send less at a time, or smaller copies of the photos"
+    return f"the request has more than {most / 2**20:.3g} MB; send fewer or smaller photos"
 
 
 class _Body:
-    """A body as it comes: stopped where it is longer than it said, or said nothing; its end is remembered."""
+    """A body as it arrives: stopped if it is longer than stated, or too long without a stated length; keeps its end."""
 
     def __init__(self, receive: Receive, most: int) -> None:
         self._receive, self._most = receive, most
@@ -102,7 +102,7 @@ class _Body:
 
 
 def _with_headers(send: Send, body: _Body | None) -> Send:
-    """Add headers; who is answered before all was read is not listened to any longer."""
+    """Add headers; close the connection if the response comes before the body was read."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -29,12 +29,12 @@ _FORM: dict[str, Any] = {
                         },
                         "name": {
                             "type": "string",
-                            "description": "What to call the person.",
+                            "description": "Name of the person.",
                             "example": "Ada",
                         },
                         "consent": {
                             "type": "string",
-                            "description": "Who agreed, when, and to what; every picture of the person tells it.",
+                            "description": "Who agreed, when, and to what; written into every picture of the person.",
                             "example": "Ada, 28 November 2026, pictures for her blog",
                         },
                     },
@@ -44,7 +44,7 @@ _FORM: dict[str, Any] = {
     }
 }
 MISSING: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "There is none such of yours."}
+    404: {"model": Problem, "description": "You have no such person."}
 }
 
 
@@ -52,10 +52,10 @@ MISSING: dict[int | str, dict[str, Any]] = {
     "",
     status_code=201,
     openapi_extra=_FORM,
-    responses={413: {"model": Problem, "description": "The photos are too large together."}},
+    responses={413: {"model": Problem, "description": "The photos are too large in total."}},
 )
 async def add(request: Request, door: TheDoor, owner: Owner) -> PersonOut:
-    """Save a person from photos; the photos are not kept. Answers with what the coach says of each."""
+    """Save a person from photos; the photos are not kept. Returns the coach's report on each."""
     async with door.looking():
         form = await read_form(request, door)
         photos = [*form.files.get("photos", ()), *form.files.get("photos[]", ())]
@@ -75,7 +75,7 @@ def all_of_them(door: TheDoor, owner: Owner) -> list[PersonOut]:
 
 @router.post("/mix", status_code=201, responses=MISSING)
 def mix(two: MixIn, door: TheDoor, owner: Owner) -> PersonOut:
-    """Save a person between two."""
+    """Save a mix of two people."""
     return PersonOut.of(door.desk.mix(owner, two.first, two.second, two.share, two.name, two.how))
 
 
@@ -87,7 +87,7 @@ def one(person: str, door: TheDoor, owner: Owner) -> PersonOut:
 
 @router.patch("/{person}", responses=MISSING)
 def rename(person: str, to: RenameIn, door: TheDoor, owner: Owner) -> PersonOut:
-    """Call a person something else."""
+    """Rename a person."""
     return PersonOut.of(door.desk.rename_person(owner, person, to.name))
 
 
@@ -100,7 +100,7 @@ def rename(person: str, to: RenameIn, door: TheDoor, owner: Owner) -> PersonOut:
     },
 )
 def file(person: str, door: TheDoor, owner: Owner) -> Response:
-    """The person as a file that `photomaker generate --identity` reads."""
+    """The person as an identity file, for `photomaker generate --identity`."""
     path = door.desk.identity_file(owner, person)
     return FileResponse(path, media_type="application/octet-stream", filename=path.name)
 
@@ -118,5 +118,5 @@ def portrait(person: str, door: TheDoor, owner: Owner) -> Response:
 
 @router.delete("/{person}", status_code=204, responses=MISSING)
 def delete(person: str, door: TheDoor, owner: Owner) -> None:
-    """Delete a person for good, and cancel the jobs that would draw them; pictures of them stay."""
+    """Delete a person permanently, and cancel the jobs that would draw them; pictures of them stay."""
     door.desk.delete_person(owner, person)

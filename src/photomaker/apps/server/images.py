@@ -32,7 +32,7 @@ _FORM: dict[str, Any] = {
 
 @router.post("", status_code=201, openapi_extra=_FORM)
 async def add(request: Request, door: TheDoor, owner: Owner) -> PictureOut:
-    """Give a picture to draw from: a start picture, a mask, edges, a look."""
+    """Upload a picture to use in orders: a start picture, a mask, edges, a style picture."""
     async with door.looking():
         form = await read_form(request, door)
         given = form.files.get("image", [])
@@ -58,9 +58,9 @@ def one(
     picture: str,
     door: TheDoor,
     owner: MaybeOwner,
-    ticket: Annotated[str | None, Query(description="Of the links that the OpenAI routes give.")] = None,
+    ticket: Annotated[str | None, Query(description="Ticket from a link of the OpenAI routes.")] = None,
 ) -> Response:
-    """A picture's PNG file, which says how it was made."""
+    """A picture's PNG file, which records how it was made."""
     if ticket is not None:
         path = door.desk.picture_by_ticket(picture, ticket)
     elif owner is not None:
@@ -73,11 +73,11 @@ def one(
 
 @router.get("/{picture}/about", responses=MISSING)
 def about(picture: str, door: TheDoor, owner: Owner) -> PictureOut:
-    """What is known of a picture."""
+    """Details of a picture."""
     return PictureOut.of(door.desk.picture(owner, picture))
 
 
 @router.delete("/{picture}", status_code=204, responses=MISSING)
 def delete(picture: str, door: TheDoor, owner: Owner) -> None:
-    """Delete a picture for good."""
+    """Delete a picture permanently."""
     door.desk.delete_picture(owner, picture)

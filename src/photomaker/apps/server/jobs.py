@@ -1,4 +1,4 @@
-"""Routes of jobs, and the stream of what happens to one."""
+"""Routes of jobs, and the stream of a job's events."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from photomaker.studio.plain_orders import PlainOrder
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 UPLOAD = "upload:"
-"""What stands before the name of a form's field in the place of a picture's id."""
+"""Prefix of a form field's name, used instead of a picture's id."""
 PING = 15
-"""Seconds between signs of life of a stream."""
+"""Seconds between keep-alive messages of a stream."""
 _PICTURES = ("start", "mask", "layout", "controls", "t2i", "style_picture", "pose")
 _EVENTS = """event: queued
 data: {"place": 2}
@@ -54,7 +54,7 @@ def _body() -> dict[str, Any]:
         "required": ["order"],
         "properties": {
             "order": {"type": "string", "description": "The order as JSON."},
-            "photos": {**files, "description": "Photos of a person, who is saved and added to the order's."},
+            "photos": {**files, "description": "Photos of a person, who is saved and added to the order."},
         },
         "additionalProperties": {
             "type": "string",
@@ -71,11 +71,14 @@ def _body() -> dict[str, Any]:
     status_code=202,
     openapi_extra=_body(),
     responses={
-        429: {"model": Problem, "description": "Too many jobs wait; Retry-After says when to come again."}
+        429: {
+            "model": Problem,
+            "description": "Too many jobs are waiting; Retry-After says when to try again.",
+        }
     },
 )
 async def submit(request: Request, door: TheDoor, owner: Owner) -> JobOut:
-    """Take an order: JSON, or a form with the order in `order` and files beside it."""
+    """Submit an order: JSON, or a form with the order in `order` and files."""
     if not is_form(request):
         order = _order(await request.body())
         return JobOut.of(await anyio.to_thread.run_sync(door.desk.submit, owner, PlainOrder.of(order)))
@@ -94,7 +97,7 @@ def all_of_them(
 
 @router.get("/{job}", responses=MISSING)
 def one(job: str, door: TheDoor, owner: Owner) -> JobOut:
-    """A job as it stands, with the pictures that are finished."""
+    """The state of a job, with its finished pictures."""
     return JobOut.of(door.desk.job(owner, job))
 
 
@@ -103,9 +106,9 @@ def cancel(
     job: str,
     door: TheDoor,
     owner: Owner,
-    forget: Annotated[bool, Query(description="Delete the job and its pictures as well.")] = False,
+    forget: Annotated[bool, Query(description="Also delete the job and its pictures.")] = False,
 ) -> JobOut:
-    """Stop a job within one step. Finished pictures stay, unless all is to be forgotten; twice is as good as once."""
+    """Stop a job within one step. Finished pictures stay, unless `forget` is set; repeating it is harmless."""
     stopped = door.desk.cancel(owner, job)
     if forget:
         door.desk.delete_job(owner, job)
@@ -122,12 +125,12 @@ def events(
     door: TheDoor,
     owner: Owner,
     after: Annotated[int, Query(ge=0, description="Leave out events up to this id.")] = 0,
-    previews: Annotated[bool, Query(description="Whether steps show what is being drawn.")] = True,
-    last_event_id: Annotated[str | None, Header(description="Sent by a browser that comes back.")] = None,
+    previews: Annotated[bool, Query(description="Whether step events have previews.")] = True,
+    last_event_id: Annotated[str | None, Header(description="Sent by a browser that reconnects.")] = None,
 ) -> EventSourceResponse:
-    """What happens to a job, from its beginning to its end: queued, note, step, picture, ended.
+    """The events of a job, from beginning to end: queued, note, step, picture, ended.
 
-    Notes, pictures and the end have ids, and are told again to who comes later; places and steps only to who listens.
+    Notes, pictures and the end have ids, and are sent again to later clients; places and steps are sent only live.
     """
     door.desk.check_job(owner, job)
     if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
@@ -138,7 +141,7 @@ def events(
 async def _stream(
     desk: Desk, owner: str, job: str, after: int, previews: bool
 ) -> AsyncIterator[ServerSentEvent]:
-    with suppress(NotThere):  # deleted since the request was looked at
+    with suppress(NotThere):  # deleted since the request was checked
         async for event in news(desk, owner, job, after, previews):
             number = getattr(event, "number", 0)
             yield ServerSentEvent(
@@ -149,7 +152,7 @@ async def _stream(
 async def news(
     desk: Desk, owner: str, job: str, after: int = 0, previews: bool = True
 ) -> AsyncIterator[JobEvent]:
-    """What happens to a job, without a thread that waits.
+    """The events of a job, without a blocking thread.
 
     Raises:
         NotThere: There is no such job.
@@ -174,7 +177,7 @@ async def news(
 
 
 def told(event: JobEvent, previews: bool = True) -> dict[str, Any]:
-    """An event for the wire."""
+    """An event as sent."""
     values = {name: value for name, value in vars(event).items() if name not in ("kind", "number")}
     if isinstance(event, PictureDone):
         values["picture"] = PictureOut.of(event.picture).model_dump()
@@ -193,20 +196,22 @@ async def finished(desk: Desk, owner: str, job: str) -> Job:
     async for event in news(desk, owner, job, previews=False):
         if isinstance(event, Ended):
             return desk.job(owner, job)
-    raise HTTPException(503, "the server is stopping; the job goes on when it is back", {"Retry-After": "10"})
+    raise HTTPException(
+        503, "the server is stopping; the job continues when it is back", {"Retry-After": "10"}
+    )
 
 
 def _order(data: bytes | str) -> dict[str, Any]:
     try:
         return read_object(data)
     except (ValueError, UnicodeDecodeError) as error:
-        raise HTTPException(400, f"the order is no JSON object: {error}; see /openapi.json") from error
+        raise HTTPException(400, f"the order is not a JSON object: {error}; see /openapi.json") from error
 
 
 def _with_files(desk: Desk, owner: str, form: Form) -> Job:
-    """Submit an order whose files came with it; where it cannot be taken, they are not kept either."""
+    """Submit an order with its files; if it is refused, the files are not kept."""
     if "order" not in form.fields:
-        raise HTTPException(422, "the form has no field order; send the order as JSON in it")
+        raise HTTPException(422, "the form has no field 'order'; send the order as JSON in it")
     values = _order(form.fields["order"])
     people: list[str] = []
     pictures: dict[str, str] = {}
@@ -217,7 +222,7 @@ def _with_files(desk: Desk, owner: str, form: Form) -> Job:
             else:
                 pictures[name] = desk.add_picture(owner, files[0]).id
         asked = values.get("people", [])
-        if people and isinstance(asked, list):  # whatever else it is, the order's own check tells
+        if people and isinstance(asked, list):  # the order's own check reports anything else
             values = {**values, "people": [*asked, *people]}
         named = {key: _named(values[key], pictures) for key in _PICTURES if key in values}
         return desk.submit(owner, PlainOrder.of({**values, **named}))
@@ -230,7 +235,7 @@ def _with_files(desk: Desk, owner: str, form: Form) -> Job:
 
 
 def _named(value: Any, pictures: Mapping[str, str]) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """The value with ids in the place of names of uploads."""
+    """The value with ids in place of names of uploads."""
     if isinstance(value, list):
         return [_named(one, pictures) for one in value]
     if isinstance(value, dict):
@@ -239,5 +244,5 @@ def _named(value: Any, pictures: Mapping[str, str]) -> Any:  # noqa: ANN401 - wh
         return value
     name = value.removeprefix(UPLOAD)
     if name not in pictures:
-        raise HTTPException(422, f"the order names {value[:60]!r} and the form has no such file; send it")
+        raise HTTPException(422, f"the order names {value[:60]!r}, but the form has no such file; send it")
     return pictures[name]

@@ -1,4 +1,4 @@
-"""What Prometheus reads: queue, seconds by phase, pictures, likeness."""
+"""Metrics for Prometheus: queue, seconds by phase, pictures, likeness."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def _count(desk: Desk, name: str) -> float:
 
 
 class Metrics:
-    """Figures of one server, in a registry of their own."""
+    """Metrics of one server, in a separate registry."""
 
     def __init__(self) -> None:
-        """Begin at 0."""
+        """Start at 0."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._seconds = Histogram(
@@ -32,20 +32,20 @@ class Metrics:
             "Seconds by phase: waiting, identity, drawing (a turn), saving.",
             ["phase"], registry=self._registry, buckets=_SECONDS,
         )  # fmt: skip
-        self._pictures = Counter("photomaker_pictures", "Pictures that were kept.", registry=self._registry)
+        self._pictures = Counter("photomaker_pictures", "Pictures saved.", registry=self._registry)
         self._likeness = Histogram(
-            "photomaker_likeness", "Likeness of the pictures that were kept.", registry=self._registry,
+            "photomaker_likeness", "Likeness of saved pictures.", registry=self._registry,
             buckets=_LIKENESS,
         )  # fmt: skip
 
     def watch(self, desk: Desk) -> None:
-        """Read the length of a desk's queue whenever somebody asks."""
-        for name, about in (("waiting", "Jobs that wait."), ("drawing", "Jobs that are being drawn.")):
+        """Read the length of a desk's queue at each scrape."""
+        for name, about in (("waiting", "Waiting jobs."), ("drawing", "Running jobs.")):
             gauge = Gauge(f"photomaker_jobs_{name}", about, registry=self._registry)
             gauge.set_function(partial(_count, desk, name))
 
     def measure(self, name: str, value: float) -> None:
-        """Take in what a desk measures."""
+        """Record a measurement of the desk."""
         if name == LIKENESS:
             self._likeness.observe(value)
         elif name == MADE:
@@ -54,5 +54,5 @@ class Metrics:
             self._seconds.labels(name).observe(value)
 
     def text(self) -> bytes:
-        """All figures in Prometheus's text format."""
+        """All metrics in Prometheus's text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The image routes of OpenAI's API, for clients that speak them."""
+"""The image routes of OpenAI's API, for OpenAI's clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ router = APIRouter(tags=["openai"])
 MODEL = "photomaker"
 AUTO = "auto"
 _LOOK = 1.0
-"""Seconds between two looks whether the client is still there."""
+"""Seconds between checks whether the client is still connected."""
 _USAGE = {
     "input_tokens": 0, "output_tokens": 0, "total_tokens": 0,
     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
@@ -51,13 +51,13 @@ _FORM: dict[str, Any] = {
                         "image": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": "Photos of one person; image[] is the same. Where the model or identity "
-                            "names a saved person, one scene.",
+                            "description": "Photos of one person; image[] is the same. If the model or identity "
+                            "names a saved person, a single scene.",
                         },
                         "mask": {
                             "type": "string",
                             "format": "binary",
-                            "description": "Of the scene, clear where it is drawn anew.",
+                            "description": "Mask of the scene; transparent pixels are redrawn.",
                         },
                         "strength": {"type": "number", "example": 0.6},
                         "stream": {"type": "boolean"},
@@ -77,7 +77,7 @@ _FORM: dict[str, Any] = {
 
 @router.get("/v1/models")
 def models(door: TheDoor, owner: Owner) -> ModelsOut:
-    """The model that is served, and each saved person as `photomaker:NAME`, so that clients can choose one."""
+    """The served model, and each saved person as `photomaker:NAME`, so that clients can choose one."""
     people = door.desk.people(owner)
     named = {f"{MODEL}:{one.name or one.id}": int(one.made) for one in reversed(people)}
     listed = {MODEL: 0, **dict(reversed(named.items()))}
@@ -89,12 +89,12 @@ def models(door: TheDoor, owner: Owner) -> ModelsOut:
 async def generate(
     asked: GenerationIn, request: Request, door: TheDoor, owner: Owner
 ) -> ImagesOut | Response:
-    """Draw a saved person: `model` is `photomaker:NAME`, or `identity` an id or name."""
+    """Draw a saved person: `model` is `photomaker:NAME`, or `identity` is an id or name."""
     person = _person(asked)
     if person is None:
         raise HTTPException(
             422,
-            "nobody is named; give the model as photomaker:NAME of a saved person, or identity, or send photos to "
+            "no person is named; give the model as photomaker:NAME of a saved person, or identity, or send photos to "
             "/v1/images/edits",
         )
     return await _answered(request, door, owner, asked, _order(asked, person), "image_generation")
@@ -102,9 +102,10 @@ async def generate(
 
 @router.post("/v1/images/edits", openapi_extra=_FORM, response_model=ImagesOut, responses=_STREAM)
 async def edit(request: Request, door: TheDoor, owner: Owner) -> ImagesOut | Response:
-    """Draw the person of the photos, who is saved and found again by the same photos.
+    """Draw the person of the photos, who is saved and recognised if the same photos are sent again.
 
-    Where a saved person is named, the image is a scene that they are drawn into: all of it, or where the mask is clear.
+    If a saved person is named, the image is a scene: the person is drawn over all of it, or where the mask is
+    transparent.
     """
     async with door.looking():
         form = await read_form(request, door)
@@ -127,8 +128,8 @@ def _edited(door: Door, owner: str, asked: GenerationIn, form: Form) -> PlainOrd
     if masks:
         raise HTTPException(
             422,
-            "the images are photos of the person, so there is nothing to mask; name a saved person as "
-            "photomaker:NAME, and the image is the scene",
+            "the images are photos of the person, so they take no mask; name a saved person as "
+            "photomaker:NAME to use the image as a scene",
         )
     return _order(asked, door.desk.add_person(owner, images, reuse=True).id)
 
@@ -162,14 +163,14 @@ def _asked(fields: Mapping[str, str]) -> GenerationIn:
 
 
 def _person(asked: GenerationIn) -> str | None:
-    """Whom a request names.
+    """The person that a request names.
 
     Raises:
         HTTPException: It names a model that is not served.
     """
     model, _, name = (asked.model or MODEL).partition(":")
     if model != MODEL:
-        raise HTTPException(404, f"there is no model {model[:60]!r} here; /v1/models lists what there is")
+        raise HTTPException(404, f"there is no model {model[:60]!r}; /v1/models lists the models")
     return asked.identity or name or None
 
 
@@ -184,7 +185,7 @@ def _order(asked: GenerationIn, person: str) -> PlainOrder:
 async def _answered(
     request: Request, door: Door, owner: str, asked: GenerationIn, order: PlainOrder, kind: str
 ) -> ImagesOut | Response:
-    """Pictures once all are there, or a stream of them."""
+    """All pictures when they are finished, or a stream of them."""
     job = await anyio.to_thread.run_sync(door.desk.submit, owner, order)
     if asked.stream:
         return EventSourceResponse(_stream(door, owner, job, asked, kind), ping=PING)
@@ -203,7 +204,7 @@ async def _answered(
 async def _stream(
     door: Door, owner: str, job: Job, asked: GenerationIn, kind: str
 ) -> AsyncIterator[ServerSentEvent]:
-    """A job's pictures and looks at them, as OpenAI's clients read them; who goes away ends the job."""
+    """A job's pictures and previews, as OpenAI's clients read them; the job is cancelled if the client disconnects."""
     looks, ended = _Looks(asked.partial_images or 0), False
     try:
         async for event in news(door.desk, owner, job.id, previews=looks.wanted > 0):
@@ -218,7 +219,7 @@ async def _stream(
             elif isinstance(event, Ended) and event.state != "done":
                 yield _failure(event.reason or "the job was cancelled")
         if not ended:
-            yield _failure("the server is stopping; the job goes on when it is back")
+            yield _failure("the server is stopping; the job continues when it is back")
     finally:
         if not ended and door.desk.working:
             with suppress(NotThere):
@@ -227,15 +228,15 @@ async def _stream(
 
 @dataclass
 class _Looks:
-    """Which steps are shown: as many as are wanted, as far apart as can be."""
+    """The steps with previews: the wanted number, evenly spread."""
 
     wanted: int
     last: int = 0
     shown: int = 0
 
     def due(self, event: Stepped) -> int | None:
-        """Number of the look that a step gives, from 0; None where it gives none."""
-        if event.step <= self.last:  # the next pictures are drawn
+        """Number of the preview of a step, from 0; None if it has none."""
+        if event.step <= self.last:  # the next pictures have begun
             self.shown = 0
         self.last = event.step
         due = event.step * (self.wanted + 1) // event.steps
@@ -258,7 +259,7 @@ def _told(kind: str, data: bytes, form: str, asked: GenerationIn, more: Mapping[
 
 
 async def _awaited(request: Request, door: Door, owner: str, job: str) -> Job:
-    """The job once it has ended; it is cancelled where the client goes away before, since nobody would fetch it."""
+    """The job when it has ended; it is cancelled if the client disconnects first."""
     end = asyncio.ensure_future(finished(door.desk, owner, job))
     try:
         while not (await asyncio.wait([end], timeout=_LOOK))[0]:
@@ -270,7 +271,7 @@ async def _awaited(request: Request, door: Door, owner: str, job: str) -> Job:
 
 
 def _image(door: Door, owner: str, picture: Picture, form: str | None, base: str) -> ImageOut:
-    """A picture in the form that was asked for, or in both."""
+    """A picture in the requested form, or in both."""
     data = None if form == "url" else door.desk.picture_file(owner, picture.id).read_bytes()
     url = (
         None

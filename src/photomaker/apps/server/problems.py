@@ -1,4 +1,4 @@
-"""Mistakes as problem+json (RFC 9457): the right status, one sentence, never a traceback."""
+"""Errors as problem+json (RFC 9457): the right status, one sentence, never a traceback."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ STATUS: tuple[tuple[type[PhotoMakerError], int], ...] = (
     (OutputError, 507),
     (PhotoMakerError, 500),
 )
-"""What each kind of mistake is in HTTP; the first that fits."""
-_INSIDE = "something went wrong inside; the server's log says what"
+"""The HTTP status of each kind of error; the first match counts."""
+_INSIDE = "internal error; see the server's log"
 _WORDS = re.compile(r"(?<!^)(?=[A-Z])")
 _log = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ _log = logging.getLogger(__name__)
 def problem(
     status: int, detail: str, kind: str = "", headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """An answer that says what was wrong.
+    """A response that describes an error.
 
     Args:
-        status: Of HTTP.
+        status: HTTP status.
         detail: One sentence.
-        kind: What sort of mistake it is, for programs.
-        headers: More of them.
+        kind: Kind of error, for programs.
+        headers: Additional headers.
     """
     body: dict[str, Any] = {
         "type": f"urn:photomaker:{kind}" if kind else "about:blank",
@@ -74,19 +74,19 @@ def problem(
 
 
 def status_of(error: PhotoMakerError) -> int:
-    """The status of a mistake."""
+    """The status of an error."""
     return next(status for kind, status in STATUS if isinstance(error, kind))
 
 
 def answer(error: PhotoMakerError) -> JSONResponse:
-    """The answer to a mistake."""
+    """The response to an error."""
     kind = _WORDS.sub("-", type(error).__name__).lower().removesuffix("-error")
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFull) else {}
     return problem(status_of(error), str(error), kind, headers)
 
 
 def install(app: FastAPI) -> None:
-    """Have an application answer every mistake this way."""
+    """Make an application report every error this way."""
 
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, PhotoMakerError)
@@ -101,12 +101,12 @@ def install(app: FastAPI) -> None:
         return problem(422, _first(error), "settings")
 
     async def gone(_: Request, __: Exception) -> Response:
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # the client is gone
 
     async def of_disk(request: Request, error: Exception) -> Response:
         assert isinstance(error, OSError)
         if isinstance(error, FileNotFoundError):
-            return problem(404, "it was deleted at this moment; check its id", "not-there")
+            return problem(404, "it was just deleted; check its id", "not-there")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return await inside(request, error)
         return problem(507, "the server's disk is full; tell its operator, and try again later", "output")
@@ -124,14 +124,14 @@ def install(app: FastAPI) -> None:
 
 
 def _first(error: RequestValidationError) -> str:
-    """The first thing that is wrong, in one sentence."""
+    """The first error, in one sentence."""
     found = error.errors()[0]
     name = ".".join(str(part) for part in found["loc"][1:]) or "the body"
     message = found["msg"][0].lower() + found["msg"][1:]
     if found["type"] == "missing":
         return f"{name} is missing; give it"
     if found["type"] == "json_invalid":
-        return f"the body is no JSON: {found.get('ctx', {}).get('error', message)}"
+        return f"the body is not JSON: {found.get('ctx', {}).get('error', message)}"
     if found["type"] == "model_attributes_type":
-        return "the body is no JSON object; send one, with Content-Type: application/json"
+        return "the body is not a JSON object; send one, with Content-Type: application/json"
     return f"{name} is {shown(found['input'])}; {message}"

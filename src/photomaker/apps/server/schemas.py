@@ -1,4 +1,4 @@
-"""JSON as it goes over the wire, with its descriptions and examples."""
+"""The JSON of requests and responses, with descriptions and examples."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ PROMPT = "a photo of a woman img in the snow"
 
 
 class Problem(BaseModel):
-    """A mistake, as RFC 9457 has it."""
+    """An error, as in RFC 9457."""
 
     type: str = Field(examples=["urn:photomaker:photo"])
     title: str = Field(examples=["Unprocessable Entity"])
     status: int = Field(examples=[422])
     detail: str = Field(
-        description="One sentence: what was wrong and what to do.",
+        description="One sentence: what is wrong and what to do.",
         examples=[
             "no face was found in 1.png; give photos in which the face is large and seen from the front"
         ],
     )
-    error: dict[str, Any] = Field(description="The same sentence, where OpenAI's clients look for it.")
+    error: dict[str, Any] = Field(description="The same sentence, for OpenAI's clients.")
 
 
 class PersonOut(BaseModel):
@@ -34,9 +34,9 @@ class PersonOut(BaseModel):
     name: str = Field(examples=["Ada"])
     made: float = Field(description="Seconds since 1970.", examples=[1795859119.2])
     method: str = Field(examples=["photomaker-v1"])
-    photos: int = Field(description="How many photos it was made of.", examples=[4])
+    photos: int = Field(description="Number of photos it was made from.", examples=[4])
     report: dict[str, Any] | None = Field(
-        description="What the coach says of each photo; null for a mixed person.",
+        description="The coach's report on each photo; null for a mix.",
         examples=[
             {
                 "photos": [
@@ -64,7 +64,7 @@ class PersonOut(BaseModel):
 
     @classmethod
     def of(cls, person: Person) -> PersonOut:
-        """A person for the wire."""
+        """A person as JSON."""
         return cls(
             id=person.id, name=person.name, made=person.made, method=person.method, photos=person.photos,
             report=None if person.report is None else dict(person.report), notes=list(person.notes),
@@ -72,21 +72,21 @@ class PersonOut(BaseModel):
 
 
 class MixIn(BaseModel):
-    """Two people to make one between."""
+    """Two people to mix."""
 
     model_config = ConfigDict(extra="forbid")
 
-    first: str = Field(description="Id or name of whom share 0 gives.", examples=["Ada"])
-    second: str = Field(description="Id or name of whom share 1 gives.", examples=["Ben"])
-    share: float = Field(0.5, ge=0, le=1, description="Share of the second.", examples=[0.3])
-    name: str = Field("", description="What to call the new person.", examples=["Ada and Ben"])
+    first: str = Field(description="Id or name of the first person.", examples=["Ada"])
+    second: str = Field(description="Id or name of the second person.", examples=["Ben"])
+    share: float = Field(0.5, ge=0, le=1, description="Share of the second person, 0 to 1.", examples=[0.3])
+    name: str = Field("", description="Name of the mix.", examples=["Ada and Ben"])
     how: Literal["blend", "proportion"] = Field(
         "blend", description="Interpolate features, or take photos in proportion."
     )
 
 
 class RenameIn(BaseModel):
-    """Another name for a person."""
+    """A new name for a person."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -100,22 +100,22 @@ class PictureOut(BaseModel):
     made: float = Field(description="Seconds since 1970.", examples=[1795859121.7])
     width: int = Field(examples=[1024])
     height: int = Field(examples=[1024])
-    job: str | None = Field(description="Its job; null for one that was given.", examples=[JOB_ID])
+    job: str | None = Field(description="Its job; null for an uploaded picture.", examples=[JOB_ID])
     person: str = Field(examples=["Ada"])
-    prompt: str = Field(description="What was drawn, with trigger and style.", examples=[PROMPT])
+    prompt: str = Field(description="The prompt, with trigger and style.", examples=[PROMPT])
     seed: int | None = Field(examples=[7])
     likeness: float | None = Field(description="Mean cosine to the photos' faces.", examples=[0.71])
     verdict: str | None = Field(examples=["the same person (0.71, above the threshold 0.56)"])
     same: bool | None = Field(description="Whether it is the same person.", examples=[True])
     share: float | None = Field(
-        description="How near it comes to what the photos reach among themselves: 0 a stranger, 1 another photo.",
+        description="Likeness relative to that of the photos to each other: 0 a stranger, 1 another photo.",
         examples=[0.75],
     )
-    url: str = Field(description="Where the PNG is.", examples=[f"/v1/images/{PICTURE_ID}"])
+    url: str = Field(description="Address of the PNG.", examples=[f"/v1/images/{PICTURE_ID}"])
 
     @classmethod
     def of(cls, picture: Picture) -> PictureOut:
-        """A picture for the wire."""
+        """A picture as JSON."""
         return cls(**vars(picture), url=f"/v1/images/{picture.id}")
 
 
@@ -137,12 +137,13 @@ class StructureIn(BaseModel):
     start: float = 0.0
     stop: float = 1.0
     kind: str | None = Field(
-        None, description="Read off the picture: landmarks, edges or mask; null follows it as it is."
+        None,
+        description="Structure to extract from the picture: landmarks, edges or mask; null uses it as it is.",
     )
 
 
 class StyleIn(BaseModel):
-    """A picture whose look is taken over."""
+    """A picture whose style is copied."""
 
     picture: str = Field(description="Id of the picture, or upload:FIELD.", examples=["upload:look"])
     adapter: str | None = Field(
@@ -152,17 +153,17 @@ class StyleIn(BaseModel):
 
 
 class PoseIn(BaseModel):
-    """Where the face shall be, for methods that follow landmarks."""
+    """The pose of the face, for methods that follow landmarks."""
 
     source: str = Field(
         description="Id of a picture with a face, or upload:FIELD; or photo, draft, none.",
         examples=["upload:face"],
     )
-    scale: float | None = Field(None, description="How closely, 0 to 2; null is the method's own.")
+    scale: float | None = Field(None, description="Strength, 0 to 2; null is the method's default.")
 
 
 class OrderIn(BaseModel):
-    """An order; pictures are named by their ids, or as `upload:FIELD` where the request is a form that has them."""
+    """An order; pictures are named by id, or as `upload:FIELD` if the request is a form with files."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -170,17 +171,16 @@ class OrderIn(BaseModel):
     )
 
     people: list[str] = Field(description="Ids or names of saved people.")
-    prompts: list[str] = Field(
-        description="What the pictures show; the trigger img is put in where it is missing."
-    )
+    prompts: list[str] = Field(description="The prompts; the trigger img is added if it is missing.")
     pairs: bool = Field(
-        False, description="The first person with the first prompt, and so on, not each with each."
+        False,
+        description="Pair the first person with the first prompt, and so on, instead of all with all.",
     )
     n: int = Field(1, description="Pictures of each person and prompt.")
-    seed: int = Field(0, description="Of the first of them; each next one adds 1.")
-    seeds: list[int] = Field([], description="Of these pictures, one each, in the place of seed.")
-    best_of: int = Field(1, description="Draw so many times n, keep those most like the person.")
-    negative: str | None = Field(None, description="What the pictures shall not show.")
+    seed: int = Field(0, description="Seed of the first picture; each next one adds 1.")
+    seeds: list[int] = Field([], description="One seed for each picture, instead of seed.")
+    best_of: int = Field(1, description="Draw this many times n, and keep those with the highest likeness.")
+    negative: str | None = Field(None, description="What the pictures should not show.")
     size: str | None = Field(
         None, description="portrait, landscape, square, or 640x480; null is the model's own."
     )
@@ -194,46 +194,44 @@ class OrderIn(BaseModel):
         None, description="Share of the steps before the person joins; null is the model's own."
     )
     guidance_start: float = Field(0.0, description="Share of the steps before guidance begins.")
-    guidance_stop: float = Field(1.0, description="Share of the steps after which it ends.")
+    guidance_stop: float = Field(1.0, description="Share of the steps after which guidance ends.")
     speed: str = Field(
-        "exact", description="exact, fast, turbo or auto: how much work is left out; see docs/speed.md."
+        "exact", description="exact, fast, turbo or auto: how much computation is skipped; see docs/speed.md."
     )
-    redraw: str | int = Field("off", description="Draw small faces again, larger: off, auto, or pixels.")
-    together: bool = Field(False, description="All the people in each picture.")
+    redraw: str | int = Field("off", description="Redraw small faces: off, auto, or a limit in pixels.")
+    together: bool = Field(False, description="Put all people into each picture.")
     layout: list[str | list[float]] = Field(
-        [], description="Where each of them is: left, middle, right, a box [0, 0, 0.5, 1], or a mask."
+        [], description="Region of each person: left, middle, right, a box [0, 0, 0.5, 1], or a mask."
     )
     start: str | None = Field(None, description="A picture to start from.")
-    strength: float = Field(0.6, description="How much of it is drawn anew, above 0 to 1.")
-    mask: str | None = Field(None, description="White where it is drawn anew.")
-    loras: list[LoraIn] = Field([], description="LoRA beside the person's.")
+    strength: float = Field(0.6, description="How much of it to redraw, above 0 to 1.")
+    mask: str | None = Field(None, description="White pixels are redrawn.")
+    loras: list[LoraIn] = Field([], description="Additional LoRA.")
     controls: list[StructureIn] = Field([], description="ControlNets with their pictures.")
     t2i: StructureIn | None = Field(None, description="A T2I-Adapter with its picture.")
-    style_picture: StyleIn | None = Field(None, description="A picture whose look is taken over.")
-    pose: PoseIn | None = Field(
-        None, description="Where the face shall be; only methods that follow landmarks take one."
-    )
+    style_picture: StyleIn | None = Field(None, description="A picture whose style is copied.")
+    pose: PoseIn | None = Field(None, description="Pose of the face; only for methods that follow landmarks.")
 
 
 class JobOut(BaseModel):
-    """A job as it stands."""
+    """The state of a job."""
 
     id: str = Field(examples=[JOB_ID])
     state: State = Field(examples=["done"])
     place: int | None = Field(
-        description="In the queue: 1 is next; null where it does not wait.", examples=[None]
+        description="Place in the queue: 1 is next; null if it is not waiting.", examples=[None]
     )
     made: float = Field(examples=[1795859120.3])
     started: float | None = Field(examples=[1795859120.4])
     ended: float | None = Field(examples=[1795859123.9])
-    total: int = Field(description="Pictures that it keeps when it is done.", examples=[4])
+    total: int = Field(description="Number of pictures when it is done.", examples=[4])
     reason: str = Field(description="Why it failed or was cancelled, in one sentence.", examples=[""])
-    pictures: list[PictureOut] = Field(description="Those that are finished.")
+    pictures: list[PictureOut] = Field(description="Finished pictures.")
     order: OrderIn
 
     @classmethod
     def of(cls, job: Job) -> JobOut:
-        """A job for the wire."""
+        """A job as JSON."""
         return cls(
             id=job.id, state=job.state, place=job.place, made=job.made, started=job.started, ended=job.ended,
             total=job.total, reason=job.reason, pictures=[PictureOut.of(one) for one in job.pictures],
@@ -245,24 +243,22 @@ class StyleOut(BaseModel):
     """A style preset."""
 
     name: str = Field(examples=["watercolour"])
-    prompt: str = Field(
-        description="What the prompt becomes.", examples=["a watercolour painting of {subject}"]
-    )
+    prompt: str = Field(description="The resulting prompt.", examples=["a watercolour painting of {subject}"])
     negative: str = Field(examples=["photo, blurry"])
-    works: bool = Field(description="Whether the model that is served can draw it.", examples=[True])
+    works: bool = Field(description="Whether the served model can draw it.", examples=[True])
 
 
 class Health(BaseModel):
-    """How the server is."""
+    """Health of the server."""
 
     status: Literal["ok", "stopping"] = Field(examples=["ok"])
-    waiting: int = Field(description="Jobs that wait.", examples=[3])
-    drawing: int = Field(description="Jobs that are being drawn.", examples=[1])
+    waiting: int = Field(description="Waiting jobs.", examples=[3])
+    drawing: int = Field(description="Running jobs.", examples=[1])
     model: str = Field(examples=["photomaker on photomaker small, cpu fp32"])
 
 
 class ModelOut(BaseModel):
-    """A model, or a saved person as one, in OpenAI's form."""
+    """A model, or a saved person as a model, in OpenAI's format."""
 
     id: str = Field(examples=["photomaker:Ada"])
     object: Literal["model"] = "model"
@@ -271,14 +267,14 @@ class ModelOut(BaseModel):
 
 
 class ModelsOut(BaseModel):
-    """All of them."""
+    """All models."""
 
     object: Literal["list"] = "list"
     data: list[ModelOut]
 
 
 class GenerationIn(BaseModel):
-    """What OpenAI's clients send to draw; fields that mean nothing here are let be."""
+    """A request from OpenAI's clients; unsupported fields are ignored."""
 
     model_config = ConfigDict(
         extra="ignore",
@@ -287,21 +283,19 @@ class GenerationIn(BaseModel):
 
     prompt: str = Field(min_length=1)
     model: str | None = Field(None, description="photomaker, or photomaker:PERSON.")
-    identity: str | None = Field(
-        None, description="Id or name of a saved person, where the model names none."
-    )
+    identity: str | None = Field(None, description="Id or name of a saved person, if the model names none.")
     n: int | None = Field(1, ge=1, description="Pictures.")
     size: str | None = Field("auto", description="1024x1024 and so on; auto is the model's own.")
     response_format: Literal["b64_json", "url"] | None = Field(
-        None, description="Left out, an answer has both."
+        None, description="By default, a response has both."
     )
     output_format: Literal["png"] | None = Field(None, description="Pictures are PNG.")
-    stream: bool | None = Field(None, description="Answer by events, each picture as it is finished.")
+    stream: bool | None = Field(None, description="Respond with events, one for each finished picture.")
     partial_images: int | None = Field(
-        None, ge=0, le=3, description="Of a stream: looks at each picture while it is drawn."
+        None, ge=0, le=3, description="For a stream: number of previews of each picture."
     )
     strength: float | None = Field(
-        None, description="Of an edit of a scene: how much is drawn anew, above 0 to 1."
+        None, description="For an edit of a scene: how much to redraw, above 0 to 1."
     )
     seed: int = 0
     steps: int = 20
@@ -313,15 +307,15 @@ class GenerationIn(BaseModel):
 
 
 class ImageOut(BaseModel):
-    """A picture in OpenAI's form."""
+    """A picture in OpenAI's format."""
 
     b64_json: str | None = Field(None, description="The PNG in base64.")
-    url: str | None = Field(None, description="Where the PNG is, for an hour and without a token.")
-    revised_prompt: str = Field(description="What was drawn.", examples=[PROMPT])
+    url: str | None = Field(None, description="Address of the PNG, valid for an hour without a token.")
+    revised_prompt: str = Field(description="The prompt.", examples=[PROMPT])
 
 
 class ImagesOut(BaseModel):
-    """Pictures in OpenAI's form."""
+    """Pictures in OpenAI's format."""
 
     created: int = Field(examples=[1795859123])
     data: list[ImageOut]

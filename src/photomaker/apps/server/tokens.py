@@ -1,4 +1,4 @@
-"""Who a caller is: tokens of a file, compared in constant time."""
+"""Owners by token: tokens from a file, compared in constant time."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from photomaker.errors import SettingsError
 
 LOCAL = "local"
-"""The one owner where there are no tokens."""
+"""The only owner if there are no tokens."""
 SHORTEST = 16
-"""Characters of a token."""
+"""Fewest characters of a token."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens, each of which is an owner.
+    """Tokens and their owners.
 
     Attributes:
         owners: Token and owner, in the order of the file.
@@ -26,7 +26,7 @@ class Tokens:
     owners: tuple[tuple[str, str], ...]
 
     def owner(self, given: str) -> str | None:
-        """Whose a token is; None where it is nobody's. Takes the same time whichever it is, and where it differs."""
+        """The owner of a token, or None, in constant time."""
         found = None
         for token, owner in self.owners:
             if secrets.compare_digest(token.encode(), given.encode()):
@@ -35,19 +35,19 @@ class Tokens:
 
 
 def read_tokens(file: Path) -> Tokens:
-    """Read a file of tokens, one on each line; empty lines and those that begin with # are left out.
+    """Read a file of tokens, one on each line; empty lines and lines that begin with # are skipped.
 
     Raises:
-        SettingsError: It cannot be read, holds no token, or one that is too short or there twice.
+        SettingsError: It cannot be read, has no token, or one that is too short or repeated.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SettingsError(f"cannot read the tokens in {file}: {reason}; check the path") from error
     tokens = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not tokens:
-        raise SettingsError(f"{file} holds no token; make one: openssl rand -hex 32 > {file}")
+        raise SettingsError(f"{file} has no token; make one: openssl rand -hex 32 > {file}")
     for number, token in enumerate(tokens, 1):
         if len(token) < SHORTEST or not token.isascii() or len(token.split()) > 1:
             raise SettingsError(
@@ -55,10 +55,10 @@ def read_tokens(file: Path) -> Tokens:
                 "-hex 32"
             )
     if len(set(tokens)) < len(tokens):
-        raise SettingsError(f"{file} holds a token twice; give each caller one of their own")
+        raise SettingsError(f"{file} has the same token twice; give each caller a different one")
     return Tokens(tuple((token, _owner(token)) for token in tokens))
 
 
 def _owner(token: str) -> str:
-    """A name that does not give the token away, and stays when lines of the file are moved."""
+    """A name that does not reveal the token and does not depend on its line in the file."""
     return "token-" + hashlib.sha256(token.encode()).hexdigest()[:16]

@@ -160,7 +160,7 @@ def _crops(
 
 
 def sharpness(pictures: Sequence[Image.Image], faces: Sequence[Face | None]) -> np.ndarray:
-    """Fine detail of the face of each picture [n] float32; 0 where there is no face."""
+    """Fine detail of the face of each picture [n] float32; 0 if there is no face."""
     from photomaker.faces.crops import fine_power
 
     return np.array(

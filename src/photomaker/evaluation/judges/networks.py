@@ -40,7 +40,7 @@ class Seen:
     """What a judge says of n pictures.
 
     Attributes:
-        faces: [n] the largest face; None where none was found.
+        faces: [n] the largest face; None if none was found.
         arrays: `first` and `second` [n, width] face embeddings of length 1 with zeros where no face was found,
             `features` [n, width] for distances between sets, and where models were given `clip` and `dino` [n, width].
         labels: Attribute to [n] words that the classifier saw; empty without one.
@@ -61,7 +61,7 @@ class ComparisonJudge(Protocol):
         """[n, width] CLIP's embeddings of prompts, comparable with `Seen.arrays["clip"]`; None without CLIP."""
 
     def diversity(self, pictures: Sequence[Image.Image], faces: Sequence[Face | None]) -> list[float]:
-        """Mean distance of each picture's face to the others'; nan where there is no other, or no face."""
+        """Mean distance of each picture's face to the others'; nan if there is no other, or no face."""
 
     def columns(self) -> dict[str, str]:
         """What stands behind `diversity`, `features`, `first`, `second`, `clip` and `dino`, in words."""
@@ -276,7 +276,7 @@ def open_judge(settings: JudgeSettings) -> NetworkJudge:
 
     Raises:
         SettingsError: There is no such plug-in, or what it needs is not installed.
-        WeightsError: A model is missing, damaged or of another kind.
+        WeightsError: A model is missing, damaged or of a different kind.
     """
     from photomaker.evaluation.judges.inception import FidInception
     from photomaker.evaluation.judges.perceptual import Lpips, SmallDistance
@@ -358,7 +358,7 @@ def fingerprint(settings: JudgeSettings) -> str:
 
 def _file_hash(name: str, place: str, model_hash: Any) -> str:  # noqa: ANN401 - a function
     if not Path(place).is_file():
-        raise WeightsError(f"there is no file {place}, which the judge's {name} names; check the path")
+        raise WeightsError(f"there is no file {place}, given as the judge's {name}; check the path")
     return str(model_hash(place))
 
 

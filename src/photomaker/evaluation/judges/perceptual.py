@@ -69,7 +69,7 @@ class Lpips(nn.Module):
 
     @classmethod
     def open(cls, trunk: str | os.PathLike[str], heads: str | os.PathLike[str]) -> Lpips:
-        """Load the two files in which LPIPS is published; AlexNet and VGG-16 are told apart by their shapes.
+        """Load the two files in which LPIPS is published; AlexNet and VGG-16 are distinguished by their shapes.
 
         Args:
             trunk: torchvision's `alexnet-owt-....pth` or `vgg16-....pth`.
@@ -169,7 +169,7 @@ def mean_pairwise(distance: nn.Module, images: Tensor) -> list[float]:
         images: [n, 3, height, width] in 0..1.
 
     Returns:
-        n numbers, whose mean is the mean over all pairs; nan where there is only one picture.
+        n numbers, whose mean is the mean over all pairs; nan if there is only one picture.
     """
     count = len(images)
     if count < 2:  # noqa: PLR2004

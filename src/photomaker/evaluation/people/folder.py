@@ -95,9 +95,7 @@ def _folders(place: Path) -> list[Path]:
 
 def _check_class(name: str, classes: Mapping[str, str]) -> None:
     if name not in classes:
-        raise SettingsError(
-            f"classes lacks {name}, whose photos are there; add a line such as `{name}: woman`"
-        )
+        raise SettingsError(f"classes lacks {name}, who has photos; add a line such as `{name}: woman`")
     if len(class_words(classes[name])) != 1:
         raise SettingsError(
             f"the class of {name} is {classes[name]!r}; give one class word such as man, woman, boy, girl"

@@ -44,8 +44,8 @@ def sheet(
         rows: The pictures.
         size: Side of each in pixels.
         gap: Pixels between them.
-        heads: What to write above the columns; nothing where it is empty.
-        labels: What to write left of the rows; nothing where it is empty.
+        heads: What to write above the columns; nothing if it is empty.
+        labels: What to write left of the rows; nothing if it is empty.
     """
     width = max(len(row) for row in rows)
     top, left = (_TEXT_HEIGHT if heads else 0), (size if labels else 0)

@@ -80,7 +80,7 @@ def plain(found: Mapping[str, Interval]) -> dict[str, Any]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table; empty where there are no rows."""
+    """A Markdown table; empty if there are no rows."""
     lines = [" | ".join(map(str, row)) for row in rows]
     if not lines:
         return ""

@@ -40,7 +40,7 @@ class Entry:
         options: Further arguments of its `open`, by name.
 
     Raises:
-        SettingsError: A value lies outside its range.
+        SettingsError: A value is outside its range.
     """
 
     name: str

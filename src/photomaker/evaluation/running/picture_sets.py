@@ -198,7 +198,7 @@ class SpedPictures(Pictures):
     """Pictures that are drawn in a way of their own.
 
     Attributes:
-        way: How, but for the seed.
+        way: How, except for the seed.
     """
 
     way: Sampling

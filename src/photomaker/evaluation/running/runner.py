@@ -173,7 +173,7 @@ class Bar:
         from tqdm import tqdm
 
         if stage not in self._bars:
-            # What was found done is no measure of speed, so the bar begins there.
+            # What was found done is not a measure of speed, so the bar begins there.
             self._bars[stage] = tqdm(desc=stage, total=total, initial=done, unit="person")
         bar = self._bars[stage]
         bar.update(done - bar.n)

@@ -72,14 +72,14 @@ class Store:
             raise OutputError(f"{path} is damaged; {remedy}") from error
         if there.get("version") != VERSION:
             raise OutputError(
-                f"{self.root} is of version {there.get('version')} of the benchmark and this is {VERSION}; {remedy}"
+                f"{self.root} is from version {there.get('version')} of the benchmark, but this is {VERSION}; {remedy}"
             )
         wanted = json.loads(json.dumps(stamp))
         other = sorted(key for key in wanted.keys() | there.keys() if wanted.get(key) != there.get(key))
         if other:
             key = other[0]
             old, new = _short(there.get(key)), _short(wanted.get(key))
-            raise OutputError(f"{path} is of a run with {key} {old} and now it is {new}; {remedy}")
+            raise OutputError(f"{path} is from a run with {key} {old}, but now it is {new}; {remedy}")
 
     def named(self, key: str) -> Path:
         """Arrays that are named by all that they depend on."""
@@ -139,7 +139,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 
 def clean(value: Any) -> Any:  # noqa: ANN401 - any JSON data
-    """Plain JSON data: numbers rounded to six digits behind the point, and null for what is no number."""
+    """Plain JSON data: numbers rounded to six digits behind the point, and null for what is not a number."""
     if isinstance(value, Mapping):
         return {str(name): clean(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -152,7 +152,7 @@ def clean(value: Any) -> Any:  # noqa: ANN401 - any JSON data
 
 
 def column(rows: Iterable[Row], name: str) -> np.ndarray:
-    """A column of rows as numbers; nan where there is none."""
+    """A column of rows as numbers; nan if there is none."""
     return np.array([math.nan if row.get(name) is None else float(row[name]) for row in rows])
 
 

@@ -90,7 +90,7 @@ def found(seeds: Sequence[Scores], reference: Sequence[Scores] | None, samples: 
         samples: Bootstrap resamples.
 
     Returns:
-        `figures` (pooled over seeds, with intervals), `by_seed` (figure to one value a seed, None where it is
+        `figures` (pooled over seeds, with intervals), `by_seed` (figure to one value a seed, None if it is
         undefined), and `difference` (figure to the interval of the excess over the reference), which that lacks.
     """
     together = vars(pooled(seeds))

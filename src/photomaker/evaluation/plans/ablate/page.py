@@ -17,7 +17,7 @@ WIDE = (10.2, 3.4)
 
 
 def rows_of(axis: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the document has of an axis: `label`, `figures`, `by_seed` and, but for the first row, `difference`."""
+    """What the document has of an axis: `label`, `figures`, `by_seed` and, except for the first row, `difference`."""
     labels = AXES[axis].labels
     if labels is None:
         return [{"label": count, **row} for count, row in document["photos"].items()]

@@ -207,7 +207,7 @@ def run(
         SettingsError: The data is missing or too small, or matplotlib is missing.
         WeightsError: A bundled file is missing or altered.
         OutputError: The results cannot be written there, or a process was killed.
-        PhotoMakerError: A training ended for another reason, which is told.
+        PhotoMakerError: A training ended for another reason, which is reported.
     """
     plots.check()
     start = time.perf_counter()

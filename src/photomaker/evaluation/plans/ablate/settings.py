@@ -16,10 +16,10 @@ from photomaker.evaluation.prompts import PROMPTS
 NAME = "ablation"
 SPLIT = "validation"
 REFERENCES = 4
-"""Photos of a person wherever their number is not what is varied."""
+"""Photos of a person on all axes except `photos`."""
 
 SHIPPED = "shipped"
-"""The bundled adapter, which is scored beside the variants."""
+"""The bundled adapter, which is scored, too."""
 
 REFERENCE = "reference"
 PHOTOS = "photos"
@@ -105,7 +105,7 @@ class AblationSettings:
         samples: Bootstrap resamples.
 
     Raises:
-        SettingsError: A value lies outside its range, or an axis is unknown.
+        SettingsError: A value is outside its range, or an axis is unknown.
     """
 
     data: Path | None = None
@@ -154,11 +154,11 @@ class AblationSettings:
             )
         if not self.counts or min(self.counts) < 1 or list(self.counts) != sorted(set(self.counts)):
             shown = ", ".join(map(str, self.counts)) or "empty"
-            raise SettingsError(f"counts are {shown}; give numbers of photos from 1 up, rising")
+            raise SettingsError(f"counts are {shown}; give numbers of photos from 1 up, in ascending order")
 
     @classmethod
     def tiny(cls) -> AblationSettings:
-        """A rehearsal in seconds a variant: everything runs, no figure means anything."""
+        """A trial run of seconds for each variant: everything runs, but the figures mean nothing."""
         return cls(
             seeds=1, steps=2, batch_size=2, train_people=8, views=4, people=2, prompts=1, sampling_steps=2,
             counts=(1, 2), processes=1, samples=20, precision="fp32", dtype="fp32",

@@ -110,7 +110,7 @@ class Rows:
 
     Attributes:
         people: [P] the rows of each person, alike in number.
-        features: [P] of [n, width] features of the pictures; empty where they are not needed.
+        features: [P] of [n, width] features of the pictures; empty if they are not needed.
     """
 
     people: Sequence[Sequence[Row]]
@@ -126,7 +126,7 @@ class Rows:
         return Rows(self.people[:count], self.features[:count])
 
     def means(self, name: str, photos: bool = False) -> np.ndarray:
-        """[P] means of a column; nan where a person has none of it."""
+        """[P] means of a column; nan if a person has none of it."""
         return np.array([mean(column(rows, name)) for rows in (self.photos if photos else self.people)])
 
     def accuracy(self) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ class Gallery:
         )
 
     def scores(self, arrays: Mapping[str, np.ndarray], person: int, *, alone: bool) -> dict[str, np.ndarray]:
-        """What compares pictures with photos, each [n]; nan where there is nothing to compare with.
+        """What compares pictures with photos, each [n]; nan if there is nothing to compare with.
 
         Args:
             arrays: As `Seen.arrays`.
@@ -82,7 +82,7 @@ class Gallery:
         }
 
     def _stranger(self, pictures: np.ndarray, everybody: Sequence[np.ndarray], person: int) -> np.ndarray:
-        """Mean cosine with photos of all others of the class; nan where there is nobody else."""
+        """Mean cosine with photos of all others of the class; nan if there is nobody else."""
         same = self.classes[person]
         others = [row for row, word in enumerate(self.classes) if word == same and row != person]
         if not others:
@@ -98,7 +98,7 @@ def _beside(photos: np.ndarray) -> np.ndarray:
 
 
 def _row(gallery: np.ndarray, person: int, picture: np.ndarray) -> np.ndarray:
-    """A gallery of zeros, but for one person's own picture, which is taken out of their sum."""
+    """A gallery of zeros, except for one person's own picture, which is taken out of their sum."""
     taken = np.zeros_like(gallery)
     taken[person] = picture
     return taken

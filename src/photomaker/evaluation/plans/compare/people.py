@@ -60,7 +60,7 @@ class People:
         return self.world.photos(self._people[row], "unseen", self.settings.unseen)
 
     def real(self, row: int, prompts: Sequence[BenchPrompt], seeds: int) -> list[Image.Image]:
-        """Real pictures in the circumstances of the prompts, by prompt and then by seed; empty where there are none."""
+        """Real pictures in the circumstances of the prompts, by prompt and then by seed; empty if there are none."""
         if self.settings.photos is not None:
             return []
         return [

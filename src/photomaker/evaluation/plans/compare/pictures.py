@@ -73,7 +73,7 @@ class PersonPhotos:
 
 @dataclass(frozen=True)
 class Fitted:
-    """An identity with what it cost; None where the method could do nothing with the photos."""
+    """An identity with what it cost; None if the method could do nothing with the photos."""
 
     identity: Identity | None
     seconds: float

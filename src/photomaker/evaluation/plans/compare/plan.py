@@ -79,7 +79,7 @@ def compare(
 ) -> Result:
     """Measure methods side by side and write `methods.json`, `.md`, `.csv`, `.tex` and plots into `settings.out`.
 
-    Rows, identities and pictures are kept in `methods_rows` of that folder as they come: an interrupted run goes on
+    Rows, identities and pictures are kept in `methods_rows` of that folder as they come: an interrupted run continues
     where it stopped, and a method can be added later by naming it beside those that are there.
 
     Args:
@@ -87,7 +87,7 @@ def compare(
         command: The command line, for the results.
         progress: Called with the stage, the people done and the people there are; None shows bars.
         tools: How people, judge and methods are opened; None opens what the settings name.
-        shown_in: Pages whose figures between the markers are written anew, see `pages.write_figures`.
+        shown_in: Pages whose figures between the markers are rewritten, see `pages.write_figures`.
 
     Raises:
         SettingsError: A method is unknown, takes no such option or needs what the prompts do not give, or matplotlib

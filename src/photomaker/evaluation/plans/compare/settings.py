@@ -1,4 +1,4 @@
-"""What a comparison of methods is asked to do, checked before anything is opened."""
+"""Settings of a comparison of methods, checked before anything is opened."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ComparisonSettings:
         judge: Who measures.
 
     Raises:
-        SettingsError: A value lies outside its range, or two contradict each other.
+        SettingsError: A value is outside its range, or two contradict each other.
     """
 
     methods: tuple[Entry, ...] = field(default_factory=lambda: (Entry("photomaker"),))

@@ -134,7 +134,7 @@ class Bar:
 
     Attributes:
         must: What it must reach.
-        aim: What it aims at; None where nothing more is aimed at.
+        aim: What it aims at; None if nothing more is aimed at.
         lower_is_better: Whether small is good.
     """
 

@@ -1,4 +1,4 @@
-"""Seconds a picture and peak memory, measured in a process of its own that does nothing else."""
+"""Seconds a picture and peak memory, measured in a separate process that does nothing else."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ UNSAID = ("out", "base", "adapter", "control", "resume")
 def run(settings: EvaluationSettings, progress: Progress | None = None, tools: Tools | None = None) -> Result:
     """Run the parts and write `<name>.json`, `<name>.md` and PNG plots into `settings.out`.
 
-    Pictures and measurements are kept in `<out>/.cache/<name>`, so that an interrupted run goes on where it
+    Pictures and measurements are kept in `<out>/.cache/<name>`, so that an interrupted run continues where it
     stopped. They are found again only while models, judge, people and settings stay the same; after a change
     of the method's code, set `resume` to False.
 

@@ -58,7 +58,7 @@ class EvaluationSettings:
         resume: Whether to use what an interrupted run left in the cache.
 
     Raises:
-        SettingsError: A value lies outside its range, or two contradict each other.
+        SettingsError: A value is outside its range, or two contradict each other.
     """
 
     method: str = "photomaker"

@@ -62,7 +62,7 @@ class Clock:
 
         Args:
             cast: Whose first person and prompts are drawn.
-            progress: Told of the rounds.
+            progress: Called with the rounds.
         """
         import torch
 
