@@ -232,8 +232,6 @@ def _redrawn(order: Order, profile: Profile, finds: bool) -> Order:
     lacking = ""
     if not finds:
         lacking = "nothing here finds faces; install photomaker[faces], or leave it off"
-    elif order.together:
-        lacking = "faces of several people in a picture are not drawn again; leave it off"
     elif profile.size is None:
         lacking = "the base is not known; leave it off"
     elif profile.kind is not None and "start picture" not in profile.kind.takes:
