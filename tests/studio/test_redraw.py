@@ -206,14 +206,20 @@ def test_where_it_cannot_be_auto_leaves_it_and_a_number_is_refused(base, ada, de
 
 
 @pytest.mark.parametrize("box", [(0, 0, 20, 24), (180, 110, 191, 127), (90, 40, 110, 64)])
-def test_what_is_cut_out_lies_in_the_picture(box):
-    picture = Image.new("RGB", (192, 128))
+def test_the_face_is_in_the_middle_of_what_is_cut_out_even_at_the_edge(box):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 192, 3), np.uint8))
     small = small_face(0, picture, face(*box), 40, SIDE)
     left, top = small.corner
     assert small.side == round(2.4 * longer(small.face))
-    assert 0 <= left <= 192 - small.side and 0 <= top <= 128 - small.side
-    assert left <= box[0] and top <= box[1] and left + small.side >= box[2] and top + small.side >= box[3]
-    assert small.cut(picture).size == (small.side, small.side)
+    assert left + small.side / 2 == pytest.approx((box[0] + box[2]) / 2, abs=1)
+    assert top + small.side / 2 == pytest.approx((box[1] + box[3]) / 2, abs=1)
+    cut = small.cut(picture)
+    assert cut.size == (small.side, small.side)
+    inside = [max(0, left), max(0, top), min(192, left + small.side), min(128, top + small.side)]
+    there = cut.crop((inside[0] - left, inside[1] - top, inside[2] - left, inside[3] - top))
+    assert np.array_equal(np.asarray(there), np.asarray(picture.crop(tuple(inside))))
+    made = small.put_back(picture, cut)
+    assert made.size == picture.size and np.array_equal(np.asarray(made), np.asarray(picture))
 
 
 def test_what_is_as_large_as_the_base_draws_gains_nothing():

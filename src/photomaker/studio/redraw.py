@@ -42,7 +42,7 @@ class SmallFace:
     Attributes:
         picture: Number of its picture.
         face: Where it is, in the picture's pixels.
-        corner: Left and top of what is cut out.
+        corner: Left and top of what is cut out, which may lie beyond the picture.
         side: Side of what is cut out, in pixels.
         person: Number of the person whose it is.
     """
@@ -59,9 +59,11 @@ class SmallFace:
         return longer(self.face)
 
     def cut(self, picture: Image.Image) -> Image.Image:
-        """The face with its surroundings."""
-        left, top = self.corner
-        return picture.crop((left, top, left + self.side, top + self.side))
+        """The face with its surroundings; the picture's edge goes on where they lie beyond it."""
+        (left, top), side = self.corner, self.side
+        columns = np.clip(np.arange(left, left + side), 0, picture.width - 1)
+        rows = np.clip(np.arange(top, top + side), 0, picture.height - 1)
+        return Image.fromarray(np.asarray(picture.convert("RGB"))[rows][:, columns])
 
     def put_back(self, picture: Image.Image, drawn: Image.Image) -> Image.Image:
         """The picture with the face drawn anew; outside a soft oval around it nothing changes.
@@ -133,14 +135,12 @@ def small_face(
     if face is None or not 0 < longer(face) < below:
         return None
     left, top, right, bottom = face.box
-    side = min(round(AROUND * longer(face)), *picture.size)
+    side = round(AROUND * longer(face))
     if side >= most:
         return None
-    corner = [
-        min(max(0, round((low + high - side) / 2)), whole - side)
-        for low, high, whole in ((left, right, picture.width), (top, bottom, picture.height))
-    ]
-    return SmallFace(number, face, (corner[0], corner[1]), side, person)
+    # the face is in the middle, where a base draws faces, even if it is at the picture's edge
+    corner = round((left + right - side) / 2), round((top + bottom - side) / 2)
+    return SmallFace(number, face, corner, side, person)
 
 
 def request_for(
