@@ -25,6 +25,7 @@ NO_FACE, SEVERAL, SMALL, CUT, BLURRED = "no face", "several faces", "small face"
 DARK, BRIGHT, TURNED, GREY = "dark", "blown out", "turned away", "black and white"
 SUNGLASSES, MASK = "sunglasses", "mask"
 DUPLICATE, STRANGER, FEW, LYING = "near duplicate", "another person", "few photos", "not upright"
+ALIKE = "all from one side"
 GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, MASK, DUPLICATE, STRANGER})
 """What a photo is better left out for; the rest is only told."""
 
@@ -40,10 +41,10 @@ SHARP = 0.0032
 DIM, PALE, CLIPPED = 64.0, 125.0, 0.25
 """Brightness in 0..255: a face is too dark if its brightest parts are below the first, whatever its skin, and blown out
 if its darkest are above the second or so much of it is white."""
-TURN = 0.33
-"""Distance of the nose from the middle between the eyes, in distances between the eyes.
-
-By geometry, at about 45 degrees; not calibrated, for the noses of drawn people hardly move."""
+TURN, FRONTAL = 40.0, 8.0
+"""Degrees from which a face is turned away, and up to which it is seen from the front; see `turn`."""
+NOSE = 0.4
+"""How far the nose is before the eyes, in distances between the eyes: what generic models of a head have."""
 BORDER, SURE = 0.35, 0.5
 """Border around a photo in which no face was found, as a share of its sides; score from which a face there counts."""
 EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.5, 0.03
@@ -76,6 +77,7 @@ _REMEDIES = {
     GREY: "give one in colour, or the pictures may lose theirs",
     DUPLICATE: "it adds nothing; give one from another side, or with another look",
     STRANGER: "leave it out, if it is somebody else",
+    ALIKE: "add one that is turned the other way",
     FEW: "three to five photos, from several sides and in several lights, make the likeness safer",
 }
 
@@ -190,8 +192,8 @@ class _Seen:
     def grave(self) -> bool:
         return any(finding.grave for finding in self.findings)
 
-    def say(self, kind: str, text: str) -> None:
-        self.findings.append(Finding(kind, text, _REMEDIES[kind]))
+    def say(self, kind: str, text: str, remedy: str | None = None) -> None:
+        self.findings.append(Finding(kind, text, remedy or _REMEDIES[kind]))
 
 
 def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser | None = None) -> Report:
@@ -207,20 +209,29 @@ def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser 
     for one, place in zip(seen, places, strict=True):
         one.place = place
     for one in seen:
-        _judge(one)
+        _judge(one, len(seen) > 1 and recogniser is not None)
     likeness, worth = _compare(seen)
     _twins(seen)
     judged = tuple(
         Judged(one.photo, one.face, tuple(one.findings), like, value)
         for one, like, value in zip(seen, likeness, worth, strict=True)
     )
-    kept = sum(one.keep for one in judged)
-    few = (
-        ()
-        if kept >= ENOUGH
-        else (Finding(FEW, f"{kept} of {len(judged)} photos will serve well", _REMEDIES[FEW]),)
-    )
-    return Report(judged, few)
+    kept = [one for one in judged if one.keep]
+    if len(kept) < ENOUGH:
+        few = Finding(FEW, f"{len(kept)} of {len(judged)} photos will serve well", _REMEDIES[FEW])
+        return Report(judged, (few,))
+    return Report(judged, _sides([turn(one.face) for one in kept if one.face is not None]))
+
+
+def _sides(turns: Sequence[float]) -> tuple[Finding, ...]:
+    """Whether all photos are seen from one side, by the turns of their faces in degrees."""
+    if all(abs(one) <= FRONTAL for one in turns):
+        text = "all photos are seen from the front"
+        return (Finding(ALIKE, text, "add one from each side, and the likeness holds in more poses"),)
+    for way, sign in (("right", 1), ("left", -1)):
+        if all(sign * one > FRONTAL for one in turns):
+            return (Finding(ALIKE, f"in all photos the face is turned to the {way}", _REMEDIES[ALIKE]),)
+    return ()
 
 
 def advised(sitting: Sitting, recogniser: Recogniser | None = None) -> Sitting:
@@ -235,7 +246,7 @@ def advised(sitting: Sitting, recogniser: Recogniser | None = None) -> Sitting:
         return sitting
     seen = [_known(one, recogniser) for one in references]
     for one in seen:
-        _judge(one)
+        _judge(one, len(seen) > 1 and recogniser is not None)
     _compare(seen)
     _twins(seen)
     if len(seen) <= MOST:
@@ -333,13 +344,14 @@ def _hidden(image: Image.Image, detector: Detector) -> list[Face]:
     return [face for face in moved if face.area > 0 and face.score >= SURE]
 
 
-def _judge(one: _Seen) -> None:
+def _judge(one: _Seen, compared: bool) -> None:
     face, image = one.face, one.photo.image
     if face is None:
         one.say(NO_FACE, "no face was found")
         return
     if len(one.faces) > 1:
-        one.say(SEVERAL, f"it shows {len(one.faces)} faces")
+        largest = "the largest is taken; cut the others off if it is the wrong one"
+        one.say(SEVERAL, f"it shows {len(one.faces)} faces", None if compared else largest)
     longer = max(face.box[2] - face.box[0], face.box[3] - face.box[1])
     if longer < LEAST_FACE:
         one.say(SMALL, f"the face is {longer:.0f} pixels large, {LEAST_FACE:.0f} are needed")
@@ -356,8 +368,8 @@ def _judge(one: _Seen) -> None:
             BRIGHT,
             f"the face is blown out (its darkest parts are {lowest:.0f} of 255, {100 * burnt:.0f} % is white)",
         )
-    if turn(face) > TURN:
-        one.say(TURNED, "the face is turned away")
+    if abs(turned := turn(face)) > TURN:
+        one.say(TURNED, f"the face is turned away, by about {abs(turned):.0f} degrees")
     lit = highest >= DIM and lowest <= PALE
     _judge_colour(one, image, face if lit and longer >= LEAST_FACE else None)
 
@@ -397,11 +409,16 @@ def brightness(chip: np.ndarray) -> tuple[float, float, float]:
 
 
 def turn(face: Face) -> float:
-    """How far the nose is from the middle between the eyes, across the face, in distances between the eyes."""
+    """How far a face is turned, in degrees, to the right of the picture above 0.
+
+    With d the way of the nose from the middle between the eyes, across the face and in distances between the eyes, the
+    turn is atan(d / NOSE): the eyes come nearer to each other by its cosine, and the nose moves by its sine. Of dlib's
+    points the nose's is its foot, which is nearer to the eyes, so that what is told as 40 degrees is some 50 there.
+    """
     left, right, nose = (np.asarray(point, float) for point in face.landmarks[:3])
     across = right - left
-    length = float(np.linalg.norm(across))
-    return abs(float((nose - (left + right) / 2) @ across)) / max(length**2, 1e-6)
+    moved = float((nose - (left + right) / 2) @ across) / max(float(across @ across), 1e-6)
+    return float(np.degrees(np.arctan(moved / NOSE)))
 
 
 def bare(image: Image.Image, face: Face) -> tuple[float, float]:

@@ -49,7 +49,10 @@ def covered(person: Person, view: View, cover: str, part: str, seed: int, size: 
     paint_backdrop(portrait.canvas, view, size)
     portrait.paint()
     u, v = _middle(portrait, part)
-    middle = (portrait.head.to_screen(u, v) + float(rng.uniform(-0.02, 0.02)), v + float(rng.uniform(-0.02, 0.02)))
+    middle = (
+        portrait.head.to_screen(u, v) + float(rng.uniform(-0.02, 0.02)),
+        v + float(rng.uniform(-0.02, 0.02)),
+    )
     if cover == "hand":
         _hand(portrait, middle, part, rng)
     elif cover == "cup":
@@ -57,7 +60,7 @@ def covered(person: Person, view: View, cover: str, part: str, seed: int, size: 
     else:
         _phone(portrait, middle, rng)
     image, mask = finished(portrait.canvas, view.style)
-    shown = np.where(mask > 0.5, 255, 0).astype(np.uint8)  # noqa: PLR2004 - most of the pixel
+    shown = np.where(mask > 0.5, 255, 0).astype(np.uint8)
     return Picture(image, shown, portrait.box(), portrait.landmarks())
 
 
