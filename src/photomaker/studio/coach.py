@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from photomaker.images import Photo
+from photomaker.studio.face_backends import BUNDLED
+from photomaker.studio.hidden import margins
 from photomaker.studio.photos import MOST, Sitting, faces_in, persons
 
 if TYPE_CHECKING:
@@ -23,13 +25,13 @@ if TYPE_CHECKING:
 
 NO_FACE, SEVERAL, SMALL, CUT, BLURRED = "no face", "several faces", "small face", "cut off", "blurred"
 DARK, BRIGHT, TURNED, GREY = "dark", "blown out", "turned away", "black and white"
-SUNGLASSES, MASK = "sunglasses", "mask"
+SUNGLASSES, MASK, COVERED = "sunglasses", "mask", "covered"
 DUPLICATE, STRANGER, FEW, LYING = "near duplicate", "another person", "few photos", "not upright"
 ALIKE = "all from one side"
-GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, MASK, DUPLICATE, STRANGER})
+GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, MASK, COVERED, DUPLICATE, STRANGER})
 """What a photo is better left out for; the rest is only told."""
 
-POOR = frozenset({SMALL, CUT, BLURRED, DARK, BRIGHT, MASK})
+POOR = frozenset({SMALL, CUT, BLURRED, DARK, BRIGHT, MASK, COVERED, TURNED})
 """What keeps a face from being compared."""
 
 CHIP = 128
@@ -47,7 +49,7 @@ NOSE = 0.4
 """How far the nose is before the eyes, in distances between the eyes: what generic models of a head have."""
 BORDER, SURE = 0.35, 0.5
 """Border around a photo in which no face was found, as a share of its sides; score from which a face there counts."""
-EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.5, 0.03
+EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.4, 0.03
 """Share of the places around the eyes that look like the cheeks, below which something covers the eyes, and brightness
 of the brightest of them over the cheeks' that says the same; share of the places around the mouth that are warm, below
 which something covers it; and how much redder than blue, in shares of the brightness, skin is at least."""
@@ -74,6 +76,7 @@ _REMEDIES = {
     TURNED: "give one that is seen more from the front",
     SUNGLASSES: "give one that shows the eyes",
     MASK: "give one that shows the whole face",
+    COVERED: "give one that shows the whole face",
     GREY: "give one in colour, or the pictures may lose theirs",
     DUPLICATE: "it adds nothing; give one from another side, or with another look",
     STRANGER: "leave it out, if it is somebody else",
@@ -181,6 +184,7 @@ class _Seen:
     photo: Photo
     faces: list[Face]
     embeddings: np.ndarray | None
+    drawn: bool = False
     place: int = 0
     findings: list[Finding] = field(default_factory=list)
 
@@ -263,7 +267,7 @@ def _known(reference: Reference, recogniser: Recogniser | None) -> _Seen:
     assert reference.face is not None
     photo = Photo(reference.image, reference.name or "the photo", reference.sha256)
     embeddings = None if recogniser is None else recogniser.embed_batch([photo.image], [reference.face])
-    return _Seen(photo, [reference.face], embeddings)
+    return _Seen(photo, [reference.face], embeddings, getattr(recogniser, "name", "") == BUNDLED)
 
 
 def best(seen: Sequence[_Seen]) -> list[int]:
@@ -320,7 +324,7 @@ def _look(photo: Photo, detector: Detector, recogniser: Recogniser | None) -> _S
     embeddings = None
     if faces and recogniser is not None:
         embeddings = recogniser.embed_batch([photo.image] * len(faces), faces)
-    seen = _Seen(photo, faces, embeddings)
+    seen = _Seen(photo, faces, embeddings, detector.name == BUNDLED)
     if lying:
         seen.say(LYING, "it lies on its side or upside down")
     return seen
@@ -384,6 +388,20 @@ def _judge_colour(one: _Seen, image: Image.Image, face: Face | None) -> None:
             one.say(SUNGLASSES, "something dark covers the eyes")
         if mouth < MOUTH:
             one.say(MASK, "something covers the mouth")
+        if one.drawn:
+            _judge_hidden(one, image, face)
+
+
+def _judge_hidden(one: _Seen, image: Image.Image, face: Face) -> None:
+    """What the points of a drawn face do not tell: that it is turned far away, or what is before it."""
+    known = {finding.kind for finding in one.findings}
+    seen = margins(image, face)
+    turned = seen.pop("turned") > 0 and TURNED not in known
+    covered = max(seen.values()) > 0 and not known & {SUNGLASSES, MASK}
+    if covered:
+        one.say(COVERED, "something is before the face")
+    if turned:
+        one.say(TURNED, "or it is turned far away" if covered else "the face is turned far away")
 
 
 def face_chip(image: Image.Image, face: Face) -> np.ndarray:
