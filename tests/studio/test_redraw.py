@@ -1,19 +1,30 @@
 """Small faces drawn again: which, from what, and that nothing else changes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from photomaker.encoders import together
 from photomaker.errors import SettingsError
 from photomaker.faces import Detector, Recogniser
 from photomaker.methods.base import Method
 from photomaker.studio.engine import Backends, Engine
 from photomaker.studio.opening import Profile
 from photomaker.studio.orders import Order, Someone
-from photomaker.studio.redraw import checked, faces_of, longer, matched, request_for, small_face, threshold
+from photomaker.studio.redraw import (
+    checked,
+    faces_of,
+    longer,
+    matched,
+    request_for,
+    small_face,
+    threshold,
+    whose,
+)
 from photomaker.types import EXTRAS, Extras, Face, Identity, Lora, Request, Sampling, Start, Structure
 
 SIDE = 128
@@ -195,14 +206,20 @@ def test_where_it_cannot_be_auto_leaves_it_and_a_number_is_refused(base, ada, de
 
 
 @pytest.mark.parametrize("box", [(0, 0, 20, 24), (180, 110, 191, 127), (90, 40, 110, 64)])
-def test_what_is_cut_out_lies_in_the_picture(box):
-    picture = Image.new("RGB", (192, 128))
+def test_the_face_is_in_the_middle_of_what_is_cut_out_even_at_the_edge(box):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 192, 3), np.uint8))
     small = small_face(0, picture, face(*box), 40, SIDE)
     left, top = small.corner
     assert small.side == round(2.4 * longer(small.face))
-    assert 0 <= left <= 192 - small.side and 0 <= top <= 128 - small.side
-    assert left <= box[0] and top <= box[1] and left + small.side >= box[2] and top + small.side >= box[3]
-    assert small.cut(picture).size == (small.side, small.side)
+    assert left + small.side / 2 == pytest.approx((box[0] + box[2]) / 2, abs=1)
+    assert top + small.side / 2 == pytest.approx((box[1] + box[3]) / 2, abs=1)
+    cut = small.cut(picture)
+    assert cut.size == (small.side, small.side)
+    inside = [max(0, left), max(0, top), min(192, left + small.side), min(128, top + small.side)]
+    there = cut.crop((inside[0] - left, inside[1] - top, inside[2] - left, inside[3] - top))
+    assert np.array_equal(np.asarray(there), np.asarray(picture.crop(tuple(inside))))
+    made = small.put_back(picture, cut)
+    assert made.size == picture.size and np.array_equal(np.asarray(made), np.asarray(picture))
 
 
 def test_what_is_as_large_as_the_base_draws_gains_nothing():
@@ -230,3 +247,143 @@ def test_a_start_picture_that_was_asked_for_is_not_started_from_again(base, ada)
     engine.generate(ada, PROMPT, redraw="auto", extras=Extras(start=start))
     again = method.asked[1][0].extras.start
     assert again.mask is None and again.image.size == (SIDE, SIDE) and again.strength != start.strength
+
+
+# ---- several people
+
+BOTH = "a photo of a woman img in a hat on the left and a man img in a suit on the right"
+LEFT, RIGHT = face(30.0, 40.0, 50.0, 64.0), face(140.0, 40.0, 160.0, 64.0)
+
+
+class Crowd(OneFace):
+    found = (RIGHT, LEFT)
+
+
+class Unsure(Recogniser):
+    """Every face is as like everybody."""
+
+    def embed_batch(self, images, faces):
+        return np.full((len(faces), 2), 0.5**0.5, np.float32)
+
+
+class Pairs(Painter):
+    """Grey pictures; of one person alone red for Ada and blue for Ben, by their features."""
+
+    name = "pairs"
+
+    def __init__(self):
+        super().__init__()
+        self.of = []
+
+    def together(self, identities):
+        return together(identities)
+
+    def generate(self, identity, requests, *, watch=None):
+        self.of.append(identity)
+        pictures = super().generate(identity, requests, watch=watch)
+        if "subjects" in identity.tensors:
+            return pictures
+        mark = (250, 0, 0) if float(identity.tensors["id_features"][0, 0]) == 1 else (0, 0, 250)
+        # only the middle is marked, for colours as a whole are matched to what was there
+        for one in pictures:
+            one.paste(
+                mark, (one.width // 2 - 12, one.height // 2 - 12, one.width // 2 + 12, one.height // 2 + 12)
+            )
+        return pictures
+
+
+def one_of_two(number, angle):
+    tensors = {
+        "id_features": torch.full((1, 3), float(number)),
+        "weights": torch.ones(1),
+        "face_embeddings": torch.tensor([[np.cos(angle), np.sin(angle)]], dtype=torch.float32),
+    }
+    return Identity("pairs", tensors)
+
+
+ADA, BEN = one_of_two(1, np.pi / 2), one_of_two(2, 0.0)
+
+
+def for_two(prompt=BOTH, **more):
+    people = Someone(ADA, "ada"), Someone(BEN, "ben")
+    return Order(people, (prompt,), together=True, sampling=Sampling(seed=3), **more)
+
+
+def drawn_for_two(base, order, recogniser=Bright, found=(RIGHT, LEFT)):
+    method, detector = Pairs(), Crowd()
+    detector.found = found
+    engine = Engine(lambda: method, Backends(detector, recogniser()), profile=Profile(kind=Pairs, base=base))
+    (sample,) = engine.generate(order)
+    return sample, method
+
+
+def reddest(picture):
+    """How much redder than blue the middle of the left and of the right face is."""
+    pixels = np.asarray(picture).astype(int)
+    return [
+        int((pixels[50:54, x - 2 : x + 2, 0] - pixels[50:54, x - 2 : x + 2, 2]).mean()) for x in (40, 150)
+    ]
+
+
+@pytest.mark.parametrize("recogniser", [Bright, Unsure])
+def test_each_face_is_drawn_again_with_its_own_person_alone(base, recogniser):
+    plain, _ = drawn_for_two(base, for_two(), recogniser)
+    sample, method = drawn_for_two(base, for_two(redraw="auto"), recogniser)
+    assert ["subjects" in one.tensors for one in method.of] == [True, False, False]
+    assert [float(one.tensors["id_features"][0, 0]) for one in method.of[1:]] == [1, 2]
+    assert [requests[0].prompt for requests in method.asked[1:]] == [
+        "a photo of a woman img in a hat",
+        "a photo of a man img in a suit",
+    ]
+    left, right = reddest(sample.image)
+    assert left > 60 and right < -60
+    assert sample.notes["redrawn"] == "faces of 24 and 24 pixels"
+    changed = (np.asarray(sample.image) != np.asarray(plain.image)).any(-1)
+    rows, columns = np.nonzero(changed)
+    reach = 1.35 / 2 * 24 + 3 * 24 * 0.08 + 1
+    away = np.minimum(*(np.hypot(rows - 52, columns - x) for x in (40, 150)))
+    assert changed[52, 40] and changed[52, 150] and away.max() <= reach
+
+
+def test_a_layout_says_whose_face_is_whose_against_the_looks(base):
+    sample, _ = drawn_for_two(base, for_two(redraw="auto", extras=Extras(layout=("right", "left"))))
+    left, right = reddest(sample.image)
+    assert left < -60 and right > 60
+
+
+def test_without_places_the_looks_say_whose_face_is_whose(base):
+    prompt = "a photo of a woman img and a man img"
+    left, right = reddest(drawn_for_two(base, for_two(prompt, redraw="auto"))[0].image)
+    assert left > 60 and right < -60
+    bare = [replace_faces(one) for one in (ADA, BEN)]
+    order = for_two(prompt, redraw="auto")
+    order = replace(order, people=tuple(Someone(one) for one in bare))
+    sample, method = drawn_for_two(base, order)
+    assert len(method.asked) == 1 and "redrawn" not in sample.notes
+
+
+def replace_faces(one):
+    return replace(one, tensors={name: t for name, t in one.tensors.items() if name != "face_embeddings"})
+
+
+def test_of_several_people_only_small_faces_are_drawn_again(base):
+    large = face(15.0, 30.0, 55.0, 75.0)
+    sample, method = drawn_for_two(base, for_two(redraw="auto"), found=(large, RIGHT))
+    assert [float(one.tensors["id_features"][0, 0]) for one in method.of[1:]] == [2]
+    assert sample.notes["redrawn"] == "a face of 24 pixels"
+    alone, _ = drawn_for_two(base, for_two(redraw=70), found=(large, RIGHT))
+    assert alone.notes["redrawn"] == "faces of 45 and 24 pixels"
+
+
+def test_nobody_gets_a_face_in_somebody_elses_place():
+    size = (192, 128)
+    assert whose([RIGHT], size, ("left", "right"), np.array([[0.9], [0.1]])) == [None, RIGHT]
+    assert whose([RIGHT], size, None, np.array([[0.9], [0.1]])) == [RIGHT, None]
+    assert whose([RIGHT, LEFT], size, None, None) == []
+    assert whose([], size, ("left", "right"), None) == [None, None]
+    middle = face(86, 40, 106, 64)
+    three = whose([RIGHT, middle, LEFT], size, ("left", "middle", "right"), None)
+    assert three == [LEFT, middle, RIGHT]
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    assert whose([RIGHT, LEFT], size, (mask, (0.5, 0.0, 1.0, 1.0)), None) == [LEFT, RIGHT]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from photomaker import weights
-from photomaker.encoders import together
+from photomaker.encoders import apart, together
 from photomaker.errors import IdentityError, PromptError, SettingsError
 from photomaker.faces import Detector, Recogniser
 from photomaker.methods.base import Method
@@ -181,11 +181,16 @@ def test_a_method_that_cannot_is_told_before_anything_is_loaded():
         opened(Both()).together([ADA, replace(BEN, method="other")])
 
 
-def test_small_faces_of_several_people_are_left_alone():
-    engine = opened(Both())
-    assert engine.plan(order(redraw="auto")).order.redraw == "off"
-    with pytest.raises(SettingsError, match="redraw is 30, but faces of several people"):
-        engine.plan(order(redraw=30))
+def test_people_that_were_put_together_can_be_taken_apart():
+    both = together([replace(ADA, notes={"class_word": "woman"}), BEN])
+    assert [one.tensors["id_features"].tolist() for one in apart(both)] == [
+        ADA.tensors["id_features"].tolist(),
+        BEN.tensors["id_features"].tolist(),
+    ]
+    first, second = apart(both)
+    assert set(first.tensors) == {"id_features", "weights"} and first.method == "both"
+    assert (first.notes, second.notes) == ({"class_word": "woman"}, {})
+    assert apart(ADA) == (ADA,)
 
 
 def test_places_are_read_as_people_write_them(tmp_path):

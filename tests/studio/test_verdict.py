@@ -39,3 +39,13 @@ def test_one_photo_gives_no_ceiling_and_an_unmeasured_recogniser_no_verdict():
     assert Verdict.of(0.5, PHOTOS[:1], None).text == "likeness 0.50; one photo gives no ceiling"
     alike = Verdict.of(0.9, np.array([[1.0, 0.0], [0.6, 0.8]]), KNOWN)
     assert alike.share is None
+
+
+def test_a_threshold_that_nobody_measured_is_told_with_the_verdict():
+    assumed = Calibration(0.4, 0.0, "not measured", measured=False)
+    verdict = Verdict.of(0.6, PHOTOS, assumed)
+    assert verdict.same is True and verdict.short.startswith("probably same person, 6")
+    assert verdict.text.startswith(
+        "probably the same person (0.60, above the threshold 0.40, which is not measured for this recogniser), 6"
+    )
+    assert Verdict.of(0.3, PHOTOS, assumed).text.startswith("probably not the same person (0.30, below")

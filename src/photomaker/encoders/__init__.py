@@ -17,7 +17,7 @@ from photomaker.encoders.id_encoder_v2 import (
 from photomaker.encoders.mixing import active_features, mix
 from photomaker.encoders.preprocess import as_picture, cut_out, face_square, image_processor, preprocess
 from photomaker.encoders.resampler import FacePerceiverResampler
-from photomaker.encoders.together import photos_of_each, together
+from photomaker.encoders.together import apart, photos_of_each, together
 
 __all__ = [
     "FULL_SIZE",
@@ -29,6 +29,7 @@ __all__ = [
     "PhotoMakerIDEncoder",
     "PhotoMakerIDEncoder_CLIPInsightfaceExtendtoken",
     "active_features",
+    "apart",
     "as_picture",
     "cut_out",
     "export_adapter",

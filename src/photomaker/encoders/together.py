@@ -54,6 +54,19 @@ def together(identities: Sequence[Identity]) -> Identity:
     return Identity(first.method, tensors, {**notes, "together": [dict(one.notes) for one in identities]})
 
 
+def apart(identity: Identity) -> tuple[Identity, ...]:
+    """The people that `together` put together, each as an identity of their own; one person stays as they are."""
+    subjects = identity.tensors.get("subjects")
+    if subjects is None:
+        return (identity,)
+    notes = identity.notes.get("together", [{}] * (int(subjects.max()) + 1))
+    shared = {name: one for name, one in identity.tensors.items() if name != "subjects"}
+    return tuple(
+        Identity(identity.method, {name: one[subjects == place] for name, one in shared.items()}, own)
+        for place, own in enumerate(notes)
+    )
+
+
 def photos_of_each(identity: Identity) -> tuple[int, ...]:
     """Photos with a weight of each person in an identity; one number for that of one person."""
     weights = identity.tensors.get("weights", torch.ones(len(identity.tensors["id_features"])))

@@ -25,10 +25,12 @@ class Detector(ABC):
     Attributes:
         name: What it is called in messages.
         licence: Of its weights.
+        unsure: Score below which the face may be one that lies on its side, and a turned picture may show it better.
     """
 
     name: str = ""
     licence: str = ""
+    unsure: float = 0.0
 
     @abstractmethod
     def detect(self, image: Image) -> list[Face]:
@@ -63,11 +65,13 @@ class Calibration:
         threshold: Cosine from which two faces count as the same person.
         stranger: Mean cosine of faces of different people.
         errors: Error rate at the threshold, and the source of the measurement.
+        measured: Whether that was measured on this recogniser; else the threshold is a cautious one of its kind.
     """
 
     threshold: float
     stranger: float
     errors: str
+    measured: bool = True
 
 
 class Recogniser(ABC):

@@ -75,6 +75,8 @@ class DlibDetector(Detector):
     """
 
     name, licence = "dlib", LICENCE
+    unsure = 0.5
+    """The network finds faces on their side too and scores below this; gradients find upright ones and score above."""
 
     def __init__(self) -> None:
         """Read the weights that every picture needs."""
@@ -108,7 +110,7 @@ class DlibDetector(Detector):
         pixels, scale = _sized(image)
         boxes, scores, _ = self._gradients.run(pixels, 1, LEAST)
         return [
-            _face(pixels, box, min(1.0, score / 2), scale, image.size)
+            _face(pixels, box, 0.5 + min(0.5, score / 4), scale, image.size)
             for box, score in zip(boxes, scores, strict=True)
         ]
 
@@ -135,7 +137,7 @@ class DlibDetector(Detector):
             )
         pixels, scale = _sized(image)
         return [
-            _face(pixels, one.rect, min(1.0, one.confidence), scale, image.size)
+            _face(pixels, one.rect, min(1.0, one.confidence) / 2, scale, image.size)
             for one in self._network(pixels, 0)
         ]
 

@@ -8,7 +8,8 @@ from photomaker.prompts.trigger import TRIGGER, parse_subjects
 
 PLACES = ("left", "middle", "right")
 _WORDS = {"left": "left", "middle": "middle", "center": "middle", "centre": "middle", "right": "right"}
-_SAID = re.compile(rf"\b(?:on|in|at|to)\s+the\s+({'|'.join(_WORDS)})\b", re.IGNORECASE)
+SAID = re.compile(rf"\b(?:on|in|at|to)\s+the\s+({'|'.join(_WORDS)})\b", re.IGNORECASE)
+"""Words that give somebody a place."""
 
 
 def places_said(prompt: str, people: int, trigger: str = TRIGGER) -> tuple[str, ...] | None:
@@ -26,6 +27,6 @@ def places_said(prompt: str, people: int, trigger: str = TRIGGER) -> tuple[str, 
         PromptError: See `parse_subjects`.
     """
     # the text between a person's trigger and the next one's describes this person
-    said = [_SAID.findall(part.text) for part in parse_subjects(prompt, people, trigger)[1:]]
+    said = [SAID.findall(part.text) for part in parse_subjects(prompt, people, trigger)[1:]]
     found = tuple(_WORDS[words[0].lower()] for words in said if words)
     return found if len(found) == people == len(set(found)) else None

@@ -47,6 +47,12 @@ class WeightedText:
         """The characters from `start` to before `end`."""
         return WeightedText(self.text[start:end], self.weights[start:end])
 
+    @property
+    def marked(self) -> str:
+        """The text with its weight marks, as `read_weights` reads it; brackets in it are escaped."""
+        parts = [(re.sub(r"([()])", r"\\\1", text), weight) for text, weight in self.runs()]
+        return "".join(text if weight == 1 else f"({text}:{weight:.10g})" for text, weight in parts)
+
     def runs(self) -> list[tuple[str, float]]:
         """Stretches of equal weight, in order."""
         edges = [k for k in range(1, len(self.text)) if self.weights[k] != self.weights[k - 1]]

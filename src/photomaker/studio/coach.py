@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from photomaker.images import Photo
+from photomaker.studio.face_backends import BUNDLED
+from photomaker.studio.hidden import margins
 from photomaker.studio.photos import MOST, Sitting, faces_in, persons
 
 if TYPE_CHECKING:
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
 
 NO_FACE, SEVERAL, SMALL, CUT, BLURRED = "no face", "several faces", "small face", "cut off", "blurred"
 DARK, BRIGHT, TURNED, GREY = "dark", "blown out", "turned away", "black and white"
-SUNGLASSES, MASK = "sunglasses", "mask"
+SUNGLASSES, MASK, COVERED = "sunglasses", "mask", "covered"
 DUPLICATE, STRANGER, FEW, LYING = "near duplicate", "another person", "few photos", "not upright"
-GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, MASK, DUPLICATE, STRANGER})
+ALIKE = "all from one side"
+GRAVE = frozenset({NO_FACE, SMALL, CUT, BLURRED, MASK, COVERED, DUPLICATE, STRANGER})
 """Findings for which a photo is dropped; the others are only reported."""
 
-POOR = frozenset({SMALL, CUT, BLURRED, DARK, BRIGHT, MASK})
+POOR = frozenset({SMALL, CUT, BLURRED, DARK, BRIGHT, MASK, COVERED, TURNED})
 """Findings that prevent comparing a face."""
 
 CHIP = 128
@@ -40,13 +43,13 @@ SHARP = 0.0032
 DIM, PALE, CLIPPED = 64.0, 125.0, 0.25
 """Brightness in 0..255: a face is too dark if its brightest parts are below the first, whatever its skin, and blown out
 if its darkest are above the second or so much of it is white."""
-TURN = 0.33
-"""Distance of the nose from the middle between the eyes, in distances between the eyes.
-
-By geometry, at about 45 degrees; not calibrated, for the noses of drawn people hardly move."""
+TURN, FRONTAL = 40.0, 8.0
+"""Degrees from which a face is turned away, and up to which it is seen from the front; see `turn`."""
+NOSE = 0.4
+"""How far the nose is before the eyes, in distances between the eyes: what generic models of a head have."""
 BORDER, SURE = 0.35, 0.5
 """Border around a photo in which no face was found, as a share of its sides; score from which a face there counts."""
-EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.5, 0.03
+EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.4, 0.03
 """Share of the places around the eyes that look like the cheeks, below which something covers the eyes, and brightness
 of the brightest of them over the cheeks' that says the same; share of the places around the mouth that are warm, below
 which something covers it; and how much redder than blue, in shares of the brightness, skin is at least."""
@@ -73,9 +76,11 @@ _REMEDIES = {
     TURNED: "give one seen more from the front",
     SUNGLASSES: "give one that shows the eyes",
     MASK: "give one that shows the whole face",
+    COVERED: "give one that shows the whole face",
     GREY: "give one in colour, or the pictures may lose theirs",
     DUPLICATE: "it adds nothing; give one from a different angle, or with a different expression",
     STRANGER: "leave it out if it is somebody else",
+    ALIKE: "add one that is turned the other way",
     FEW: "three to five photos, from several angles and in different light, improve the likeness",
 }
 
@@ -179,6 +184,7 @@ class _Seen:
     photo: Photo
     faces: list[Face]
     embeddings: np.ndarray | None
+    drawn: bool = False
     place: int = 0
     findings: list[Finding] = field(default_factory=list)
 
@@ -190,8 +196,8 @@ class _Seen:
     def grave(self) -> bool:
         return any(finding.grave for finding in self.findings)
 
-    def say(self, kind: str, text: str) -> None:
-        self.findings.append(Finding(kind, text, _REMEDIES[kind]))
+    def say(self, kind: str, text: str, remedy: str | None = None) -> None:
+        self.findings.append(Finding(kind, text, remedy or _REMEDIES[kind]))
 
 
 def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser | None = None) -> Report:
@@ -207,18 +213,29 @@ def coached(photos: Sequence[Photo], detector: Detector, recogniser: Recogniser 
     for one, place in zip(seen, places, strict=True):
         one.place = place
     for one in seen:
-        _judge(one)
+        _judge(one, len(seen) > 1 and recogniser is not None)
     likeness, worth = _compare(seen)
     _twins(seen)
     judged = tuple(
         Judged(one.photo, one.face, tuple(one.findings), like, value)
         for one, like, value in zip(seen, likeness, worth, strict=True)
     )
-    kept = sum(one.keep for one in judged)
-    few = (
-        () if kept >= ENOUGH else (Finding(FEW, f"{kept} of {len(judged)} photos are good", _REMEDIES[FEW]),)
-    )
-    return Report(judged, few)
+    kept = [one for one in judged if one.keep]
+    if len(kept) < ENOUGH:
+        few = Finding(FEW, f"{len(kept)} of {len(judged)} photos are good", _REMEDIES[FEW])
+        return Report(judged, (few,))
+    return Report(judged, _sides([turn(one.face) for one in kept if one.face is not None]))
+
+
+def _sides(turns: Sequence[float]) -> tuple[Finding, ...]:
+    """Whether all photos are seen from one side, by the turns of their faces in degrees."""
+    if all(abs(one) <= FRONTAL for one in turns):
+        text = "all photos are seen from the front"
+        return (Finding(ALIKE, text, "add one from each side, and the likeness holds in more poses"),)
+    for way, sign in (("right", 1), ("left", -1)):
+        if all(sign * one > FRONTAL for one in turns):
+            return (Finding(ALIKE, f"in all photos the face is turned to the {way}", _REMEDIES[ALIKE]),)
+    return ()
 
 
 def advised(sitting: Sitting, recogniser: Recogniser | None = None) -> Sitting:
@@ -233,7 +250,7 @@ def advised(sitting: Sitting, recogniser: Recogniser | None = None) -> Sitting:
         return sitting
     seen = [_known(one, recogniser) for one in references]
     for one in seen:
-        _judge(one)
+        _judge(one, len(seen) > 1 and recogniser is not None)
     _compare(seen)
     _twins(seen)
     if len(seen) <= MOST:
@@ -250,7 +267,7 @@ def _known(reference: Reference, recogniser: Recogniser | None) -> _Seen:
     assert reference.face is not None
     photo = Photo(reference.image, reference.name or "the photo", reference.sha256)
     embeddings = None if recogniser is None else recogniser.embed_batch([photo.image], [reference.face])
-    return _Seen(photo, [reference.face], embeddings)
+    return _Seen(photo, [reference.face], embeddings, getattr(recogniser, "name", "") == BUNDLED)
 
 
 def best(seen: Sequence[_Seen]) -> list[int]:
@@ -307,7 +324,7 @@ def _look(photo: Photo, detector: Detector, recogniser: Recogniser | None) -> _S
     embeddings = None
     if faces and recogniser is not None:
         embeddings = recogniser.embed_batch([photo.image] * len(faces), faces)
-    seen = _Seen(photo, faces, embeddings)
+    seen = _Seen(photo, faces, embeddings, detector.name == BUNDLED)
     if lying:
         seen.say(LYING, "it is on its side or upside down")
     return seen
@@ -331,13 +348,14 @@ def _hidden(image: Image.Image, detector: Detector) -> list[Face]:
     return [face for face in moved if face.area > 0 and face.score >= SURE]
 
 
-def _judge(one: _Seen) -> None:
+def _judge(one: _Seen, compared: bool) -> None:
     face, image = one.face, one.photo.image
     if face is None:
         one.say(NO_FACE, "no face was found")
         return
     if len(one.faces) > 1:
-        one.say(SEVERAL, f"it shows {len(one.faces)} faces")
+        largest = "the largest is taken; cut the others off if it is the wrong one"
+        one.say(SEVERAL, f"it shows {len(one.faces)} faces", None if compared else largest)
     longer = max(face.box[2] - face.box[0], face.box[3] - face.box[1])
     if longer < LEAST_FACE:
         one.say(SMALL, f"the face is {longer:.0f} pixels large, {LEAST_FACE:.0f} are needed")
@@ -354,8 +372,8 @@ def _judge(one: _Seen) -> None:
             BRIGHT,
             f"the face is blown out (its darkest parts are {lowest:.0f} of 255, {100 * burnt:.0f} % is white)",
         )
-    if turn(face) > TURN:
-        one.say(TURNED, "the face is turned away")
+    if abs(turned := turn(face)) > TURN:
+        one.say(TURNED, f"the face is turned away, by about {abs(turned):.0f} degrees")
     lit = highest >= DIM and lowest <= PALE
     _judge_colour(one, image, face if lit and longer >= LEAST_FACE else None)
 
@@ -370,6 +388,20 @@ def _judge_colour(one: _Seen, image: Image.Image, face: Face | None) -> None:
             one.say(SUNGLASSES, "something dark covers the eyes")
         if mouth < MOUTH:
             one.say(MASK, "something covers the mouth")
+        if one.drawn:
+            _judge_hidden(one, image, face)
+
+
+def _judge_hidden(one: _Seen, image: Image.Image, face: Face) -> None:
+    """What the points of a drawn face do not tell: that it is turned far away, or what is before it."""
+    known = {finding.kind for finding in one.findings}
+    seen = margins(image, face)
+    turned = seen.pop("turned") > 0 and TURNED not in known
+    covered = max(seen.values()) > 0 and not known & {SUNGLASSES, MASK}
+    if covered:
+        one.say(COVERED, "something is before the face")
+    if turned:
+        one.say(TURNED, "or it is turned far away" if covered else "the face is turned far away")
 
 
 def face_chip(image: Image.Image, face: Face) -> np.ndarray:
@@ -395,11 +427,16 @@ def brightness(chip: np.ndarray) -> tuple[float, float, float]:
 
 
 def turn(face: Face) -> float:
-    """How far the nose is from the middle between the eyes, across the face, in distances between the eyes."""
+    """How far a face is turned, in degrees, to the right of the picture above 0.
+
+    With d the way of the nose from the middle between the eyes, across the face and in distances between the eyes, the
+    turn is atan(d / NOSE): the eyes come nearer to each other by its cosine, and the nose moves by its sine. Of dlib's
+    points the nose's is its foot, which is nearer to the eyes, so that what is told as 40 degrees is some 50 there.
+    """
     left, right, nose = (np.asarray(point, float) for point in face.landmarks[:3])
     across = right - left
-    length = float(np.linalg.norm(across))
-    return abs(float((nose - (left + right) / 2) @ across)) / max(length**2, 1e-6)
+    moved = float((nose - (left + right) / 2) @ across) / max(float(across @ across), 1e-6)
+    return float(np.degrees(np.arctan(moved / NOSE)))
 
 
 def bare(image: Image.Image, face: Face) -> tuple[float, float]:

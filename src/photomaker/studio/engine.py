@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import torch
 from PIL import Image
 
 from photomaker.checks import instance, number, whole
+from photomaker.encoders.together import apart
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.faces.base import Segmenter
 from photomaker.images import Photo
@@ -33,7 +33,18 @@ from photomaker.studio.opening import PHOTOMAKER, Profile, prepared
 from photomaker.studio.orders import Order, Someone, Who, as_people, as_prompts
 from photomaker.studio.photos import Sitting, choose_faces, read_photos
 from photomaker.studio.planning import Group, Plan, planned
-from photomaker.studio.redraw import SmallFace, checked, faces_of, request_for, small_face, threshold
+from photomaker.studio.redraw import (
+    SmallFace,
+    checked,
+    faces_of,
+    matching,
+    places_of,
+    redrawn_note,
+    request_for,
+    small_face,
+    threshold,
+    whose,
+)
 from photomaker.studio.turns import Turns
 from photomaker.studio.verdict import Verdict
 from photomaker.types import PLAIN, Extras, Face, Identity, Reference, Request, Sample, Sampling
@@ -549,23 +560,18 @@ class Engine:
             with self._turns.turn(cancel, _waiting(on_event)):
                 part = [self._settled(request) for request in requests[start : start + batch]]
                 pictures = self._method.generate(plain, part, **watched)
-                small = self._small_faces(pictures, identity, redraw)
-                if small and self.profile.size is not None:
-                    side = self.profile.size.side
-                    again = [
-                        request_for(one, pictures[one.picture], part[one.picture], side) for one in small
-                    ]
-                    for one, drawn in zip(small, self._method.generate(plain, again, **watched), strict=True):
-                        pictures[one.picture] = one.put_back(pictures[one.picture], drawn)
+                small = self._small_faces(pictures, part, identity, redraw)
+                self._draw_again(small, pictures, part, plain, watched)
             scores = self.likeness(pictures, identity)
-            notes = {one.picture: {"redrawn": f"a face of {one.size:.0f} pixels"} for one in small}
+            sizes = [[one.size for one in small if one.picture == at] for at in range(len(pictures))]
+            notes = [{"redrawn": redrawn_note(own)} if own else {} for own in sizes]
             consent = consent_of(identity)
             samples = [
                 Sample(
                     picture,
                     request,
                     score,
-                    {**self._verdict(score, identity), **consent, **notes.get(number_, {})},
+                    {**self._verdict(score, identity), **consent, **notes[number_]},
                 )
                 for number_, (picture, request, score) in enumerate(zip(pictures, part, scores, strict=True))
             ]
@@ -575,27 +581,86 @@ class Engine:
                     on_event(Drawn(sample, place, total))
             yield samples
 
+    def _draw_again(
+        self,
+        small: Sequence[SmallFace],
+        pictures: list[Image.Image],
+        requests: Sequence[Request],
+        identity: Identity,
+        watched: Mapping[str, Any],
+    ) -> None:
+        """Draw small faces again, each of its own person alone, and put them back into the pictures."""
+        if self.profile.size is None:
+            return
+        side, people = self.profile.size.side, apart(identity)
+        for person, alone in enumerate(people):
+            own = [one for one in small if one.person == person]
+            if not own:
+                continue
+            again = [
+                request_for(one, pictures[one.picture], requests[one.picture], side, len(people))
+                for one in own
+            ]
+            for one, drawn in zip(own, self._method.generate(alone, again, **watched), strict=True):
+                pictures[one.picture] = one.put_back(pictures[one.picture], drawn)
+
     def _small_faces(
-        self, pictures: Sequence[Image.Image], identity: Identity, redraw: str | int
+        self,
+        pictures: Sequence[Image.Image],
+        requests: Sequence[Request],
+        identity: Identity,
+        redraw: str | int,
     ) -> list[SmallFace]:
-        """The person's face in each picture, if it is small enough to be redrawn."""
+        """Each person's face in each picture where it is small enough to be drawn again."""
         if redraw == "off" or self.detector is None or (size := self.profile.size) is None:
             return []
-        known = self._known(identity)
         with self._looking:
             found = [self.detector.detect(picture) for picture in pictures]
-            scores = [
-                None
-                if known is None or self.recogniser is None or len(faces) < 2  # noqa: PLR2004 - no choice
-                else (self.recogniser.embed_batch([picture] * len(faces), faces) @ known.T).mean(1).tolist()
-                for picture, faces in zip(pictures, found, strict=True)
-            ]
+            if "subjects" in identity.tensors:
+                theirs = [
+                    self._faces_of_each(*one, identity) for one in zip(pictures, requests, found, strict=True)
+                ]
+            else:
+                theirs = [[face] for face in self._faces_of_one(pictures, found, identity)]
         below = threshold(redraw, size.side)
         small = [
-            small_face(number_, picture, face, below, size.side)
-            for number_, (picture, face) in enumerate(zip(pictures, faces_of(found, scores), strict=True))
+            small_face(number_, picture, face, below, size.side, person)
+            for number_, (picture, faces) in enumerate(zip(pictures, theirs, strict=True))
+            for person, face in enumerate(faces)
         ]
         return [one for one in small if one is not None]
+
+    def _faces_of_one(
+        self, pictures: Sequence[Image.Image], found: Sequence[Sequence[Face]], identity: Identity
+    ) -> list[Face | None]:
+        known = self._known(identity)
+        scores = [
+            None
+            if known is None or self.recogniser is None or len(faces) < 2  # noqa: PLR2004 - no choice
+            else (self.recogniser.embed_batch([picture] * len(faces), faces) @ known.T).mean(1).tolist()
+            for picture, faces in zip(pictures, found, strict=True)
+        ]
+        return faces_of(found, scores)
+
+    def _faces_of_each(
+        self, picture: Image.Image, request: Request, found: Sequence[Face], identity: Identity
+    ) -> list[Face | None]:
+        """The face of each of several people in a picture; None for somebody whose face cannot be told."""
+        faces = sorted(found, key=lambda face: -face.area)[:FACES]
+        people = int(identity.tensors["subjects"].max()) + 1
+        likeness = self._likeness_of(picture, faces, identity) if faces else None
+        return whose(faces, picture.size, places_of(request, people), likeness)
+
+    def _likeness_of(
+        self, picture: Image.Image, faces: Sequence[Face], identity: Identity
+    ) -> np.ndarray | None:
+        """How like each person of an identity each face is [people, faces]; None where nothing tells."""
+        known, subjects = self._known(identity), identity.tensors.get(FACE_SUBJECTS)
+        if known is None or self.recogniser is None:
+            return None
+        whose_ = np.zeros(len(known), np.int64) if subjects is None else subjects.numpy()
+        seen = self.recogniser.embed_batch([picture] * len(faces), list(faces))
+        return np.stack([(seen @ known[whose_ == one].T).mean(1) for one in range(int(whose_.max()) + 1)])
 
     def likeness(self, pictures: Sequence[Image.Image], identity: Identity) -> list[float | None]:
         """The likeness of each picture: mean cosine of its largest face to the reference faces, in -1..1.
@@ -646,17 +711,12 @@ class Engine:
         people = 1 if subjects is None else int(subjects.max()) + 1
         if known is None or self.detector is None or self.recogniser is None:
             return [[None] * people for _ in pictures]
-        whose = np.zeros(len(known), np.int64) if subjects is None else subjects.numpy()
         found: list[list[float | None]] = []
         for picture in pictures:
             with self._looking:
                 faces = sorted(self.detector.detect(picture), key=lambda face: -face.area)[:FACES]
-                seen = self.recogniser.embed_batch([picture] * len(faces), faces) if faces else None
-            if seen is None:
-                found.append([None] * people)
-                continue
-            scores = np.stack([(seen @ known[whose == one].T).mean(1) for one in range(people)])
-            found.append(assigned(scores))
+                scores = self._likeness_of(picture, faces, identity) if faces else None
+            found.append([None] * people if scores is None else assigned(scores))
         return found
 
     def _known(self, identity: Identity) -> np.ndarray | None:
@@ -692,11 +752,9 @@ def assigned(scores: np.ndarray) -> list[float | None]:
     Args:
         scores: [people, faces].
     """
-    people, faces = scores.shape
-    nobody = [None] * max(0, people - faces)
-    ways = set(permutations([*range(faces), *nobody], people))  # brute force: there are at most four people
-    best = max(ways, key=lambda way: sum(scores[at, face] for at, face in enumerate(way) if face is not None))
-    return [None if face is None else float(scores[at, face]) for at, face in enumerate(best)]
+    return [
+        None if face is None else float(scores[person, face]) for person, face in enumerate(matching(scores))
+    ]
 
 
 def _plain(identity: Identity) -> Identity:

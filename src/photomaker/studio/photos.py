@@ -55,19 +55,20 @@ def _smaller(photo: Photo) -> Photo:
 
 
 def faces_in(photo: Photo, detector: Detector) -> tuple[Photo, list[Face]]:
-    """The faces of a photo; if none is found, the photo is rotated until there are some.
+    """The faces of a photo; one in which none is found, or none for sure, is turned until some are.
 
     Returns:
         The photo, possibly rotated (recorded in its notes), and the faces.
     """
     faces = detector.detect(photo.image)
-    if faces:
+    if faces and _surest(faces) >= detector.unsure:
         return photo, faces
-    best: tuple[Photo, list[Face]] = photo, []
+    best: tuple[Photo, list[Face]] = photo, faces
     for degrees, lay in ((180, "upside down"), (90, "on its side"), (270, "on its side")):
         turned = photo.image.rotate(degrees, expand=True)
         faces = detector.detect(turned)
-        if faces and (not best[1] or _surest(faces) > _surest(best[1])):
+        least = _surest(best[1]) if best[1] else -1.0
+        if faces and _surest(faces) > least and (not best[1] or _surest(faces) >= detector.unsure):
             note = f"{photo.name} was {lay} and has been rotated"
             best = replace(photo, image=turned, notes=(*photo.notes, note)), faces
     return best

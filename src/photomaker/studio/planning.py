@@ -226,8 +226,6 @@ def _redrawn(order: Order, profile: Profile, finds: bool) -> Order:
     lacking = ""
     if not finds:
         lacking = "there is no face backend; install photomaker[faces], or leave it off"
-    elif order.together:
-        lacking = "faces of several people in a picture cannot be redrawn; leave it off"
     elif profile.size is None:
         lacking = "the base is unknown; leave it off"
     elif profile.kind is not None and "start picture" not in profile.kind.takes:

@@ -57,6 +57,8 @@ class Verdict:
     def short(self) -> str:
         """The verdict for a table column."""
         person = {True: "same person", False: "another person", None: ""}[self.same]
+        if self.calibration is not None and not self.calibration.measured:
+            person = f"probably {person}"
         share = "" if self.share is None else f"{100 * self.share:.0f} %"
         return ", ".join(part for part in (person, share) if part)
 
@@ -66,9 +68,14 @@ class Verdict:
         parts = []
         if self.calibration is not None:
             side = "above" if self.same else "below"
+            sure, caution = (
+                ("", "")
+                if self.calibration.measured
+                else ("probably ", ", which is not measured for this recogniser")
+            )
             parts.append(
-                f"{'the same' if self.same else 'not the same'} person ({self.likeness:.2f}, {side} the threshold "
-                f"{self.calibration.threshold:.2f})"
+                f"{sure}{'the same' if self.same else 'not the same'} person ({self.likeness:.2f}, {side} the "
+                f"threshold {self.calibration.threshold:.2f}{caution})"
             )
         if self.share is not None:
             parts.append(

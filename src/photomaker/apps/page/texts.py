@@ -117,6 +117,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Three to five, from several angles, improve the likeness.",
         "三到五张、不同角度，会更像。",
     ),
+    "all from one side": ("All from one side", "都是同一个角度"),
+    "all from one side!": ("Add one that is turned another way.", "再加一张不同角度的。"),
+    "covered": ("Something before the face", "脸前有东西"),
+    "covered!": ("Give one that shows the whole face.", "换一张露出整张脸的。"),
     "not upright": ("Not upright", "方向不正"),
     "not upright!": ("It is turned for you.", "已自动转正。"),
     # what
