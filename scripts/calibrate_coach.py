@@ -186,7 +186,8 @@ class Looked(Detector):
 
     def __init__(self, detector: Detector) -> None:
         """Take a detector."""
-        self.name, self._detector, self._known = detector.name, detector, {}
+        self.name, self._detector = detector.name, detector
+        self._known: dict[int, tuple[Image.Image, list[Face]]] = {}
 
     def detect(self, image: Image.Image) -> list[Face]:
         """See `Detector.detect`."""
@@ -203,7 +204,8 @@ class Compared(Recogniser):
 
     def __init__(self, recogniser: Recogniser) -> None:
         """Take a recogniser."""
-        self.name, self._recogniser, self._known = recogniser.name, recogniser, {}
+        self.name, self._recogniser = recogniser.name, recogniser
+        self._known: dict[tuple[int, ...], tuple[Sequence[Image.Image], np.ndarray]] = {}
 
     def embed_batch(self, images: Sequence[Image.Image], faces: Sequence[Face]) -> np.ndarray:
         """See `Recogniser.embed_batch`."""

@@ -1,6 +1,7 @@
 """The coach finds planted faults and leaves good photos alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from photomaker.studio import coach
 from photomaker.studio.photos import choose_faces, persons
 from photomaker.synthetic import person, render, view
 from photomaker.synthetic.compositions import compose, composition
+from photomaker.synthetic.covers import covered
 
 pytestmark = pytest.mark.skipif(not (weights.SMALL / "faces").is_dir(), reason="no bundled weights")
 WHO = 3_600_001
@@ -56,6 +58,16 @@ def masked():
     return picture
 
 
+def held(cover, part):
+    seen = view(person(WHO), 9, style="photo", hat="none", eyewear="none", scene="studio")
+    return Image.fromarray(covered(person(WHO), seen, cover, part, 1, 256).image)
+
+
+def turned():
+    seen = view(person(WHO), 9, style="photo", hat="none", eyewear="none", scene="studio")
+    return Image.fromarray(render(person(WHO), replace(seen, yaw=1.0), 256).image)
+
+
 ODD = {
     coach.NO_FACE: lambda: Image.new("RGB", (200, 200), "green"),
     coach.SEVERAL: pair,
@@ -69,6 +81,7 @@ ODD = {
     coach.MASK: masked,
     coach.DUPLICATE: lambda: drawn(WHO, 1).resize((300, 300)),
     coach.STRANGER: lambda: drawn(WHO + 1, 9),
+    coach.COVERED: lambda: held("hand", "mouth"),
 }  # fmt: skip
 
 
@@ -88,6 +101,26 @@ def test_a_planted_fault_is_told_of_its_photo_alone(backends, good, kind):
     assert not any(one.findings for place, one in enumerate(report.photos) if place != 2)
     told = next(one for one in odd.findings if one.kind == kind)
     assert told.text and told.remedy and told.text[0].islower()
+
+
+@pytest.mark.parametrize(("cover", "part"), [("hand", "left eye"), ("cup", "mouth"), ("phone", "left eye")])
+def test_what_is_held_before_a_face_is_told(backends, good, cover, part):
+    odd = coach.coached([*good, photo(held(cover, part))], *backends).photos[-1]
+    assert {one.kind for one in odd.findings} & {coach.COVERED, coach.MASK, coach.SUNGLASSES}
+    assert not odd.keep or coach.SUNGLASSES in {one.kind for one in odd.findings}
+
+
+def test_a_face_turned_far_away_is_told(backends, good):
+    odd = coach.coached([*good, photo(turned())], *backends).photos[-1]
+    assert coach.TURNED in {one.kind for one in odd.findings}
+
+
+def test_what_is_learned_of_drawn_faces_is_not_used_on_photographs(backends, good):
+    class Other(type(backends[0])):
+        name = "other"
+
+    report = coach.coached([*good, photo(held("hand", "mouth"))], Other.open(), backends[1])
+    assert coach.COVERED not in {one.kind for one in report.photos[-1].findings}
 
 
 def test_of_two_faces_the_person_of_the_other_photos_is_taken_whoever_is_larger(backends, good):

@@ -388,7 +388,7 @@ def _judge_colour(one: _Seen, image: Image.Image, face: Face | None) -> None:
             one.say(SUNGLASSES, "something dark covers the eyes")
         if mouth < MOUTH:
             one.say(MASK, "something covers the mouth")
-        if one.drawn:
+        if one.drawn and not POOR & {finding.kind for finding in one.findings}:
             _judge_hidden(one, image, face)
 
 
@@ -396,8 +396,8 @@ def _judge_hidden(one: _Seen, image: Image.Image, face: Face) -> None:
     """What the points of a drawn face do not tell: that it is turned far away, or what is before it."""
     known = {finding.kind for finding in one.findings}
     seen = margins(image, face)
-    turned = seen.pop("turned") > 0 and TURNED not in known
-    covered = max(seen.values()) > 0 and not known & {SUNGLASSES, MASK}
+    turned = seen.pop("turned") > 0
+    covered = max(seen.values()) > 0 and SUNGLASSES not in known
     if covered:
         one.say(COVERED, "something is before the face")
     if turned:
