@@ -268,9 +268,9 @@ def table(start: int, people: int) -> str:
         "a cup before the mouth, or a phone before an eye; turned away is by 49 to 66 degrees. Where no face is found "
         "in one of these it counts as told, and so does a mask or sunglasses for what is covered: "
         f"{', '.join(f'{kind} was told as {other} {count} times' for (kind, other), count in sorted(others.items()))}. "
-        "Both are judged on drawn faces by `photomaker.studio.hidden`, which is not used on photographs: there the "
-        "turn is read from the points of the face, and of what is before a face only what covers the mouth or darkens "
-        "the eyes is told.",
+        "Both are judged on drawn faces by `photomaker.studio.hidden`, which is not used on photographs: "
+        "there the turn is read from the points of the face, and only what covers the mouth or darkens the eyes "
+        "is noticed in front of a face.",
     ]
     return "\n".join(lines) + "\n"
 
