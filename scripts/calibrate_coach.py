@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from photomaker.faces import BundledFaces, BundledRecogniser, Detector, Recogniser
 from photomaker.images import Photo
-from photomaker.studio import coach
+from photomaker.studio.photos import coach
 from photomaker.synthetic import person, render, view
 from photomaker.synthetic.compositions import compose, composition
 from photomaker.synthetic.covers import covered
@@ -268,7 +268,7 @@ def table(start: int, people: int) -> str:
         "a cup before the mouth, or a phone before an eye; turned away is by 49 to 66 degrees. Where no face is found "
         "in one of these it counts as told, and so does a mask or sunglasses for what is covered: "
         f"{', '.join(f'{kind} was told as {other} {count} times' for (kind, other), count in sorted(others.items()))}. "
-        "Both are judged on drawn faces by `photomaker.studio.hidden`, which is not used on photographs: "
+        "Both are judged on drawn faces by `photomaker.studio.photos.covered`, which is not used on photographs: "
         "there the turn is read from the points of the face, and only what covers the mouth or darkens the eyes "
         "is noticed in front of a face.",
     ]

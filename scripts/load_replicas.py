@@ -17,7 +17,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from photomaker.studio.desk import Desk
+    from photomaker.studio.desk.desk import Desk
 
 ROOT = Path(__file__).parents[1]
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT / "src"))
@@ -42,11 +42,11 @@ def main() -> None:
 
 def pace(count: int, pictures: int, steps: int) -> float:
     """Pictures a second of a desk with so many replicas."""
-    from photomaker.studio.desk import Desk
+    from photomaker.studio.desk.desk import Desk
+    from photomaker.studio.desk.limits import Limits
+    from photomaker.studio.desk.records import Upload
+    from photomaker.studio.desk.replicas import Replicas
     from photomaker.studio.engine import Engine
-    from photomaker.studio.kept import Upload
-    from photomaker.studio.limits import Limits
-    from photomaker.studio.replicas import Replicas
 
     options = {"image_encoder": False}
     limits = Limits(pictures=max(pictures, 8 * count))
@@ -65,7 +65,7 @@ def pace(count: int, pictures: int, steps: int) -> float:
 
 def drawn(desk: Desk, who: str, pictures: int, steps: int) -> None:
     """Draw a job and wait for its end."""
-    from photomaker.studio.plain_orders import PlainOrder
+    from photomaker.studio.orders.plain import PlainOrder
 
     job = desk.submit(
         "me", PlainOrder((who,), ("a photo of a woman img in the snow",), n=pictures, steps=steps)

@@ -116,7 +116,7 @@ def draw_alone(load: Load) -> dict[str, float]:
 
 def one_by_one(engine: Engine, people: list[Identity], load: Load) -> dict[str, float]:
     """Pictures of each person in turn, saved."""
-    from photomaker.studio.saving import save_samples
+    from photomaker.studio.pictures.saving import save_samples
 
     count, began, cpu = 0, time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:

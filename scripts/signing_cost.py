@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from photomaker.metadata import KINDS
-from photomaker.studio.places import HOME
-from photomaker.studio.provenance import Seal
-from photomaker.studio.saving import file_of
+from photomaker.studio.desk.folders import HOME
+from photomaker.studio.pictures.saving import file_of
+from photomaker.studio.provenance.manifest import Seal
 from photomaker.types import Request, Sample
 
 SIDES = (128, 1024)

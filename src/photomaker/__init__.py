@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from photomaker.prompts import TextEncoders
     from photomaker.studio.engine import Engine
     from photomaker.studio.events import Cancel
-    from photomaker.studio.orders import Order, Someone
-    from photomaker.studio.photos import read_photos
+    from photomaker.studio.orders.order import Order, Someone
+    from photomaker.studio.photos.sitting import read_photos
     from photomaker.types import (
         Extras,
         Face,
@@ -92,8 +92,8 @@ _PLACES = {
     "photomaker.prompts": ("TextEncoders",),
     "photomaker.studio.engine": ("Engine",),
     "photomaker.studio.events": ("Cancel",),
-    "photomaker.studio.orders": ("Order", "Someone"),
-    "photomaker.studio.photos": ("read_photos",),
+    "photomaker.studio.orders.order": ("Order", "Someone"),
+    "photomaker.studio.photos.sitting": ("read_photos",),
     "photomaker.types": (
         "Extras",
         "Face",

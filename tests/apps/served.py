@@ -12,7 +12,7 @@ import httpx
 import uvicorn
 
 from photomaker.apps.server import create_app
-from photomaker.studio.desk import Desk
+from photomaker.studio.desk.desk import Desk
 
 PROMPT = "a photo of a woman img in the snow"
 

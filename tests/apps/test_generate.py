@@ -69,8 +69,8 @@ def test_a_file_says_all_that_makes_it_again(shell, ada):
         "--style", "Sketch", "--negative", "hats", "--steps", 7, "--seed", 9,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("photomaker.studio.sizes.base_size", lambda *_: __import__(
-            "photomaker.studio.sizes", fromlist=["BaseSize"]).BaseSize(128, 8, True))  # fmt: skip
+        patch.setattr("photomaker.studio.orders.sizes.base_size", lambda *_: __import__(
+            "photomaker.studio.orders.sizes", fromlist=["BaseSize"]).BaseSize(128, 8, True))  # fmt: skip
         result = shell.run(*shell.generate(*settings, "-n", 1, photos=[ada]))
     assert result.exit_code == 0, result.output
     told = text_of(shell.folder / "out" / "0001.png")

@@ -16,8 +16,8 @@ from tests.studio import fakes
 from photomaker import weights
 from photomaker.apps.server import ServerSettings
 from photomaker.apps.server.tokens import LOCAL, Tokens
-from photomaker.studio.desk import Desk
-from photomaker.studio.kept import Upload
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.records import Upload
 
 ADA = sorted((Path(__file__).parents[2] / "examples" / "ada").glob("*.png"))
 TOKEN = "t" * 32

@@ -21,12 +21,12 @@ from photomaker.apps.page.progress import Progress, progress
 from photomaker.apps.page.texts import LANGUAGES, TEXTS, say, spoken
 from photomaker.apps.page.wishes import LATEST, Wish, merge_of, order_of, with_setting
 from photomaker.errors import NotThere, QueueFull, SettingsError
-from photomaker.studio import coach
-from photomaker.studio.desk import Desk
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.records import Ended, Picture, PictureDone, Stepped, Told, Waiting
 from photomaker.studio.engine import Engine
-from photomaker.studio.kept import Ended, Picture, PictureDone, Stepped, Told, Waiting
-from photomaker.studio.plain_orders import PlainOrder
-from photomaker.studio.styles import styles
+from photomaker.studio.orders.plain import PlainOrder
+from photomaker.studio.orders.styles import styles
+from photomaker.studio.photos import coach
 
 SOURCES = Path(views.__file__).parent
 ADA = sorted((weights.ASSETS / "people" / "ada").glob("*.png"))

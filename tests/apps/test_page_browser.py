@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from photomaker import weights
-from photomaker.studio.desk import Desk
+from photomaker.studio.desk.desk import Desk
 from photomaker.studio.engine import Engine
 
 pytest.importorskip("gradio")

@@ -9,7 +9,8 @@ from tests.studio import signed as made
 
 from photomaker.images import open_photo
 from photomaker.metadata import text_of
-from photomaker.studio import certificates, places
+from photomaker.studio.desk import folders
+from photomaker.studio.provenance import certificates
 
 pytest.importorskip("c2pa")
 
@@ -17,7 +18,7 @@ pytest.importorskip("c2pa")
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv(places.HOME, str(folder))
+    monkeypatch.setenv(folders.HOME, str(folder))
     return folder
 
 
@@ -125,7 +126,7 @@ def test_an_own_certificate_that_cannot_be_used_is_a_note(shell, ada):
 
 def test_a_data_folder_that_cannot_be_written_is_a_note(shell, ada, monkeypatch):
     (shell.folder / "file").touch()
-    monkeypatch.setenv(places.HOME, str(shell.folder / "file" / "below"))
+    monkeypatch.setenv(folders.HOME, str(shell.folder / "file" / "below"))
     result = shell.run(*shell.generate("-n", 1, photos=[ada]))
     assert result.exit_code == 0, result.output
     assert "the certificate for signing cannot be saved as" in result.stderr
@@ -156,7 +157,7 @@ def test_a_file_that_cannot_be_read_is_refused(shell):
 
 def test_a_sheet_of_somebodys_photos_is_not_marked_as_generated(shell, ada, monkeypatch):
     from photomaker.apps import photos
-    from photomaker.studio.face_backends import Backends
+    from photomaker.studio.photos.face_backends import Backends
 
     found = Backends(fakes.FakeDetector(), fakes.FakeRecogniser())
     monkeypatch.setattr(photos, "_backends", lambda *_: found)

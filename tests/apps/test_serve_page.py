@@ -11,7 +11,7 @@ import pytest
 from tests.apps.served import client, served
 
 from photomaker import weights
-from photomaker.studio.desk import Desk
+from photomaker.studio.desk.desk import Desk
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")

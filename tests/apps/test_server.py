@@ -20,9 +20,9 @@ from photomaker.apps.server import ServerSettings, create_app
 from photomaker.apps.server.schemas import LoraIn, OrderIn, StructureIn, StyleIn
 from photomaker.apps.server.tokens import read_tokens
 from photomaker.errors import SettingsError
-from photomaker.studio.desk import Desk
-from photomaker.studio.limits import Limits
-from photomaker.studio.plain_orders import PlainLora, PlainOrder, PlainStructure, PlainStyle
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.limits import Limits
+from photomaker.studio.orders.plain import PlainLora, PlainOrder, PlainStructure, PlainStyle
 from photomaker.types import Identity
 
 TOKENS = ("a" * 32, "b" * 32)

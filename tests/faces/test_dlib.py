@@ -136,7 +136,7 @@ def test_weights_are_checked_and_the_restricted_file_is_never_opened(monkeypatch
 @pytest.mark.parametrize("degrees", [90, 180])
 def test_a_photo_that_lies_is_turned_even_where_the_network_finds_its_face(detector, astronaut, degrees):
     from photomaker.images import Photo
-    from photomaker.studio.photos import faces_in
+    from photomaker.studio.photos.sitting import faces_in
 
     upright, (face,) = faces_in(Photo(astronaut.rotate(degrees, expand=True), "lies", "0"), detector)
     assert upright.image.size == astronaut.size and upright.notes

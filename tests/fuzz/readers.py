@@ -34,12 +34,12 @@ from photomaker.methods.hypernetwork import Hypernetwork
 from photomaker.methods.textual_inversion import TextualInversion
 from photomaker.outside import read_file
 from photomaker.pipelines.extra_checks import check_lora_file
-from photomaker.studio import certificates
-from photomaker.studio.batch import read_orders
-from photomaker.studio.inspecting import inspect
-from photomaker.studio.provenance import Seal, installed
-from photomaker.studio.saving import file_of
-from photomaker.studio.styles import styles
+from photomaker.studio.orders.batch import read_orders
+from photomaker.studio.orders.styles import styles
+from photomaker.studio.pictures.saving import file_of
+from photomaker.studio.provenance import certificates
+from photomaker.studio.provenance.inspection import inspect
+from photomaker.studio.provenance.manifest import Seal, installed
 from photomaker.types import Identity, Request, Sample
 from photomaker.weights import read_config, read_pickle, read_tensors
 

@@ -18,7 +18,7 @@ from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, bundle,
 
 from photomaker.errors import PhotoMakerError, PromptError
 from photomaker.prompts import expand_rows, insert_trigger, parse, read_weights
-from photomaker.studio.prompts import check_prompt
+from photomaker.studio.orders.prompts import check_prompt
 
 COUNT = 3000
 QUICK = settings(max_examples=150, deadline=3000, derandomize=True, suppress_health_check=list(HealthCheck))

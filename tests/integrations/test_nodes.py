@@ -29,7 +29,7 @@ from photomaker import (
     SettingsError,
     WeightsError,
 )
-from photomaker.studio.face_backends import Backends
+from photomaker.studio.photos.face_backends import Backends
 
 PROMPT = "a photo of a woman img in the (snow:1.3)"
 TYPES = {

@@ -17,8 +17,8 @@ from photomaker.methods.photomaker import PhotoMaker
 from photomaker.pipelines.schedulers import NAMES, check_scheduler, scheduler_for
 from photomaker.pipelines.watching import clean_latents
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import Order
-from photomaker.studio.planning import planned
+from photomaker.studio.orders.order import Order
+from photomaker.studio.orders.planning import planned
 from photomaker.types import Request, Sampling
 
 # diffusers' dpm2 hands a tensor to numpy

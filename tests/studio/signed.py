@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from photomaker.studio import certificates, places, provenance
+from photomaker.studio.desk import folders
+from photomaker.studio.provenance import certificates
 from photomaker.types import Request, Sample, Sampling
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -31,7 +32,7 @@ def sample(prompt="a photo of a man img", **notes) -> Sample:
 def other_certificate(folder: Path, monkeypatch) -> Path:
     """PEM file with key and certificate of somebody else."""
     with monkeypatch.context() as elsewhere:
-        elsewhere.setenv(places.HOME, str(folder / "somebody"))
+        elsewhere.setenv(folders.HOME, str(folder / "somebody"))
         certificates.own_certificate()
         return certificates.own_file()
 
@@ -108,7 +109,7 @@ def signed_by_another_tool(certificate: Path, png: bytes, assertions=(), elsewhe
     info, out = c2pa.C2paSignerInfo(b"es256", found.chain, found.key, None), io.BytesIO()
     with (
         c2pa.Signer.from_info(info) as signer,
-        provenance.context() as unchecked,
+        manifest.context() as unchecked,
         c2pa.Builder(json.dumps(manifest), unchecked) as builder,
     ):
         if elsewhere is not None:

@@ -12,10 +12,10 @@ from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, save
 
 from photomaker import weights
 from photomaker.errors import Cancelled, IdentityError, OutputError, PhotoError, PromptError, SettingsError
-from photomaker.studio.batch import draw_rows, planned_rows, read_orders
+from photomaker.studio.desk.workers import DrawerLost
 from photomaker.studio.engine import Backends, Engine
 from photomaker.studio.events import Cancel, Drawn
-from photomaker.studio.workshop import DrawerLost
+from photomaker.studio.orders.batch import draw_rows, planned_rows, read_orders
 
 TEXT = """
 people:

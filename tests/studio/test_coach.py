@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from photomaker import weights
 from photomaker.images import Photo
-from photomaker.studio import coach
-from photomaker.studio.photos import choose_faces, persons
+from photomaker.studio.photos import coach
+from photomaker.studio.photos.sitting import choose_faces, persons
 from photomaker.synthetic import person, render, view
 from photomaker.synthetic.compositions import compose, composition
 from photomaker.synthetic.covers import covered

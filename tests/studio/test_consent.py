@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from photomaker.errors import SettingsError
-from photomaker.studio.consent import (
+from photomaker.studio.engine import mix
+from photomaker.studio.provenance.consent import (
     NOT_NOTED,
     checked,
     consents_of,
@@ -14,7 +15,6 @@ from photomaker.studio.consent import (
     told_of,
     with_consent,
 )
-from photomaker.studio.engine import mix
 from photomaker.types import Identity
 
 ADA, BEN = "Ada, 27 November 2026, for a birthday card", "Ben, today, for tests"

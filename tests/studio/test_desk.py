@@ -17,13 +17,13 @@ from tests.studio import fakes
 
 from photomaker import images, weights
 from photomaker.errors import IdentityError, NotThere, OutputError, PhotoError, QueueFull, SettingsError
-from photomaker.studio.desk import Desk
-from photomaker.studio.kept import Upload
-from photomaker.studio.limits import Limits
-from photomaker.studio.orders import Order, Someone
-from photomaker.studio.plain_orders import PlainLora, PlainOrder, PlainPose, PlainStructure
-from photomaker.studio.store import IDENTITY, PICTURE
-from photomaker.studio.workshop import TRIES, DrawerLost
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.limits import Limits
+from photomaker.studio.desk.records import Upload
+from photomaker.studio.desk.store import IDENTITY, PICTURE
+from photomaker.studio.desk.workers import TRIES, DrawerLost
+from photomaker.studio.orders.order import Order, Someone
+from photomaker.studio.orders.plain import PlainLora, PlainOrder, PlainPose, PlainStructure
 from photomaker.types import Identity, Request, Sampling
 
 PROMPT = "a photo of a woman img in the snow"

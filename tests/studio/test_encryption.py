@@ -8,7 +8,7 @@ import torch
 
 from photomaker.errors import IdentityError, PhotoError, SettingsError
 from photomaker.images import open_photo
-from photomaker.studio import encryption
+from photomaker.studio.provenance import encryption
 from photomaker.types import Identity
 
 PASSPHRASE = "correct horse"

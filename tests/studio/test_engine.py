@@ -9,10 +9,10 @@ from PIL import Image
 from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, picture, save
 
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError, WeightsError
-from photomaker.studio import face_backends
 from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, Engine, mix
 from photomaker.studio.events import Note, Tuned
-from photomaker.studio.saving import describe
+from photomaker.studio.photos import face_backends
+from photomaker.studio.pictures.saving import describe
 from photomaker.types import Identity, Reference, Sampling
 
 pytestmark = pytest.mark.usefixtures("no_coach")

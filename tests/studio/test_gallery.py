@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from photomaker.studio.gallery import COLUMNS, Cell, Section, draw
+from photomaker.studio.pictures.gallery import COLUMNS, Cell, Section, draw
 
 
 def test_every_picture_is_on_the_sheet():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photomaker.errors import QueueFull
-from photomaker.studio.line import Line
+from photomaker.studio.desk.queue import Line
 
 jobs = st.lists(st.sampled_from("abc"), max_size=20)
 

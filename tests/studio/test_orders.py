@@ -8,8 +8,8 @@ from tests.studio.fakes import FakeDetector, FakeMethod, FakeRecogniser, picture
 from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsError
 from photomaker.studio.engine import FACE_EMBEDDINGS, Backends, Engine, mix
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import Order, Someone, as_people
-from photomaker.studio.photos import Sitting
+from photomaker.studio.orders.order import Order, Someone, as_people
+from photomaker.studio.photos.sitting import Sitting
 from photomaker.types import Extras, Identity, Lora, Reference, Request, Sample, Sampling, Start, Structure
 
 pytestmark = pytest.mark.usefixtures("no_coach")

@@ -8,8 +8,8 @@ from tests.studio.fakes import FakeDetector, save
 from photomaker.errors import PhotoError
 from photomaker.faces import Detector, Segmenter
 from photomaker.images import Photo
-from photomaker.studio.coach import LYING, coached
-from photomaker.studio.photos import choose_faces, read_photos
+from photomaker.studio.photos.coach import LYING, coached
+from photomaker.studio.photos.sitting import choose_faces, read_photos
 from photomaker.types import Face
 
 
@@ -102,8 +102,8 @@ def test_of_several_turns_the_surest_is_taken():
 
 
 def test_of_very_many_photos_each_is_made_smaller(tmp_path, monkeypatch):
-    monkeypatch.setattr("photomaker.studio.photos.MOST", 2)
-    monkeypatch.setattr("photomaker.studio.photos.SIDE", 50)
+    monkeypatch.setattr("photomaker.studio.photos.sitting.MOST", 2)
+    monkeypatch.setattr("photomaker.studio.photos.sitting.SIDE", 50)
     for name in "ab":
         Image.new("RGB", (100, 80)).save(tmp_path / f"{name}.png")
     assert [one.image.size for one in read_photos([tmp_path])] == [(100, 80)] * 2

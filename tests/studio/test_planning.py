@@ -9,14 +9,14 @@ from PIL import Image
 
 from photomaker.errors import PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.methods.base import Method
-from photomaker.studio import face_backends
 from photomaker.studio.events import Cancel
-from photomaker.studio.face_backends import Backends, chosen
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import Order, Someone, as_people, as_prompts
-from photomaker.studio.photos import Sitting, choose_faces
-from photomaker.studio.planning import planned
-from photomaker.studio.prompts import check_prompt
+from photomaker.studio.orders.order import Order, Someone, as_people, as_prompts
+from photomaker.studio.orders.planning import planned
+from photomaker.studio.orders.prompts import check_prompt
+from photomaker.studio.photos import face_backends
+from photomaker.studio.photos.face_backends import Backends, chosen
+from photomaker.studio.photos.sitting import Sitting, choose_faces
 from photomaker.types import Extras, Face, Identity, Lora, Pose, Reference, Sampling
 
 PROMPT = "a photo of a woman img in the snow"

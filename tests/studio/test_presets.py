@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from photomaker.errors import SettingsError, WeightsError
-from photomaker.studio.sizes import BaseSize, base_size, resolve, size_note
-from photomaker.studio.styles import Preset, Style, find_style, styles
-from photomaker.studio.words import unknown_note, unknown_words
+from photomaker.studio.orders.sizes import BaseSize, base_size, resolve, size_note
+from photomaker.studio.orders.styles import Preset, Style, find_style, styles
+from photomaker.studio.orders.vocabulary import unknown_note, unknown_words
 from photomaker.synthetic import distributions
 from photomaker.synthetic.captions import caption, vocabulary
 

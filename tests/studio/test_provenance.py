@@ -11,9 +11,11 @@ from tests.studio import signed as made
 from photomaker.errors import PhotoError, ProvenanceError, SettingsError
 from photomaker.images import open_photo
 from photomaker.metadata import BY_MODEL, EDITED_BY_MODEL
-from photomaker.studio import certificates, places, provenance, saving
-from photomaker.studio.inspecting import State, inspect
-from photomaker.studio.provenance import Seal
+from photomaker.studio.desk import folders
+from photomaker.studio.pictures import saving
+from photomaker.studio.provenance import certificates
+from photomaker.studio.provenance.inspection import State, inspect
+from photomaker.studio.provenance.manifest import Seal
 from photomaker.types import Extras, Request, Sample, Start
 
 pytest.importorskip("c2pa")
@@ -25,7 +27,7 @@ KINDS = ("png", "jpeg", "webp")
 def home(tmp_path_factory, monkeypatch):
     """A data folder of one's own for each test."""
     folder = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv(places.HOME, str(folder))
+    monkeypatch.setenv(folders.HOME, str(folder))
     return folder
 
 
@@ -229,7 +231,7 @@ def test_a_signature_that_fails_late_loses_no_picture(tmp_path, monkeypatch):
 
 
 def test_without_the_extra_pictures_are_saved_as_before(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "find_spec", lambda name: None)
+    monkeypatch.setattr(manifest, "find_spec", lambda name: None)
     path = saving.save_named(made.sample(), tmp_path / "a.png", made.ABOUT)
     with Image.open(path) as image:
         image.load()

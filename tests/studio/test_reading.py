@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from photomaker.errors import PhotoError, SettingsError
-from photomaker.studio.reading import extras_of, structure, weighed
+from photomaker.studio.orders.extras import extras_of, structure, weighed
 from photomaker.types import PLAIN
 
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from photomaker import weights
 from photomaker.faces.drawn import looks_drawn
-from photomaker.studio.reality import are_photographs, reality_notes
+from photomaker.studio.photos.reality import are_photographs, reality_notes
 from photomaker.synthetic import distributions, renderer
 from photomaker.types import Face, Reference
 

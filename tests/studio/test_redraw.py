@@ -14,8 +14,8 @@ from photomaker.faces import Detector, Recogniser
 from photomaker.methods.base import Method
 from photomaker.studio.engine import Backends, Engine
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import Order, Someone
-from photomaker.studio.redraw import (
+from photomaker.studio.orders.order import Order, Someone
+from photomaker.studio.pictures.redraw import (
     checked,
     faces_of,
     longer,

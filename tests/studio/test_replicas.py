@@ -10,9 +10,9 @@ import pytest
 
 from photomaker import weights
 from photomaker.errors import Cancelled, SettingsError
+from photomaker.studio.desk.replicas import Replicas
+from photomaker.studio.desk.workers import DrawerLost
 from photomaker.studio.events import Cancel, Denoised
-from photomaker.studio.replicas import Replicas
-from photomaker.studio.workshop import DrawerLost
 from photomaker.types import Request, Sampling
 
 ROOT = Path(__file__).parents[2]

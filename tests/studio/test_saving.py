@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from photomaker.errors import OutputError
-from photomaker.studio.saving import check_file, check_folder, save_samples
+from photomaker.studio.pictures.saving import check_file, check_folder, save_samples
 from photomaker.types import Request, Sample, Sampling
 
 
@@ -23,7 +23,7 @@ def test_files_are_numbered_on_and_never_replaced(tmp_path):
 
 
 def test_a_number_taken_meanwhile_is_passed_over(tmp_path, monkeypatch):
-    from photomaker.studio import saving
+    from photomaker.studio.pictures import saving
 
     real = saving.write_whole
 

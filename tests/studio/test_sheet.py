@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from photomaker.studio.gallery import Cell
-from photomaker.studio.sheet import CELL, GAP, LABEL, LARGEST, MARGIN, SheetRow, sheet
+from photomaker.studio.pictures.gallery import Cell
+from photomaker.studio.pictures.sheet import CELL, GAP, LABEL, LARGEST, MARGIN, SheetRow, sheet
 
 RED, BLUE = Image.new("RGB", (64, 64), (255, 0, 0)), Image.new("RGB", (32, 128), (0, 0, 255))
 

@@ -11,13 +11,13 @@ from photomaker.errors import SettingsError
 from photomaker.methods.photomaker import PhotoMaker
 from photomaker.methods.textual_inversion import TextualInversion
 from photomaker.speeds import PRESETS, STUDENTS, Speed
-from photomaker.studio.batch import read_orders
 from photomaker.studio.engine import Backends, Engine, told_of
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import Order, Someone
-from photomaker.studio.plain_orders import PlainOrder, full_order
-from photomaker.studio.saving import describe
-from photomaker.studio.speed import sped
+from photomaker.studio.orders.batch import read_orders
+from photomaker.studio.orders.order import Order, Someone
+from photomaker.studio.orders.plain import PlainOrder, full_order
+from photomaker.studio.orders.speed import sped
+from photomaker.studio.pictures.saving import describe
 from photomaker.types import NO_SHORTCUTS, Extras, Lora, Request, Sample, Sampling, Shortcuts
 
 pytestmark = pytest.mark.usefixtures("no_coach")

@@ -12,10 +12,10 @@ from photomaker.methods.base import Method
 from photomaker.pipelines.landmarks import Pencil, draw_landmarks
 from photomaker.pipelines.structures import Drawing, write_notes
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import Order, Someone
-from photomaker.studio.photos import Sitting
-from photomaker.studio.planning import planned
-from photomaker.studio.reading import structure
+from photomaker.studio.orders.extras import structure
+from photomaker.studio.orders.order import Order, Someone
+from photomaker.studio.orders.planning import planned
+from photomaker.studio.photos.sitting import Sitting
 from photomaker.types import Extras, Face, Reference, Request, Structure
 
 POINTS = np.array([[50, 50], [78, 50], [64, 66], [54, 80], [74, 80]], np.float32)

@@ -13,12 +13,12 @@ from photomaker.errors import IdentityError, PromptError, SettingsError
 from photomaker.faces import Detector, Recogniser
 from photomaker.methods.base import Method
 from photomaker.prompts import insert_trigger
-from photomaker.studio.batch import draw_rows, planned_rows, read_orders
 from photomaker.studio.engine import FACE_SUBJECTS, Backends, Engine, assigned
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import Order, Someone
-from photomaker.studio.reading import extras_of, place
-from photomaker.studio.saving import describe
+from photomaker.studio.orders.batch import draw_rows, planned_rows, read_orders
+from photomaker.studio.orders.extras import extras_of, place
+from photomaker.studio.orders.order import Order, Someone
+from photomaker.studio.pictures.saving import describe
 from photomaker.types import EXTRAS, Extras, Face, Identity
 
 PROMPT = "a photo of a woman img on the left and a man img on the right"
@@ -210,7 +210,7 @@ def test_places_are_read_as_people_write_them(tmp_path):
 
 def test_words_are_looked_at_whoever_they_stand_behind():
     from photomaker.prompts.trigger import without_triggers
-    from photomaker.studio.words import unknown_words
+    from photomaker.studio.orders.vocabulary import unknown_words
 
     assert without_triggers("a (man:1.2) img and a woman img in snow") == "a man and a woman in snow"
     assert without_triggers("a manimg in snow") == "a man in snow"

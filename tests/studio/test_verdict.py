@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from photomaker.faces.base import Calibration
-from photomaker.studio.verdict import Verdict
+from photomaker.studio.photos.verdict import Verdict
 
 KNOWN = Calibration(0.9, 0.8, "by nobody")
 PHOTOS = np.array([[1.0, 0.0], [0.96, 0.28]])  # cosine .96

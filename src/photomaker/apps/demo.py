@@ -12,10 +12,10 @@ from photomaker.apps import terminal
 from photomaker.apps.signing import Signing
 from photomaker.errors import OutputError, WeightsError
 from photomaker.studio.engine import Engine, Progress, mix
-from photomaker.studio.gallery import Cell, Section, draw
-from photomaker.studio.photos import Sitting
-from photomaker.studio.provenance import Sealing
-from photomaker.studio.saving import check_file, save_sheet
+from photomaker.studio.photos.sitting import Sitting
+from photomaker.studio.pictures.gallery import Cell, Section, draw
+from photomaker.studio.pictures.saving import check_file, save_sheet
+from photomaker.studio.provenance.manifest import Sealing
 from photomaker.types import Identity, Request, Sample, Sampling
 
 PHOTOS = 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from photomaker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from photomaker.studio.replicas import Replicas
+    from photomaker.studio.desk.replicas import Replicas
 
 LOCAL, RAY = "local", "ray"
 
@@ -46,7 +46,7 @@ class Elsewhere:
         Args:
             options: The arguments of `Engine.open` in each.
         """
-        from photomaker.studio.replicas import Replicas
+        from photomaker.studio.desk.replicas import Replicas
 
         opened = {name: value for name, value in options.items() if name != "styles"}
         return Replicas(self.count, opened, self.cluster)

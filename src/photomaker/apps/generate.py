@@ -18,25 +18,25 @@ from photomaker.errors import SettingsError
 from photomaker.images import grid, save_png
 from photomaker.metadata import text_of
 from photomaker.registry import names
-from photomaker.studio.batch import Finished, draw_rows, planned_rows, read_orders
-from photomaker.studio.consent import CONSENT, joined
 from photomaker.studio.engine import Engine, names_of
 from photomaker.studio.events import Denoised, Event, Note, Queued
-from photomaker.studio.gallery import Cell
 from photomaker.studio.opening import PHOTOMAKER
-from photomaker.studio.orders import IDENTITY_FILE, Order, Someone
-from photomaker.studio.photos import Sitting
-from photomaker.studio.planning import Plan
-from photomaker.studio.prompts import check_prompt
-from photomaker.studio.provenance import Sealing
-from photomaker.studio.reading import extras_of
-from photomaker.studio.saving import Target, check_file, check_folder, save_sheet, saved, target
-from photomaker.studio.sheet import SheetRow, sheet
+from photomaker.studio.orders.batch import Finished, draw_rows, planned_rows, read_orders
+from photomaker.studio.orders.extras import extras_of
+from photomaker.studio.orders.order import IDENTITY_FILE, Order, Someone
+from photomaker.studio.orders.planning import Plan
+from photomaker.studio.orders.prompts import check_prompt
+from photomaker.studio.photos.sitting import Sitting
+from photomaker.studio.pictures.gallery import Cell
+from photomaker.studio.pictures.saving import Target, check_file, check_folder, save_sheet, saved, target
+from photomaker.studio.pictures.sheet import SheetRow, sheet
+from photomaker.studio.provenance.consent import CONSENT, joined
+from photomaker.studio.provenance.manifest import Sealing
 from photomaker.types import Identity, Sample, Sampling
 
 if TYPE_CHECKING:
     from photomaker.apps.elsewhere import Elsewhere
-    from photomaker.studio.workshop import Drawer
+    from photomaker.studio.desk.workers import Drawer
 
 PICTURES = 4
 """Pictures of each person and prompt by default."""

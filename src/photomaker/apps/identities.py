@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 from photomaker.apps import terminal
 from photomaker.errors import IdentityError, SettingsError
-from photomaker.studio import encryption
-from photomaker.studio.consent import CONSENT, NOT_NOTED, consents_of, with_consent
-from photomaker.studio.consent import checked as checked_consent
 from photomaker.studio.engine import Engine
 from photomaker.studio.engine import mix as mix_identities
 from photomaker.studio.opening import PHOTOMAKER
-from photomaker.studio.photos import Sitting, read_photos
-from photomaker.studio.saving import check_file
+from photomaker.studio.photos.sitting import Sitting, read_photos
+from photomaker.studio.pictures.saving import check_file
+from photomaker.studio.provenance import encryption
+from photomaker.studio.provenance.consent import CONSENT, NOT_NOTED, consents_of, with_consent
+from photomaker.studio.provenance.consent import checked as checked_consent
 from photomaker.types import Identity
 
 

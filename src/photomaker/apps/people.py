@@ -12,7 +12,7 @@ from photomaker.apps import terminal
 from photomaker.errors import OutputError
 from photomaker.images import grid, labelled, save_png
 from photomaker.metadata import BY_CODE
-from photomaker.studio.saving import check_folder
+from photomaker.studio.pictures.saving import check_folder
 
 
 @dataclass(frozen=True)

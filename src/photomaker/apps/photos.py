@@ -11,14 +11,14 @@ from PIL import Image
 from photomaker.apps import terminal
 from photomaker.errors import OutputError, SettingsError
 from photomaker.images import Photo, save_png
-from photomaker.studio.coach import Judged, Report, coached
-from photomaker.studio.face_backends import AUTO, BUNDLED, NONE, Backends, chosen, open_backends
-from photomaker.studio.gallery import Cell
-from photomaker.studio.photos import read_photos
-from photomaker.studio.reality import are_photographs
-from photomaker.studio.saving import check_file
-from photomaker.studio.sheet import SheetRow
-from photomaker.studio.sheet import sheet as laid_out
+from photomaker.studio.photos.coach import Judged, Report, coached
+from photomaker.studio.photos.face_backends import AUTO, BUNDLED, NONE, Backends, chosen, open_backends
+from photomaker.studio.photos.reality import are_photographs
+from photomaker.studio.photos.sitting import read_photos
+from photomaker.studio.pictures.gallery import Cell
+from photomaker.studio.pictures.saving import check_file
+from photomaker.studio.pictures.sheet import SheetRow
+from photomaker.studio.pictures.sheet import sheet as laid_out
 from photomaker.types import Reference
 
 

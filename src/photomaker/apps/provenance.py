@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from photomaker.apps import terminal
-from photomaker.studio.inspecting import Inspected, State, inspect
+from photomaker.studio.provenance.inspection import Inspected, State, inspect
 
 STATUS = {State.KNOWN: 0, State.ALTERED: 1, State.UNSIGNED: 3, State.UNKNOWN: 4}
 """Exit codes; 2 is a file that cannot be read."""

@@ -17,15 +17,15 @@ from photomaker.apps import terminal
 from photomaker.apps.elsewhere import Elsewhere
 from photomaker.apps.signing import Signing
 from photomaker.errors import SettingsError
-from photomaker.studio.desk import Desk
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.limits import Limits
 from photomaker.studio.engine import Engine
-from photomaker.studio.limits import Limits
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from photomaker.apps.server import ServerSettings
-    from photomaker.studio.workshop import Drawer
+    from photomaker.studio.desk.workers import Drawer
 
 PORT = 8765
 FURTHER = 100

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from photomaker.apps import terminal
 from photomaker.errors import ProvenanceError, SettingsError
-from photomaker.studio.provenance import Seal, Sealing, installed
+from photomaker.studio.provenance.manifest import Seal, Sealing, installed
 
 
 @dataclass(frozen=True)

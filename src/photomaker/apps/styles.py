@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from photomaker.apps import terminal
-from photomaker.studio.styles import NONE, styles
+from photomaker.studio.orders.styles import NONE, styles
 
 
 def run(more: Path | None = None) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from photomaker.apps.server import ServerSettings
-    from photomaker.studio.desk import Desk
+    from photomaker.studio.desk.desk import Desk
 
 PORT = 7860
 """The address where Gradio's pages are expected."""

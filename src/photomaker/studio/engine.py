@@ -23,17 +23,15 @@ from photomaker.images import Photo
 from photomaker.methods.base import Method, Need
 from photomaker.prompts import parse
 from photomaker.speeds import EXACT, Speed
-from photomaker.studio.coach import Report, advised, coached
-from photomaker.studio.consent import checked as checked_consent
-from photomaker.studio.consent import told_of as consent_of
-from photomaker.studio.consent import with_consent
 from photomaker.studio.events import Cancel, Denoised, Drawn, Listener, Note, Queued, Tuned
-from photomaker.studio.face_backends import BUNDLED, Backends
 from photomaker.studio.opening import PHOTOMAKER, Profile, prepared
-from photomaker.studio.orders import Order, Someone, Who, as_people, as_prompts
-from photomaker.studio.photos import Sitting, choose_faces, read_photos
-from photomaker.studio.planning import Group, Plan, planned
-from photomaker.studio.redraw import (
+from photomaker.studio.orders.order import Order, Someone, Who, as_people, as_prompts
+from photomaker.studio.orders.planning import Group, Plan, planned
+from photomaker.studio.photos.coach import Report, advised, coached
+from photomaker.studio.photos.face_backends import BUNDLED, Backends
+from photomaker.studio.photos.sitting import Sitting, choose_faces, read_photos
+from photomaker.studio.photos.verdict import Verdict
+from photomaker.studio.pictures.redraw import (
     SmallFace,
     checked,
     faces_of,
@@ -45,16 +43,18 @@ from photomaker.studio.redraw import (
     threshold,
     whose,
 )
+from photomaker.studio.provenance.consent import checked as checked_consent
+from photomaker.studio.provenance.consent import told_of as consent_of
+from photomaker.studio.provenance.consent import with_consent
 from photomaker.studio.turns import Turns
-from photomaker.studio.verdict import Verdict
 from photomaker.types import PLAIN, Extras, Face, Identity, Reference, Request, Sample, Sampling
 
 if TYPE_CHECKING:
     from photomaker.encoders.mixing import Mixing
     from photomaker.faces import Detector, Recogniser
     from photomaker.pipelines.watching import Step
-    from photomaker.studio.coach import Report
-    from photomaker.studio.styles import Style
+    from photomaker.studio.orders.styles import Style
+    from photomaker.studio.photos.coach import Report
 
 FACE_EMBEDDINGS = "face_embeddings"
 """Tensor [photos, width] in an identity, besides the method's own, to measure likeness without the photos.
@@ -195,7 +195,7 @@ class Engine:
         Raises:
             SettingsError: That file cannot be read.
         """
-        from photomaker.studio.styles import styles
+        from photomaker.studio.orders.styles import styles
 
         return styles(self._styles)
 

@@ -17,11 +17,11 @@ from photomaker.hub import base_folder, variant_of
 from photomaker.methods.base import Method, Need
 from photomaker.registry import find
 from photomaker.studio.device import Place, choose
-from photomaker.studio.face_backends import FACES, Backends, chosen, open_backends
+from photomaker.studio.photos.face_backends import FACES, Backends, chosen, open_backends
 from photomaker.types import MEMORY_PLANS
 
 if TYPE_CHECKING:
-    from photomaker.studio.sizes import BaseSize
+    from photomaker.studio.orders.sizes import BaseSize
 
 PHOTOMAKER = "photomaker"
 
@@ -49,7 +49,7 @@ class Profile:
     @property
     def size(self) -> BaseSize | None:
         """The sizes that the base was trained on; None if the base is unknown."""
-        from photomaker.studio.sizes import base_size
+        from photomaker.studio.orders.sizes import base_size
 
         return None if self.base is None else base_size(self.base, self.bundled)
 

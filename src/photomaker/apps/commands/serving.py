@@ -59,7 +59,7 @@ def serve(
     """
     from photomaker.apps.serve import Served, run, seconds_of
     from photomaker.apps.signing import Signing
-    from photomaker.studio.limits import Limits
+    from photomaker.studio.desk.limits import Limits
     from photomaker.studio.opening import PHOTOMAKER
 
     limits = Limits(
@@ -113,7 +113,7 @@ def ui(
     from photomaker.apps.serve import Served, seconds_of
     from photomaker.apps.signing import Signing
     from photomaker.apps.ui import UPLOAD, Shown, run
-    from photomaker.studio.limits import Limits
+    from photomaker.studio.desk.limits import Limits
     from photomaker.studio.opening import PHOTOMAKER
 
     engine = model.settings() | {"styles": styles}

@@ -17,11 +17,11 @@ from photomaker.apps.page.wishes import COMPARED, Wish, new_seed, order_of, with
 from photomaker.classes import class_words
 from photomaker.errors import PhotoError, PhotoMakerError, PromptError, WeightsError
 from photomaker.images import Photo, open_photo, read_photo
-from photomaker.studio.desk import LARGEST_PHOTO, Desk
-from photomaker.studio.kept import ENDED, Job, Person, Picture, Upload
-from photomaker.studio.plain_orders import PlainOrder
-from photomaker.studio.prompts import check_prompt
-from photomaker.studio.words import unknown_words
+from photomaker.studio.desk.desk import LARGEST_PHOTO, Desk
+from photomaker.studio.desk.records import ENDED, Job, Person, Picture, Upload
+from photomaker.studio.orders.plain import PlainOrder
+from photomaker.studio.orders.prompts import check_prompt
+from photomaker.studio.orders.vocabulary import unknown_words
 
 THUMB = 160
 VARIATIONS = 4

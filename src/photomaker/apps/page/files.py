@@ -17,8 +17,8 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 from PIL import Image
 
-from photomaker.studio.desk import Desk
-from photomaker.studio.store import PICTURE, PORTRAIT
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.store import PICTURE, PORTRAIT
 
 Kind = Literal["picture", "small", "portrait"]
 SMALL = 384

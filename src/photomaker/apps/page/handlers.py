@@ -19,8 +19,8 @@ from photomaker.apps.page.texts import LANGUAGES, say, spoken
 from photomaker.apps.page.widgets import Widgets
 from photomaker.apps.page.wishes import Wish
 from photomaker.errors import NotThere, PhotoMakerError
-from photomaker.studio.kept import Picture
-from photomaker.studio.plain_orders import PlainOrder
+from photomaker.studio.desk.records import Picture
+from photomaker.studio.orders.plain import PlainOrder
 
 PAGE = 24
 """Earlier pictures shown at a time."""

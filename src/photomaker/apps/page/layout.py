@@ -23,7 +23,7 @@ from photomaker.apps.page.widgets import Widgets
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from photomaker.studio.desk import Desk
+    from photomaker.studio.desk.desk import Desk
 
 PATH = "/ui"
 LOOKING = 2

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from photomaker.errors import PromptError
-from photomaker.studio.desk import Desk
-from photomaker.studio.kept import Ended, Job, JobEvent, Picture, PictureDone, Stepped, Told, Waiting
-from photomaker.studio.prompts import check_prompt
-from photomaker.studio.words import unknown_note
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.records import Ended, Job, JobEvent, Picture, PictureDone, Stepped, Told, Waiting
+from photomaker.studio.orders.prompts import check_prompt
+from photomaker.studio.orders.vocabulary import unknown_note
 
 OFTEN = 0.12
 """Seconds between two polls of a job."""

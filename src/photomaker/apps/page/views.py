@@ -11,7 +11,7 @@ from photomaker.apps.page.actions import IDEAS, Coaching, Example, Reading
 from photomaker.apps.page.files import Links
 from photomaker.apps.page.progress import Progress
 from photomaker.apps.page.texts import LANGUAGES, known, say
-from photomaker.studio.kept import Person, Picture
+from photomaker.studio.desk.records import Person, Picture
 
 FEW = 4
 """Up to this many pictures are shown in two columns."""

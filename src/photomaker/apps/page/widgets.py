@@ -12,7 +12,7 @@ from photomaker.apps.page.actions import Actions
 from photomaker.apps.page.style import CLICKS
 from photomaker.apps.page.texts import LANGUAGES, say
 from photomaker.apps.page.wishes import COMPARED
-from photomaker.studio.consent import LONGEST
+from photomaker.studio.provenance.consent import LONGEST
 
 SCHEDULERS = ("", "euler", "euler a", "dpm++ 2m", "dpm++ 2m karras", "unipc", "ddim", "lcm")
 GUIDANCE = ("", "1", "1.5", "2", "3", "5", "7.5")

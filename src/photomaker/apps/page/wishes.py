@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from photomaker.apps.page.mistakes import Mistake
 from photomaker.speeds import EXACT, FAST
-from photomaker.studio.plain_orders import PlainOrder
+from photomaker.studio.orders.plain import PlainOrder
 from photomaker.types import MOST_SEED
 
 MIDDLE, FULL = 50.0, 100.0

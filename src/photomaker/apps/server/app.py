@@ -13,7 +13,7 @@ from photomaker.apps.server.door import Door, ServerSettings
 from photomaker.apps.server.guard import Guard
 from photomaker.apps.server.metrics import Metrics
 from photomaker.apps.server.schemas import Problem
-from photomaker.studio.desk import Desk
+from photomaker.studio.desk.desk import Desk
 
 _ABOUT = """
 Save a person from a few photos, order pictures of them, and watch the progress.

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from photomaker.apps.server.metrics import Metrics
 from photomaker.apps.server.tokens import LOCAL, Tokens
 from photomaker.errors import QueueFull
-from photomaker.studio.desk import Desk
-from photomaker.studio.kept import Upload
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.records import Upload
 
 LOOKING = 2
 """Requests whose photos are decoded at the same time."""

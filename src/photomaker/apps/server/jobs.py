@@ -19,9 +19,9 @@ from photomaker.apps.server.identities import MISSING
 from photomaker.apps.server.schemas import JobOut, OrderIn, PictureOut, Problem
 from photomaker.errors import NotThere
 from photomaker.outside import read_object
-from photomaker.studio.desk import Desk
-from photomaker.studio.kept import Ended, Job, JobEvent, PictureDone, Stepped
-from photomaker.studio.plain_orders import PlainOrder
+from photomaker.studio.desk.desk import Desk
+from photomaker.studio.desk.records import Ended, Job, JobEvent, PictureDone, Stepped
+from photomaker.studio.orders.plain import PlainOrder
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 UPLOAD = "upload:"

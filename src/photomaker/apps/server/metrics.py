@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from photomaker.studio.workshop import LIKENESS, MADE
+from photomaker.studio.desk.workers import LIKENESS, MADE
 
 if TYPE_CHECKING:
-    from photomaker.studio.desk import Desk
+    from photomaker.studio.desk.desk import Desk
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _LIKENESS = tuple(round(0.1 * step, 1) for step in range(-2, 11))

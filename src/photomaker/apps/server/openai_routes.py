@@ -22,8 +22,8 @@ from photomaker.apps.server.door import Door, Form, Owner, TheDoor, read_form
 from photomaker.apps.server.jobs import PING, finished, news
 from photomaker.apps.server.schemas import PROMPT, GenerationIn, ImageOut, ImagesOut, ModelOut, ModelsOut
 from photomaker.errors import NotThere, PhotoMakerError
-from photomaker.studio.kept import Ended, Job, Picture, PictureDone, Stepped, Upload
-from photomaker.studio.plain_orders import PlainOrder
+from photomaker.studio.desk.records import Ended, Job, Picture, PictureDone, Stepped, Upload
+from photomaker.studio.orders.plain import PlainOrder
 
 router = APIRouter(tags=["openai"])
 MODEL = "photomaker"

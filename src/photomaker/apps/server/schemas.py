@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from photomaker.studio.kept import Job, Person, Picture, State
+from photomaker.studio.desk.records import Job, Person, Picture, State
 
 PERSON_ID, PICTURE_ID, JOB_ID = ("idn_" + "1f" * 16, "pic_" + "2e" * 16, "job_" + "3d" * 16)
 PROMPT = "a photo of a woman img in the snow"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker.checks import whole
 from photomaker.cluster import join, ray_module
+from photomaker.studio.desk.workers import DrawerLost
 from photomaker.studio.events import Cancel, Denoised, Event, Listener
-from photomaker.studio.workshop import DrawerLost
 
 if TYPE_CHECKING:
     from photomaker.studio.engine import Engine

@@ -20,9 +20,10 @@ from typing import Protocol
 from PIL import Image
 
 from photomaker.errors import Cancelled, OutputError, PhotoMakerError
-from photomaker.studio.engine import Engine, rank, told_of
-from photomaker.studio.events import Cancel, Denoised, Event, Listener, Note
-from photomaker.studio.kept import (
+from photomaker.studio.desk.limits import Limits
+from photomaker.studio.desk.pieces import Piece, Spot, next_piece, pieces_of
+from photomaker.studio.desk.queue import Line
+from photomaker.studio.desk.records import (
     ENDED,
     Ended,
     Job,
@@ -34,14 +35,13 @@ from photomaker.studio.kept import (
     Told,
     Waiting,
 )
-from photomaker.studio.limits import Limits
-from photomaker.studio.line import Line
-from photomaker.studio.pieces import Piece, Spot, next_piece, pieces_of
-from photomaker.studio.plain_orders import PlainOrder
-from photomaker.studio.planning import Plan
-from photomaker.studio.provenance import Sealing
-from photomaker.studio.saving import save_named
-from photomaker.studio.store import PICTURE, Store, new_id
+from photomaker.studio.desk.store import PICTURE, Store, new_id
+from photomaker.studio.engine import Engine, rank, told_of
+from photomaker.studio.events import Cancel, Denoised, Event, Listener, Note
+from photomaker.studio.orders.plain import PlainOrder
+from photomaker.studio.orders.planning import Plan
+from photomaker.studio.pictures.saving import save_named
+from photomaker.studio.provenance.manifest import Sealing
 from photomaker.types import Identity, Request, Sample
 
 BATCH = 4

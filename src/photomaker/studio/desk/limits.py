@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from photomaker.errors import PhotoError, SettingsError
 
 if TYPE_CHECKING:
-    from photomaker.studio.orders import Order
-    from photomaker.studio.plain_orders import PlainOrder
+    from photomaker.studio.orders.order import Order
+    from photomaker.studio.orders.plain import PlainOrder
 
 
 @dataclass(frozen=True)

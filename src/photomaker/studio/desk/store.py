@@ -19,10 +19,10 @@ from time import time
 from typing import Any, TypeVar
 
 from photomaker.errors import NotThere, OutputError, SettingsError
-from photomaker.studio.kept import Ended, Job, Lasting, Person, Picture, read_event, written
-from photomaker.studio.pieces import Spot
-from photomaker.studio.plain_orders import PlainOrder
-from photomaker.studio.saving import check_folder
+from photomaker.studio.desk.pieces import Spot
+from photomaker.studio.desk.records import Ended, Job, Lasting, Person, Picture, read_event, written
+from photomaker.studio.orders.plain import PlainOrder
+from photomaker.studio.pictures.saving import check_folder
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);

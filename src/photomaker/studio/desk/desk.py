@@ -23,15 +23,15 @@ from PIL import Image
 
 from photomaker.errors import NotThere, PhotoError, SettingsError
 from photomaker.images import Photo, keep_names, read_photo, save_png
+from photomaker.studio.desk.limits import Limits
+from photomaker.studio.desk.records import Job, JobEvent, Person, Picture, Upload
+from photomaker.studio.desk.store import IDENTITY, PICTURE, PORTRAIT, Store, new_id
+from photomaker.studio.desk.workers import BATCH, IDENTIFIED, Drawer, Following, Measure, Workshop
 from photomaker.studio.engine import Engine, mix
-from photomaker.studio.kept import Job, JobEvent, Person, Picture, Upload
-from photomaker.studio.limits import Limits
-from photomaker.studio.plain_orders import PlainOrder, full_order
-from photomaker.studio.planning import Plan
-from photomaker.studio.portraits import blended, portrait_of
-from photomaker.studio.provenance import Sealing
-from photomaker.studio.store import IDENTITY, PICTURE, PORTRAIT, Store, new_id
-from photomaker.studio.workshop import BATCH, IDENTIFIED, Drawer, Following, Measure, Workshop
+from photomaker.studio.orders.plain import PlainOrder, full_order
+from photomaker.studio.orders.planning import Plan
+from photomaker.studio.photos.portraits import blended, portrait_of
+from photomaker.studio.provenance.manifest import Sealing
 from photomaker.types import Identity
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Desk:
             drawers: Draw instead of the engine, each in its own thread.
             measure: Called with seconds by phase, and with likeness.
             batch: Pictures in a turn.
-            seal: How pictures are signed; see `photomaker.studio.saving.save_samples`.
+            seal: How pictures are signed; see `photomaker.studio.pictures.saving.save_samples`.
 
         Raises:
             SettingsError: The method is tuned for each person, or another process has the folder open.

@@ -20,9 +20,14 @@ from PIL import Image
 from photomaker.errors import ProvenanceError, SettingsError
 from photomaker.images import quiet_pillow
 from photomaker.metadata import BY_MODEL, KINDS, encoded
-from photomaker.studio.certificates import Certificate, given_certificate, own_certificate, own_file
-from photomaker.studio.consent import CONSENT, lines_of, noted
-from photomaker.studio.pixels import Fingerprint
+from photomaker.studio.provenance.certificates import (
+    Certificate,
+    given_certificate,
+    own_certificate,
+    own_file,
+)
+from photomaker.studio.provenance.consent import CONSENT, lines_of, noted
+from photomaker.studio.provenance.fingerprint import Fingerprint
 
 EXTRA = "photomaker[provenance]"
 NOTE = "provenance"
@@ -41,7 +46,7 @@ class Facts:
 
     Attributes:
         about: Model, its hash, and the method; see `Engine.about`.
-        consent: The note of consent in the picture's text; see `photomaker.studio.consent`.
+        consent: The note of consent in the picture's text; see `photomaker.studio.provenance.consent`.
         prompts: Prompt and negative prompt, if they should be included.
         source: IPTC's digital source type.
     """
@@ -101,7 +106,7 @@ class Seal:
         """
         import c2pa  # type: ignore[import-untyped]
 
-        from photomaker.studio.inspecting import UNTRUSTED, failures, manifest_store
+        from photomaker.studio.provenance.inspection import UNTRUSTED, failures, manifest_store
 
         try:
             signed = self._signed(encoded(Image.new("RGB", (16, 16))), "png", Facts({}))

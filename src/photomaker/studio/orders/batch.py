@@ -24,19 +24,19 @@ from photomaker.checks import shown
 from photomaker.errors import OutputError, PhotoError, PromptError, SettingsError
 from photomaker.metadata import KINDS
 from photomaker.speeds import EXACT
+from photomaker.studio.desk.workers import TRIES, DrawerLost
 from photomaker.studio.engine import BATCH, Engine, Progress, rank
 from photomaker.studio.events import Cancel, Listener
-from photomaker.studio.orders import Order, Someone
-from photomaker.studio.photos import Sitting
-from photomaker.studio.planning import Plan
-from photomaker.studio.provenance import Sealing
-from photomaker.studio.reading import extras_of
-from photomaker.studio.saving import describe, save_named
-from photomaker.studio.workshop import TRIES, DrawerLost
+from photomaker.studio.orders.extras import extras_of
+from photomaker.studio.orders.order import Order, Someone
+from photomaker.studio.orders.planning import Plan
+from photomaker.studio.photos.sitting import Sitting
+from photomaker.studio.pictures.saving import describe, save_named
+from photomaker.studio.provenance.manifest import Sealing
 from photomaker.types import Identity, Request, Sample, Sampling
 
 if TYPE_CHECKING:
-    from photomaker.studio.workshop import Drawer
+    from photomaker.studio.desk.workers import Drawer
 
 Names = str | tuple[str, ...]
 _SLUG = re.compile(r"[^A-Za-z0-9]+")
@@ -306,9 +306,9 @@ def draw_rows(
         progress: Called with the number of finished pictures and the total.
         cancel: Stops it within one denoising step.
         on_event: Called with events.
-        drawers: Draw instead of the engine, in parallel, such as those of `photomaker.studio.replicas`.
+        drawers: Draw instead of the engine, in parallel, such as those of `photomaker.studio.desk.replicas`.
         kind: File format: `png`, `jpeg` or `webp`.
-        seal: How files are signed; see `photomaker.studio.saving.save_samples`.
+        seal: How files are signed; see `photomaker.studio.pictures.saving.save_samples`.
 
     Returns:
         Every row with its files.

@@ -17,7 +17,7 @@ from photomaker.checks import one_of
 from photomaker.errors import OutputError, ProvenanceError
 from photomaker.images import write_whole
 from photomaker.metadata import BY_MODEL, EDITED_BY_MODEL, KINDS, encoded, kind_of
-from photomaker.studio.provenance import NOTE, NOTED, Sealing, facts_of, seal_of
+from photomaker.studio.provenance.manifest import NOTE, NOTED, Sealing, facts_of, seal_of
 from photomaker.types import Extras, Sample, Shortcuts, Structure
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}

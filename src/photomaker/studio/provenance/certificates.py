@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from photomaker.errors import ProvenanceError
 from photomaker.images import atomic
-from photomaker.studio.places import data_folder
+from photomaker.studio.desk.folders import data_folder
 
 if TYPE_CHECKING:
     from cryptography import x509

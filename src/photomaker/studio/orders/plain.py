@@ -11,7 +11,7 @@ from photomaker.checks import shown
 from photomaker.errors import SettingsError
 from photomaker.prompts.places import PLACES
 from photomaker.speeds import EXACT, Speed
-from photomaker.studio.orders import Order, Someone
+from photomaker.studio.orders.order import Order, Someone
 from photomaker.types import POSES, Extras, Lora, Pose, Sampling, Start, Structure, StylePicture
 
 if TYPE_CHECKING:

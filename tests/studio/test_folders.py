@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from photomaker.studio import places
+from photomaker.studio.desk import folders
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch, tmp_path):
-    for name in (places.HOME, "XDG_DATA_HOME", "LOCALAPPDATA"):
+    for name in (folders.HOME, "XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     return tmp_path
@@ -26,12 +26,12 @@ def bare(monkeypatch, tmp_path):
 )
 def test_what_the_system_has_for_such_data(system, folder, bare, monkeypatch):
     monkeypatch.setattr(sys, "platform", system)
-    assert places.data_folder() == bare / folder
+    assert folders.data_folder() == bare / folder
 
 
 def test_what_the_environment_names(bare, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(bare / "data"))
-    assert places.data_folder() == bare / "data" / "photomaker"
-    monkeypatch.setenv(places.HOME, str(bare / "mine"))
-    assert places.data_folder() == bare / "mine"
+    assert folders.data_folder() == bare / "data" / "photomaker"
+    monkeypatch.setenv(folders.HOME, str(bare / "mine"))
+    assert folders.data_folder() == bare / "mine"
     assert not (bare / "mine").exists()

@@ -12,13 +12,13 @@ from photomaker.checks import instance, shown, text, whole
 from photomaker.encoders.together import FEWEST, MOST
 from photomaker.errors import PhotoError, PromptError, SettingsError
 from photomaker.speeds import EXACT, Speed
-from photomaker.studio.redraw import checked
+from photomaker.studio.pictures.redraw import checked
 from photomaker.types import MOST_SEED, PLAIN, Extras, Identity, Request, Sampling
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from photomaker.studio.photos import Sitting
+    from photomaker.studio.photos.sitting import Sitting
 
 MOST_PICTURES = 100_000
 """Most pictures of one order, so that a typo does not draw for a month."""
@@ -54,7 +54,7 @@ class Order:
         best_of: Draw this many times `n` and keep those with the highest likeness.
         sampling: Sampling settings.
         size: `portrait`, `landscape`, `square` or `640x480`; None uses the sampling's size, or else the base's.
-        style: Name of a style preset, see `photomaker.studio.styles`; `none` leaves prompts unchanged.
+        style: Name of a style preset, see `photomaker.studio.orders.styles`; `none` leaves prompts unchanged.
         negative: What the pictures should not show.
         extras: LoRA, start picture, ControlNets and more.
         together: Whether all people, 2 to 4, are in each picture; the prompts have a trigger for each, in order.
@@ -185,7 +185,7 @@ def as_people(who: object) -> tuple[Someone, ...]:
         SettingsError: It is not a person.
         PhotoError: The list is empty.
     """
-    from photomaker.studio.photos import Sitting
+    from photomaker.studio.photos.sitting import Sitting
 
     several = (Identity, Sitting, Someone, list, tuple)
     if isinstance(who, list | tuple):
@@ -199,7 +199,7 @@ def as_people(who: object) -> tuple[Someone, ...]:
 def _someone(who: Any, place: int) -> Someone:  # noqa: ANN401 - looked at here
     from PIL.Image import Image as Picture
 
-    from photomaker.studio.photos import Sitting
+    from photomaker.studio.photos.sitting import Sitting
 
     if isinstance(who, Someone):
         return who if who.name else replace(who, name=_someone(who.who, place).name)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass
 
-from photomaker.studio.planning import Plan
+from photomaker.studio.orders.planning import Plan
 from photomaker.types import Request
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from photomaker.images import Photo
-from photomaker.studio.face_backends import BUNDLED
-from photomaker.studio.hidden import margins
-from photomaker.studio.photos import MOST, Sitting, faces_in, persons
+from photomaker.studio.photos.covered import margins
+from photomaker.studio.photos.face_backends import BUNDLED
+from photomaker.studio.photos.sitting import MOST, Sitting, faces_in, persons
 
 if TYPE_CHECKING:
     from photomaker.faces import Detector, Recogniser

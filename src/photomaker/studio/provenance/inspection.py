@@ -16,9 +16,9 @@ from photomaker.errors import PhotoError, ProvenanceError
 from photomaker.images import MAX_BYTES, quiet_pillow, read_photo
 from photomaker.metadata import mark_of, text_of
 from photomaker.outside import read_object
-from photomaker.studio.certificates import anchors, own_anchor
-from photomaker.studio.pixels import Fingerprint
-from photomaker.studio.provenance import (
+from photomaker.studio.provenance.certificates import anchors, own_anchor
+from photomaker.studio.provenance.fingerprint import Fingerprint
+from photomaker.studio.provenance.manifest import (
     ACTIONS,
     LIKENESS,
     MODEL,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageOps
 
 from photomaker.images import font, shortened
-from photomaker.studio.gallery import GROUND, INK, LINE, PALE, Cell
+from photomaker.studio.pictures.gallery import GROUND, INK, LINE, PALE, Cell
 
 CELL, GAP, MARGIN, LABEL = 192, 10, 24, 200
 LARGEST = 16_000

@@ -12,13 +12,13 @@ from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.outside import read_file
 from photomaker.speeds import Speed
 from photomaker.studio.opening import Profile
-from photomaker.studio.orders import IDENTITY_FILE, Order, Someone, Who
-from photomaker.studio.photos import Sitting
-from photomaker.studio.prompts import check_prompt
-from photomaker.studio.reality import reality_notes
-from photomaker.studio.sizes import resolve, size_note
-from photomaker.studio.speed import DEFAULT, sped
-from photomaker.studio.styles import Style, find_style, styles
+from photomaker.studio.orders.order import IDENTITY_FILE, Order, Someone, Who
+from photomaker.studio.orders.prompts import check_prompt
+from photomaker.studio.orders.sizes import resolve, size_note
+from photomaker.studio.orders.speed import DEFAULT, sped
+from photomaker.studio.orders.styles import Style, find_style, styles
+from photomaker.studio.photos.reality import reality_notes
+from photomaker.studio.photos.sitting import Sitting
 from photomaker.types import Face, Identity, Request
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _prompt_notes(prompts: list[str], profile: Profile) -> list[str]:
     """The words that the bundled model does not know; the words of its styles count as known."""
     if not profile.bundled:
         return []
-    from photomaker.studio.words import unknown_note
+    from photomaker.studio.orders.vocabulary import unknown_note
 
     note = unknown_note(prompts)
     return [note] if note else []

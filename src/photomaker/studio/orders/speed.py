@@ -11,7 +11,7 @@ from photomaker.types import Lora
 
 if TYPE_CHECKING:
     from photomaker.studio.opening import Profile
-    from photomaker.studio.orders import Order
+    from photomaker.studio.orders.order import Order
 
 DEFAULT = Speed()
 """No work is skipped."""

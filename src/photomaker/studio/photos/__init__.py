@@ -1,0 +1,1 @@
+"""A person's photos: read, judged, and compared with what is drawn."""

@@ -1,0 +1,1 @@
+"""What is done with drawn pictures: small faces redrawn, files written, sheets laid out."""

@@ -1,0 +1,1 @@
+"""Signed manifests, consent, and encrypted identities."""
