@@ -17,9 +17,9 @@ import torch
 
 from photomaker import config as settings_file
 from photomaker.encoders.ip_adapter import read_ip_adapter
-from photomaker.training.ip_adapter import IPAdapterRecipe
-from photomaker.training.people import Noised, PeopleRecipe
 from photomaker.training.plan import TrainConfig, build
+from photomaker.training.recipes.ip_adapter import IPAdapterRecipe
+from photomaker.training.recipes.people import Noised, PeopleRecipe
 
 TIMESTEPS = (999, 949, 849, 749, 599, 399, 199, 49)
 SEEN = ("recipe.plain_captions=1.0", "recipe.photo={noise: 0.0, grey: 1.0, brightness: 0.0, shift: 0}")

@@ -26,8 +26,15 @@ from photomaker.faces.base import overlaps
 from photomaker.faces.bundled import BundledFaces
 from photomaker.faces.networks import Analysis, FaceAnalyser, save_network
 from photomaker.synthetic.dataset import WorldDataset
-from photomaker.training.augment import blurred, noised, relit, uniform
-from photomaker.training.small_networks import NetworkRecipe, Rows, pictures, rows_of_people, span, tensor
+from photomaker.training.data.augment import blurred, noised, relit, uniform
+from photomaker.training.recipes.small_networks import (
+    NetworkRecipe,
+    Rows,
+    pictures,
+    rows_of_people,
+    span,
+    tensor,
+)
 from train_small.common import held_out, network_parser, run_stage
 
 LAYERS = 2

@@ -24,8 +24,15 @@ from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, At
 from photomaker.faces.crops import tensor_crops
 from photomaker.faces.networks import save_network
 from photomaker.synthetic.dataset import WorldDataset
-from photomaker.training.augment import blurred, moved_squares, noised, relit
-from photomaker.training.small_networks import NetworkRecipe, Rows, pictures, rows_of_people, span, tensor
+from photomaker.training.data.augment import blurred, moved_squares, noised, relit
+from photomaker.training.recipes.small_networks import (
+    NetworkRecipe,
+    Rows,
+    pictures,
+    rows_of_people,
+    span,
+    tensor,
+)
 from train_small.common import held_out, network_parser, run_stage
 
 NOTHING = -1

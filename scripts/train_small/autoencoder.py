@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.synthetic.composed import ComposedDataset
-from photomaker.training.autoencoder import AutoencoderRecipe, AutoencoderSettings
-from photomaker.training.data import People
+from photomaker.training.data.dataset import People
+from photomaker.training.recipes.autoencoder import AutoencoderRecipe, AutoencoderSettings
 from train_small.common import run_stage, training_parser
 
 

@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from photomaker.errors import SettingsError
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.synthetic.composed import ComposedDataset
-from photomaker.training.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes
-from photomaker.training.data import People
-from photomaker.training.diffusion import DiffusionSettings
-from photomaker.training.latents import cached_latents
-from photomaker.training.mixture import Sized
-from photomaker.training.tokenizer import load_tokenizers
+from photomaker.training.data.dataset import People
+from photomaker.training.data.latents import cached_latents
+from photomaker.training.data.mixture import Sized
+from photomaker.training.data.tokenizer import load_tokenizers
+from photomaker.training.losses.diffusion import DiffusionSettings
+from photomaker.training.recipes.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes
 from train_small.common import process_place, run_stage, training_parser
 
 

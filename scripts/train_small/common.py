@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from photomaker.errors import PhotoMakerError
-from photomaker.training.data import People
-from photomaker.training.loop import export_checkpoint, train
-from photomaker.training.recipe import Recipe
-from photomaker.training.settings import TrainSettings
+from photomaker.training.data.dataset import People
+from photomaker.training.running.loop import export_checkpoint, train
+from photomaker.training.running.recipe import Recipe
+from photomaker.training.running.settings import TrainSettings
 
 Build = Callable[[argparse.Namespace, Any], Recipe]
 Measure = Callable[[argparse.Namespace, Any], dict[str, float]]

@@ -20,9 +20,16 @@ from photomaker.errors import SettingsError
 from photomaker.faces.base import square_around
 from photomaker.faces.crops import SIDE, tensor_crops
 from photomaker.faces.networks import ConvRecogniser, centred, load_network
-from photomaker.training.data import People
-from photomaker.training.id_tower import Lesson, Teacher, TowerRecipe, TowerSettings, TowerSizes, tower_config
-from photomaker.training.photos import PhotoSettings
+from photomaker.training.data.dataset import People
+from photomaker.training.data.photos import PhotoSettings
+from photomaker.training.recipes.id_tower import (
+    Lesson,
+    Teacher,
+    TowerRecipe,
+    TowerSettings,
+    TowerSizes,
+    tower_config,
+)
 from train_small.common import run_stage, training_parser
 
 

@@ -24,8 +24,8 @@ from photomaker.faces.crops import face_crop, tensor_crops
 from photomaker.synthetic.dataset import ATTRIBUTES, WorldDataset
 from photomaker.synthetic.distributions import with_class
 from photomaker.synthetic.marks import MARKS, marks_of
-from photomaker.training.augment import blurred, moved_squares, noised, relit
-from photomaker.training.small_networks import pictures, rows_of_people, span
+from photomaker.training.data.augment import blurred, moved_squares, noised, relit
+from photomaker.training.recipes.small_networks import pictures, rows_of_people, span
 from photomaker.types import Face
 from train_small.attributes import AttributesRecipe
 from train_small.common import held_out, network_parser, run_stage

@@ -29,14 +29,14 @@ from photomaker.evaluation.judges.bundled import BundledJudge
 from photomaker.evaluation.metrics import mean_cosine
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.synthetic.dataset import WorldDataset
-from photomaker.training.autoencoder import AutoencoderRecipe, AutoencoderSettings
-from photomaker.training.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes, token_ids
-from photomaker.training.data import pictures
-from photomaker.training.diffusion import DiffusionSettings, encode_ids, make_scheduler, time_ids
-from photomaker.training.latents import cached_latents, encoded
-from photomaker.training.loop import train
-from photomaker.training.settings import TrainSettings
-from photomaker.training.tokenizer import load_tokenizers
+from photomaker.training.data.dataset import pictures
+from photomaker.training.data.latents import cached_latents, encoded
+from photomaker.training.data.tokenizer import load_tokenizers
+from photomaker.training.losses.diffusion import DiffusionSettings, encode_ids, make_scheduler, time_ids
+from photomaker.training.recipes.autoencoder import AutoencoderRecipe, AutoencoderSettings
+from photomaker.training.recipes.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes, token_ids
+from photomaker.training.running.loop import train
+from photomaker.training.running.settings import TrainSettings
 from photomaker.weights import bundled
 
 NOISED = (150, 300, 600, 999)

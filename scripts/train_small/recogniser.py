@@ -40,8 +40,15 @@ from photomaker.faces.networks import (
     save_network,
 )
 from photomaker.synthetic.dataset import WorldDataset
-from photomaker.training.augment import blurred, moved_squares, noised, relit
-from photomaker.training.small_networks import NetworkRecipe, Rows, pictures, rows_of_people, span, tensor
+from photomaker.training.data.augment import blurred, moved_squares, noised, relit
+from photomaker.training.recipes.small_networks import (
+    NetworkRecipe,
+    Rows,
+    pictures,
+    rows_of_people,
+    span,
+    tensor,
+)
 from photomaker.types import Face
 from train_small.common import held_out, network_parser, run_stage
 

@@ -15,8 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from photomaker.training.data import People
-from photomaker.training.tokenizer import build_tokenizers, save_tokenizers
+from photomaker.training.data.dataset import People
+from photomaker.training.data.tokenizer import build_tokenizers, save_tokenizers
 from train_small.common import open_people
 
 

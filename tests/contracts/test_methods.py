@@ -79,7 +79,7 @@ def tuned(name, **more):
     """Opens a method that is tuned per person, for a few steps that change much."""
 
     def opener(base, _folder):
-        from photomaker.training.tuning import TuningSettings
+        from photomaker.training.recipes.tuning import TuningSettings
 
         method = find("method", name)
         tuning = TuningSettings(steps=3, lr=1e-2, batch_size=2)
@@ -90,7 +90,7 @@ def tuned(name, **more):
 
 def with_prior(name, **more):
     def opener(base, folder):
-        from photomaker.training.tuning import PriorSettings
+        from photomaker.training.recipes.tuning import PriorSettings
 
         return tuned(name, prior=PriorSettings(pictures=2, steps=1), **more)(base, folder)
 

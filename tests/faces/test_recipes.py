@@ -11,8 +11,8 @@ from photomaker.faces import BundledFaces, BundledRecogniser
 from photomaker.faces.attributes import AttributeClassifier, AttributeConfig, AttributeNetwork
 from photomaker.faces.bundled import decode
 from photomaker.faces.networks import AnalyserConfig, Analysis, ConvConfig, ConvRecogniser, FaceAnalyser
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.small_networks import rows_of_people, settled, span
+from photomaker.training.recipes.small_networks import rows_of_people, settled, span
+from photomaker.training.running.loop import TrainSettings, train
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from photomaker.errors import IdentityError, SettingsError, WeightsError
 from photomaker.methods.dreamartist import ArtistSettings, DreamArtist
-from photomaker.training.contrast import ContrastRecipe
-from photomaker.training.token_rows import encode
-from photomaker.training.tuning import TuningSettings, examples_of, frozen
+from photomaker.training.recipes.contrast import ContrastRecipe
+from photomaker.training.recipes.token_rows import encode
+from photomaker.training.recipes.tuning import TuningSettings, examples_of, frozen
 from photomaker.types import Reference, Request, Sampling
 
 REQUEST = Request("a photo of a man img on the beach", Sampling(steps=2, seed=7, guidance=3.0))

@@ -14,7 +14,7 @@ from photomaker.methods.dreambooth import DreamBooth
 from photomaker.methods.hypernetwork import Hypernetwork, NetworkShape, TokenNetwork, context_widths
 from photomaker.methods.lora import Lora
 from photomaker.methods.textual_inversion import TextualInversion
-from photomaker.training.tuning import PriorSettings, TuningSettings
+from photomaker.training.recipes.tuning import PriorSettings, TuningSettings
 from photomaker.types import Reference, Request, Sampling
 
 REQUEST = Request("a photo of a man img on the beach", Sampling(steps=2, seed=7))

@@ -11,7 +11,7 @@ from photomaker.errors import IdentityError, PhotoError, PromptError, SettingsEr
 from photomaker.methods.lora import Lora
 from photomaker.methods.tuned import SMALL_GUIDANCE
 from photomaker.prompts import with_person
-from photomaker.training.tuning import (
+from photomaker.training.recipes.tuning import (
     PersonRecipe,
     Prior,
     PriorSettings,

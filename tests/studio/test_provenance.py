@@ -13,7 +13,7 @@ from photomaker.images import open_photo
 from photomaker.metadata import BY_MODEL, EDITED_BY_MODEL
 from photomaker.studio.desk import folders
 from photomaker.studio.pictures import saving
-from photomaker.studio.provenance import certificates
+from photomaker.studio.provenance import certificates, manifest
 from photomaker.studio.provenance.inspection import State, inspect
 from photomaker.studio.provenance.manifest import Seal
 from photomaker.types import Extras, Request, Sample, Start

@@ -9,7 +9,7 @@ CLASSES = ("man", "woman", "old man")
 
 
 class FakeWorld:
-    """The interface of `WorldDataset` over random simple pictures; see `photomaker.training.data.People`."""
+    """The interface of `WorldDataset` over random simple pictures; see `photomaker.training.data.dataset.People`."""
 
     def __init__(self, people: int = 8, each: int = 6, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

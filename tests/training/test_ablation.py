@@ -16,14 +16,14 @@ from photomaker.config import plain
 from photomaker.encoders.adapter_file import read_adapter
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.training.ablation import REFERENCE, VARIANTS, fresh_encoder, train_variant
-from photomaker.training.adapter import FILE, AdapterRecipe
-from photomaker.training.base import BaseParts
-from photomaker.training.diffusion import DiffusionSettings
-from photomaker.training.id_tower import tower_config
-from photomaker.training.latents import cached_latents
-from photomaker.training.loop import TrainSettings
-from photomaker.training.people import Ingredients
-from photomaker.training.photos import draw_references, photo_tensor
+from photomaker.training.data.latents import cached_latents
+from photomaker.training.data.photos import draw_references, photo_tensor
+from photomaker.training.losses.diffusion import DiffusionSettings
+from photomaker.training.recipes.adapter import FILE, AdapterRecipe
+from photomaker.training.recipes.base import BaseParts
+from photomaker.training.recipes.id_tower import tower_config
+from photomaker.training.recipes.people import Ingredients
+from photomaker.training.running.loop import TrainSettings
 
 CAPTION = "a photo of a man img in the snow"
 

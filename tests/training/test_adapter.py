@@ -16,11 +16,13 @@ from test_base import tiny_parts
 from photomaker.encoders.adapter_file import read_adapter
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.errors import SettingsError, WeightsError
-from photomaker.training.adapter import AdapterRecipe
-from photomaker.training.attention import person_attention_loss, shrunk_mask
-from photomaker.training.base import token_ids
-from photomaker.training.diffusion import encode_ids
-from photomaker.training.id_tower import (
+from photomaker.training.data.latents import cached_latents
+from photomaker.training.data.photos import PhotoSettings, draw_references, face_crop, prepared_photo, shifted
+from photomaker.training.losses.attention import person_attention_loss, shrunk_mask
+from photomaker.training.losses.diffusion import encode_ids
+from photomaker.training.recipes.adapter import AdapterRecipe
+from photomaker.training.recipes.base import token_ids
+from photomaker.training.recipes.id_tower import (
     TowerRecipe,
     TowerSizes,
     load_tower,
@@ -28,10 +30,8 @@ from photomaker.training.id_tower import (
     tower_config,
     tower_sizes,
 )
-from photomaker.training.latents import cached_latents
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import SMALL, Ingredients
-from photomaker.training.photos import PhotoSettings, draw_references, face_crop, prepared_photo, shifted
+from photomaker.training.recipes.people import SMALL, Ingredients
+from photomaker.training.running.loop import TrainSettings, train
 
 SIZES = TowerSizes(width=32, layers=1, patch=32, mlp=1)
 

@@ -11,8 +11,8 @@ import torch
 from test_methods import make
 
 from photomaker.errors import SettingsError
-from photomaker.training.alignment import semantic_loss
-from photomaker.training.reward import RewardRecipe, RewardSettings
+from photomaker.training.losses.alignment import semantic_loss
+from photomaker.training.recipes.reward import RewardRecipe, RewardSettings
 
 ALIGNED = RewardSettings(steps=3, through=2, guidance=2.0, merge=0.0, likeness=0.0, semantic=0.6, layout=0.1)
 

@@ -14,9 +14,9 @@ from photomaker.faces.bundled import BundledRecogniser
 from photomaker.faces.networks import MixerConfig, MixerRecogniser
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.synthetic.composed import ComposedDataset, ComposedPlan, write_compositions
-from photomaker.training.autoencoder import SEEN, AutoencoderRecipe, AutoencoderSettings
-from photomaker.training.critics import Critics
-from photomaker.training.loop import TrainSettings, train
+from photomaker.training.losses.discriminators import Critics
+from photomaker.training.recipes.autoencoder import SEEN, AutoencoderRecipe, AutoencoderSettings
+from photomaker.training.running.loop import TrainSettings, train
 
 
 @pytest.fixture(scope="module")

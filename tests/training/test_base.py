@@ -21,16 +21,9 @@ from PIL import Image
 
 from photomaker.errors import WeightsError
 from photomaker.pipelines.autoencoder import SmallAutoencoder
-from photomaker.training.autoencoder import AutoencoderRecipe, AutoencoderSettings
-from photomaker.training.base import (
-    BaseParts,
-    BaseRecipe,
-    BaseSizes,
-    make_text_encoders,
-    make_unet,
-    token_ids,
-)
-from photomaker.training.diffusion import (
+from photomaker.training.data.latents import cached_latents
+from photomaker.training.data.tokenizer import build_tokenizers
+from photomaker.training.losses.diffusion import (
     DiffusionSettings,
     LossSettings,
     Noising,
@@ -38,9 +31,16 @@ from photomaker.training.diffusion import (
     make_scheduler,
     weighted_error,
 )
-from photomaker.training.latents import cached_latents
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.tokenizer import build_tokenizers
+from photomaker.training.recipes.autoencoder import AutoencoderRecipe, AutoencoderSettings
+from photomaker.training.recipes.base import (
+    BaseParts,
+    BaseRecipe,
+    BaseSizes,
+    make_text_encoders,
+    make_unet,
+    token_ids,
+)
+from photomaker.training.running.loop import TrainSettings, train
 
 SIZES = BaseSizes(blocks=(32, 32), text=(32, 32), text_layers=(2, 2), time=8)
 
@@ -103,7 +103,7 @@ def test_latents_are_kept_shared_and_bound_to_the_encoder(
 ) -> None:
     world, model = FakeWorld(), tiny_autoencoder()
     whole = np.array(cached_latents(model, world, tmp_path / "a"))
-    monkeypatch.setattr("photomaker.training.store.CHUNK", 10)
+    monkeypatch.setattr("photomaker.training.data.array_cache.CHUNK", 10)
     half = cached_latents(model, world, tmp_path / "b", process=0, processes=2)
     assert not np.array_equal(half, whole)
     assert np.allclose(cached_latents(model, world, tmp_path / "b", process=1, processes=2), whole, atol=1e-2)
@@ -112,7 +112,7 @@ def test_latents_are_kept_shared_and_bound_to_the_encoder(
         raise AssertionError("encoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("photomaker.training.latents.encoded", refuse)
+        patch.setattr("photomaker.training.data.latents.encoded", refuse)
         with torch.no_grad():
             next(model.decoder.parameters()).add_(1)
         cached_latents(model, world, tmp_path / "b")

@@ -17,14 +17,14 @@ from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.errors import SettingsError
 from photomaker.pipelines.landmarks import Pencil, draw_landmarks
 from photomaker.pipelines.structures import Drawing, drawing_of, edges_of
-from photomaker.training.controlnet import ControlNetRecipe, ControlNetSettings
-from photomaker.training.diffusion import LossSettings
-from photomaker.training.frames import Frames
-from photomaker.training.id_tower import tower_config
-from photomaker.training.latents import cached_latents
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import AdapterSettings, Ingredients
-from photomaker.training.structures import RowStructures
+from photomaker.training.data.frames import Frames
+from photomaker.training.data.latents import cached_latents
+from photomaker.training.data.structures import RowStructures
+from photomaker.training.losses.diffusion import LossSettings
+from photomaker.training.recipes.controlnet import ControlNetRecipe, ControlNetSettings
+from photomaker.training.recipes.id_tower import tower_config
+from photomaker.training.recipes.people import AdapterSettings, Ingredients
+from photomaker.training.running.loop import TrainSettings, train
 
 PENCIL = Pencil(2.5, 1.0)
 SETTINGS = AdapterSettings(lr=2e-3, masked=0.0, diffusion=LossSettings(null_text=0.5))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from fake_world import FakeWorld
 
-from photomaker.training.id_tower import (
+from photomaker.training.recipes.id_tower import (
     Lesson,
     TowerRecipe,
     TowerSettings,
@@ -17,7 +17,7 @@ from photomaker.training.id_tower import (
     inside_squares,
     tower_config,
 )
-from photomaker.training.loop import TrainSettings, train
+from photomaker.training.running.loop import TrainSettings, train
 
 
 def test_tokens_are_sampled_where_the_square_is() -> None:

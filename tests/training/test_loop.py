@@ -19,7 +19,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from photomaker.errors import SettingsError, WeightsError
-from photomaker.training.loop import (
+from photomaker.training.running.loop import (
     Average,
     Recipe,
     RowOrder,

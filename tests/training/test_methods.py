@@ -36,20 +36,24 @@ from photomaker.methods.pulid import PuLID
 from photomaker.pipelines.drawing import open_pipeline
 from photomaker.pipelines.identity_nets import open_identity_net
 from photomaker.pipelines.landmarks import Pencil, draw_landmarks
-from photomaker.training.anydoor import AnyDoorRecipe, AnyDoorSettings, Pair
-from photomaker.training.diffusion import DiffusionSettings, Noising, make_scheduler
-from photomaker.training.fastcomposer import FastComposerRecipe, FastComposerSettings, localisation_loss
-from photomaker.training.flashface import FlashFaceRecipe, FlashFaceTraining
-from photomaker.training.frames import Frames
-from photomaker.training.id_tower import tower_config
-from photomaker.training.instantid import InstantIDRecipe, InstantIDSettings, kept_faces, seen_faces
-from photomaker.training.ip_adapter import IPAdapterRecipe, IPAdapterSettings
-from photomaker.training.latents import cached_latents
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import AdapterSettings, Condition, Ingredients
-from photomaker.training.photos import SMALL as SMALL_PHOTOS
-from photomaker.training.photoverse import PhotoVerseRecipe, PhotoVerseSettings, random_fusion
-from photomaker.training.pulid import PuLIDRecipe, PuLIDSettings
+from photomaker.training.data.frames import Frames
+from photomaker.training.data.latents import cached_latents
+from photomaker.training.data.photos import SMALL as SMALL_PHOTOS
+from photomaker.training.losses.diffusion import DiffusionSettings, Noising, make_scheduler
+from photomaker.training.recipes.anydoor import AnyDoorRecipe, AnyDoorSettings, Pair
+from photomaker.training.recipes.fastcomposer import (
+    FastComposerRecipe,
+    FastComposerSettings,
+    localisation_loss,
+)
+from photomaker.training.recipes.flashface import FlashFaceRecipe, FlashFaceTraining
+from photomaker.training.recipes.id_tower import tower_config
+from photomaker.training.recipes.instantid import InstantIDRecipe, InstantIDSettings, kept_faces, seen_faces
+from photomaker.training.recipes.ip_adapter import IPAdapterRecipe, IPAdapterSettings
+from photomaker.training.recipes.people import AdapterSettings, Condition, Ingredients
+from photomaker.training.recipes.photoverse import PhotoVerseRecipe, PhotoVerseSettings, random_fusion
+from photomaker.training.recipes.pulid import PuLIDRecipe, PuLIDSettings
+from photomaker.training.running.loop import TrainSettings, train
 from photomaker.types import Extras, Face, Identity, Reference, Request, Sampling, Start
 
 SETTINGS = AdapterSettings(rank=4, lr=1e-2, fusion_lr=1e-2, vision_lr=1e-3, text_only=0.2, photo=SMALL_PHOTOS)

@@ -7,11 +7,11 @@ from fake_world import FakeWorld
 from test_base import SIZES, tiny_autoencoder
 
 from photomaker.synthetic.composed import ComposedDataset, ComposedPlan, write_compositions
-from photomaker.training.base import BaseParts, BaseRecipe, ids_of_size
-from photomaker.training.latents import cached_latents
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.mixture import Mixture, Sized
-from photomaker.training.tokenizer import build_tokenizers
+from photomaker.training.data.latents import cached_latents
+from photomaker.training.data.mixture import Mixture, Sized
+from photomaker.training.data.tokenizer import build_tokenizers
+from photomaker.training.recipes.base import BaseParts, BaseRecipe, ids_of_size
+from photomaker.training.running.loop import TrainSettings, train
 
 
 class Stub:

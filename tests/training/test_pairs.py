@@ -11,16 +11,16 @@ from test_base import SIZES, tiny_autoencoder
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.synthetic.composed import ComposedDataset, ComposedPlan, write_compositions
 from photomaker.synthetic.dataset import WorldDataset, WorldPlan, write_world
-from photomaker.training.adapter import AdapterRecipe
-from photomaker.training.albums import WorldAlbum
-from photomaker.training.base import BaseParts
-from photomaker.training.frames import Frames
-from photomaker.training.id_tower import tower_config
-from photomaker.training.latents import cached_latents
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import SMALL, Ingredients
-from photomaker.training.reward import RewardRecipe, RewardSettings
-from photomaker.training.tokenizer import build_tokenizers
+from photomaker.training.data.albums import WorldAlbum
+from photomaker.training.data.frames import Frames
+from photomaker.training.data.latents import cached_latents
+from photomaker.training.data.tokenizer import build_tokenizers
+from photomaker.training.recipes.adapter import AdapterRecipe
+from photomaker.training.recipes.base import BaseParts
+from photomaker.training.recipes.id_tower import tower_config
+from photomaker.training.recipes.people import SMALL, Ingredients
+from photomaker.training.recipes.reward import RewardRecipe, RewardSettings
+from photomaker.training.running.loop import TrainSettings, train
 
 PEOPLE = 8
 

@@ -13,11 +13,10 @@ from test_adapter import tiny_adapter
 from photomaker.errors import SettingsError
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
 from photomaker.registry import register
-from photomaker.training.critics import Critics
-from photomaker.training.loop import TrainSettings, train
-from photomaker.training.people import Condition
-from photomaker.training.photos import PhotoSettings
-from photomaker.training.reward import (
+from photomaker.training.data.photos import PhotoSettings
+from photomaker.training.losses.discriminators import Critics
+from photomaker.training.recipes.people import Condition
+from photomaker.training.recipes.reward import (
     Drawn,
     Likeness,
     Reward,
@@ -27,6 +26,7 @@ from photomaker.training.reward import (
     _doubled,
     stated,
 )
+from photomaker.training.running.loop import TrainSettings, train
 from photomaker.types import Face
 
 PLAIN = RewardSettings(steps=4, likeness=0, diffusion=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from photomaker.errors import SettingsError
-from photomaker.training.tokenizer import (
+from photomaker.training.data.tokenizer import (
     EOS,
     build_tokenizers,
     load_tokenizers,

@@ -29,12 +29,12 @@ from photomaker.encoders.adapter_file import read_adapter
 from photomaker.errors import OutputError, PromptError, SettingsError, WeightsError
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
 from photomaker.training import plan
-from photomaker.training.albums import ShardAlbum
-from photomaker.training.frames import Frames, bucket_sides, step_for
-from photomaker.training.latents import fingerprint
-from photomaker.training.loop import checkpoints
-from photomaker.training.photos import fitted
-from photomaker.training.reward import RewardSettings
+from photomaker.training.data.albums import ShardAlbum
+from photomaker.training.data.frames import Frames, bucket_sides, step_for
+from photomaker.training.data.latents import fingerprint
+from photomaker.training.data.photos import fitted
+from photomaker.training.recipes.reward import RewardSettings
+from photomaker.training.running.loop import checkpoints
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "src")}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from photomaker.synthetic.dataset import WorldDataset
-    from photomaker.training.loop import TrainSettings
+    from photomaker.training.running.loop import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class SyntheticTrainer:
         return people
 
     def _latents(self, settings: AblationSettings, root: Path, people: WorldDataset) -> np.ndarray:
-        from photomaker.training.base import BaseParts
-        from photomaker.training.latents import cached_latents
+        from photomaker.training.data.latents import cached_latents
+        from photomaker.training.recipes.base import BaseParts
 
         folder = root / f"latents-{fingerprint(_known_by(settings, root))}"
         return cached_latents(BaseParts.load(bundled("base")).autoencoder, people, folder)
@@ -120,7 +120,7 @@ def _known_by(settings: AblationSettings, root: Path) -> tuple[str, int]:
 
 def train_settings(settings: AblationSettings, seed: int) -> TrainSettings:
     """How a variant is trained."""
-    from photomaker.training.loop import TrainSettings
+    from photomaker.training.running.loop import TrainSettings
 
     return TrainSettings(
         steps=settings.steps, batch_size=settings.batch_size, seed=seed, warmup=settings.steps // 10, ema_decay=0.99,

@@ -39,14 +39,14 @@ from photomaker.encoders.id_encoder_v2 import vision_config_v2
 from photomaker.errors import SettingsError
 from photomaker.processes import serve_parent
 from photomaker.prompts.trigger import ParsedPrompt
-from photomaker.training.adapter import ATTENTION, AdapterRecipe
-from photomaker.training.base import BaseParts
-from photomaker.training.frames import Frames
-from photomaker.training.latents import FramedLatents
-from photomaker.training.people import AdapterSettings, Ingredients
-from photomaker.training.run import Run
-from photomaker.training.settings import TrainSettings
-from photomaker.training.texts import KeptTexts
+from photomaker.training.data.frames import Frames
+from photomaker.training.data.latents import FramedLatents
+from photomaker.training.data.texts import KeptTexts
+from photomaker.training.recipes.adapter import ATTENTION, AdapterRecipe
+from photomaker.training.recipes.base import BaseParts
+from photomaker.training.recipes.people import AdapterSettings, Ingredients
+from photomaker.training.running.run import Run
+from photomaker.training.running.settings import TrainSettings
 from photomaker.weights import bundled
 
 CAPTION = ParsedPrompt("a photo of a man", " on the beach, in a blue shirt")

@@ -16,9 +16,9 @@ from photomaker.apps import terminal
 if TYPE_CHECKING:
     from PIL import Image
 
-    from photomaker.training.photoverse import FaceEmbedding
     from photomaker.training.plan import TrainConfig
-    from photomaker.training.previews import Score
+    from photomaker.training.recipes.photoverse import FaceEmbedding
+    from photomaker.training.running.previews import Score
 
 
 def run(path: Path, changes: Sequence[str], fresh: bool, export_only: bool) -> None:

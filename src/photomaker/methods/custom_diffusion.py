@@ -19,8 +19,14 @@ from torch import Tensor, nn
 from photomaker.errors import WeightsError
 from photomaker.methods.tuned import TunedMethod, must_exist
 from photomaker.pipelines.changes import check_difference, difference_in, learning
-from photomaker.training.token_rows import NAMES, caption_condition, check_rows, first_rows, prompt_arguments
-from photomaker.training.tuning import Examples, PriorSettings, Progress, TuningSettings, tune
+from photomaker.training.recipes.token_rows import (
+    NAMES,
+    caption_condition,
+    check_rows,
+    first_rows,
+    prompt_arguments,
+)
+from photomaker.training.recipes.tuning import Examples, PriorSettings, Progress, TuningSettings, tune
 from photomaker.types import Identity
 from photomaker.weights import read_pickle
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from photomaker.checks import number
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.methods.tuned import TunedMethod, must_exist
-from photomaker.training.contrast import ContrastRecipe
-from photomaker.training.token_rows import (
+from photomaker.training.recipes.contrast import ContrastRecipe
+from photomaker.training.recipes.token_rows import (
     NAMES,
     caption_condition,
     check_rows,
@@ -31,7 +31,7 @@ from photomaker.training.token_rows import (
     read_word,
     write_word,
 )
-from photomaker.training.tuning import Examples, Progress, TuningSettings, tune
+from photomaker.training.recipes.tuning import Examples, Progress, TuningSettings, tune
 from photomaker.types import Identity
 from photomaker.weights import read_pickle
 

@@ -27,7 +27,7 @@ from photomaker.pipelines.changes import (
     lora_tensors,
     new_lora,
 )
-from photomaker.training.tuning import (
+from photomaker.training.recipes.tuning import (
     Examples,
     PriorSettings,
     Progress,

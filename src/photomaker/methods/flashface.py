@@ -54,7 +54,7 @@ from photomaker.pipelines.references import (
 )
 from photomaker.pipelines.regions import regions_of
 from photomaker.prompts import EncodedPrompts
-from photomaker.training.latents import encoded
+from photomaker.training.data.latents import encoded
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import sha256
 

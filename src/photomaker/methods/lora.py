@@ -17,7 +17,7 @@ from diffusers import StableDiffusionXLPipeline
 from photomaker.errors import SettingsError
 from photomaker.methods.tuned import RARE, TunedMethod, must_exist
 from photomaker.pipelines.changes import lora_in, lora_parameters, lora_tensors, new_lora
-from photomaker.training.tuning import Examples, Progress, TuningSettings, fixed, tune
+from photomaker.training.recipes.tuning import Examples, Progress, TuningSettings, fixed, tune
 from photomaker.types import Identity
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")

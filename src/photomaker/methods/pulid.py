@@ -1,6 +1,6 @@
 """PuLID: a face embedding and layers of an image encoder as tokens in a second attention that disturbs the base little.
 
-Its two losses are of the training, see `photomaker.training.pulid` and `photomaker.training.reward`.
+Its two losses are of the training, see `photomaker.training.recipes.pulid` and `photomaker.training.recipes.reward`.
 
 Source: arXiv 2404.16022.
 """

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.methods.tuned import TunedMethod, must_exist
-from photomaker.training.token_rows import (
+from photomaker.training.recipes.token_rows import (
     NAMES,
     caption_condition,
     check_rows,
@@ -26,7 +26,7 @@ from photomaker.training.token_rows import (
     read_word,
     write_word,
 )
-from photomaker.training.tuning import Examples, Progress, TuningSettings, tune
+from photomaker.training.recipes.tuning import Examples, Progress, TuningSettings, tune
 from photomaker.types import Identity
 from photomaker.weights import read_tensors
 

@@ -27,9 +27,9 @@ from photomaker.pipelines.drawing import (
 )
 from photomaker.pipelines.watching import Watch
 from photomaker.prompts import parse, with_person
-from photomaker.training.diffusion import PREDICTIONS
-from photomaker.training.latents import fingerprint
-from photomaker.training.tuning import (
+from photomaker.training.data.latents import fingerprint
+from photomaker.training.losses.diffusion import PREDICTIONS
+from photomaker.training.recipes.tuning import (
     Examples,
     PersonRecipe,
     Prior,

@@ -16,14 +16,14 @@ import torch
 
 from photomaker.encoders.adapter_file import AdapterFile, read_adapter
 from photomaker.encoders.id_encoder import FULL_SIZE, PhotoMakerIDEncoder, vision_config
-from photomaker.training.adapter import FILE, AdapterRecipe
-from photomaker.training.base import BaseParts
-from photomaker.training.data import People
-from photomaker.training.diffusion import LossSettings
-from photomaker.training.loop import train
-from photomaker.training.people import AdapterSettings, Ingredients
-from photomaker.training.photos import PhotoSettings
-from photomaker.training.settings import TrainSettings
+from photomaker.training.data.dataset import People
+from photomaker.training.data.photos import PhotoSettings
+from photomaker.training.losses.diffusion import LossSettings
+from photomaker.training.recipes.adapter import FILE, AdapterRecipe
+from photomaker.training.recipes.base import BaseParts
+from photomaker.training.recipes.people import AdapterSettings, Ingredients
+from photomaker.training.running.loop import train
+from photomaker.training.running.settings import TrainSettings
 
 REFERENCE = AdapterSettings(
     rank=20,

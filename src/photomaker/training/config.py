@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Literal
 
 from photomaker.errors import SettingsError
-from photomaker.training.anydoor import AnyDoorSettings
-from photomaker.training.controlnet import ControlNetSettings
-from photomaker.training.fastcomposer import FastComposerSettings
-from photomaker.training.flashface import FlashFaceTraining
-from photomaker.training.instantid import (
+from photomaker.training.recipes.anydoor import AnyDoorSettings
+from photomaker.training.recipes.controlnet import ControlNetSettings
+from photomaker.training.recipes.fastcomposer import FastComposerSettings
+from photomaker.training.recipes.flashface import FlashFaceTraining
+from photomaker.training.recipes.instantid import (
     InstantIDSettings,
 )
-from photomaker.training.ip_adapter import IPAdapterSettings
-from photomaker.training.people import AdapterSettings
-from photomaker.training.photoverse import PhotoVerseSettings
-from photomaker.training.previews import PreviewSettings
-from photomaker.training.pulid import PuLIDSettings
-from photomaker.training.reward import RewardSettings
-from photomaker.training.settings import TrainSettings
+from photomaker.training.recipes.ip_adapter import IPAdapterSettings
+from photomaker.training.recipes.people import AdapterSettings
+from photomaker.training.recipes.photoverse import PhotoVerseSettings
+from photomaker.training.recipes.pulid import PuLIDSettings
+from photomaker.training.recipes.reward import RewardSettings
+from photomaker.training.running.previews import PreviewSettings
+from photomaker.training.running.settings import TrainSettings
 
 BUNDLED = "bundled"
 

@@ -15,10 +15,10 @@ from photomaker.encoders.id_encoder_v2 import (
     vision_config_v2,
 )
 from photomaker.errors import WeightsError
-from photomaker.training.base import BaseParts
 from photomaker.training.config import BUNDLED, TrainConfig
-from photomaker.training.id_tower import FILE as TOWER_FILE
-from photomaker.training.id_tower import load_tower, tower_config, tower_sizes
+from photomaker.training.recipes.base import BaseParts
+from photomaker.training.recipes.id_tower import FILE as TOWER_FILE
+from photomaker.training.recipes.id_tower import load_tower, tower_config, tower_sizes
 from photomaker.weights import bundled
 
 

@@ -16,37 +16,37 @@ from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.errors import SettingsError
 from photomaker.synthetic.composed import ComposedDataset
 from photomaker.synthetic.dataset import WorldDataset
-from photomaker.training.adapter import AdapterRecipe
-from photomaker.training.albums import ShardAlbum, WorldAlbum
-from photomaker.training.anydoor import AnyDoorRecipe
-from photomaker.training.base import BaseParts
-from photomaker.training.checkpoint import take_over
 from photomaker.training.config import BUNDLED, BaseChoice, DataSettings, EncoderChoice, TrainConfig
-from photomaker.training.controlnet import ControlNetRecipe
-from photomaker.training.data import Album
+from photomaker.training.data.albums import ShardAlbum, WorldAlbum
+from photomaker.training.data.array_cache import Share
+from photomaker.training.data.dataset import Album
+from photomaker.training.data.frames import Frames, bucket_sides, step_for
+from photomaker.training.data.latents import FramedLatents, KeptLatents, Latents, cached_latents
+from photomaker.training.data.texts import KeptTexts
 from photomaker.training.encoder_start import from_clip, id_encoder
-from photomaker.training.fastcomposer import FastComposerRecipe
-from photomaker.training.flashface import FlashFaceRecipe
-from photomaker.training.frames import Frames, bucket_sides, step_for
-from photomaker.training.instantid import (
+from photomaker.training.recipes.adapter import AdapterRecipe
+from photomaker.training.recipes.anydoor import AnyDoorRecipe
+from photomaker.training.recipes.base import BaseParts
+from photomaker.training.recipes.controlnet import ControlNetRecipe
+from photomaker.training.recipes.fastcomposer import FastComposerRecipe
+from photomaker.training.recipes.flashface import FlashFaceRecipe
+from photomaker.training.recipes.instantid import (
     Embeddings,
     InstantIDRecipe,
     kept_faces,
     seen_faces,
 )
-from photomaker.training.ip_adapter import IPAdapterRecipe
-from photomaker.training.latents import FramedLatents, KeptLatents, Latents, cached_latents
-from photomaker.training.loop import export_checkpoint, train
-from photomaker.training.people import Ingredients, PeopleRecipe
-from photomaker.training.photoverse import FaceEmbedding, PhotoVerseRecipe
-from photomaker.training.previews import Previewer, Score
-from photomaker.training.pulid import PuLIDRecipe
-from photomaker.training.recipe import Recipe
-from photomaker.training.reward import RewardRecipe
-from photomaker.training.settings import TrainSettings
-from photomaker.training.store import Share
-from photomaker.training.texts import KeptTexts
-from photomaker.training.tuned_base import TunedBaseRecipe
+from photomaker.training.recipes.ip_adapter import IPAdapterRecipe
+from photomaker.training.recipes.people import Ingredients, PeopleRecipe
+from photomaker.training.recipes.photoverse import FaceEmbedding, PhotoVerseRecipe
+from photomaker.training.recipes.pulid import PuLIDRecipe
+from photomaker.training.recipes.reward import RewardRecipe
+from photomaker.training.recipes.tuned_base import TunedBaseRecipe
+from photomaker.training.running.checkpoint import take_over
+from photomaker.training.running.loop import export_checkpoint, train
+from photomaker.training.running.previews import Previewer, Score
+from photomaker.training.running.recipe import Recipe
+from photomaker.training.running.settings import TrainSettings
 from photomaker.weights import bundled, model_hash
 
 __all__ = [

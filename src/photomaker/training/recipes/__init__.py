@@ -1,0 +1,1 @@
+"""What can be trained: one recipe for each model and method."""

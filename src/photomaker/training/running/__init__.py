@@ -1,0 +1,1 @@
+"""The training loop: steps, averaging, checkpoints, log, previews, processes."""
