@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from photomaker.images import atomic
+from photomaker.files import atomic
 from photomaker.weights import COMPARED, LIMIT, MANIFEST, MODEL_LIMIT, SMALL, sha256
 
 WANTED = (

@@ -323,13 +323,6 @@ def test_a_file_is_never_replaced_unless_asked(tmp_path):
     assert os.listdir(tmp_path) == ["a.png"]
 
 
-def test_an_interruption_leaves_nothing_behind(tmp_path):
-    with pytest.raises(KeyboardInterrupt), images.atomic(tmp_path / "a.png") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert os.listdir(tmp_path) == []
-
-
 def test_a_missing_folder_is_a_clear_error(tmp_path):
     with pytest.raises(OutputError, match="choose another folder"):
         images.save_png(Image.new("RGB", (8, 8)), tmp_path / "none" / "a.png")

@@ -12,6 +12,7 @@ FLOOR = {
     "types",
     "errors",
     "registry",
+    "files",
     "images",
     "weights",
     "hub",
@@ -29,14 +30,15 @@ FLOOR = {
 }
 ONE = FLOOR | {"synthetic", "faces", "prompts", "encoders"}
 ALLOWED = {
-    "types": {"errors", "checks", "outside"},
+    "types": {"errors", "checks", "files", "outside"},
+    "files": set(),
     "errors": set(),
     "checks": {"errors"},
     "registry": {"errors", "types"},
     "classes": set(),
     "colours": set(),
     "metadata": {"outside"},
-    "images": {"errors", "types", "colours", "metadata", "outside"},
+    "images": {"errors", "types", "colours", "files", "metadata", "outside"},
     "outside": {"errors"},
     "processes": set(),
     "bfloat16": set(),

@@ -7,7 +7,6 @@ import html
 import io
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from photomaker.checks import instance, number, text, whole
 from photomaker.errors import IdentityError, PromptError, SettingsError
+from photomaker.files import atomic
 from photomaker.outside import ENCRYPTED, read_object
 
 if TYPE_CHECKING:
@@ -440,13 +440,8 @@ class Identity:
             },
         )
         try:
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, prefix=path.name, suffix=".part", delete=False
-            ) as part:
-                part.write(data)
-                part.flush()
-                os.fsync(part.fileno())  # a power cut may else leave the name without the bytes
-            Path(part.name).replace(path)
+            with atomic(path, private=True) as file:
+                file.write(data)
         except OSError as error:
             raise IdentityError(
                 f"cannot write the identity to {path}: {error.strerror}; choose another place"

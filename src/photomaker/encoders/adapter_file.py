@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from photomaker.encoders.id_encoder_v2 import (
     vision_config_v2,
 )
 from photomaker.errors import WeightsError
+from photomaker.files import atomic
 from photomaker.outside import read_object
 from photomaker.weights import read_metadata, read_tensors
 
@@ -251,9 +251,8 @@ def write_adapter(
         "notes_format": NOTES_FORMAT,
         "config": json.dumps(dict(config), sort_keys=True),
     }
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as part:
-        part.write(save(tensors, metadata=metadata))
-    Path(part.name).replace(path)
+    with atomic(path) as file:
+        file.write(save(tensors, metadata=metadata))
     return path
 
 

@@ -20,7 +20,8 @@ from PIL import Image, ImageOps
 
 from photomaker import hub
 from photomaker.errors import PhotoError, SettingsError, WeightsError
-from photomaker.images import atomic, to_rgb
+from photomaker.files import atomic
+from photomaker.images import to_rgb
 from photomaker.outside import read_file
 from photomaker.pipelines.landmarks import TOLERANCE, Pencil, check_inside, draw_landmarks
 from photomaker.types import Structure

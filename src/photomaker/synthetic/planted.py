@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance
 
 from photomaker.classes import fitting
 from photomaker.errors import OutputError, SettingsError
-from photomaker.images import atomic
+from photomaker.files import atomic
 from photomaker.outside import read_file
 from photomaker.processes import serve_parent
 from photomaker.synthetic.distributions import TEST, person, view

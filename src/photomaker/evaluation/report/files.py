@@ -170,7 +170,7 @@ def write(path: Path, content: str | bytes) -> Path:
     Raises:
         OutputError: It cannot be written.
     """
-    from photomaker.images import atomic
+    from photomaker.files import atomic
 
     data = content.encode() if isinstance(content, str) else content
     try:

@@ -22,7 +22,8 @@ from typing import Literal
 from PIL import Image
 
 from photomaker.errors import NotThere, PhotoError, SettingsError
-from photomaker.images import Photo, keep_names, read_photo, save_png
+from photomaker.files import keep_names
+from photomaker.images import Photo, read_photo, save_png
 from photomaker.studio.desk.limits import Limits
 from photomaker.studio.desk.records import Job, JobEvent, Person, Picture, Upload
 from photomaker.studio.desk.store import IDENTITY, PICTURE, PORTRAIT, Store, new_id

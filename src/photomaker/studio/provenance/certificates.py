@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from photomaker.errors import ProvenanceError
-from photomaker.images import atomic
+from photomaker.files import atomic
 from photomaker.studio.desk.folders import data_folder
 
 if TYPE_CHECKING:

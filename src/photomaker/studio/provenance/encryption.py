@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from photomaker.errors import IdentityError, SettingsError
-from photomaker.images import atomic
+from photomaker.files import atomic
 from photomaker.outside import ENCRYPTED
 from photomaker.types import Identity
 

@@ -249,7 +249,7 @@ class MethodPictures:
     def _keep(self, store: Store, number: int, picture: Image.Image) -> str | None:
         if self.part != MAIN:
             return None
-        from photomaker.images import atomic
+        from photomaker.files import atomic
 
         path = store.picture(self.method, self.person, number)
         path.parent.mkdir(parents=True, exist_ok=True)
