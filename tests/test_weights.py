@@ -152,7 +152,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path):
 def test_what_is_no_model_file_is_refused(tmp_path):
     for name in ("a.bin", "a.safetensors"):
         (tmp_path / name).write_bytes(b"not a model")
-        with pytest.raises(WeightsError, match=r"a\.(bin|safetensors) .*fetch it again"):
+        with pytest.raises(WeightsError, match=r"a\.(bin|safetensors) .*download it again"):
             weights.read_tensors(tmp_path / name)
     with pytest.raises(WeightsError, match="no model file"):
         weights.read_tensors(tmp_path / "none.safetensors")

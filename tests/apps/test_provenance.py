@@ -194,7 +194,7 @@ def test_the_option_says_the_kind_in_a_folder(shell, ada):
 
 def test_kinds_that_cannot_be(shell, ada):
     order = shell.generate("-n", 1, "--format", "jpeg", photos=[ada], out=shell.folder / "a.png")
-    assert "the format is jpeg, and" in shell.refused(*order)
+    assert "the format is jpeg, but" in shell.refused(*order)
     order = shell.generate("-n", 1, photos=[ada], out=shell.folder / "a.gif")
     assert "pictures are written as PNG, JPEG or WebP" in shell.refused(*order)
 

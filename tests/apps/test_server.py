@@ -188,7 +188,7 @@ def test_a_form_brings_photos_and_pictures_with_the_order(http, method):
     for people in ("Ada", 5, {"a": 1}):
         wrong = json.dumps({"prompts": [PROMPT], "people": people})
         problem(http.post("/v1/jobs", data={"order": wrong}, files=photos()), 422, "people in the order is")
-    problem(http.post("/v1/jobs", data={"other": "1"}, files=photos()), 422, "no field order")
+    problem(http.post("/v1/jobs", data={"other": "1"}, files=photos()), 422, "no field 'order'")
 
 
 def test_a_job_is_cancelled_and_twice_is_as_good_as_once(http, method):

@@ -254,7 +254,9 @@ def test_scenes_without_a_hole_and_wrong_regions_are_refused_before_a_model_runs
 
 def test_photos_and_people_that_cannot_serve_are_refused(method, references, photos):
     wrong = Reference(photos[0], name="one", mask=np.full((5, 5), 255, np.uint8))
-    refused(lambda: method.fit([wrong]), "the mask of photo one is 5 x 5 and the photo 40 x 40", PhotoError)
+    refused(
+        lambda: method.fit([wrong]), "the mask of photo one is 5 x 5, but the photo is 40 x 40", PhotoError
+    )
     empty = Reference(photos[0], name="one", mask=np.zeros((40, 40), np.uint8))
     refused(lambda: method.fit([empty]), "the mask of photo one is empty", PhotoError)
     identity = method.fit(references[:1])

@@ -78,7 +78,7 @@ def test_without_an_adapter_the_call_says_so(fresh, photos):
 
 def test_a_base_of_another_width_is_named(fresh, tiny_adapter_file):
     fresh.unet.register_to_config(cross_attention_dim=768)
-    with pytest.raises(WeightsError, match=r"Stable Diffusion 1\.x model of width 768 .* for width 80"):
+    with pytest.raises(WeightsError, match=r"Stable Diffusion 1\.x model of width 768, but .* for width 80"):
         fresh.load_photomaker_adapter(tiny_adapter_file)
 
 
@@ -114,8 +114,8 @@ def _refiner(stock, folder):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (_stable_diffusion_1, "width 32 without tokenizer_2, text_encoder_2, and .* for width 80"),
-        (_refiner, "width 80 without tokenizer, text_encoder, and"),
+        (_stable_diffusion_1, "width 32 without tokenizer_2, text_encoder_2, but .* for width 80"),
+        (_refiner, "width 80 without tokenizer, text_encoder, but"),
     ],
 )
 def test_a_folder_of_another_kind_of_model_is_told(tiny_base, tiny_adapter_file, tmp_path, make, words):

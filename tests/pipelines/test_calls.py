@@ -188,7 +188,7 @@ def no_model(pipe):
         ({"prompt": "img smiling"}, PromptError, "no class word before"),
         ({"prompt": None}, PromptError, "prompt is None"),
         ({"prompt": []}, PromptError, "prompt is"),
-        ({"prompt": MAN, "prompt_2": [MAN, MAN]}, PromptError, "give as many"),
+        ({"prompt": MAN, "prompt_2": [MAN, MAN]}, PromptError, "give equal numbers"),
         ({"prompt": MAN, "input_id_images": None}, PhotoError, "input_id_images"),
         ({"prompt": MAN, "input_id_images": []}, PhotoError, "at least one photo"),
         (

@@ -59,7 +59,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path,
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="not a dataset"):
+    with pytest.raises(SettingsError, match="has no dataset"):
         WorldDataset.open(tmp_path)
     with pytest.raises(SettingsError, match="views"):
         WorldPlan(0, 3, 1)

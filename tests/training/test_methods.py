@@ -433,7 +433,7 @@ def test_a_hat_is_taken_from_somebody_else_who_wears_the_same(tmp_path: Path) ->
     outside = torch.ones(128, 128, dtype=torch.bool)
     outside[7:44, 6:54] = False
     assert torch.equal(hint[:3][:, outside], scene[:, outside])
-    with pytest.raises(SettingsError, match="does not know where hats"):
+    with pytest.raises(SettingsError, match="has no masks of hats"):
         given = Ingredients(FakeWorld(), recipe.latents, recipe.parts, recipe.id_encoder, SETTINGS)
         AnyDoorRecipe(given, own=AnyDoorSettings(hint=(4, 4, 8, 8), items=0.5))
 

@@ -508,7 +508,7 @@ def test_training_sees_srgb_whatever_a_photos_colour_profile_is(tmp_path):
         ({"class_start": None}, "row 000000 .* has no class word marked"),
         ({"class_end": 99}, "row 000000 .* has no class word marked"),
         ({"class_start": 12, "class_end": 13}, "the class word marked in row 000000 .* is empty"),
-        ({"box": None}, "row 000000 .* needs a face box of 4 numbers and has none"),
+        ({"box": None}, "row 000000 .* needs a face box of 4 numbers, but has none"),
     ],
 )
 def test_faulty_rows_are_named(tmp_path, changes, words):
@@ -555,7 +555,7 @@ def test_pieces_that_do_not_fit_are_refused(made, tmp_path, tiny_base, tiny_adap
         plan.build(made(start=tiny_adapter_file, recipe__rank=8))
     with pytest.raises(WeightsError, match="is not a model folder"):
         plan.build(made(start="runs/id_tower/export"))
-    with pytest.raises(SettingsError, match="vision is 3 and the image encoder has 2"):
+    with pytest.raises(SettingsError, match="vision is 3, but the image encoder has 2"):
         plan.build(made(recipe__vision=3))
     other = tmp_path / "other"
     other.mkdir()

@@ -51,7 +51,7 @@ def plan_shards(
     people = pc.count_distinct(kept["person"]).as_py()
     lost = pc.count_distinct(table["person"]).as_py() - people
     if lost:
-        note(f"{lost} people are left with fewer than {settings.least} photos and go out")
+        note(f"{lost} people have fewer than {settings.least} photos left and are dropped")
     if not kept.num_rows:
         note("no photo is left for the dataset; the report says why")
     counts = {"shards": shards, "photos": kept.num_rows, "people": people, "came": table.num_rows}

@@ -41,14 +41,14 @@ class FolderPeople:
         self._folders = _folders(place)
         if len(self._folders) < people:
             raise PhotoError(
-                f"{place} holds {len(self._folders)} folders of photos for {people} people; add some or set people"
+                f"{place} has {len(self._folders)} folders of photos for {people} people; add some or set people"
             )
         for folder in self._folders:
             _check_class(folder.name, classes)
             found, wanted = len(list_photos([folder])), references + unseen
             if found < wanted:
                 raise PhotoError(
-                    f"{folder} holds {found} photos and {wanted} are wanted ({references} references, "
+                    f"{folder} has {found} photos, but {wanted} are needed ({references} references, "
                     f"{unseen} unseen); add photos, or set references and unseen"
                 )
 
