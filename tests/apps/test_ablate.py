@@ -308,7 +308,7 @@ def test_people_who_are_scored_are_not_trained_on(tmp_path: Path) -> None:
     settings = AblationSettings(data=tmp_path / "scored", out=tmp_path / "out", train_people=2)
     with pytest.raises(SettingsError, match="start at number 999999 and reach the validation people"):
         run(settings, SyntheticTrainer(), TOOLS, carry=pretend)
-    with pytest.raises(SettingsError, match="3 people are requested, but .* has 2"):
+    with pytest.raises(SettingsError, match=r"3 people are requested, but .* has 2"):
         run(replace(settings, train_people=3), SyntheticTrainer(), TOOLS, carry=pretend)
     assert not (tmp_path / "out").exists()
 
