@@ -53,6 +53,8 @@ EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.4, 0.03
 """Share of the places around the eyes that look like the cheeks, below which something covers the eyes, and brightness
 of the brightest of them over the cheeks' that says the same; share of the places around the mouth that are warm, below
 which something covers it; and how much redder than blue, in shares of the brightness, skin is at least."""
+UNSURE = -1.0
+"""Margin of the mouth of a drawn face, below which colours alone are not believed: beards are not warm either."""
 EDGE = 0.01
 """Room between a face's box and the edge of the photo, in longer sides of the box, below which the face is cut off."""
 COLOUR = 4.0
@@ -386,16 +388,16 @@ def _judge_colour(one: _Seen, image: Image.Image, face: Face | None) -> None:
         eyes, mouth = bare(image, face)
         if eyes < EYES:
             one.say(SUNGLASSES, "something dark covers the eyes")
-        if mouth < MOUTH:
+        seen = margins(image, face) if one.drawn else {}
+        if mouth < MOUTH and seen.get("mouth", 0.0) > UNSURE:
             one.say(MASK, "something covers the mouth")
-        if one.drawn and not POOR & {finding.kind for finding in one.findings}:
-            _judge_hidden(one, image, face)
+        if seen and not POOR & {finding.kind for finding in one.findings}:
+            _judge_hidden(one, seen)
 
 
-def _judge_hidden(one: _Seen, image: Image.Image, face: Face) -> None:
+def _judge_hidden(one: _Seen, seen: dict[str, float]) -> None:
     """What the points of a drawn face do not tell: that it is turned far away, or what is before it."""
     known = {finding.kind for finding in one.findings}
-    seen = margins(image, face)
     turned = seen.pop("turned") > 0
     covered = max(seen.values()) > 0 and SUNGLASSES not in known
     if covered:
