@@ -2,7 +2,7 @@
 
 The bundled detector was trained on faces that are turned by less than 30 degrees and gives the points of such a face
 whatever it sees, so points alone do not tell. Each margin is linear in a few cues, with the weights of a logistic
-regression on drawn people (numbers from 3000500, 3010000, 3020000 and 3800000 on) as `scripts/fit_hidden.py` makes
+regression on drawn people (numbers from 3000500, 3010000, 3020000 and 3800000 on) as `scripts/fit_covered.py` makes
 them. Photographs are another world: for them none of this holds.
 """
 

@@ -1,6 +1,6 @@
-"""Weights of `photomaker.studio.hidden`: a logistic regression for each of what hides a drawn face.
+"""Weights of `photomaker.studio.photos.covered`: a logistic regression for each of what hides a drawn face.
 
-python scripts/fit_hidden.py --people 400
+python scripts/fit_covered.py --people 400
 
 Prints the table and, from people left out in turn, how many are told and how many good photos are taken for hidden.
 """
@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from photomaker.faces import BundledFaces
-from photomaker.studio.hidden import cues
+from photomaker.studio.photos.covered import cues
 from photomaker.synthetic import person
 from photomaker.synthetic.covers import covered
 
