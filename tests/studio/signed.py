@@ -13,6 +13,7 @@ from PIL import Image
 
 from photomaker.studio.desk import folders
 from photomaker.studio.provenance import certificates
+from photomaker.studio.provenance.manifest import context
 from photomaker.types import Request, Sample, Sampling
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -102,15 +103,15 @@ def signed_by_another_tool(certificate: Path, png: bytes, assertions=(), elsewhe
     found = certificates.given_certificate(certificate, certificate)
     source = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
     told = {"actions": [{"action": "c2pa.created", "digitalSourceType": source}, {"action": "c2pa.edited"}]}
-    manifest = {
+    written = {
         "claim_generator_info": [{"name": "Brush \x1b[31m", "version": "3"}],
         "assertions": [{"label": "c2pa.actions", "data": told}, *assertions],
     }
     info, out = c2pa.C2paSignerInfo(b"es256", found.chain, found.key, None), io.BytesIO()
     with (
         c2pa.Signer.from_info(info) as signer,
-        manifest.context() as unchecked,
-        c2pa.Builder(json.dumps(manifest), unchecked) as builder,
+        context() as unchecked,
+        c2pa.Builder(json.dumps(written), unchecked) as builder,
     ):
         if elsewhere is not None:
             builder.set_no_embed()
