@@ -53,7 +53,7 @@ def test_hats_and_clothes_stay_with_whom_they_were_said_of():
 
 
 def test_a_trigger_too_few_is_told():
-    with pytest.raises(PromptError, match="'img' 1 times and there are 2 people"):
+    with pytest.raises(PromptError, match="'img' 1 times, but there are 2 people"):
         prompts_of_each("a man img and a woman", 2)
 
 

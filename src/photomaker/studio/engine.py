@@ -590,7 +590,7 @@ class Engine:
         watched: Mapping[str, Any],
     ) -> None:
         """Draw small faces again, each of its own person alone, and put them back into the pictures."""
-        if self.profile.size is None:
+        if not small or self.profile.size is None:
             return
         side, people = self.profile.size.side, apart(identity)
         for person, alone in enumerate(people):

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from photomaker.images import Photo
+from photomaker.studio.photos import face_backends
 from photomaker.studio.photos.covered import margins
-from photomaker.studio.photos.face_backends import BUNDLED
 from photomaker.studio.photos.sitting import MOST, Sitting, faces_in, persons
 
 if TYPE_CHECKING:
@@ -269,7 +269,9 @@ def _known(reference: Reference, recogniser: Recogniser | None) -> _Seen:
     assert reference.face is not None
     photo = Photo(reference.image, reference.name or "the photo", reference.sha256)
     embeddings = None if recogniser is None else recogniser.embed_batch([photo.image], [reference.face])
-    return _Seen(photo, [reference.face], embeddings, getattr(recogniser, "name", "") == BUNDLED)
+    return _Seen(
+        photo, [reference.face], embeddings, getattr(recogniser, "name", "") == face_backends.BUNDLED
+    )
 
 
 def best(seen: Sequence[_Seen]) -> list[int]:
@@ -326,7 +328,7 @@ def _look(photo: Photo, detector: Detector, recogniser: Recogniser | None) -> _S
     embeddings = None
     if faces and recogniser is not None:
         embeddings = recogniser.embed_batch([photo.image] * len(faces), faces)
-    seen = _Seen(photo, faces, embeddings, detector.name == BUNDLED)
+    seen = _Seen(photo, faces, embeddings, detector.name == face_backends.BUNDLED)
     if lying:
         seen.say(LYING, "it is on its side or upside down")
     return seen
