@@ -89,11 +89,22 @@ def test_pages_with_commands_are_found():
     } <= found
 
 
+def anchors(text: str) -> set[str]:
+    """Anchors of a page's headings, as the site makes them."""
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), flags=re.M)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", head) for head in heads]
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", head).strip().lower()) for head in plain}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_links_to_is_there(page):
     for target in LINK.findall(re.sub(r"`[^`]*`", "", text_of(page))):
-        if "://" not in target and not target.startswith(("#", "mailto:")):
-            assert (ROOT / page).parent.joinpath(target.partition("#")[0]).exists(), target
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / name if name else ROOT / page
+        assert file.exists(), target
+        assert not anchor or file.suffix != ".md" or anchor in anchors(file.read_text("utf-8")), target
 
 
 def test_the_drawing_of_the_rooms_is_what_the_code_says():
