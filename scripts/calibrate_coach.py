@@ -280,7 +280,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--start", type=int, default=3_850_000, help="number of the first person")
+    parser.add_argument("--start", type=int, default=3_900_000, help="number of the first person")
     parser.add_argument("--people", type=int, default=60)
     parser.add_argument("--out", type=Path, help="Markdown file; none prints only")
     given = parser.parse_args()

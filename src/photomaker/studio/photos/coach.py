@@ -49,11 +49,11 @@ NOSE = 0.4
 """How far the nose is before the eyes, in distances between the eyes: what generic models of a head have."""
 BORDER, SURE = 0.35, 0.5
 """Border around a photo in which no face was found, as a share of its sides; score from which a face there counts."""
-EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.4, 0.03
+EYES, SHADE, MOUTH, WARM = 0.05, 0.9, 0.5, 0.03
 """Share of the places around the eyes that look like the cheeks, below which something covers the eyes, and brightness
 of the brightest of them over the cheeks' that says the same; share of the places around the mouth that are warm, below
 which something covers it; and how much redder than blue, in shares of the brightness, skin is at least."""
-UNSURE = -1.0
+UNSURE = -4.0
 """Margin of the mouth of a drawn face, below which colours alone are not believed: beards are not warm either."""
 EDGE = 0.01
 """Room between a face's box and the edge of the photo, in longer sides of the box, below which the face is cut off."""
