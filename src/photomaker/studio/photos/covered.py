@@ -2,8 +2,9 @@
 
 The bundled detector was trained on faces that are turned by less than 30 degrees and gives the points of such a face
 whatever it sees, so points alone do not tell. Each margin is linear in a few cues, with the weights of a logistic
-regression on drawn people (numbers from 3000500, 3010000, 3020000 and 3800000 on) as `scripts/fit_covered.py` makes
-them, and limits chosen on those from 3850000 on. None of this holds for photographs.
+regression on drawn people (numbers from 3000500, 3010000, 3020000 and 3800000 on), and limits chosen on those from
+3850000 on. `scripts/fit_covered.py` fits such weights on fewer people: similar ones, not the same. None of this holds
+for photographs.
 """
 
 from __future__ import annotations
