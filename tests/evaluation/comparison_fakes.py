@@ -82,6 +82,7 @@ class Painter(Method):
 
     name = "painter"
     delays = True
+    mixes = True
 
     def fit(self, references, *, notes=None):
         vector = unit(np.mean([vector_of(one.image) for one in references], axis=0)).astype(np.float32)
@@ -103,7 +104,7 @@ class Tuner(Painter):
 
     name = "tuner"
     needs = frozenset({Need.TUNING})
-    delays = False
+    delays = mixes = False
 
     def fit(self, references, *, notes=None):
         if references[0].name == "person 0":
@@ -158,4 +159,10 @@ def models(entry, settings):
     return {"weights": entry.adapter or "own"}
 
 
-TOOLS = Tools(world, judge, open_references, method, models, kind)
+def mix(parts):
+    """The shared direction of the faces."""
+    vector = sum(share * one.tensors["v"] for one, share in parts)
+    return Identity(parts[0][0].method, {"v": vector / vector.norm()}, {})
+
+
+TOOLS = Tools(world, judge, open_references, method, models, kind, mix)

@@ -23,17 +23,19 @@ from photomaker.evaluation.plans.compare import columns as table
 from photomaker.evaluation.plans.compare import pages
 from photomaker.evaluation.plans.compare.columns import Rows, beside, figures
 from photomaker.evaluation.plans.compare.people import People, world_of
+from photomaker.evaluation.plans.compare.pictures import changed
 from photomaker.evaluation.plans.compare.plan import FOLDER, compare
 from photomaker.evaluation.plans.compare.plots import ellipse
 from photomaker.evaluation.plans.compare.settings import ComparisonSettings, Entry, JudgeSettings
 from photomaker.evaluation.prompts import ATTRIBUTES, prompt_list
 from photomaker.evaluation.running.store import Store
+from photomaker.types import Face
 
 ROOT = Path(__file__).parents[2]
 SMALL = ComparisonSettings(
     methods=(Entry("copier"), Entry("painter"), Entry("tuner")), people=6, tuned_people=3, gallery=9, prompts=4,
     seeds=2, references=4, unseen=5, steps=2, counts=(1, 4), merges=(0.0, 0.5), curve_people=3, curve_prompts=2,
-    processes=1, samples=50, device="cpu",
+    pairs=1, processes=1, samples=50, device="cpu",
 )  # fmt: skip
 TIMES = ("seconds", "beside_fit", "peak_memory_mib")
 
@@ -65,7 +67,12 @@ def test_every_figure_has_an_interval_and_the_people_it_is_of(result):
     for name, method in result.document["methods"].items():
         for key, one in method["figures"].items():
             assert one["low"] <= one["value"] <= one["high"], (name, key)
-            assert one["people"] == (3 if name == "tuner" else 6)
+            fewer = {
+                "editability": SMALL.curve_people,
+                "mixing_falls": SMALL.pairs,
+                "mixing_rises": SMALL.pairs,
+            }
+            assert one["people"] == fewer.get(key, 3 if name == "tuner" else 6)
 
 
 def test_the_fakes_figures_are_what_they_were_built_to_be(result):
@@ -160,8 +167,8 @@ def test_the_tables_are_well_formed_and_say_how_they_were_made(result):
         assert words in page
     assert str(result.files[0].parent) not in page
     lines = list(csv.DictReader(result.files[2].read_text().splitlines()))
-    assert {line["method"] for line in lines} == {"real", "copier", "painter", "tuner"}
-    assert len(lines) == 4 * len(table.ALL_COLUMNS)
+    assert {line["method"] for line in lines} == {"real", "base", "copier", "painter", "tuner"}
+    assert len(lines) == 5 * len(table.ALL_COLUMNS)
     row = next(line for line in lines if line["method"] == "painter" and line["column"] == "prompt_accuracy")
     assert (float(row["value"]), row["people"]) == (1, "6")
     tex = result.files[3].read_text()
@@ -230,11 +237,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_table(tmp_path):
 
 
 def test_an_identity_that_was_fitted_is_not_fitted_again(tmp_path, monkeypatch):
-    settings = replace(SMALL, out=tmp_path, methods=(Entry("painter"),), curve_people=0, seeds=12, prompts=3)
+    settings = replace(
+        SMALL, out=tmp_path, methods=(Entry("painter"),), curve_people=0, pairs=0, seeds=12, prompts=3
+    )
     drawn = fakes.Painter.generate
 
     def fails_later(self, identity, requests):
-        if requests[0].prompt.endswith("snow"):
+        if (
+            requests[0].prompt.endswith("snow") and requests[0].sampling.merge != 1
+        ):  # not for the row of the base
             raise KeyboardInterrupt
         return drawn(self, identity, requests)
 
@@ -408,7 +419,7 @@ def test_a_page_gets_its_table_and_keeps_the_rest(result, tmp_path):
     beside = next(at for at, head in enumerate(heads) if head.startswith("cosine beside copier"))
     said = {line[0].removeprefix("| "): line[beside] for line in lines}
     assert said["copier"] == "" and all(
-        " to " in value for name, value in said.items() if name not in ("copier", "real")
+        " to " in value for name, value in said.items() if name not in ("copier", "real", "base")
     )
 
 
@@ -433,7 +444,7 @@ def test_the_readme_gets_three_sentences_and_the_plot_stays(result, tmp_path):
 def test_a_methods_page_gets_its_figures_and_how_they_differ_from_the_first_methods(result, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"# A\n\n{pages.PAGE_START}\nold\n{pages.PAGE_END}\nafter\n")
-    first, *_, last = [name for name in result.document["methods"] if name != "real"]
+    first, *_, last = [name for name in result.document["methods"] if name not in ("real", "base")]
     own, tuned = (pages.method_page(page, result.document, name) for name in (first, last))
     assert "beside" not in own and "old" not in own and own.endswith(f"{pages.PAGE_END}\nafter\n")
     assert f"on {result.document['methods'][last]['people']} people | {last} | beside {first}" in tuned
@@ -575,3 +586,72 @@ def test_photos_that_will_not_do_are_named_first(tmp_path, change, kind, words):
     )  # fmt: skip
     with pytest.raises(kind, match=words):
         world_of(replace(good, **change))
+
+
+# ---- editing and mixing
+
+
+def strengths(*points):
+    """Two people at each merge share: the likeness of a photo, and whether the prompt's scene was seen."""
+    return {
+        at: Rows([[row(sim_unseen_first=alike, correct={"scene": seen})] for _ in range(2)])
+        for at, alike, seen in points
+    }
+
+
+def test_methods_are_compared_where_they_draw_the_person_alike():
+    curves = [
+        table.curve(strengths((0.0, 0.9, False), (0.5, 0.5, True)), 10),
+        table.curve(strengths((0.0, 0.6, True), (0.5, 0.2, True)), 10),
+        [],
+    ]
+    assert table.common_likeness(curves) == pytest.approx(0.6)
+    assert table.common_likeness([[]]) is None
+    found = table.editability(strengths((0.0, 0.9, False), (0.5, 0.5, True)), 0.6, 10)
+    assert found["editability"].value == pytest.approx(
+        0.75
+    )  # a quarter of the way from all right to all wrong
+    assert found["editability"].people == 2
+    unsaid = {0.0: Rows([[row(sim_unseen_first=0.5)]] * 2)}
+    assert table.editability(unsaid, 0.5, 10) == {}
+
+
+def test_a_pair_counts_where_every_step_leaves_the_first_for_the_second():
+    good, bad = [(0.9, 0.1), (0.5, 0.4), (0.2, 0.8)], [(0.9, 0.1), (0.95, 0.4), (0.2, 0.4)]
+    parts = {
+        share: Rows([[row(sim_unseen_first=one[at][0], to_second=one[at][1])] for one in (good, bad)])
+        for at, share in enumerate((0.0, 0.5, 1.0))
+    }
+    found = table.mixing(parts, 10)
+    assert (found["mixing_falls"].value, found["mixing_rises"].value) == (0.5, 0.5)
+
+
+def test_what_a_method_changes_is_counted_outside_the_head(tmp_path):
+    base = np.full((32, 32, 3), 100, np.uint8)
+    Image.fromarray(base).save(tmp_path / "base.png")
+    drawn = base.copy()
+    drawn[8:24, 8:24] = 255  # the face's box, and half of its sides around it
+    drawn[0, :] = 151
+    face = Face((12.0, 12.0, 20.0, 20.0), 1.0, np.zeros((5, 2)))
+    files = [tmp_path / "base.png", tmp_path / "base.png", tmp_path / "none.png"]
+    one, without_face, without_base = changed([Image.fromarray(drawn)] * 3, [face, None, face], files)
+    assert one == pytest.approx(51 / 255 * 32 / (32 * 32 - 16 * 16))
+    assert np.isnan(without_face) and np.isnan(without_base)
+
+
+def test_the_base_alone_is_a_row_and_what_methods_are_held_against(result):
+    base, painter = (result.document["methods"][name]["figures"] for name in ("base", "painter"))
+    assert base["sim_unseen_first"]["value"] < 0.5 < painter["sim_unseen_first"]["value"]
+    assert base["prompt_accuracy"]["value"] == 1
+    assert "seconds_fit" not in base and "changed" not in base
+    assert painter["changed"]["value"] >= 0
+    assert painter["editability"]["value"] == 1
+    assert painter["mixing_falls"]["value"] == painter["mixing_rises"]["value"] == 1
+    assert "mixing_falls" not in result.document["methods"]["copier"]["figures"]
+    page = result.files[1].read_text()
+    assert "## Editing and mixing" in page and "- `base`: what the base draws" in page
+
+
+def test_without_a_method_that_can_leave_the_person_out_there_is_no_base(tmp_path):
+    settings = replace(SMALL, out=tmp_path, methods=(Entry("copier"),), curve_people=0)
+    assert "base" not in compare(settings, progress=quiet, tools=fakes.TOOLS).document["methods"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Need(Enum):
-    """What a method needs besides photos and a prompt."""
+    """What a method cannot do without, besides photos and a prompt."""
 
     FACE = "face"
     STRUCTURE = "structure"
@@ -36,14 +36,16 @@ class Method(ABC):
 
     Attributes:
         name: Name in the registry.
-        needs: What it needs besides photos and prompts.
+        needs: What it cannot do without, besides photos and prompts.
         delays: Whether it has a merge step (`Sampling.merge`).
+        mixes: Whether `photomaker.encoders.mixing.mix` can mix its identities.
         takes: The extras that it supports, from `photomaker.types.EXTRAS`.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset()
     delays: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False
     takes: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

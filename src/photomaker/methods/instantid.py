@@ -35,7 +35,6 @@ from photomaker.encoders.ip_adapter import IPAdapterFile, check_fit
 from photomaker.encoders.mixing import active_features
 from photomaker.errors import PhotoError, SettingsError
 from photomaker.images import to_tensor
-from photomaker.methods.base import Need
 from photomaker.methods.pretrained import (
     BATCH_SIZE,
     Faces,
@@ -94,7 +93,6 @@ class InstantID(PretrainedMethod):
     """
 
     name: ClassVar[str] = "instantid"
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.STRUCTURE})
     takes: ClassVar[frozenset[str]] = frozenset({"pose"})
     bundled_file: ClassVar[str] = "methods/instantid"
     published: ClassVar[str] = f"stabilityai/stable-diffusion-xl-base-1.0 and {HUB}"

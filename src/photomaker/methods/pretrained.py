@@ -178,6 +178,7 @@ class PretrainedMethod(Method):
     """
 
     delays: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
     bundled_file: ClassVar[str]
     file: Any
 

@@ -152,6 +152,9 @@ def benchmark(
         int | None,
         typer.Option(help="People for the curves over photos and merge step; 0 for no curves. (default: 20)"),
     ] = None,
+    pairs: Annotated[
+        int | None, typer.Option(help="Pairs of people to mix; 0 for no mixing. (default: 10)")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Denoising steps, the same for all. (default: 20)")
     ] = None,

@@ -52,9 +52,13 @@ class Entry:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not self.name or any(sign in self.name for sign in "/\\:") or self.name in {".", "..", "real"}:
+        if (
+            not self.name
+            or any(sign in self.name for sign in "/\\:")
+            or self.name in {".", "..", "real", "base"}
+        ):
             raise SettingsError(
-                f"a method is called {self.name!r}; give it a plain name without slashes, other than 'real'"
+                f"a method is called {self.name!r}; give it a plain name without slashes, other than 'real' and 'base'"
             )
         if self.merge is not None and not 0 <= self.merge <= 1:
             raise SettingsError(f"merge of {self.name} is {self.merge}; give a share from 0 to 1")

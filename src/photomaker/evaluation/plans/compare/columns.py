@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,10 @@ COLUMNS: tuple[Column, ...] = (
         )
         for name in ATTRIBUTES
     ),
+    Column("editability", "prompt accuracy at equal likeness", better="up", unit="%", table="editing"),
+    Column("mixing_falls", "mixed pairs, less like the first at every step", better="up", unit="%", table="editing"),
+    Column("mixing_rises", "mixed pairs, more like the second at every step", better="up", unit="%", table="editing"),
+    _average("changed", "changed outside the head", "down", "%", "editing"),
     _average("seconds_fit", "seconds to fit", "down", "s", "cost"),
     _average("seconds", "seconds a picture", "down", "s", "cost"),
     _average("seconds_total", "photos to first picture, s", "down", "s", "cost"),
@@ -191,7 +196,8 @@ def by_person(rows: Rows, real: Rows | None = None) -> ByPerson:
         real: Real pictures of the same people; None for columns that do not compare with them.
     """
     found = {
-        name: rows.means(name) for name in ("clip_t", "clip_i", "dino", "seconds_fit", "seconds", "refused")
+        name: rows.means(name)
+        for name in ("clip_t", "clip_i", "dino", "changed", "seconds_fit", "seconds", "refused")
     }
     found |= {"face_div": rows.means("face_div", photos=True), "faces": rows.means("face", photos=True)}
     found["seconds_total"] = found["seconds_fit"] + found["seconds"]
@@ -282,3 +288,63 @@ def curve(parts: Mapping[float, Rows], samples: int) -> list[dict[str, object]]:
             }
         )
     return points
+
+
+def common_likeness(curves: Iterable[Sequence[Mapping[str, Any]]]) -> float | None:
+    """The likeness that every method reaches somewhere on its curve; None without curves.
+
+    Args:
+        curves: What `curve` returns, of each method.
+    """
+    reached = [
+        max(point["likeness"][0] for point in points if point["likeness"])
+        for points in curves
+        if any(point["likeness"] for point in points)
+    ]
+    return min(reached, default=None)
+
+
+def editability(parts: Mapping[float, Rows], likeness: float, samples: int) -> dict[str, Interval]:
+    """Prompt accuracy where a method draws the person with a certain likeness, read off its curve.
+
+    Args:
+        parts: Rows at each strength, of the same people in the same order.
+        likeness: The cosine of faces at which methods are compared.
+        samples: Bootstrap resamples.
+
+    Returns:
+        The accuracy, interpolated between the points; nothing where no prompt states anything.
+    """
+    points = list(parts.values())
+    correct, stated = (
+        np.stack(both, axis=1) for both in zip(*(one.accuracy() for one in points), strict=True)
+    )
+    if not stated.any():
+        return {}
+    alike = np.stack([one.means(likeness_name(one), photos=True) for one in points], axis=1)
+    statistic = partial(_accuracy_at, likeness)
+    return {"editability": metrics.bootstrap(statistic, alike, correct, stated, samples=samples)}
+
+
+def _accuracy_at(likeness: float, alike: np.ndarray, correct: np.ndarray, stated: np.ndarray) -> float:
+    """`alike` is [P, points], the others [P, points, attributes]; beyond the curve its nearest end counts."""
+    reached = np.nanmean(alike, axis=0)
+    accuracy = [metrics.prompt_accuracy(correct[:, at], stated[:, at]) for at in range(len(reached))]
+    order = np.argsort(reached)
+    return float(np.interp(likeness, reached[order], np.array(accuracy)[order]))
+
+
+def mixing(parts: Mapping[float, Rows], samples: int) -> dict[str, Interval]:
+    """How many pairs become less like the first person and more like the second at every step of a mix.
+
+    Args:
+        parts: Rows at each share of the second person, of the same pairs in the same order.
+        samples: Bootstrap resamples.
+    """
+    ordered = [rows for _, rows in sorted(parts.items())]
+    to_first = np.stack([one.means(likeness_name(one), photos=True) for one in ordered], axis=1)
+    to_second = np.stack([one.means("to_second", photos=True) for one in ordered], axis=1)
+    return {
+        name: metrics.bootstrap(partial(metrics.monotone_share, rising=rising), curves, samples=samples)
+        for name, curves, rising in (("mixing_falls", to_first, False), ("mixing_rises", to_second, True))
+    }

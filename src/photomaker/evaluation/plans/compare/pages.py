@@ -11,7 +11,7 @@ from typing import Any
 
 from photomaker.errors import OutputError
 from photomaker.evaluation.plans.compare.columns import ALL_COLUMNS
-from photomaker.evaluation.plans.compare.pictures import REAL
+from photomaker.evaluation.plans.compare.pictures import BASE, REAL
 from photomaker.evaluation.report.files import write
 from photomaker.evaluation.report.tables import Column, table
 
@@ -22,6 +22,7 @@ TITLES = {
     "main": "Likeness, prompt, pictures",
     "second": "The same by the second recogniser",
     "attributes": "What prompts state and the classifier sees",
+    "editing": "Editing and mixing",
     "cost": "Cost",
     "beside": "Beside {first}, on the same people",
 }
@@ -110,7 +111,9 @@ def short_table(document: Document) -> str:
     wanted.insert(2, replace(likeness, title=f"cosine beside {_first(document)}, same people"))
     have = {key for method in document["methods"].values() for key in method["figures"]}
     settings = document["settings"]
-    people = sorted({method["people"] for name, method in document["methods"].items() if name != REAL})
+    people = sorted(
+        {method["people"] for name, method in document["methods"].items() if name not in (REAL, BASE)}
+    )
     counted = " or ".join(str(count) for count in people)
     return "\n\n".join(
         [
@@ -155,7 +158,7 @@ def summary(document: Document) -> str:
     """The README's sentences: the first method, the best of those like it, the best of those tuned for each person."""
     first, methods = _first(document), document["methods"]
     own = methods[first]
-    rivals = [name for name in methods if name not in (REAL, first) and not methods[name].get("tuned")]
+    rivals = [name for name in methods if name not in (REAL, BASE, first) and not methods[name].get("tuned")]
     tuned = [name for name in methods if methods[name].get("tuned") and name != first]
     said = [
         f"On {own['people']} people that no network was trained on, `{first}` reaches "
@@ -320,17 +323,39 @@ def _notes(document: Document) -> str:
         f"- Face Div: {judge['diversity']}; FID and KID: {judge['features']}, against the real pictures of the row "
         f"`{REAL}`; their resamples are moved to the figure",
         f"- `{REAL}`: " + document["real"],
+        *_editing_notes(document),
     ]
     for name, title in (("clip", "CLIP-T and CLIP-I"), ("dino", "DINO"), ("attributes", "Prompt accuracy")):
         lines.append(f"- {title}: " + (judge[name] or "no model was given, so there is no column"))
     return "\n".join(["## What is behind the columns", "", *lines])
 
 
+def _editing_notes(document: Document) -> list[str]:
+    lines = []
+    if BASE in document["methods"]:
+        lines += [
+            f"- `{BASE}`: what the base draws from the prompts alone, with the same seeds; its likeness is that of "
+            "strangers",
+            f"- changed outside the head: mean difference of the pixels to the picture of `{BASE}`, of their range, "
+            "beyond half a face around the face",
+        ]
+    if document.get("common_likeness") is not None:
+        lines.append(
+            f"- prompt accuracy at equal likeness: at a cosine of {document['common_likeness']:.3f}, the largest that "
+            "all methods reach, read off the curve over the merge step"
+        )
+    if any("mixing_falls" in one["figures"] for one in document["methods"].values()):
+        lines.append(
+            "- mixed pairs: two people of one class, mixed in five steps from the first to the second"
+        )
+    return lines
+
+
 def _curves(document: Document) -> list[str]:
     blocks = []
     for name, title, head in (
         ("photos", "Likeness over the number of photos", "photos"),
-        ("merges", "Likeness over the merge step", "merge"),
+        ("merges", "Likeness and prompt accuracy over the merge step", "merge"),
     ):
         lines = [
             [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,17 @@ from photomaker.evaluation.running.methods import Entry
 from photomaker.evaluation.running.picture_sets import grey
 from photomaker.evaluation.running.store import MAIN, Store, has_piece, load, save, write_piece
 from photomaker.evaluation.running.worker import Worker, peak_memory
-from photomaker.types import Identity, Request, Sampling
+from photomaker.types import Face, Identity, Request, Sampling
 
 TRIGGER = "img"
 REAL = "real"
 """The row of real pictures: the ceiling."""
+
+BASE = "base"
+"""The row of what the base draws from the prompt alone: the floor of likeness, and what a method's pictures change."""
+
+HEAD = 0.5
+"""How far a head reaches beyond the box of its face, in lengths of that box's sides."""
 
 PIECE = 20
 """Pictures that are written at a time, at least those of one prompt; what a killed run loses."""
@@ -85,13 +92,16 @@ class MethodPictures:
     """One person's pictures by one method: a task of `running.runner.Runner`, whose result is rows.
 
     Attributes:
-        method: Name of the entry, or `REAL`.
+        method: Name of the entry, or `REAL` or `BASE`.
         part: `main`, or the name of a point of a curve.
         person: Row of the person.
         references: Photos that the method gets.
         merge: Merge share; None is the entry's own.
         prompts: Numbers of the prompts in the list of the settings.
         seeds: Pictures a prompt.
+        by: Name of the entry that draws, where it is not `method`.
+        second: Row of a person mixed into the first; None mixes nobody.
+        share: The second's share, 0..1.
     """
 
     method: str
@@ -101,6 +111,9 @@ class MethodPictures:
     merge: float | None
     prompts: tuple[int, ...]
     seeds: int
+    by: str = ""
+    second: int | None = None
+    share: float = 0.0
 
     def pieces(self) -> list[tuple[int, ...]]:
         """The prompts in the portions in which they are drawn and written."""
@@ -146,7 +159,8 @@ class MethodPictures:
                 write_piece(self.folder(store), number, [], {})
 
     def _entry(self, worker: Worker) -> Entry:
-        entry: Entry = next(one for one in worker.settings.methods if one.name == self.method)
+        wanted = self.by or self.method
+        entry: Entry = next(one for one in worker.settings.methods if one.name == wanted)
         return entry
 
     def _identity(self, store: Store) -> Path:
@@ -157,12 +171,10 @@ class MethodPictures:
         file, note = self._identity(store), self.folder(store) / "fit.npz"
         if file.exists() and note.exists():
             return Fitted(Identity.load(file), float(load(note)["seconds"]), file.stat().st_size)
-        people, method = people_of(worker), worker.method(self._entry(worker))
-        photos = people.references(self.person, self.references)
+        photos = {row: people_of(worker).references(row, self.references) for row in self._shares()}
         start = time.perf_counter()
         try:
-            told = {"class_word": people.class_of(self.person)}
-            identity = method.fit(worker.prepare(photos, f"person {self.person}"), notes=told)
+            identity = self._identity_of(worker, photos)
         except PhotoError:
             return Fitted(None, time.perf_counter() - start, 0)
         seconds = time.perf_counter() - start
@@ -170,6 +182,23 @@ class MethodPictures:
         identity.save(file)
         save(note, {"seconds": np.array(seconds)})
         return Fitted(identity, seconds, file.stat().st_size)
+
+    def _shares(self) -> dict[int, float]:
+        """Whose identity is drawn, with their shares."""
+        own = {self.person: 1 - self.share}
+        return own if self.second is None else {**own, self.second: self.share}
+
+    def _identity_of(self, worker: Worker, photos: Mapping[int, Sequence[Image.Image]]) -> Identity:
+        people, method = people_of(worker), worker.method(self._entry(worker))
+        made = {
+            row: method.fit(
+                worker.prepare(given, f"person {row}"), notes={"class_word": people.class_of(row)}
+            )
+            for row, given in photos.items()
+        }
+        if self.second is None:
+            return made[self.person]
+        return worker.tools.mix([(made[row], share) for row, share in self._shares().items()])
 
     def _places(self, worker: Worker, piece: Sequence[int]) -> list[Place]:
         listed = worker.once("prompts", lambda: prompts_of(worker.settings))
@@ -191,6 +220,8 @@ class MethodPictures:
             "identity_bytes": fitted.size,
             "refused": fitted.identity is None,
         }
+        if self.method == BASE:  # nobody's photos are in it
+            cost = {"seconds": seconds}
         self._measure(worker, store, number, places, pictures, cost)
 
     def _request(self, worker: Worker, place: Place) -> Request:
@@ -217,6 +248,11 @@ class MethodPictures:
         alone = self.method == REAL and places[0][0] is _PHOTO
         scores = gallery.scores(seen.arrays, self.person, alone=alone)
         scores["face_div"] = diversity(judge, places, pictures, seen)
+        if self.second is not None:
+            scores["to_second"] = to_unseen(gallery.scores(seen.arrays, self.second, alone=False))
+        if self.part == MAIN and self.method not in (REAL, BASE):
+            bases = [self._picture(store, BASE, at, seed) for _, at, seed in places]
+            scores["changed"] = changed(pictures, seen.faces, bases)
         said = people.class_of(self.person)
         texts = None
         if "clip" in seen.arrays:  # of texts without the trigger, which no CLIP knows
@@ -236,7 +272,7 @@ class MethodPictures:
                 "merge": self.merge,
                 "face": seen.faces[place] is not None,
                 "sha256": hashlib.sha256(np.asarray(pictures[place].convert("RGB")).tobytes()).hexdigest(),
-                "picture": self._keep(store, max(at, 0) * self.seeds + seed, pictures[place]),
+                "picture": self._keep(store, at, seed, pictures[place]),
                 "correct": correct(prompt, said, seen, place, bool(cost.get("refused"))),
                 **{name: float(values[place]) for name, values in scores.items()},
                 **cost,
@@ -246,12 +282,15 @@ class MethodPictures:
         features = {"features": seen.arrays["features"]} if self.part == MAIN else {}
         write_piece(self.folder(store), number, rows, features)
 
-    def _keep(self, store: Store, number: int, picture: Image.Image) -> str | None:
+    def _picture(self, store: Store, method: str, at: int, seed: int) -> Path:
+        return store.picture(method, self.person, max(at, 0) * self.seeds + seed)
+
+    def _keep(self, store: Store, at: int, seed: int, picture: Image.Image) -> str | None:
         if self.part != MAIN:
             return None
         from photomaker.files import atomic
 
-        path = store.picture(self.method, self.person, number)
+        path = self._picture(store, self.method, at, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as file:
             picture.save(file, "PNG")
@@ -286,3 +325,43 @@ def diversity(
             [pictures[place] for place in group], [seen.faces[place] for place in group]
         )
     return values
+
+
+def to_unseen(scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[n] the deciding cosine to a person's unseen photos, or to the references where there are no others."""
+    unseen = scores["sim_unseen_first"]
+    return scores["sim_references_first"] if np.all(np.isnan(unseen)) else unseen
+
+
+def changed(
+    pictures: Sequence[Image.Image], faces: Sequence[Face | None], bases: Sequence[Path]
+) -> np.ndarray:
+    """How much of the base's picture a method changes where the person is not.
+
+    Args:
+        pictures: What the method drew.
+        faces: The face in each.
+        bases: Files of what the base draws from the same prompts and seeds.
+
+    Returns:
+        [n] mean absolute difference of the pixels outside the head, 0..1; nan where there is no face or no file.
+    """
+    return np.array(
+        [
+            math.nan if face is None or not file.exists() else _difference(picture, face, file)
+            for picture, face, file in zip(pictures, faces, bases, strict=True)
+        ]
+    )
+
+
+def _difference(picture: Image.Image, face: Face, file: Path) -> float:
+    with Image.open(file) as base:
+        other = np.asarray(base.convert("RGB"), dtype=np.float32)
+    apart = np.abs(np.asarray(picture.convert("RGB"), dtype=np.float32) - other).mean(2) / 255
+    left, top, right, bottom = face.box
+    wide, high = HEAD * (right - left), HEAD * (bottom - top)
+    rows, columns = np.ogrid[: apart.shape[0], : apart.shape[1]]
+    outside = (
+        (columns < left - wide) | (columns >= right + wide) | (rows < top - high) | (rows >= bottom + high)
+    )
+    return float(apart[outside].mean()) if outside.any() else math.nan

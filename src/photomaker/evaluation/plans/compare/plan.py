@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,17 @@ from photomaker.evaluation.plans.compare import columns, pages
 from photomaker.evaluation.plans.compare import plots as drawn
 from photomaker.evaluation.plans.compare.columns import Rows
 from photomaker.evaluation.plans.compare.people import People, world_of
-from photomaker.evaluation.plans.compare.pictures import REAL, MethodPictures, PersonPhotos
+from photomaker.evaluation.plans.compare.pictures import BASE, REAL, MethodPictures, PersonPhotos
 from photomaker.evaluation.plans.compare.settings import ComparisonSettings, prompts_of
+from photomaker.evaluation.plans.evaluate.columns import WEIGHTS
+from photomaker.evaluation.plans.evaluate.mixing import PROMPTS, SEEDS, pairs_of_a_class
 from photomaker.evaluation.report import files, plots, tables
 from photomaker.evaluation.report.files import Result
 from photomaker.evaluation.running.methods import Entry, arguments, everything_read
 from photomaker.evaluation.running.runner import Progress, Runner
 from photomaker.evaluation.running.store import MAIN, VERSION, Store, clean
 from photomaker.evaluation.running.worker import Prepare, Tools
-from photomaker.methods.base import Need
+from photomaker.methods.base import Method, Need
 
 NAME, FOLDER = "methods", "methods_rows"
 
@@ -43,6 +45,7 @@ UNSERVED = {
 
 FREE = (
     "methods", "out", "base", "processes", "threads", "samples", "tuned_people", "curve_people", "counts", "merges",
+    "pairs",
 )  # fmt: skip
 """Settings that may differ between runs that share a folder: no row depends on them, or methods have them stamped."""
 
@@ -100,19 +103,22 @@ def compare(
     plots.check()
     for page in shown_in:
         pages.places(page)
-    kinds = {entry.name: _kind(entry, settings, tools) for entry in settings.methods}
+    kinds = {entry.name: _checked(entry, settings, tools) for entry in settings.methods}
     prompts_of(settings)
     store, people = Store(settings.out / FOLDER), People(settings, tools.world(settings))
     stamps = _stamps(settings, tools, people)
-    _claim(settings, store, stamps)
+    by = next((name for name, kind in kinds.items() if kind.delays and not _tuned(kind)), "")
+    _claim(settings, store, stamps, by)
     start = time.perf_counter()
     plan = {REAL: _real_pictures(settings)}
-    plan |= {entry.name: _pictures(settings, entry, *kinds[entry.name]) for entry in settings.methods}
+    if by:
+        plan[BASE] = [replace(one, method=BASE, by=by, merge=1.0) for one in plan[REAL]]
+    plan |= {entry.name: _pictures(settings, people, entry, kinds[entry.name]) for entry in settings.methods}
     with Runner(settings, tools, store, progress) as runner:
         runner.run("photos", [PersonPhotos(row) for row in range(len(people.names()))], apart=True)
         for name, wanted in plan.items():
             runner.run(name, wanted, apart=True)
-    document = _document(settings, store, plan, {name: tuned for name, (tuned, _) in kinds.items()})
+    document = _document(settings, store, plan, {name: _tuned(kind) for name, kind in kinds.items()})
     document |= {"judges": tools.judge(settings).columns(), "stamps": stamps}
     document |= {"seconds": time.perf_counter() - start}
     document |= files.heading(command, settings.processes, settings.threads)
@@ -122,8 +128,8 @@ def compare(
     return result
 
 
-def _kind(entry: Entry, settings: ComparisonSettings, tools: Tools) -> tuple[bool, bool]:
-    """Whether a method is tuned for each person, and whether it has a merge step; refused where it cannot be served."""
+def _checked(entry: Entry, settings: ComparisonSettings, tools: Tools) -> type[Method]:
+    """The class of a method; refused where the benchmark cannot serve it."""
     kind = tools.kind(entry)
     unserved = [said for need, said in UNSERVED.items() if need in kind.needs]
     if unserved:
@@ -133,7 +139,11 @@ def _kind(entry: Entry, settings: ComparisonSettings, tools: Tools) -> tuple[boo
         )
     if tools.kind is TOOLS.kind:
         arguments(entry, settings)
-    return Need.TUNING in kind.needs, kind.delays
+    return kind
+
+
+def _tuned(kind: type[Method]) -> bool:
+    return Need.TUNING in kind.needs
 
 
 def _stamps(settings: ComparisonSettings, tools: Tools, people: People) -> dict[str, Any]:
@@ -155,14 +165,17 @@ def _stamps(settings: ComparisonSettings, tools: Tools, people: People) -> dict[
     return {"run": of_all, "methods": each}
 
 
-def _claim(settings: ComparisonSettings, store: Store, stamps: Mapping[str, Any]) -> None:
+def _claim(settings: ComparisonSettings, store: Store, stamps: Mapping[str, Any], by: str) -> None:
     remedy = f"choose another --out, or delete {store.root} to begin again"
     store.claim("run.json", stamps["run"], remedy)
     files.write(store.root / ".gitignore", "*\n")
-    for entry in settings.methods:
-        place = f"rows/{entry.name}"
+    each = dict(stamps["methods"])
+    if by:
+        each[BASE] = {**each[by], "by": by}
+    for name, stamp in each.items():
+        place = f"rows/{name}"
         remedy = f"choose another --out or name, or delete {store.root / place} to measure it again"
-        store.claim(f"{place}/method.json", stamps["methods"][entry.name], remedy)
+        store.claim(f"{place}/method.json", stamp, remedy)
 
 
 def _real_pictures(settings: ComparisonSettings) -> list[MethodPictures]:
@@ -173,22 +186,42 @@ def _real_pictures(settings: ComparisonSettings) -> list[MethodPictures]:
     ]
 
 
-def _pictures(settings: ComparisonSettings, entry: Entry, tuned: bool, delays: bool) -> list[MethodPictures]:
-    """The main part, and the curves for methods that need no tuning."""
+def _pictures(
+    settings: ComparisonSettings, people: People, entry: Entry, kind: type[Method]
+) -> list[MethodPictures]:
+    """The main part; for methods that need no tuning the curves, and mixed pairs where they mix."""
     main = [replace(one, method=entry.name) for one in _real_pictures(settings)]
-    if tuned:
+    if _tuned(kind):
         return main[: settings.tuned_people]
-    listed = prompts_of(settings)
-    few = tuple(at for at, prompt in enumerate(listed) if prompt.is_photo)[: settings.curve_prompts]
-    points: list[tuple[str, int, float | None]] = [
-        (f"photos-{count}", count, None) for count in settings.counts
+    some, photos = main[: settings.curve_people], _photo_prompts(settings)
+    few = [replace(one, prompts=photos[: settings.curve_prompts], seeds=1) for one in some]
+    found = [
+        replace(one, part=f"photos-{count}", references=count) for count in settings.counts for one in few
     ]
-    if delays:
-        points += [(f"merge-{merge:g}", settings.references, merge) for merge in settings.merges]
-    return main + [
-        MethodPictures(entry.name, part, person, count, merge, few, 1)
-        for part, count, merge in points
-        for person in range(settings.curve_people)
+    if kind.delays:
+        found += [
+            replace(one, part=f"strength-{merge:g}", merge=merge, seeds=1)
+            for merge in settings.merges
+            for one in some
+        ]
+    return main + found + (_mixed(settings, people, main) if kind.mixes else [])
+
+
+def _photo_prompts(settings: ComparisonSettings) -> tuple[int, ...]:
+    return tuple(at for at, prompt in enumerate(prompts_of(settings)) if prompt.is_photo)
+
+
+def _mixed(
+    settings: ComparisonSettings, people: People, main: Sequence[MethodPictures]
+) -> list[MethodPictures]:
+    pairs = pairs_of_a_class([people.class_of(one.person) for one in main], settings.pairs)
+    prompts = _photo_prompts(settings)[:PROMPTS]
+    return [
+        replace(
+            main[first], part=f"mixed-{share:g}", prompts=prompts, seeds=SEEDS, second=second, share=share
+        )
+        for share in WEIGHTS
+        for first, second in pairs
     ]
 
 
@@ -198,6 +231,12 @@ def _rows(store: Store, plan: Sequence[MethodPictures], part: str, features: boo
         [store.rows(one.method, part, one.person) for one in chosen],
         [store.features(one.method, one.person) for one in chosen] if features else (),
     )
+
+
+def _points(store: Store, wanted: Sequence[MethodPictures], prefix: str) -> dict[float, Rows]:
+    """The rows of each point of a curve, by where it stands: the number at the end of its part's name."""
+    parts = dict.fromkeys(one.part for one in wanted if one.part.startswith(prefix))
+    return {float(part.removeprefix(prefix)): _rows(store, wanted, part) for part in parts}
 
 
 def _document(
@@ -210,29 +249,37 @@ def _document(
     methods: dict[str, Any] = {
         REAL: {"people": settings.people, "figures": tables.plain(columns.figures(real, real, samples))}
     }
+    if BASE in plan:
+        drawn = _rows(store, plan[BASE], MAIN, features=True)
+        figures = tables.plain(columns.figures(drawn, real, samples))
+        methods[BASE] = {"people": settings.people, "figures": figures}
     first = _rows(store, plan[settings.methods[0].name], MAIN)
-
-    def curve(name: str, wanted: Sequence[MethodPictures], at: Callable[[MethodPictures], float]) -> Any:  # noqa: ANN401
-        parts = {float(at(one)): one.part for one in wanted if one.part.startswith(name)}
-        return columns.curve({place: _rows(store, wanted, part) for place, part in parts.items()}, samples)
-
     for entry in settings.methods:
         wanted = plan[entry.name]
         rows = _rows(store, wanted, MAIN, features=True)
         found = columns.figures(rows, real.first(len(rows.people)), samples)
         if entry is not settings.methods[0]:
             found |= _beside(rows, first, samples)
+        mixed = _points(store, wanted, "mixed-")
+        found |= columns.mixing(mixed, samples) if mixed else {}
         methods[entry.name] = {
             "people": len(rows.people),
             "tuned": tuned[entry.name],
             "figures": tables.plain(found),
-            "photos": curve("photos-", wanted, lambda one: one.references),
-            "merges": curve("merge-", wanted, lambda one: one.merge or 0.0),
+            "photos": columns.curve(_points(store, wanted, "photos-"), samples),
+            "merges": columns.curve(_points(store, wanted, "strength-"), samples),
         }
+    likeness = columns.common_likeness(one.get("merges", ()) for one in methods.values())
+    for entry in settings.methods:
+        points = _points(store, plan[entry.name], "strength-")
+        if points and likeness is not None:
+            found = columns.editability(points, likeness, samples)
+            methods[entry.name]["figures"] |= tables.plain(found)
     return {
         "version": VERSION,
         "settings": _said(settings),
         "commit": files.commit(),
+        "common_likeness": likeness,
         "real": "real pictures of the people in the circumstances of the prompts: the ceiling, "
         "and the classifier's own accuracy"
         if settings.photos is None
@@ -274,7 +321,7 @@ def _publish(
         if fidelity in methods[entry.name]["figures"]
     }
     images = drawn.drawings(document, fronts, fidelity)
-    images["pictures"] = _sheet(settings, people, store)
+    images["pictures"] = _sheet(settings, people, store, BASE in plan)
     named = {f"{NAME}_{name}.png": data for name, data in images.items()}
     texts = {
         "md": pages.markdown(document, list(named)),
@@ -284,9 +331,10 @@ def _publish(
     return files.publish(settings.out / NAME, document, texts, named)
 
 
-def _sheet(settings: ComparisonSettings, people: People, store: Store) -> bytes:
-    """For a few people and prompts, one picture by each method, in the order of the table, real ones first."""
-    names = [*([REAL] if settings.photos is None else []), *(entry.name for entry in settings.methods)]
+def _sheet(settings: ComparisonSettings, people: People, store: Store, based: bool) -> bytes:
+    """For a few people and prompts, one picture by each row of the table, in its order."""
+    names = [*([REAL] if settings.photos is None else []), *([BASE] if based else [])]
+    names += [entry.name for entry in settings.methods]
     shown: dict[str, list[Image.Image]] = {}
     for person in range(min(SHEET_PEOPLE, settings.tuned_people, settings.people)):
         for number, prompt in enumerate(prompts_of(settings)[:SHEET_PROMPTS]):

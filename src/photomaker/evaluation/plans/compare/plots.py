@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from photomaker.evaluation.plans.compare.pictures import REAL
+from photomaker.evaluation.plans.compare.pictures import BASE, REAL
 from photomaker.evaluation.report.plots import canvas, png
 
 CHI = 5.991
@@ -29,7 +29,7 @@ def drawings(document: Document, fronts: Mapping[str, Draws], fidelity: str) -> 
         fronts: By method, resampled prompt fidelity and likeness; see `table.front`.
         fidelity: "prompt_accuracy" or "clip_t".
     """
-    methods = {name: one for name, one in document["methods"].items() if name != REAL}
+    methods = {name: one for name, one in document["methods"].items() if name not in (REAL, BASE)}
     drawn: dict[str, bytes] = {}
     if fronts:
         drawn["front"] = front(fronts, fidelity)

@@ -31,9 +31,10 @@ class ComparisonSettings:
         prompts: How many of them, from the first on; 0 is all.
         unseen: Photos that it never gets, to score by; 0 leaves those columns empty, where there are no more photos.
         counts: Numbers of reference photos for the curve of likeness over photos, for methods without tuning.
-        merges: Merge shares for the sweep of methods that have one.
+        merges: Merge shares for the curve of likeness and prompt accuracy, of methods that have a merge step.
         curve_people: People of those two curves; 0 leaves them out.
-        curve_prompts: Photo-style prompts of those two curves.
+        curve_prompts: Photo-style prompts of the curve over photos; that over the merge step takes all prompts.
+        pairs: Pairs of people of one class that are mixed, for methods that can; 0 leaves mixing out.
         size: Side of the pictures; None is the base's own.
         judge: Who measures.
 
@@ -60,6 +61,7 @@ class ComparisonSettings:
     merges: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.5)
     curve_people: int = 20
     curve_prompts: int = 4
+    pairs: int = 10
     size: int | None = None
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     processes: int = 2
@@ -94,8 +96,8 @@ class ComparisonSettings:
         limits = {
             "people": (2, SPLIT_SIZE), "tuned_people": (2, SPLIT_SIZE), "gallery": (2, SPLIT_SIZE),
             "prompts": (0, 10_000), "seeds": (1, 1000), "references": (1, 64), "unseen": (0, 64), "steps": (1, 1000),
-            "curve_people": (0, SPLIT_SIZE), "curve_prompts": (1, 10_000), "processes": (1, 256), "threads": (1, 256),
-            "samples": (1, 1_000_000),
+            "curve_people": (0, SPLIT_SIZE), "curve_prompts": (1, 10_000), "pairs": (0, SPLIT_SIZE),
+            "processes": (1, 256), "threads": (1, 256), "samples": (1, 1_000_000),
         }  # fmt: skip
         given = [(name, getattr(self, name), bounds) for name, bounds in limits.items()]
         given += [("counts", value, (1, 64)) for value in self.counts]
