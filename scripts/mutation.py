@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    "src/photomaker/encoders/*.py", "src/photomaker/prompts/*.py", "src/photomaker/pipelines/merging.py",
+    "src/photomaker/encoders/*.py", "src/photomaker/prompts/*.py", "src/photomaker/pipelines/steps/merging.py",
     "src/photomaker/studio/*.py", "src/photomaker/evaluation/metrics.py", "src/photomaker/dataset/verify.py",
     "src/photomaker/types.py",
 )  # fmt: skip

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         PhotoMakerStableDiffusionXLInpaintPipeline,
         PhotoMakerStableDiffusionXLPipeline,
     )
-    from photomaker.pipelines.alone import PhotoMakerAdapter, PromptEmbeddings
+    from photomaker.pipelines.drop_in.alone import PhotoMakerAdapter, PromptEmbeddings
     from photomaker.prompts import TextEncoders
     from photomaker.studio.engine import Engine
     from photomaker.studio.events import Cancel
@@ -88,7 +88,7 @@ _PLACES = {
         "PhotoMakerStableDiffusionXLInpaintPipeline",
         "PhotoMakerStableDiffusionXLPipeline",
     ),
-    "photomaker.pipelines.alone": ("PhotoMakerAdapter", "PromptEmbeddings"),
+    "photomaker.pipelines.drop_in.alone": ("PhotoMakerAdapter", "PromptEmbeddings"),
     "photomaker.prompts": ("TextEncoders",),
     "photomaker.studio.engine": ("Engine",),
     "photomaker.studio.events": ("Cancel",),

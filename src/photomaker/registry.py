@@ -60,7 +60,7 @@ _PLACES: dict[str, dict[str, tuple[str, str | None]]] = {
         "rules": ("photomaker.faces.words:RuleSimilarity", None),
         "sentence-transformers": ("photomaker.faces.sentences:SentenceSimilarity", "words"),
     },
-    "structure": {"noted": ("photomaker.pipelines.structures:followed", None)},
+    "structure": {"noted": ("photomaker.pipelines.structures.structures:followed", None)},
     "face embedder": {
         "bundled": ("photomaker.faces:BundledEmbedder", None),
         "insightface": ("photomaker.faces.insightface_faces:InsightFaceEmbedder", "insightface"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = "photomaker-identity-1"
 MEMORY_PLANS = ("auto", "max-speed", "balanced", "lowest")
-"""Memory plans; see `photomaker.pipelines.memory`."""
+"""Memory plans; see `photomaker.pipelines.drawing.memory`."""
 MOST_SEED = 2**63 - 1
 MOST_SIDE = 16384
 """Most pixels of a side; far above what any base can draw, so that a typo does not fill the memory."""
@@ -71,7 +71,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """Computation to skip, which changes a picture slightly; see `photomaker.pipelines.shortcuts`.
+    """Computation to skip, which changes a picture slightly; see `photomaker.pipelines.attention.shortcuts`.
 
     Attributes:
         deep_every: The deep layers of the UNet are computed in every n-th step, n in 1..20; 1 is in each.
@@ -112,7 +112,7 @@ class Sampling:
         seed: Seed of the initial noise, 0 or more.
         width: Width in pixels, a multiple of 8; None takes the model's own size.
         height: Height in pixels, a multiple of 8; None takes the model's own size.
-        scheduler: Name of the scheduler, see `photomaker.pipelines.schedulers`; None takes the model's own.
+        scheduler: Name of the scheduler, see `photomaker.pipelines.steps.schedulers`; None takes the model's own.
         guidance_start: Share of the steps, 0..1, after which guidance begins.
         guidance_stop: Share of the steps, 0..1, after which guidance ends; a step without it takes half the time.
         shortcuts: Computation to skip.
@@ -308,7 +308,7 @@ class Extras:
         t2i: A T2I-Adapter with its picture.
         style_picture: A picture whose style is copied.
         layout: Region of each of several people: `left`, `middle`, `right`, a box (left, top, right, bottom in 0..1) or
-            a mask picture, in the order of their triggers; see `photomaker.pipelines.regions`.
+            a mask picture, in the order of their triggers; see `photomaker.pipelines.attention.regions`.
         pose: Pose of the face, for methods that follow landmarks.
     """
 

@@ -33,7 +33,7 @@ from photomaker.methods.custom_diffusion import CustomDiffusion
 from photomaker.methods.hypernetwork import Hypernetwork
 from photomaker.methods.textual_inversion import TextualInversion
 from photomaker.outside import read_file
-from photomaker.pipelines.extra_checks import check_lora_file
+from photomaker.pipelines.drawing.extra_checks import check_lora_file
 from photomaker.studio.orders.batch import read_orders
 from photomaker.studio.orders.styles import styles
 from photomaker.studio.pictures.saving import file_of

@@ -22,7 +22,7 @@ from photomaker.encoders.subject_tower import SubjectTower
 from photomaker.encoders.unet_names import LDM, names_of
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.methods.anydoor import AnyDoor
-from photomaker.pipelines.collage import Hole, box_of, cut_subject, grown, high_frequency
+from photomaker.pipelines.structures.collage import Hole, box_of, cut_subject, grown, high_frequency
 from photomaker.types import Extras, Reference, Request, Sampling, Start
 
 REQUEST = Request("a photo of a man img on the beach", Sampling(steps=2, seed=7))

@@ -14,7 +14,7 @@ from photomaker.encoders.flashface import read_flashface, weights_for
 from photomaker.encoders.unet_names import FLASHFACE, names_of
 from photomaker.errors import IdentityError, PhotoError, PhotoMakerError, SettingsError, WeightsError
 from photomaker.methods.flashface import FlashFace, FlashFaceSettings
-from photomaker.pipelines.references import Bank, Guidance, ReadingProcessor, Referenced, square_map
+from photomaker.pipelines.attention.references import Bank, Guidance, ReadingProcessor, Referenced, square_map
 from photomaker.types import Extras, Face, Reference, Request, Sampling
 
 REQUEST = Request("a photo of a man img on the beach", Sampling(steps=2, seed=7))

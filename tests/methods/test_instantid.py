@@ -15,7 +15,7 @@ from photomaker.encoders import mix
 from photomaker.encoders.instantid import instantid_file, scaled
 from photomaker.errors import IdentityError, PhotoError, PhotoMakerError, SettingsError, WeightsError
 from photomaker.methods.instantid import InstantID
-from photomaker.pipelines.landmarks import draw_landmarks, landmarks_at
+from photomaker.pipelines.structures.landmarks import draw_landmarks, landmarks_at
 from photomaker.registry import find
 from photomaker.types import Extras, Face, Identity, Pose, Reference, Request, Sampling
 

@@ -42,7 +42,7 @@ def references(photos):
 
 @pytest.fixture(scope="module")
 def made(tiny_base, tiny_folder, tiny_adapter_file):
-    from photomaker.pipelines.drawing import open_pipeline
+    from photomaker.pipelines.drawing.opening import open_pipeline
 
     def make(form, **settings):
         from diffusers import StableDiffusionXLPipeline

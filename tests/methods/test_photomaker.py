@@ -7,7 +7,7 @@ from PIL import Image
 
 from photomaker.errors import PhotoError, PromptError, SettingsError, WeightsError
 from photomaker.methods.photomaker import PhotoMaker
-from photomaker.pipelines.drawing import Defaults
+from photomaker.pipelines.drawing.batches import Defaults
 from photomaker.types import Face, Reference, Request, Sampling
 
 PROMPT = "a photo of a man img on the beach"

@@ -11,7 +11,7 @@ from tests.tiny import WIDTH, tiny_photoverse
 from photomaker.encoders.photoverse import check_fit, export_photoverse, read_photoverse
 from photomaker.errors import IdentityError, SettingsError, WeightsError
 from photomaker.methods.photoverse import PhotoVerse
-from photomaker.pipelines.dual import word_places, words_in
+from photomaker.pipelines.attention.dual import word_places, words_in
 from photomaker.prompts import encode_rows, expand_rows
 from photomaker.types import Reference, Request, Sampling
 
@@ -54,7 +54,7 @@ def test_what_is_off_is_the_base_bit_for_bit(method, references):
     with torch.no_grad():
         before = unet(noise, 5, text, added_cond_kwargs=added)[0]
         kinds = {name: type(one) for name, one in unet.attn_processors.items()}
-        from photomaker.pipelines.changes import processors_in
+        from photomaker.pipelines.drawing.changes import processors_in
 
         with processors_in(unet, method.processors):
             assert not method.processors[next(iter(method.processors))].on

@@ -13,7 +13,7 @@ from tests import tiny
 
 from photomaker.encoders.pulid import FormerSizes, IDEncoder, IDFormer, read_pulid
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
-from photomaker.pipelines.id_attention import MODES, IDAttention
+from photomaker.pipelines.attention.id_attention import MODES, IDAttention
 from photomaker.types import Reference, Request, Sampling
 
 REQUEST = Request("a photo of a man img on the beach", Sampling(steps=3, seed=7))

@@ -8,7 +8,7 @@ import torch
 
 from photomaker import pipelines
 from photomaker.errors import SettingsError
-from photomaker.pipelines.arguments import DEPRECATED, stock_arguments
+from photomaker.pipelines.drop_in.arguments import DEPRECATED, stock_arguments
 
 MAN = "a photo of a man img on the beach"
 CLASSES = sorted(name for name in pipelines.__all__ if name.startswith("PhotoMakerStableDiffusionXL"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from photomaker.pipelines.merging import Conditioning, DelayedMerging, steps_of
+from photomaker.pipelines.steps.merging import Conditioning, DelayedMerging, steps_of
 
 
 class Told(nn.Module):

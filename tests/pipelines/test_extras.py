@@ -11,8 +11,8 @@ from tests import tiny
 
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.methods.photomaker import PhotoMaker
-from photomaker.pipelines.extra_checks import check_extras
-from photomaker.pipelines.inpainting import latent_mask, pasted
+from photomaker.pipelines.drawing.extra_checks import check_extras
+from photomaker.pipelines.steps.inpainting import latent_mask, pasted
 from photomaker.types import Extras, Lora, Reference, Request, Sampling, Start, Structure, StylePicture
 
 PROMPT = "a photo of a man img in the snow"

@@ -7,7 +7,7 @@ from PIL import Image
 from tests.tiny import tiny_adapter, tiny_pipeline
 
 from photomaker.methods.photomaker import PhotoMaker
-from photomaker.pipelines.guidance import GuidanceInterval
+from photomaker.pipelines.steps.guidance import GuidanceInterval
 from photomaker.types import Reference, Request, Sampling
 
 PROMPT = "a photo of a man img"
@@ -77,7 +77,7 @@ def test_shares_are_shares_of_the_steps():
 
 
 def test_deep_lists_are_halved_and_other_things_left():
-    from photomaker.pipelines.guidance import _half
+    from photomaker.pipelines.steps.guidance import _half
 
     given = ({"a": [torch.arange(4)], "b": (torch.zeros(3), None, "x")}, torch.tensor(5))
     half, time = _half(given, 4)

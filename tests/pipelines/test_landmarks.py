@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from photomaker.errors import PhotoError, SettingsError
-from photomaker.pipelines.identity_nets import Structured
-from photomaker.pipelines.landmarks import (
+from photomaker.pipelines.structures.identity_nets import Structured
+from photomaker.pipelines.structures.landmarks import (
     COLOURS,
     Pencil,
     check_inside,

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from photomaker.errors import SettingsError
-from photomaker.pipelines.memory import GIB, apply_memory, plan_memory, weight_bytes
+from photomaker.pipelines.drawing.memory import GIB, apply_memory, plan_memory, weight_bytes
 
 
 @pytest.fixture
 def full_size(pipe, monkeypatch):
     """The tiny pipeline, said to be SDXL in half precision at 1024 x 1024."""
     sizes = {"unet": 5 * GIB, "text_encoder_2": int(1.3 * GIB), "vae": int(0.2 * GIB)}
-    monkeypatch.setattr("photomaker.pipelines.memory.weight_bytes", lambda _: sizes)
+    monkeypatch.setattr("photomaker.pipelines.drawing.memory.weight_bytes", lambda _: sizes)
     monkeypatch.setattr(pipe, "default_sample_size", 128)
     return pipe
 

@@ -8,9 +8,9 @@ from tests.tiny import tiny_pipeline
 
 from photomaker import weights
 from photomaker.images import open_photo, square, to_tensor
-from photomaker.pipelines.drawing import open_pipeline
-from photomaker.pipelines.previews import ENLARGED, fitted_map, map_of, preview
-from photomaker.pipelines.watching import Step
+from photomaker.pipelines.drawing.opening import open_pipeline
+from photomaker.pipelines.steps.previews import ENLARGED, fitted_map, map_of, preview
+from photomaker.pipelines.steps.watching import Step
 
 needs_weights = pytest.mark.skipif(not (weights.SMALL / "base").is_dir(), reason="no bundled weights")
 
@@ -33,7 +33,7 @@ def test_nine_tenths_of_the_colours_of_the_bundled_people_are_explained():
 
 
 def test_any_autoencoder_will_do_and_the_map_is_fitted_once(tmp_path, monkeypatch):
-    from photomaker.pipelines import previews
+    from photomaker.pipelines.steps import previews
 
     pipeline = open_pipeline(StableDiffusionXLPipeline, tiny_pipeline(tmp_path), torch.float32)
     first = map_of(pipeline)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from photomaker.pipelines import mixin
-from photomaker.pipelines.projections import kept_projections
+from photomaker.pipelines.attention.projections import kept_projections
+from photomaker.pipelines.drop_in import mixin
 
 MAN = "a photo of a man img on the beach"
 

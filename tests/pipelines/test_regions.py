@@ -7,8 +7,8 @@ from PIL import Image
 
 from photomaker.encoders import photos_of_each, together
 from photomaker.errors import IdentityError, PromptError, SettingsError
-from photomaker.pipelines.merging import Subjects
-from photomaker.pipelines.regions import RegionalAttention, regions_of
+from photomaker.pipelines.attention.regions import RegionalAttention, regions_of
+from photomaker.pipelines.steps.merging import Subjects
 from photomaker.prompts.places import places_said
 from photomaker.types import Identity
 

@@ -14,8 +14,8 @@ from tests.tiny import tiny_adapter, tiny_pipeline
 
 from photomaker.errors import SettingsError
 from photomaker.methods.photomaker import PhotoMaker
-from photomaker.pipelines.schedulers import NAMES, check_scheduler, scheduler_for
-from photomaker.pipelines.watching import clean_latents
+from photomaker.pipelines.steps.schedulers import NAMES, check_scheduler, scheduler_for
+from photomaker.pipelines.steps.watching import clean_latents
 from photomaker.studio.opening import Profile
 from photomaker.studio.orders.order import Order
 from photomaker.studio.orders.planning import planned

@@ -10,7 +10,7 @@ from tests.tiny import tiny_adapter, tiny_pipeline
 
 from photomaker.encoders import together
 from photomaker.methods.photomaker import PhotoMaker
-from photomaker.pipelines.shortcuts import FRESH, KEPT, Sparing, deep_layers
+from photomaker.pipelines.attention.shortcuts import FRESH, KEPT, Sparing, deep_layers
 from photomaker.types import Reference, Request, Sampling, Shortcuts
 
 PROMPT = "a photo of a man img"
@@ -172,7 +172,7 @@ def test_nothing_stays_behind(method, person):
 @torch.no_grad()
 def test_exact_is_the_same_picture(tmp_path):
     """Keys and values kept, LoRA fused, text encoded for all rows at once: latents as without any of it."""
-    from photomaker.pipelines import mixin
+    from photomaker.pipelines.drop_in import mixin
 
     base, adapter = tiny_pipeline(tmp_path), tiny_adapter(tmp_path)
     plain, fused = (PhotoMaker.open(base, adapter, fuse_lora=fuse) for fuse in (False, True))

@@ -8,9 +8,9 @@ from PIL import Image
 from tests import tiny
 
 from photomaker.errors import PhotoError, SettingsError, WeightsError
-from photomaker.pipelines import structures
-from photomaker.pipelines.landmarks import Pencil, draw_landmarks
-from photomaker.pipelines.structures import (
+from photomaker.pipelines.structures import structures
+from photomaker.pipelines.structures.landmarks import Pencil, draw_landmarks
+from photomaker.pipelines.structures.structures import (
     Content,
     Drawing,
     check_shape,

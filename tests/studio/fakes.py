@@ -19,7 +19,7 @@ from PIL import Image
 
 from photomaker.faces import Detector, Recogniser
 from photomaker.methods.base import Method
-from photomaker.pipelines.watching import Step
+from photomaker.pipelines.steps.watching import Step
 from photomaker.types import Face, Identity
 
 
@@ -118,7 +118,7 @@ class SteppingMethod(FakeMethod):
 
 def stepping_engine(monkeypatch):
     """An engine of fakes whose previews are grey, and its method."""
-    from photomaker.pipelines import previews
+    from photomaker.pipelines.steps import previews
     from photomaker.studio.engine import Engine
     from photomaker.studio.opening import Backends, Profile
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.methods.base import Method
-from photomaker.pipelines.landmarks import Pencil, draw_landmarks
-from photomaker.pipelines.structures import Drawing, write_notes
+from photomaker.pipelines.structures.landmarks import Pencil, draw_landmarks
+from photomaker.pipelines.structures.structures import Drawing, write_notes
 from photomaker.studio.opening import Profile
 from photomaker.studio.orders.extras import structure
 from photomaker.studio.orders.order import Order, Someone

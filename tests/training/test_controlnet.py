@@ -15,8 +15,8 @@ from test_base import tiny_parts
 
 from photomaker.encoders.id_encoder import PhotoMakerIDEncoder
 from photomaker.errors import SettingsError
-from photomaker.pipelines.landmarks import Pencil, draw_landmarks
-from photomaker.pipelines.structures import Drawing, drawing_of, edges_of
+from photomaker.pipelines.structures.landmarks import Pencil, draw_landmarks
+from photomaker.pipelines.structures.structures import Drawing, drawing_of, edges_of
 from photomaker.training.data.frames import Frames
 from photomaker.training.data.latents import cached_latents
 from photomaker.training.data.structures import RowStructures

@@ -33,9 +33,9 @@ from photomaker.methods.instantid import InstantID
 from photomaker.methods.ip_adapter import IPAdapter
 from photomaker.methods.photoverse import PhotoVerse
 from photomaker.methods.pulid import PuLID
-from photomaker.pipelines.drawing import open_pipeline
-from photomaker.pipelines.identity_nets import open_identity_net
-from photomaker.pipelines.landmarks import Pencil, draw_landmarks
+from photomaker.pipelines.drawing.opening import open_pipeline
+from photomaker.pipelines.structures.identity_nets import open_identity_net
+from photomaker.pipelines.structures.landmarks import Pencil, draw_landmarks
 from photomaker.training.data.frames import Frames
 from photomaker.training.data.latents import cached_latents
 from photomaker.training.data.photos import SMALL as SMALL_PHOTOS
@@ -196,7 +196,7 @@ def test_what_is_trained_is_what_is_drawn_with(tmp_path: Path) -> None:
         "ip_adapter", tmp_path / "run" / "export", tmp_path / "base", ImageTower.of_encoder(recipe.id_encoder)
     )
     rows, rng = np.array([0, 7]), np.random.default_rng(0)
-    from photomaker.pipelines.changes import image_projection_in, processors_in
+    from photomaker.pipelines.drawing.changes import image_projection_in, processors_in
 
     unet = method.pipeline.unet
     state = torch.load(sorted((tmp_path / "run/checkpoints").glob("step*.pt"))[-1])["average"]
@@ -229,8 +229,8 @@ def test_what_instantid_is_trained_with_is_what_is_drawn_with(tmp_path: Path) ->
     assert method.pencil == PENCIL and method.file.config["recogniser"] == "fake"
     state = torch.load(sorted((tmp_path / "run/checkpoints").glob("step*.pt"))[-1])["average"]
     rows, references = np.array([0, 7]), [np.array([1, 2]), np.array([8])]
-    from photomaker.pipelines.changes import image_projection_in, processors_in
-    from photomaker.pipelines.identity_nets import Structured
+    from photomaker.pipelines.drawing.changes import image_projection_in, processors_in
+    from photomaker.pipelines.structures.identity_nets import Structured
 
     with torch.no_grad():
         for part, module in recipe.modules().items():
@@ -289,7 +289,7 @@ def test_what_pulid_is_trained_with_is_what_is_drawn_with(tmp_path: Path) -> Non
         base = super(PuLIDRecipe, recipe).predict(noised, condition)
         for layer in method.processors.values():
             layer.tokens, layer.scale = condition.more["tokens"], condition.more["there"][..., None]
-        from photomaker.pipelines.changes import processors_in
+        from photomaker.pipelines.drawing.changes import processors_in
 
         with processors_in(unet, method.processors):
             found = super(PuLIDRecipe, recipe).predict(noised, condition)
@@ -307,8 +307,8 @@ def _person(condition: Condition) -> Identity:
 
 def test_what_flashface_is_trained_with_is_what_is_drawn_with(tmp_path: Path) -> None:
     """For the same crops, text and place the recipe's models and the opened method's predict the same."""
-    from photomaker.pipelines.changes import processors_in, weights_in
-    from photomaker.pipelines.references import Guidance, Referenced, placed
+    from photomaker.pipelines.attention.references import Guidance, Referenced, placed
+    from photomaker.pipelines.drawing.changes import processors_in, weights_in
 
     recipe = make("flashface", tmp_path)
     tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())
@@ -359,8 +359,8 @@ def test_what_flashface_is_trained_with_is_what_is_drawn_with(tmp_path: Path) ->
 
 def test_what_anydoor_is_trained_with_is_what_is_drawn_with(tmp_path: Path) -> None:
     """For the same subject and hole the recipe's models and the opened method's predict the same."""
-    from photomaker.pipelines.changes import weights_in
-    from photomaker.pipelines.identity_nets import Structured
+    from photomaker.pipelines.drawing.changes import weights_in
+    from photomaker.pipelines.structures.identity_nets import Structured
 
     recipe = make("anydoor", tmp_path)
     tiny_parts(FakeWorld()).save(tmp_path / "base", DiffusionSettings())

@@ -34,8 +34,9 @@ from photomaker.apps.random_sdxl import (
     make_vae,
 )
 from photomaker.errors import SettingsError
-from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline, mixin
-from photomaker.pipelines.drawing import as_asked
+from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
+from photomaker.pipelines.drawing.batches import as_asked
+from photomaker.pipelines.drop_in import mixin
 from photomaker.speeds import EXACT, FAST, PRESETS, STUDENT, STUDENTS, TURBO, Student, Way
 from photomaker.types import Identity, Sampling
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from photomaker import bfloat16
-from photomaker.pipelines.guidance import GuidanceInterval
-from photomaker.pipelines.shortcuts import Sparing
+from photomaker.pipelines.attention.shortcuts import Sparing
+from photomaker.pipelines.steps.guidance import GuidanceInterval
 from photomaker.types import Sampling
 
 

@@ -32,21 +32,14 @@ from photomaker.methods.pretrained import (
     check_made_by,
     check_made_with,
 )
-from photomaker.pipelines.changes import weights_in
-from photomaker.pipelines.collage import Hole, box_of, box_region, cut_subject, high_frequency
-from photomaker.pipelines.drawing import (
-    Defaults,
-    draw,
-    encoded_texts,
-    open_pipeline,
-    text_rows,
-    unet_config,
-    with_guidance,
-)
-from photomaker.pipelines.extras import fitted
-from photomaker.pipelines.identity_nets import Structured
-from photomaker.pipelines.inpainting import pasted
-from photomaker.pipelines.regions import regions_of
+from photomaker.pipelines.attention.regions import regions_of
+from photomaker.pipelines.drawing.batches import Defaults, draw, encoded_texts, text_rows, with_guidance
+from photomaker.pipelines.drawing.changes import weights_in
+from photomaker.pipelines.drawing.extras import fitted
+from photomaker.pipelines.drawing.opening import open_pipeline, unet_config
+from photomaker.pipelines.steps.inpainting import pasted
+from photomaker.pipelines.structures.collage import Hole, box_of, box_region, cut_subject, high_frequency
+from photomaker.pipelines.structures.identity_nets import Structured
 from photomaker.prompts import EncodedPrompts
 from photomaker.types import Extras, Identity, Reference, Request
 from photomaker.weights import sha256
@@ -124,7 +117,7 @@ class AnyDoor(PretrainedMethod):
             adapter: Checkpoint in the published layout, or a hub id with the file's name; None is the bundled one.
             device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
-            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.drawing.memory`.
             image_encoder: DINOv2 as a folder or hub id, or `bundled`; None takes what the file notes, else the
                 published one.
             scale: Weight of the detail extractor.

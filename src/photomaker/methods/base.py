@@ -17,7 +17,7 @@ from photomaker.types import Reference
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from photomaker.pipelines.watching import Watch
+    from photomaker.pipelines.steps.watching import Watch
     from photomaker.types import Identity, Request
 
 
@@ -110,7 +110,7 @@ class Method(ABC):
                 if one.kind is not None:
                     raise SettingsError(
                         f"{one.kind} must still be extracted from the structure picture; use the Engine, or draw "
-                        "them by photomaker.pipelines.structures.drawn and leave kind at None"
+                        "them by photomaker.pipelines.structures.structures.drawn and leave kind at None"
                     )
 
     def check(self, references: Sequence[Reference]) -> None:

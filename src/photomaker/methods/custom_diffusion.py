@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from photomaker.errors import WeightsError
 from photomaker.methods.tuned import TunedMethod, must_exist
-from photomaker.pipelines.changes import check_difference, difference_in, learning
+from photomaker.pipelines.drawing.changes import check_difference, difference_in, learning
 from photomaker.training.recipes.token_rows import (
     NAMES,
     caption_condition,

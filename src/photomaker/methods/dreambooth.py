@@ -19,7 +19,7 @@ from torch import Tensor
 
 from photomaker.errors import IdentityError, SettingsError
 from photomaker.methods.tuned import RARE, TunedMethod, must_exist
-from photomaker.pipelines.changes import (
+from photomaker.pipelines.drawing.changes import (
     check_difference,
     difference_in,
     lora_in,

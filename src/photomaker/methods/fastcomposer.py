@@ -19,18 +19,18 @@ from photomaker.encoders import preprocess, together
 from photomaker.encoders.fastcomposer import FastComposerFile, check_fit, read_fastcomposer
 from photomaker.hub import adapter_file
 from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod, check_made_by, check_made_with
-from photomaker.pipelines.changes import weights_in
-from photomaker.pipelines.drawing import (
+from photomaker.pipelines.drawing.batches import (
     Defaults,
     alike,
     draw,
     encoded_pair,
     encoded_rows,
     negatives_of,
-    open_pipeline,
 )
-from photomaker.pipelines.extras import STOCK, Kit
-from photomaker.pipelines.merging import Conditioning
+from photomaker.pipelines.drawing.changes import weights_in
+from photomaker.pipelines.drawing.extras import STOCK, Kit
+from photomaker.pipelines.drawing.opening import open_pipeline
+from photomaker.pipelines.steps.merging import Conditioning
 from photomaker.prompts import EncodedPrompts, Rows, expand_subjects, lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
@@ -89,7 +89,7 @@ class FastComposer(PretrainedMethod):
             adapter: Checkpoint in the published layout, or a hub id with the file's name; None is the bundled one.
             device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
-            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.drawing.memory`.
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 
         Raises:

@@ -34,16 +34,7 @@ from photomaker.methods.pretrained import (
     check_made_with,
     is_absent,
 )
-from photomaker.pipelines.changes import processors_in, weights_in
-from photomaker.pipelines.drawing import (
-    Defaults,
-    draw,
-    encoded_texts,
-    open_pipeline,
-    text_rows,
-    unet_config,
-)
-from photomaker.pipelines.references import (
+from photomaker.pipelines.attention.references import (
     Bank,
     Guidance,
     Referenced,
@@ -52,7 +43,10 @@ from photomaker.pipelines.references import (
     reference_unet,
     square_map,
 )
-from photomaker.pipelines.regions import regions_of
+from photomaker.pipelines.attention.regions import regions_of
+from photomaker.pipelines.drawing.batches import Defaults, draw, encoded_texts, text_rows
+from photomaker.pipelines.drawing.changes import processors_in, weights_in
+from photomaker.pipelines.drawing.opening import open_pipeline, unet_config
 from photomaker.prompts import EncodedPrompts
 from photomaker.training.data.latents import encoded
 from photomaker.types import Identity, Reference, Request
@@ -156,7 +150,7 @@ class FlashFace(PretrainedMethod):
             adapter: Checkpoint in the published layout, or a hub id with the file's name; None is the bundled one.
             device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
-            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.drawing.memory`.
             own: See the class.
             variant: Which form of the base's weights to load, such as `fp16`; None is the plain one, or the only one.
 

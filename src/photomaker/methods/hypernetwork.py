@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.methods.tuned import TunedMethod, must_exist
-from photomaker.pipelines.changes import rewritten
+from photomaker.pipelines.drawing.changes import rewritten
 from photomaker.training.recipes.tuning import Examples, Progress, TuningSettings, fixed, tune
 from photomaker.types import Identity
 from photomaker.weights import read_pickle

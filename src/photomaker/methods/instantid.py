@@ -48,21 +48,26 @@ from photomaker.methods.pretrained import (
     recogniser_note,
     seen_faces,
 )
-from photomaker.pipelines.changes import image_projection_in, processors_in
-from photomaker.pipelines.drawing import (
+from photomaker.pipelines.attention.ip_adapters import loaded_ip_adapter
+from photomaker.pipelines.drawing.batches import (
     Defaults,
     draw,
     encoded_texts,
     in_batches,
-    open_pipeline,
     text_rows,
-    unet_config,
     with_guidance,
 )
-from photomaker.pipelines.identity_nets import Structured, open_identity_net
-from photomaker.pipelines.ip_adapters import loaded_ip_adapter
-from photomaker.pipelines.landmarks import Pencil, check_inside, check_pose, draw_landmarks, landmarks_at
-from photomaker.pipelines.watching import Watch
+from photomaker.pipelines.drawing.changes import image_projection_in, processors_in
+from photomaker.pipelines.drawing.opening import open_pipeline, unet_config
+from photomaker.pipelines.steps.watching import Watch
+from photomaker.pipelines.structures.identity_nets import Structured, open_identity_net
+from photomaker.pipelines.structures.landmarks import (
+    Pencil,
+    check_inside,
+    check_pose,
+    draw_landmarks,
+    landmarks_at,
+)
 from photomaker.types import PLAIN, POSES, Identity, Pose, Reference, Request
 from photomaker.weights import sha256
 
@@ -144,7 +149,7 @@ class InstantID(PretrainedMethod):
                 both; or a hub id. None is the bundled one.
             device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
-            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.drawing.memory`.
             face_models: A folder of InsightFace's ONNX models or the name of a pack; `bundled` is the recogniser of the
                 synthetic people. None takes what the file notes, else InsightFace's `antelopev2`.
             scale: Weight of the second attention.

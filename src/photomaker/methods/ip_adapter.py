@@ -27,17 +27,11 @@ from photomaker.encoders.tower import ImageTower
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.hub import adapter_file
 from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod, check_made_with, is_absent
-from photomaker.pipelines.changes import image_projection_in, processors_in
-from photomaker.pipelines.drawing import (
-    Defaults,
-    draw,
-    encoded_texts,
-    open_pipeline,
-    text_rows,
-    with_guidance,
-)
-from photomaker.pipelines.extras import STOCK, Kit
-from photomaker.pipelines.ip_adapters import loaded_ip_adapter
+from photomaker.pipelines.attention.ip_adapters import loaded_ip_adapter
+from photomaker.pipelines.drawing.batches import Defaults, draw, encoded_texts, text_rows, with_guidance
+from photomaker.pipelines.drawing.changes import image_projection_in, processors_in
+from photomaker.pipelines.drawing.extras import STOCK, Kit
+from photomaker.pipelines.drawing.opening import open_pipeline
 from photomaker.registry import find
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
@@ -130,7 +124,7 @@ class IPAdapter(PretrainedMethod):
             adapter: IP-Adapter file in the published layout, or a hub id with the file's name; None is the bundled one.
             device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
-            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.drawing.memory`.
             image_encoder: The CLIP image encoder of published files (folder or hub id), or a PhotoMaker adapter whose
                 tower is taken; None is the bundled adapter's.
             face_models: For FaceID forms, a folder of InsightFace's ONNX models or the name of a pack; `bundled` is the

@@ -16,7 +16,7 @@ from diffusers import StableDiffusionXLPipeline
 
 from photomaker.errors import SettingsError
 from photomaker.methods.tuned import RARE, TunedMethod, must_exist
-from photomaker.pipelines.changes import lora_in, lora_parameters, lora_tensors, new_lora
+from photomaker.pipelines.drawing.changes import lora_in, lora_parameters, lora_tensors, new_lora
 from photomaker.training.recipes.tuning import Examples, Progress, TuningSettings, fixed, tune
 from photomaker.types import Identity
 

@@ -18,15 +18,9 @@ from photomaker.encoders import photos_of_each, together
 from photomaker.hub import adapter_file
 from photomaker.methods.pretrained import BATCH_SIZE, PretrainedMethod
 from photomaker.pipelines import PhotoMakerStableDiffusionXLPipeline
-from photomaker.pipelines.drawing import (
-    Defaults,
-    generators_of,
-    last_text_only_step,
-    negatives_of,
-    open_pipeline,
-    place_pipeline,
-)
-from photomaker.pipelines.extras import Kit
+from photomaker.pipelines.drawing.batches import Defaults, generators_of, last_text_only_step, negatives_of
+from photomaker.pipelines.drawing.extras import Kit
+from photomaker.pipelines.drawing.opening import open_pipeline, place_pipeline
 from photomaker.types import EXTRAS, Identity, Reference, Request, Sampling
 from photomaker.weights import bundled
 
@@ -75,7 +69,7 @@ class PhotoMaker(PretrainedMethod):
             adapter: Adapter file, or a hub id with the file's name; None is the bundled one.
             device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
-            memory: Where the parts stay, see `photomaker.pipelines.memory`.
+            memory: Where the parts stay, see `photomaker.pipelines.drawing.memory`.
             image_encoder: False does not load the image encoder, which photos need and saved identities do not.
             face_models: The face models for V2 adapters: a folder of ONNX models, or the name of an InsightFace pack;
                 None is InsightFace's own.

@@ -29,20 +29,20 @@ from photomaker.methods.pretrained import (
     check_made_with,
     is_absent,
 )
-from photomaker.pipelines.changes import processors_in
-from photomaker.pipelines.drawing import (
+from photomaker.pipelines.attention.dual import DualAttention, words_in
+from photomaker.pipelines.drawing.batches import (
     Defaults,
     alike,
     draw,
     encoded_pair,
     encoded_rows,
     negatives_of,
-    open_pipeline,
     text_rows,
     with_guidance,
 )
-from photomaker.pipelines.dual import DualAttention, words_in
-from photomaker.pipelines.merging import Conditioning
+from photomaker.pipelines.drawing.changes import processors_in
+from photomaker.pipelines.drawing.opening import open_pipeline
+from photomaker.pipelines.steps.merging import Conditioning
 from photomaker.prompts import lengthened
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import bundled, sha256
@@ -119,7 +119,7 @@ class PhotoVerse(PretrainedMethod):
             adapter: PhotoVerse file; None is the bundled one.
             device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
-            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.drawing.memory`.
             image_encoder: The image encoder that the adapter was trained with: a CLIP model (folder or hub id), or a
                 PhotoMaker adapter whose tower is taken; None is the bundled adapter's.
             scale: Weight of the image branch.

@@ -16,19 +16,17 @@ from torch import Tensor, nn
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.faces.base import Seen
 from photomaker.methods.base import Method
-from photomaker.pipelines.drawing import (
+from photomaker.pipelines.drawing.batches import Defaults, in_batches, settled
+from photomaker.pipelines.drawing.memory import MemoryPlan
+from photomaker.pipelines.drawing.opening import place_pipeline
+from photomaker.pipelines.drawing.photos import (
     Background,
-    Defaults,
     checked_background,
-    in_batches,
     photo_notes,
     photo_weights,
-    place_pipeline,
     prepared_picture,
-    settled,
 )
-from photomaker.pipelines.memory import MemoryPlan
-from photomaker.pipelines.watching import Watch
+from photomaker.pipelines.steps.watching import Watch
 from photomaker.registry import find
 from photomaker.types import Face, Identity, Reference, Request, Sampling
 from photomaker.weights import bundled, is_bundled
@@ -309,7 +307,7 @@ class PretrainedMethod(Method):
 
         Args:
             device: Where to compute; None is CUDA if available, else the CPU.
-            memory: See `photomaker.pipelines.memory`.
+            memory: See `photomaker.pipelines.drawing.memory`.
             beside: Modules that stand beside the pipeline and go where it computes.
 
         Raises:

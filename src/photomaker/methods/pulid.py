@@ -50,17 +50,11 @@ from photomaker.methods.pretrained import (
     recogniser_note,
     seen_faces,
 )
-from photomaker.pipelines.changes import processors_in
-from photomaker.pipelines.drawing import (
-    Defaults,
-    draw,
-    encoded_texts,
-    open_pipeline,
-    text_rows,
-    with_guidance,
-)
-from photomaker.pipelines.extras import STOCK, Kit
-from photomaker.pipelines.id_attention import MODES, IDAttention
+from photomaker.pipelines.attention.id_attention import MODES, IDAttention
+from photomaker.pipelines.drawing.batches import Defaults, draw, encoded_texts, text_rows, with_guidance
+from photomaker.pipelines.drawing.changes import processors_in
+from photomaker.pipelines.drawing.extras import STOCK, Kit
+from photomaker.pipelines.drawing.opening import open_pipeline
 from photomaker.types import Identity, Reference, Request
 from photomaker.weights import sha256
 
@@ -78,7 +72,7 @@ class PuLID(PretrainedMethod):
         tower: The image encoder whose layers it reads.
         faces: What finds and embeds faces.
         scale: Weight of the second attention, 0 to 5; 0 draws the text alone.
-        mode: How it is added, see `pipelines.id_attention.MODES`; None is what the file notes, `fidelity` where it
+        mode: How it is added, see `pipelines.attention.id_attention.MODES`; None is what the file notes, `fidelity` where it
             notes nothing.
         defaults: Settings for requests that leave them open; None takes those noted in the file.
         batch_size: Most pictures drawn at once.
@@ -142,7 +136,7 @@ class PuLID(PretrainedMethod):
                 a hub id with the file's name; None is the bundled one.
             device: Where to compute; None is CUDA if available, else the CPU.
             dtype: Precision of all models.
-            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.memory`.
+            memory: Where the parts of the pipeline stay, see `photomaker.pipelines.drawing.memory`.
             image_encoder: A CLIP image encoder (folder or hub id), or a PhotoMaker adapter whose tower is taken. None
                 is the bundled adapter's, for files that were trained here; published ones read another.
             face_models: A folder of InsightFace's ONNX models or the name of a pack; `bundled` is the recogniser of the

@@ -16,16 +16,16 @@ from PIL.Image import Image
 
 from photomaker.errors import IdentityError, PromptError, SettingsError
 from photomaker.methods.base import Method, Need
-from photomaker.pipelines.drawing import (
+from photomaker.pipelines.drawing.batches import (
     GUIDANCE,
     Defaults,
     call_settings,
     in_batches,
     negatives_of,
-    open_pipeline,
     settled,
 )
-from photomaker.pipelines.watching import Watch
+from photomaker.pipelines.drawing.opening import open_pipeline
+from photomaker.pipelines.steps.watching import Watch
 from photomaker.prompts import parse, with_person
 from photomaker.training.data.latents import fingerprint
 from photomaker.training.losses.diffusion import PREDICTIONS

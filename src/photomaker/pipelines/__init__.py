@@ -2,9 +2,8 @@
 
 # Imported here because diffusers loads a component of a foreign class only if its module has been imported before.
 from photomaker.pipelines.autoencoder import SmallAutoencoder
-from photomaker.pipelines.merging import Conditioning, DelayedMerging
-from photomaker.pipelines.mixin import PhotoMakerMixin
-from photomaker.pipelines.tasks import (
+from photomaker.pipelines.drop_in.mixin import PhotoMakerMixin
+from photomaker.pipelines.drop_in.tasks import (
     PhotoMakerStableDiffusionXLAdapterPipeline,
     PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline,
     PhotoMakerStableDiffusionXLControlNetPipeline,
@@ -12,6 +11,7 @@ from photomaker.pipelines.tasks import (
     PhotoMakerStableDiffusionXLInpaintPipeline,
     PhotoMakerStableDiffusionXLPipeline,
 )
+from photomaker.pipelines.steps.merging import Conditioning, DelayedMerging
 
 __all__ = [
     "Conditioning",

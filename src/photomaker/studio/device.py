@@ -50,7 +50,7 @@ def choose(device: str = "auto", dtype: str = "auto", memory: str = "auto", weig
     Args:
         device: `auto` or a torch device.
         dtype: `auto`, `fp32`, `bf16` or `fp16`.
-        memory: A memory plan, see `photomaker.pipelines.memory`.
+        memory: A memory plan, see `photomaker.pipelines.drawing.memory`.
         weights: Bytes of the model's files, assumed to be half precision; 0 if unknown.
 
     Raises:

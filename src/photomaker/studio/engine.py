@@ -52,7 +52,7 @@ from photomaker.types import PLAIN, Extras, Face, Identity, Reference, Request, 
 if TYPE_CHECKING:
     from photomaker.encoders.mixing import Mixing
     from photomaker.faces import Detector, Recogniser
-    from photomaker.pipelines.watching import Step
+    from photomaker.pipelines.steps.watching import Step
     from photomaker.studio.orders.styles import Style
     from photomaker.studio.photos.coach import Report
 
@@ -140,7 +140,7 @@ class Engine:
                 photos as they are and gives no likeness; `auto` is `bundled` with the bundled model, else `dlib` if
                 it is installed, else `none`.
             memory: `max-speed`, `balanced`, `lowest`, or `auto` for the fastest that fits; see
-                `photomaker.pipelines.memory`.
+                `photomaker.pipelines.drawing.memory`.
             method: Name of the method in the registry, see docs/methods.md, or "module:Class".
             image_encoder: False does not load PhotoMaker's image encoder, which photos need and saved
                 identities do not.

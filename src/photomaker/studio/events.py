@@ -15,7 +15,7 @@ from photomaker.errors import Cancelled
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from photomaker.pipelines.watching import Step
+    from photomaker.pipelines.steps.watching import Step
     from photomaker.types import Sample
 
 
@@ -106,7 +106,7 @@ class Denoised:
 
     def preview(self) -> list[Image]:
         """Previews, one for each row of the batch; cheap, and only available during the event."""
-        from photomaker.pipelines.previews import preview
+        from photomaker.pipelines.steps.previews import preview
 
         return list(self.what) if isinstance(self.what, tuple) else preview(self.what)
 

@@ -137,7 +137,7 @@ def _sized(order: Order, profile: Profile) -> tuple[Order, list[str]]:
 
 def _checked_scheduler(name: str, profile: Profile) -> str:
     """The scheduler's name, if the base can draw with it."""
-    from photomaker.pipelines.schedulers import check_noise, check_scheduler
+    from photomaker.pipelines.steps.schedulers import check_noise, check_scheduler
 
     name = check_scheduler(name)
     told = None if profile.base is None else profile.base / "scheduler" / "scheduler_config.json"
@@ -151,7 +151,7 @@ def _check_extras(order: Order, profile: Profile, requests: tuple[Request, ...])
     if profile.kind is not None:
         profile.kind.check_requests(requests)
     if order.extras.asked and profile.base is not None:
-        from photomaker.pipelines.extra_checks import check_extras
+        from photomaker.pipelines.drawing.extra_checks import check_extras
 
         check_extras(profile.base, order.extras, order.sampling)
 
@@ -162,7 +162,7 @@ def _posed(order: Order, profile: Profile, detect: Callable[[Image], list[Face]]
     if pose is None or isinstance(pose.source, str) or kind is None or "pose" not in kind.takes:
         return order
     if profile.size is not None:
-        from photomaker.pipelines.landmarks import check_pose
+        from photomaker.pipelines.structures.landmarks import check_pose
 
         side = profile.size.side
         check_pose(pose, (order.sampling.width or side, order.sampling.height or side))
@@ -197,7 +197,7 @@ def _followed(
     cut: Callable[[Image, Face], np.ndarray] | None,
 ) -> Structure:
     """A structure that is followed as it is, at the size of the pictures where that is known."""
-    from photomaker.pipelines import structures
+    from photomaker.pipelines.structures import structures
 
     picture = one.image
     if size[0] is not None and size[1] is not None:

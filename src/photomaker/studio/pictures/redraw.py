@@ -216,7 +216,7 @@ def whose(
     Args:
         faces: The faces.
         size: Width and height of the picture.
-        places: Of the people, see `photomaker.pipelines.regions`; None where nothing says where they are.
+        places: Of the people, see `photomaker.pipelines.attention.regions`; None where nothing says where they are.
         likeness: Of people to faces [people, faces]; None where nothing compares faces.
     """
     shares = None if places is None else _shares(faces, size, places)
@@ -232,7 +232,7 @@ def whose(
 
 def _shares(faces: Sequence[Face], size: tuple[int, int], places: Sequence[Any]) -> np.ndarray:
     """How much of the place where a face is belongs to each person: [people, faces] in 0..1."""
-    from photomaker.pipelines.regions import regions_of
+    from photomaker.pipelines.attention.regions import regions_of
 
     regions = regions_of(places, REGION_CELLS, REGION_CELLS).numpy()
     middles = np.array([[face.box[0] + face.box[2], face.box[1] + face.box[3]] for face in faces]) / 2

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from photomaker.errors import SettingsError
 from photomaker.images import to_tensor
-from photomaker.pipelines.structures import Content, Drawing, drawn
+from photomaker.pipelines.structures.structures import Content, Drawing, drawn
 from photomaker.training.data.dataset import Album
 from photomaker.training.data.frames import Frames
 

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from photomaker.encoders.adapter_file import export_adapter
 from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.errors import SettingsError, WeightsError
-from photomaker.pipelines.fitting import check_lora
-from photomaker.pipelines.regions import RegionalAttention, regions_of
+from photomaker.pipelines.attention.regions import RegionalAttention, regions_of
+from photomaker.pipelines.drop_in.fitting import check_lora
 from photomaker.prompts.encoding import Copies
 from photomaker.prompts.places import places_said
 from photomaker.training.data.texts import Caption, Texts
@@ -245,7 +245,7 @@ class AdapterRecipe(PeopleRecipe):
     def predict(self, noised: Noised, condition: Condition) -> Tensor:
         """See `PeopleRecipe.predict`; the attention of this call is what is kept.
 
-        Where pictures show two people, each is read where they are, as at inference; see `pipelines.regions`.
+        Where pictures show two people, each is read where they are, as at inference; see `pipelines.attention.regions`.
         """
         if self.recorder is not None:
             self.recorder.kept.clear()

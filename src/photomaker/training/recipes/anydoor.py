@@ -23,7 +23,14 @@ from torch import Tensor, nn
 from photomaker.encoders.anydoor import export_anydoor, new_detail_net, trained_part
 from photomaker.encoders.subject_tower import BUNDLED, SubjectTower
 from photomaker.errors import SettingsError
-from photomaker.pipelines.collage import Hole, box_of, box_region, cut_subject, grown, high_frequency
+from photomaker.pipelines.structures.collage import (
+    Hole,
+    box_of,
+    box_region,
+    cut_subject,
+    grown,
+    high_frequency,
+)
 from photomaker.synthetic.items import ITEMS
 from photomaker.training.data.dataset import mask_map
 from photomaker.training.data.texts import Caption

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from photomaker.pipelines.structures import Drawing, write_notes
+from photomaker.pipelines.structures.structures import Drawing, write_notes
 from photomaker.training.data.structures import HINT, RowStructures, check_hint, net_of
 from photomaker.training.data.texts import Caption
 from photomaker.training.recipes.base import decayed_groups

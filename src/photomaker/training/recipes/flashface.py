@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from photomaker.encoders.flashface import export_flashface
 from photomaker.errors import SettingsError
-from photomaker.pipelines.references import (
+from photomaker.pipelines.attention.references import (
     Bank,
     crop_ids,
     photo_bias,

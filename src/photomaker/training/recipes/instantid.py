@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from photomaker.encoders.instantid import FILES, NET, RECOGNISER, scaled
 from photomaker.encoders.ip_adapter import ImageResampler, export_ip_adapter
 from photomaker.errors import SettingsError
-from photomaker.pipelines.landmarks import Pencil
-from photomaker.pipelines.structures import Drawing
+from photomaker.pipelines.structures.landmarks import Pencil
+from photomaker.pipelines.structures.structures import Drawing
 from photomaker.training.data.dataset import Album
 from photomaker.training.data.structures import HINT, RowStructures, check_hint, net_of
 from photomaker.training.data.texts import Caption

@@ -22,7 +22,7 @@ from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.encoders.photoverse import PhotoVerseAdapters, export_photoverse
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
-from photomaker.pipelines.dual import DualAttention, words_in
+from photomaker.pipelines.attention.dual import DualAttention, words_in
 from photomaker.prompts import Rows, encode_rows, expand
 from photomaker.training.data.texts import Caption
 from photomaker.training.recipes.people import (

@@ -23,7 +23,7 @@ from photomaker.encoders.ip_adapter import cross_attentions
 from photomaker.encoders.pulid import FormerSizes, IDFormer, export_pulid, side_by_side
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError
-from photomaker.pipelines.id_attention import IDAttention
+from photomaker.pipelines.attention.id_attention import IDAttention
 from photomaker.training.data.texts import Caption
 from photomaker.training.recipes.instantid import Embeddings
 from photomaker.training.recipes.people import (

@@ -7,7 +7,7 @@ from typing import Any
 from photomaker.encoders import image_processor
 from photomaker.encoders.ip_adapter import IPAdapterFile
 from photomaker.errors import WeightsError
-from photomaker.pipelines.drawing import quietly
+from photomaker.pipelines.drawing.opening import quietly
 
 
 def loaded_ip_adapter(pipeline: Any, file: IPAdapterFile) -> tuple[dict[str, Any], Any]:  # noqa: ANN401

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from photomaker.pipelines.projections import changes
+from photomaker.pipelines.attention.projections import changes
 
 
 @dataclass(frozen=True)

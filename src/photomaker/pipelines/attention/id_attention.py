@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from photomaker.pipelines.dual import attended, heads_of, heads_of_mask, put_out
+from photomaker.pipelines.attention.dual import attended, heads_of, heads_of_mask, put_out
 
 _SMALLEST = 1e-12
 _FIRST = 5

@@ -1,36 +1,26 @@
-"""What methods on a stock SDXL pipeline share: opening it, photos, what a request leaves open, batches, texts."""
+"""Requests to batches of one stock SDXL pipeline: what a request leaves open, texts, and the drawing itself."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
 
-from photomaker.encoders import cut_out, face_square
-from photomaker.errors import PhotoError, SettingsError, WeightsError
-from photomaker.hub import base_folder, variant_of
-from photomaker.outside import read_file
-from photomaker.pipelines.guidance import GuidanceInterval
-from photomaker.pipelines.memory import MemoryPlan, apply_memory, plan_memory
-from photomaker.pipelines.merging import Conditioning, DelayedMerging, steps_of
-from photomaker.pipelines.projections import kept_projections
-from photomaker.pipelines.schedulers import scheduler_for
-from photomaker.pipelines.shortcuts import Sparing
-from photomaker.pipelines.watching import Watch, watched
+from photomaker.pipelines.attention.projections import kept_projections
+from photomaker.pipelines.attention.shortcuts import Sparing
+from photomaker.pipelines.drawing.photos import Background
+from photomaker.pipelines.steps.guidance import GuidanceInterval
+from photomaker.pipelines.steps.merging import Conditioning, DelayedMerging, steps_of
+from photomaker.pipelines.steps.schedulers import scheduler_for
+from photomaker.pipelines.steps.watching import Watch, watched
 from photomaker.prompts import EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
-from photomaker.types import Reference, Request, Sampling
-from photomaker.weights import bundled
+from photomaker.types import Request, Sampling
 
-Background = Literal["keep", "grey"]
-BACKGROUNDS: tuple[Background, ...] = ("keep", "grey")
 # used where neither the request nor the adapter file says otherwise (official demo: style strength 20)
 GUIDANCE, MERGE = 5.0, 0.2
 
@@ -59,154 +49,7 @@ class Defaults:
         return cls(**({"merge": merge} | given))
 
 
-def open_pipeline(
-    kind: Any,  # noqa: ANN401 - a diffusers pipeline class
-    base: str | os.PathLike[str] | None,
-    dtype: torch.dtype,
-    variant: str | None = None,
-) -> Any:  # noqa: ANN401 - of that class
-    """Load a base model into a pipeline.
-
-    Args:
-        kind: The pipeline's class.
-        base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
-        dtype: Precision of all models.
-        variant: Which form of the weights to load, such as `fp16`; None is the plain one, or the only one.
-
-    Raises:
-        WeightsError: It is missing, altered or damaged.
-    """
-    path = bundled("base") if base is None else base_folder(base, variant)
-    try:
-        with quietly():
-            pipeline = kind.from_pretrained(
-                path, dtype=dtype, add_watermarker=False, variant=variant_of(path, variant)
-            )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise WeightsError(
-            f"the base model {path} cannot be loaded ({reason}); give a diffusers SDXL folder"
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def unet_config(base: str | os.PathLike[str] | None, variant: str | None = None) -> dict[str, Any]:
-    """The configuration of a base's UNet, read before any weights are.
-
-    Args:
-        base: Diffusers folder or hub id of an SDXL model; None is the bundled small one.
-        variant: Which form of the weights is meant, such as `fp16`.
-
-    Raises:
-        WeightsError: It is missing or damaged.
-    """
-    folder = bundled("base") if base is None else base_folder(base, variant)
-    return read_file(folder / "unet" / "config.json", "fetch the base again", WeightsError)
-
-
-def place_pipeline(
-    pipeline: Any,  # noqa: ANN401 - any SDXL pipeline
-    device: str | torch.device | None,
-    memory: str,
-    whole: bool = False,
-) -> MemoryPlan:
-    """Put a pipeline where it should draw.
-
-    Args:
-        pipeline: A loaded pipeline.
-        device: Where to compute; None is CUDA if available, else the CPU.
-        memory: See `photomaker.pipelines.memory`.
-        whole: Whether the UNet must stay in one piece, because something is put into it.
-
-    Raises:
-        SettingsError: `memory` is not a known plan, or cuts up a UNet that must stay whole.
-    """
-    plan = plan_memory(pipeline, str(device or ("cuda" if torch.cuda.is_available() else "cpu")), memory)
-    if whole and plan.offload == "sequential":
-        raise SettingsError(
-            f"memory is {memory}, with the plan {plan.line()}, which this method cannot follow; choose balanced"
-        )
-    apply_memory(pipeline, plan)
-    return plan
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """No bars and no remarks of the libraries while weights are loaded."""
-    level = diffusers_logging.get_verbosity()
-    shown = [
-        library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()
-    ]
-    diffusers_logging.set_verbosity_error()
-    for library in shown:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(level)
-        for library in shown:
-            library.enable_progress_bar()
-
-
 # ---- photos
-
-
-def checked_background(given: str | None, default: Background) -> Background:
-    """What is done to the ground of photos.
-
-    Raises:
-        SettingsError: It is of an unknown kind.
-    """
-    ground = given or default
-    if ground not in BACKGROUNDS:
-        raise SettingsError(f"background is {ground!r}; give one of {', '.join(BACKGROUNDS)}")
-    return ground  # type: ignore[return-value]
-
-
-def prepared_picture(reference: Reference, background: Background, side: float) -> Image.Image:
-    """A photo as an image encoder was trained to see it: with or without background, whole or around the face.
-
-    Args:
-        reference: The photo.
-        background: "grey" cuts the person out where the reference has a mask.
-        side: Side of the square around the face, in longer sides of its box; 0 takes the whole photo.
-
-    Raises:
-        PhotoError: The mask is empty, or a face is needed and there is none.
-    """
-    picture, called = reference.image, reference.name or "(unnamed)"
-    if background == "grey" and reference.mask is not None:
-        if not reference.mask.any():
-            raise PhotoError(f"the person mask of photo {called} is empty; leave the photo out")
-        picture = cut_out(picture, reference.mask)
-    if side <= 0:
-        return picture
-    if reference.face is None:
-        raise PhotoError(
-            f"this adapter needs a face in every photo, but photo {called} has none; leave it out"
-        )
-    return face_square(picture, reference.face.box, side)
-
-
-def photo_weights(weights: Sequence[float] | None, photos: int) -> Tensor:
-    """Weights of photos [photos], 1 if none are given.
-
-    Raises:
-        SettingsError: There are not as many as photos, or one is below 0.
-    """
-    given = torch.ones(photos) if weights is None else torch.tensor(list(weights), dtype=torch.float32)
-    if given.shape != (photos,) or not bool((torch.isfinite(given) & (given >= 0)).all()):
-        raise SettingsError(
-            f"the photo weights are {given.tolist()}; give one number from 0 up for each photo"
-        )
-    return given
-
-
-def photo_notes(references: Sequence[Reference], background: str) -> dict[str, Any]:
-    """What an identity notes of its photos."""
-    photos = [{"name": one.name, "sha256": one.sha256} for one in references]
-    return {"photos": photos, "background": background}
 
 
 # ---- requests

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from photomaker import checks
 from photomaker.errors import PromptError, SettingsError
-from photomaker.pipelines.arguments import stock_arguments
-from photomaker.pipelines.call_texts import (
+from photomaker.pipelines.attention.projections import kept_projections
+from photomaker.pipelines.attention.regions import Place
+from photomaker.pipelines.drop_in.arguments import stock_arguments
+from photomaker.pipelines.drop_in.call_texts import (
     TEXT_ONLY,
     WITH_EMBEDDINGS,
     are_weighted,
@@ -33,11 +35,9 @@ from photomaker.pipelines.call_texts import (
     weights_apart,
     with_text_only,
 )
-from photomaker.pipelines.fusing import copies_of, merged
-from photomaker.pipelines.identities import FaceEmbeds, IdentityMixin, Photos
-from photomaker.pipelines.merging import Conditioning, DelayedMerging, Subjects
-from photomaker.pipelines.projections import kept_projections
-from photomaker.pipelines.regions import Place
+from photomaker.pipelines.drop_in.fusing import copies_of, merged
+from photomaker.pipelines.drop_in.identities import FaceEmbeds, IdentityMixin, Photos
+from photomaker.pipelines.steps.merging import Conditioning, DelayedMerging, Subjects
 from photomaker.prompts import Copies, EncodedPrompts, Rows, encode_rows, expand_rows, lengthened, weighed
 from photomaker.prompts.places import places_said
 from photomaker.types import Identity

@@ -20,9 +20,9 @@ from photomaker.encoders import AdapterFile, PhotoMakerIDEncoder, image_processo
 from photomaker.encoders.adapter_file import official_lora
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.hub import ADAPTER_FILES, hub_file, hub_options_known
-from photomaker.pipelines.arguments import refuse_unknown
-from photomaker.pipelines.auto import announce
-from photomaker.pipelines.fitting import check_base, check_lora
+from photomaker.pipelines.drop_in.arguments import refuse_unknown
+from photomaker.pipelines.drop_in.auto import announce
+from photomaker.pipelines.drop_in.fitting import check_base, check_lora
 from photomaker.prompts import TRIGGER
 from photomaker.weights import read_tensors
 

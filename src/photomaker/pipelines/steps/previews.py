@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from photomaker.images import to_image
-from photomaker.pipelines.watching import Step
+from photomaker.pipelines.steps.watching import Step
 
 SIDE, EACH = 64, 8
 """Side in pixels of the pictures that the map is fitted on, and how many there are of each kind."""

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from photomaker.checks import shown
 from photomaker.errors import SettingsError
-from photomaker.pipelines.merging import Subjects
+from photomaker.pipelines.steps.merging import Subjects
 from photomaker.prompts.places import PLACES
 
 SOFT = 0.04

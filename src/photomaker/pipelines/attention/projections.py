@@ -15,7 +15,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from photomaker.pipelines.wrapping import forward_in
+from photomaker.pipelines.attention.wrapping import forward_in
 
 
 def changes(tensor: Tensor) -> object:

@@ -20,7 +20,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from photomaker.errors import WeightsError
-from photomaker.pipelines.drawing import quietly
+from photomaker.pipelines.drawing.opening import quietly
 
 PERSON = "person"
 """The LoRA's name in the pipeline."""

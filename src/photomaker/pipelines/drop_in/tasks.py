@@ -11,8 +11,8 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 
-from photomaker.pipelines import auto
-from photomaker.pipelines.mixin import PhotoMakerMixin
+from photomaker.pipelines.drop_in import auto
+from photomaker.pipelines.drop_in.mixin import PhotoMakerMixin
 
 
 class PhotoMakerStableDiffusionXLPipeline(PhotoMakerMixin, StableDiffusionXLPipeline):

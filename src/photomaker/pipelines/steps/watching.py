@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from photomaker.pipelines.merging import steps_of
+from photomaker.pipelines.steps.merging import steps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Step:
         number: Of the step, from 1.
         steps: In all.
         clean: Latents of the pictures as the model sees them now without noise, [rows, channels, height, width].
-        pipeline: What draws them, for `photomaker.pipelines.previews`.
+        pipeline: What draws them, for `photomaker.pipelines.steps.previews`.
     """
 
     number: int

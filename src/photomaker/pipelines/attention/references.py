@@ -20,7 +20,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from torch import Tensor, nn
 from torch.nn import functional
 
-from photomaker.pipelines.wrapping import forward_in
+from photomaker.pipelines.attention.wrapping import forward_in
 
 RESCALE = 0.5
 """How far the spread of a guided prediction is brought back to that of the text alone."""

@@ -23,7 +23,7 @@ from photomaker.errors import PhotoError, SettingsError, WeightsError
 from photomaker.files import atomic
 from photomaker.images import to_rgb
 from photomaker.outside import read_file
-from photomaker.pipelines.landmarks import TOLERANCE, Pencil, check_inside, draw_landmarks
+from photomaker.pipelines.structures.landmarks import TOLERANCE, Pencil, check_inside, draw_landmarks
 from photomaker.types import Structure
 from photomaker.weights import bundled, is_bundled
 

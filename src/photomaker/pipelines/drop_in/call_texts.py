@@ -12,8 +12,8 @@ from torch import Tensor
 
 from photomaker.encoders import PhotoMakerIDEncoder, photos_of_each
 from photomaker.errors import PromptError, SettingsError
-from photomaker.pipelines.merging import Conditioning
-from photomaker.pipelines.regions import Place, RegionalAttention
+from photomaker.pipelines.attention.regions import Place, RegionalAttention
+from photomaker.pipelines.steps.merging import Conditioning
 from photomaker.prompts import Copies, EncodedPrompts, Rows
 from photomaker.types import Identity
 

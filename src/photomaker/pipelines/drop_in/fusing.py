@@ -9,8 +9,8 @@ from torch import Tensor
 
 from photomaker.encoders import PhotoMakerIDEncoder, active_features, photos_of_each
 from photomaker.errors import IdentityError
-from photomaker.pipelines.adapters import execution_of
-from photomaker.pipelines.merging import Conditioning
+from photomaker.pipelines.drop_in.adapters import execution_of
+from photomaker.pipelines.steps.merging import Conditioning
 from photomaker.prompts import Copies, EncodedPrompts
 from photomaker.types import Identity
 

@@ -22,18 +22,19 @@ from photomaker.encoders import preprocess
 from photomaker.encoders.ip_adapter import IPAdapterFile, check_fit, read_ip_adapter
 from photomaker.encoders.tower import ImageTower
 from photomaker.errors import SettingsError, WeightsError
-from photomaker.pipelines.changes import image_projection_in, processors_in
-from photomaker.pipelines.drawing import generators_of, quietly, with_guidance
-from photomaker.pipelines.extra_checks import check_lora_file, lora_file, style_file
-from photomaker.pipelines.inpainting import kept_outside, latent_mask, pasted
-from photomaker.pipelines.ip_adapters import loaded_ip_adapter
-from photomaker.pipelines.structures import check_shape, control_folder, fitted
-from photomaker.pipelines.tasks import (
+from photomaker.pipelines.attention.ip_adapters import loaded_ip_adapter
+from photomaker.pipelines.drawing.batches import generators_of, with_guidance
+from photomaker.pipelines.drawing.changes import image_projection_in, processors_in
+from photomaker.pipelines.drawing.extra_checks import check_lora_file, lora_file, style_file
+from photomaker.pipelines.drawing.opening import quietly
+from photomaker.pipelines.drop_in.tasks import (
     PhotoMakerStableDiffusionXLAdapterPipeline,
     PhotoMakerStableDiffusionXLControlNetImg2ImgPipeline,
     PhotoMakerStableDiffusionXLControlNetPipeline,
     PhotoMakerStableDiffusionXLImg2ImgPipeline,
 )
+from photomaker.pipelines.steps.inpainting import kept_outside, latent_mask, pasted
+from photomaker.pipelines.structures.structures import check_shape, control_folder, fitted
 from photomaker.types import Extras, Lora, Request, Start, Structure, StylePicture
 from photomaker.weights import bundled
 

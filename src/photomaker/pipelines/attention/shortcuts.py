@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from photomaker.pipelines.wrapping import forward_in
+from photomaker.pipelines.attention.wrapping import forward_in
 from photomaker.types import NO_SHORTCUTS, Sampling
 
 ALWAYS, FRESH, KEPT = "always", "fresh", "kept"

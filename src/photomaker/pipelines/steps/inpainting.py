@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from photomaker.pipelines.watching import step_in
+from photomaker.pipelines.steps.watching import step_in
 
 SOFT = 1 / 64
 """Width of the seam, as a share of the picture's shorter side."""

@@ -20,9 +20,9 @@ from photomaker.encoders import AdapterFile, read_adapter
 from photomaker.encoders.preprocess import PhotoLike
 from photomaker.errors import IdentityError, PromptError, SettingsError
 from photomaker.hub import adapter_file
-from photomaker.pipelines.drawing import Defaults
-from photomaker.pipelines.fusing import copies_of, merged
-from photomaker.pipelines.identities import FaceEmbeds, check_identity, identity_of, opened_embedder
+from photomaker.pipelines.drawing.batches import Defaults
+from photomaker.pipelines.drop_in.fusing import copies_of, merged
+from photomaker.pipelines.drop_in.identities import FaceEmbeds, check_identity, identity_of, opened_embedder
 from photomaker.prompts import (
     TRIGGER,
     EncodedPrompts,

@@ -18,7 +18,7 @@ from photomaker.encoders import PhotoMakerIDEncoder, preprocess
 from photomaker.encoders.preprocess import PhotoLike, as_picture, is_one_photo
 from photomaker.errors import IdentityError, PhotoError, SettingsError, WeightsError
 from photomaker.images import list_photos
-from photomaker.pipelines.adapters import AdapterMixin, execution_of
+from photomaker.pipelines.drop_in.adapters import AdapterMixin, execution_of
 from photomaker.types import Identity
 
 METHOD = "photomaker-"

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from photomaker.errors import WeightsError
-from photomaker.pipelines.drawing import quietly
-from photomaker.pipelines.wrapping import forward_in
+from photomaker.pipelines.attention.wrapping import forward_in
+from photomaker.pipelines.drawing.opening import quietly
 
 
 def open_identity_net(folder: Path, dtype: torch.dtype) -> Any:  # noqa: ANN401 - a diffusers ControlNet

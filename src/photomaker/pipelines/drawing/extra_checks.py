@@ -8,7 +8,7 @@ from typing import Any
 from photomaker import hub
 from photomaker.errors import SettingsError, WeightsError
 from photomaker.outside import read_object
-from photomaker.pipelines.structures import control_folder, drawing_of
+from photomaker.pipelines.structures.structures import control_folder, drawing_of
 from photomaker.types import Extras, Sampling, Structure, StylePicture
 
 _DOWN = ("lora_A", "lora_down", "lora.down", "lora_linear_layer.down")

@@ -1,0 +1,1 @@
+"""PhotoMaker on any stock diffusers SDXL pipeline, under the official names."""

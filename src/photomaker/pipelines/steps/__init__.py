@@ -1,0 +1,1 @@
+"""What happens between denoising steps: schedulers, delayed merging, guidance, inpainting, watching, previews."""
