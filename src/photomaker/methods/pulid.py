@@ -72,8 +72,8 @@ class PuLID(PretrainedMethod):
         tower: The image encoder whose layers it reads.
         faces: What finds and embeds faces.
         scale: Weight of the second attention, 0 to 5; 0 draws the text alone.
-        mode: How it is added, see `pipelines.attention.id_attention.MODES`; None is what the file notes, `fidelity` where it
-            notes nothing.
+        mode: How it is added, see `pipelines.attention.id_attention.MODES`; None is what the file notes, `fidelity`
+            where it notes nothing.
         defaults: Settings for requests that leave them open; None takes those noted in the file.
         batch_size: Most pictures drawn at once.
 
