@@ -76,6 +76,16 @@ class Served:
             self.desk.close()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_steps():
+    """Pictures that come sooner; how good they are is tested elsewhere."""
+    from photomaker.apps.page import widgets
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(widgets, "STEPS", 6)
+        yield
+
+
 @pytest.fixture(scope="module")
 def engine():
     engine = Engine.open()

@@ -50,8 +50,8 @@ def requests(count, steps=4):
 
 def test_a_replica_draws_what_the_engine_draws_and_tells_of_steps(engine, pair, ada):
     events = []
-    drawn = pair.drawers[1].draw(ada, requests(2, 20), on_event=events.append)
-    own = engine.draw(ada, requests(2, 20))
+    drawn = pair.drawers[1].draw(ada, requests(2, 6), on_event=events.append)
+    own = engine.draw(ada, requests(2, 6))
     assert [one.image.tobytes() for one in drawn] == [one.image.tobytes() for one in own]
     assert [one.likeness for one in drawn] == pytest.approx([one.likeness for one in own])
     steps = [one for one in events if isinstance(one, Denoised)]

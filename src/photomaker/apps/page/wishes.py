@@ -17,6 +17,9 @@ SEEDS = 1_000_000
 """Upper limit of random seeds, so that they are short enough to read out."""
 SIDES = ("left", "right")
 """Regions of two people in one picture."""
+STEPS = 20
+"""Denoising steps where nobody moves the slider."""
+
 COMPARED = ("likeness", "style", "steps", "guidance", "scheduler")
 """Settings whose values can be compared side by side."""
 
@@ -53,7 +56,7 @@ class Wish:
     count: int = 4
     seed: str = ""
     scheduler: str = ""
-    steps: int = 20
+    steps: int = STEPS
     fast: bool = False
     guidance: str = ""
     redraw: bool = False
