@@ -82,7 +82,7 @@ def few_steps():
     from photomaker.apps.page import widgets
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(widgets, "STEPS", 6)
+        patch.setattr(widgets, "USUAL_STEPS", 6)
         yield
 
 

@@ -11,7 +11,7 @@ from photomaker.apps.page import views
 from photomaker.apps.page.actions import Actions
 from photomaker.apps.page.style import CLICKS
 from photomaker.apps.page.texts import LANGUAGES, say
-from photomaker.apps.page.wishes import COMPARED, STEPS
+from photomaker.apps.page.wishes import COMPARED, USUAL_STEPS
 from photomaker.studio.provenance.consent import LONGEST
 
 SCHEDULERS = ("", "euler", "euler a", "dpm++ 2m", "dpm++ 2m karras", "unipc", "ddim", "lcm")
@@ -143,7 +143,7 @@ class Widgets:
             self.fast = self._told(gr.Checkbox(False, elem_id="pm-fast"), label="fast")
             self.redraw = self._told(gr.Checkbox(False), label="redraw")
             self.steps = self._told(
-                gr.Slider(4, 60, STEPS, step=1, buttons=[]), label="steps", info="steps_hint"
+                gr.Slider(4, 60, USUAL_STEPS, step=1, buttons=[]), label="steps", info="steps_hint"
             )
             with gr.Row(elem_classes="pm-two"):
                 self.scheduler = self._told(gr.Dropdown([""], value="", min_width=140), label="scheduler")

@@ -17,7 +17,7 @@ SEEDS = 1_000_000
 """Upper limit of random seeds, so that they are short enough to read out."""
 SIDES = ("left", "right")
 """Regions of two people in one picture."""
-STEPS = 20
+USUAL_STEPS = 20
 """Denoising steps where nobody moves the slider."""
 
 COMPARED = ("likeness", "style", "steps", "guidance", "scheduler")
@@ -56,7 +56,7 @@ class Wish:
     count: int = 4
     seed: str = ""
     scheduler: str = ""
-    steps: int = STEPS
+    steps: int = USUAL_STEPS
     fast: bool = False
     guidance: str = ""
     redraw: bool = False
