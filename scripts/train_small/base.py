@@ -50,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--text-lr", type=float, default=BaseSettings.text_lr)
     options.add_argument("--face-weight", type=float, default=DiffusionSettings.face, help="1 = off")
     options.add_argument("--min-snr", type=float, default=DiffusionSettings.min_snr, help="0 = off")
+    options.add_argument(
+        "--late", type=float, default=DiffusionSettings.late, help="above 1 = more timesteps of little noise"
+    )
     options.add_argument("--no-zero-snr", action="store_true", help="keep SDXL's schedule as it is")
     options.add_argument("--plain-captions", type=float, default=BaseSettings.plain_captions)
     return options
@@ -61,7 +64,9 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def build(args: argparse.Namespace, data: People) -> BaseRecipe:
     """The recipe; latents are computed first where they are missing."""
-    diffusion = DiffusionSettings(zero_snr=not args.no_zero_snr, min_snr=args.min_snr, face=args.face_weight)
+    diffusion = DiffusionSettings(
+        zero_snr=not args.no_zero_snr, min_snr=args.min_snr, face=args.face_weight, late=args.late
+    )
     settings = BaseSettings(
         lr=args.lr, text_lr=args.text_lr, plain_captions=args.plain_captions, diffusion=diffusion
     )

@@ -31,12 +31,14 @@ class LossSettings:
         null_text: Share of rows trained with the empty condition, all zeros.
         face: Weight of latent cells in the face box; 1 switches it off.
         stratified: Whether the timesteps of a slice are spread evenly over the range, instead of drawn apart.
+        late: Power of the share of the schedule at which a timestep is drawn; above 1, more of them have little noise.
     """
 
     min_snr: float = 0.0
     null_text: float = 0.1
     face: float = 1.0
     stratified: bool = True
+    late: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Noising:
             ) % 1
         else:
             place = torch.rand(count, generator=generator)
-        steps = (place * timesteps).long().clamp(max=timesteps - 1)
+        steps = (place**self.settings.late * timesteps).long().clamp(max=timesteps - 1)
         noise = torch.randn(clean.shape, generator=generator).to(clean.device)
         bar = self.alpha_bar[steps].view(-1, 1, 1, 1)
         weight = self._weight(bar).to(clean.device)
