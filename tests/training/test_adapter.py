@@ -123,7 +123,7 @@ def test_adapter_learns_leaves_the_base_alone_and_exports(tmp_path: Path) -> Non
     frozen = {n: p.clone() for n, p in recipe.parts.unet.named_parameters() if not p.requires_grad}
     train(
         recipe,
-        TrainSettings(steps=60, batch_size=8, ema_decay=0.9, log_every=3, save_every=30),
+        TrainSettings(steps=40, batch_size=8, ema_decay=0.9, log_every=3, save_every=20),
         tmp_path / "run",
     )
     assert measured() < 0.9 * before
