@@ -22,7 +22,7 @@ from photomaker.training.data.latents import cached_latents
 from photomaker.training.data.mixture import Sized
 from photomaker.training.data.tokenizer import load_tokenizers
 from photomaker.training.losses.diffusion import DiffusionSettings
-from photomaker.training.recipes.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes
+from photomaker.training.recipes.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes, kept_ids
 from train_small.common import process_place, run_stage, training_parser
 
 
@@ -54,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
         "--late", type=float, default=DiffusionSettings.late, help="above 1 = more timesteps of little noise"
     )
     options.add_argument("--no-zero-snr", action="store_true", help="keep SDXL's schedule as it is")
+    options.add_argument(
+        "--variants",
+        type=int,
+        default=0,
+        help="captions of a row that are made beforehand, for a GPU; 0 = none",
+    )
+    options.add_argument("--workers", type=int, default=1, help="processes that make them")
     options.add_argument("--plain-captions", type=float, default=BaseSettings.plain_captions)
     return options
 
@@ -84,10 +91,14 @@ def build(args: argparse.Namespace, data: People) -> BaseRecipe:
         sizes = BaseSizes(blocks=_numbers(args.blocks), layers=args.layers, text=(first, second))
         parts = BaseParts.new(autoencoder, load_tokenizers(args.tokenizers), sizes, args.seed)
     folder = args.latents or args.out / "latents"
-    latents = cached_latents(parts.autoencoder, data, folder, *process_place())
     composed = [] if args.composed is None else ComposedDataset.open_all(args.composed)
+    composed *= args.composed_times
+    kept = None
+    if args.variants:
+        kept = kept_ids(parts.tokenizers, [data, *composed], args.plain_captions, args.variants, args.workers)
+    latents = cached_latents(parts.autoencoder, data, folder, *process_place())
     more = [Sized(one, cached_latents(parts.autoencoder, one, folder, *process_place())) for one in composed]
-    return BaseRecipe(data, latents, parts, settings, more=more * args.composed_times)
+    return BaseRecipe(data, latents, parts, settings, more=more, kept=kept)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,12 @@ def training_parser(
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--keep", type=int, default=2, help="checkpoints kept")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=0.0,
+        help="time for the steps, which then are as many as fit; 0 = no limit",
+    )
     parser.add_argument("--fresh", action="store_true", help="start again instead of going on")
     parser.add_argument(
         "--export-only", action="store_true", help="export from the newest checkpoint, train nothing"
@@ -97,7 +103,7 @@ def train_settings(args: argparse.Namespace) -> TrainSettings:
     return TrainSettings(
         steps=args.steps, batch_size=args.batch, seed=args.seed, warmup=warmup, schedule=args.schedule,
         ema_decay=args.ema, clip=args.clip, precision=args.precision, save_every=args.save_every,
-        log_every=args.log_every, keep=args.keep,
+        log_every=args.log_every, keep=args.keep, seconds=args.seconds,
     )  # fmt: skip
 
 

@@ -34,7 +34,14 @@ from photomaker.training.data.latents import cached_latents, encoded
 from photomaker.training.data.tokenizer import load_tokenizers
 from photomaker.training.losses.diffusion import DiffusionSettings, encode_ids, make_scheduler, time_ids
 from photomaker.training.recipes.autoencoder import AutoencoderRecipe, AutoencoderSettings
-from photomaker.training.recipes.base import BaseParts, BaseRecipe, BaseSettings, BaseSizes, token_ids
+from photomaker.training.recipes.base import (
+    BaseParts,
+    BaseRecipe,
+    BaseSettings,
+    BaseSizes,
+    kept_ids,
+    token_ids,
+)
 from photomaker.training.running.loop import train
 from photomaker.training.running.settings import TrainSettings
 from photomaker.weights import bundled
@@ -70,27 +77,35 @@ CANDIDATES = {
 }
 
 
-def settings(steps: int, batch: int) -> TrainSettings:
+def settings(steps: int, batch: int, seconds: float = 0.0) -> TrainSettings:
     """Of either training; constant but for the warm-up and a cosine to the end."""
     return TrainSettings(
         steps=steps, batch_size=batch, seed=0, warmup=min(200, steps // 5), schedule="cosine", ema_decay=0.995,
-        clip=1.0, precision="auto", save_every=500, log_every=100, keep=1,
+        clip=1.0, precision="auto", save_every=0 if seconds else 500, log_every=100, keep=1, seconds=seconds,
     )  # fmt: skip
 
 
-def trained(one: Candidate, data: WorldDataset, out: Path, steps: tuple[int, int]) -> BaseParts:
+def trained(one: Candidate, data: WorldDataset, out: Path, given: argparse.Namespace) -> BaseParts:
     """The candidate and a base on it, from disk where they are."""
+    times = given.batch_times
+    tokenizers, base = (
+        load_tokenizers(bundled("base")),
+        BaseSettings(lr=8e-4, text_lr=5e-4, diffusion=DiffusionSettings(face=4.0)),
+    )
+    kept = None
+    if given.variants:  # before anything is trained: processes are forked for it
+        kept = kept_ids(tokenizers, [data], base.plain_captions, given.variants, given.workers)
     torch.manual_seed(0)
     recipe = AutoencoderRecipe(data, SmallAutoencoder(latent_channels=one.channels), one.settings)
-    train(recipe, settings(steps[0], 16), out / "autoencoder")
+    train(recipe, settings(given.steps, 16 * times, given.seconds), out / "autoencoder")
     autoencoder = SmallAutoencoder.from_pretrained(out / "autoencoder" / "export", dtype=torch.float32)
-    tokenizers = load_tokenizers(bundled("base"))
     parts = BaseParts.new(autoencoder, tokenizers, BaseSizes())
-    latents = cached_latents(parts.autoencoder, data, out / "latents")
-    base = BaseRecipe(
-        data, latents, parts, BaseSettings(lr=8e-4, text_lr=5e-4, diffusion=DiffusionSettings(face=4.0))
+    latents = cached_latents(autoencoder, data, out / "latents")
+    train(
+        BaseRecipe(data, latents, parts, base, kept=kept),
+        settings(given.base_steps, 32 * times, given.seconds),
+        out / "base",
     )
-    train(base, settings(steps[1], 32), out / "base")
     return BaseParts.load(out / "base" / "export")
 
 
@@ -194,17 +209,25 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(CANDIDATES), help="names of candidates, with commas")
     parser.add_argument("--steps", type=int, default=2400, help="of the autoencoder, 16 pictures each")
     parser.add_argument("--base-steps", type=int, default=1700, help="of the base, 32 pictures each")
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="time of each training, in the place of steps"
+    )
+    parser.add_argument("--batch-times", type=int, default=1, help="larger batches, for a GPU")
+    parser.add_argument(
+        "--variants", type=int, default=0, help="captions made beforehand, for a GPU; 0 = none"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that make them")
     parser.add_argument("--table", action="store_true", help="only print what has been scored")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.workers)
     torch.set_flush_denormal(True)
     for name in [] if given.table else given.only.split(","):
         out = given.out / name.replace(" ", "_")
         if (out / "scores.json").is_file():
             continue
         data = WorldDataset.open(given.data)
-        parts = trained(CANDIDATES[name], data, out, (given.steps, given.base_steps))
+        parts = trained(CANDIDATES[name], data, out, given)
         figures = scored(parts, data, out)
         recipe = AutoencoderRecipe(data, parts.autoencoder)
         figures |= recipe.validate(np.random.default_rng(0), torch.Generator())

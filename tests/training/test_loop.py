@@ -328,3 +328,15 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     a, b = torch.load(checkpoints(tmp_path / "one")[-1]), torch.load(checkpoints(out)[-1])
     for name in a["weights"]:
         assert torch.allclose(a["weights"][name], b["weights"][name], atol=1e-4), name
+
+
+def test_a_training_by_the_clock_has_as_many_steps_as_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from photomaker.training.running import loop
+
+    clock = iter([0.0, 6.0, *[6.0] * 100])  # 30 steps took 6 seconds: 45 fit into 9
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    settings = TrainSettings(steps=1000, batch_size=8, warmup=5, save_every=0, ema_decay=0.9, seconds=9.0)
+    assert train(Line(), settings, tmp_path)["finished"] == 1
+    assert torch.load(checkpoints(tmp_path)[-1])["step"] == 45

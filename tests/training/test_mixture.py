@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from fake_world import FakeWorld
-from test_base import SIZES, tiny_autoencoder
+from test_base import SIZES, tiny_autoencoder, tiny_parts
 
 from photomaker.synthetic.composed import ComposedDataset, ComposedPlan, write_compositions
 from photomaker.training.data.latents import cached_latents
 from photomaker.training.data.mixture import Mixture, Sized
 from photomaker.training.data.tokenizer import build_tokenizers
-from photomaker.training.recipes.base import BaseParts, BaseRecipe, ids_of_size
+from photomaker.training.recipes.base import BaseParts, BaseRecipe, ids_of_size, kept_ids, token_ids
 from photomaker.training.running.loop import TrainSettings, train
 
 
@@ -82,3 +82,27 @@ def test_a_base_is_trained_on_portraits_and_compositions(tmp_path):
     train(recipe, TrainSettings(steps=24, batch_size=4, ema_decay=0, save_every=0), tmp_path / "run")
     hook.remove()
     assert shapes == {(one.images.shape[1] // 8, one.images.shape[2] // 8) for one in composed} | {(16, 16)}
+
+
+def test_captions_made_beforehand_are_the_rows_own(tmp_path):
+    world = FakeWorld()
+    parts = tiny_parts(world)
+    latents = cached_latents(parts.autoencoder, world, tmp_path)
+    alone, forked = (
+        BaseRecipe(world, latents, parts, kept=kept_ids(parts.tokenizers, [world], 0.4, 3, count))
+        for count in (1, 2)
+    )
+    assert alone.kept.shape == forked.kept.shape == (len(world.images), 3, 2, 77)
+    rng = np.random.default_rng(0)
+    for recipe in (alone, forked):
+        rows = np.arange(len(world.images))
+        ids = recipe.ids(rows, rng)
+        bare, described = (
+            token_ids(parts.tokenizers, recipe.data.captions(rows, np.full(len(rows), share), rng))
+            for share in (0.0, 1.0)
+        )
+        for own, *known in zip(ids, bare, described, strict=True):
+            assert all((own == one).all(1).any() for one in known)
+            assert torch.stack([(own == one).all(1) for one in known]).any(0).all()
+    figures = train(alone, TrainSettings(steps=2, batch_size=4, ema_decay=0, save_every=0), tmp_path / "run")
+    assert figures["loss"] > 0

@@ -7,6 +7,9 @@ speed and memory and no loss. (The spread around it is small beside that of the 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -91,13 +94,27 @@ def cached_latents(
     height, width = (int(side) // FACTOR for side in data.images.shape[1:3])
     shape = (count, autoencoder.config.latent_channels, height, width)
     size = "" if height == width == SIZE // FACTOR else f"_{height}x{width}"
-    found = computed(
-        folder / f"latents_{encoder_fingerprint(autoencoder)}_{count}{size}",
-        {"latents": shape},
-        lambda rows: {"latents": encoded(autoencoder, pictures(data, rows))},
-        Share(process, processes),
-    )
+    name = f"latents_{encoder_fingerprint(autoencoder)}_{count}{size}"
+    with _on_a_gpu(autoencoder):
+        found = computed(
+            folder / name,
+            {"latents": shape},
+            lambda rows: {"latents": encoded(autoencoder, pictures(data, rows))},
+            Share(process, processes),
+        )
     return found["latents"]
+
+
+@contextmanager
+def _on_a_gpu(autoencoder: Autoencoder) -> Iterator[None]:
+    """The autoencoder on this process's GPU where there is one, and back again."""
+    before = autoencoder.device
+    if before.type == "cpu" and torch.cuda.is_available():
+        autoencoder.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    try:
+        yield
+    finally:
+        autoencoder.to(before)
 
 
 class FramedLatents:
@@ -146,12 +163,13 @@ class KeptLatents:
             height, width = (int(side) // FACTOR for side in frames.targets[members[0]])
             self.places[members] = np.arange(len(members))
             shape = (len(members), autoencoder.config.latent_channels, height, width)
-            found = computed(
-                folder / f"latents_{print_}_{name}_{height * FACTOR}x{width * FACTOR}",
-                {"latents": shape},
-                lambda rows, members=members: {"latents": source[members[rows]]},  # type: ignore[misc]
-                share,
-            )
+            with _on_a_gpu(autoencoder):
+                found = computed(
+                    folder / f"latents_{print_}_{name}_{height * FACTOR}x{width * FACTOR}",
+                    {"latents": shape},
+                    lambda rows, members=members: {"latents": source[members[rows]]},  # type: ignore[misc]
+                    share,
+                )
             self.arrays[int(bucket)] = found["latents"]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:

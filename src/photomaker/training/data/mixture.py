@@ -104,8 +104,10 @@ class Mixture(Laid):
     def faces(self, rows: np.ndarray) -> Tensor:
         """Share of each latent cell that faces cover [batch, 1, h, w] in 0..1, for rows of one size."""
         cells = self.parts[int(self.part(rows[:1])[0])].latents.shape[2:]
-        maps = []
-        for part, row in self._local(rows):
-            boxes = np.asarray(part.data.boxes[row], dtype=np.float32).reshape(-1, 4)
-            maps.append(box_map(boxes, cells).amax(0))
-        return torch.stack(maps)
+        boxes = [
+            np.asarray(part.data.boxes[row], dtype=np.float32).reshape(-1, 4) for part, row in self._local(rows)
+        ]
+        padded = np.full((len(boxes), max(map(len, boxes)), 4), -1.0, np.float32)
+        for at, own in enumerate(boxes):
+            padded[at, : len(own)] = own
+        return box_map(padded.reshape(-1, 4), cells).reshape(*padded.shape[:2], 1, *cells).amax(1)

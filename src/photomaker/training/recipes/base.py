@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from photomaker.errors import WeightsError
 from photomaker.hub import variant_of
 from photomaker.pipelines.autoencoder import SmallAutoencoder
 from photomaker.training.data.dataset import SIZE, People
-from photomaker.training.data.mixture import Mixture, Sized
+from photomaker.training.data.mixture import Captioned, Mixture, Sized
 from photomaker.training.losses.diffusion import (
     DiffusionSettings,
     Noising,
@@ -230,6 +231,64 @@ def decayed_groups(module: nn.Module, lr: float, weight_decay: float) -> list[di
     ]
 
 
+def kept_ids(
+    tokenizers: Tokenizers, parts: Sequence[Captioned], plain: float, variants: int, workers: int = 1
+) -> np.ndarray:
+    """Token numbers of several captions of every row, made beforehand: a GPU would wait for new ones.
+
+    Args:
+        tokenizers: The base's.
+        parts: The datasets, in the order of the recipe's `data` and `more`.
+        plain: See `BaseSettings.plain_captions`.
+        variants: Captions of each row.
+        workers: Processes; more than one are forked, so call this before anything is computed on a GPU or trained.
+
+    Returns:
+        int16 [rows, variants, 2, 77]; a vocabulary must have less than 32768 tokens.
+    """
+    jobs = [
+        (tokenizers, part, rows, plain, variants, number)
+        for number, part in enumerate(parts)
+        for rows in np.array_split(np.arange(len(part.boxes)), workers * 8)
+    ]
+    if workers == 1:
+        return np.concatenate([_ids_of(*job) for job in jobs])
+    # what is forked has the jobs already: nothing is copied
+    with multiprocessing.get_context("fork").Pool(workers, _take, (jobs,)) as pool:
+        return np.concatenate(pool.map(_ids_of_job, range(len(jobs))))
+
+
+def _ids_of(
+    tokenizers: Tokenizers, part: Captioned, rows: np.ndarray, plain: float, variants: int, number: int
+) -> np.ndarray:
+    rng = np.random.default_rng([number, len(rows), int(rows[0]) if len(rows) else 0])
+    each = []
+    for _ in range(variants):
+        shares = _described(len(rows), plain, rng)
+        captions = [
+            part.caption(int(row), rng, float(share)) for row, share in zip(rows, shares, strict=True)
+        ]
+        each.append(torch.stack(token_ids(tokenizers, captions), dim=1).numpy().astype(np.int16))
+    return np.stack(each, axis=1)
+
+
+_JOBS: list[tuple[Any, ...]] = []
+"""What a forked process may be asked for."""
+
+
+def _take(jobs: list[tuple[Any, ...]]) -> None:
+    _JOBS[:] = jobs
+
+
+def _ids_of_job(number: int) -> np.ndarray:
+    return _ids_of(*_JOBS[number])
+
+
+def _described(count: int, plain: float, rng: np.random.Generator) -> np.ndarray:
+    """How likely captions mention a trait [count]: a share of them none, the others 0.3 to 1."""
+    return np.where(rng.random(count) < plain, 0.0, rng.uniform(0.3, 1.0, count))
+
+
 class BaseRecipe(Recipe):
     """Trains the text encoders and the UNet by v-prediction.
 
@@ -240,6 +299,7 @@ class BaseRecipe(Recipe):
         settings: How.
         held_out: Rows kept for validation, taken from the end.
         more: Further pictures, of any sizes; a step is of one size.
+        kept: Captions made beforehand, see `kept_ids`; None makes new ones in every step.
     """
 
     name = "base"
@@ -252,10 +312,12 @@ class BaseRecipe(Recipe):
         settings: BaseSettings = BaseSettings(),
         held_out: int = 256,
         more: Sequence[Sized] = (),
+        kept: np.ndarray | None = None,
     ) -> None:
         """Store the arguments and split the rows."""
         self.parts, self.settings = parts, settings
         self.data = Mixture([Sized(data, latents), *more], held_out)
+        self.kept = kept
         self.noising = Noising(settings.diffusion, make_scheduler(settings.diffusion))
         use_plain_attention(parts.unet, *parts.text_encoders)
 
@@ -283,19 +345,26 @@ class BaseRecipe(Recipe):
 
     def captions(self, rows: np.ndarray, rng: np.random.Generator) -> list[str]:
         """Captions of which a share describes no trait, the others each trait with a probability of 0.3 to 1."""
-        plain = rng.random(len(rows)) < self.settings.plain_captions
-        describe = np.where(plain, 0.0, rng.uniform(0.3, 1.0, len(rows)))
-        return self.data.captions(rows, describe, rng)
+        return self.data.captions(rows, _described(len(rows), self.settings.plain_captions, rng), rng)
+
+    def ids(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Token numbers of a caption of each row; see `token_ids`."""
+        if self.kept is None:
+            return token_ids(self.parts.tokenizers, self.captions(rows, rng))
+        chosen = torch.from_numpy(
+            self.kept[rows, rng.integers(self.kept.shape[1], size=len(rows))].astype(np.int64)
+        )
+        return chosen[:, 0], chosen[:, 1]
 
     def errors(
-        self, rows: np.ndarray, captions: Sequence[str], null: Tensor, generator: torch.Generator
+        self, rows: np.ndarray, ids: tuple[Tensor, Tensor], null: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Loss of each row [batch] and its timestep [batch]."""
         clean = self.data.latents(rows).to(self.device)
         noisy, steps, target, weight = self.noising(clean, generator)
-        first, second = token_ids(self.parts.tokenizers, captions)
-        ids = (first.to(self.device), second.to(self.device))
-        embeds, pooled = encode_ids(self.parts.text_encoders, ids)
+        embeds, pooled = encode_ids(
+            self.parts.text_encoders, (ids[0].to(self.device), ids[1].to(self.device))
+        )
         keep = (~null).to(self.device)
         # Zeros, and not an encoded empty text: what force_zeros_for_empty_prompt gives at sampling.
         embeds, pooled = embeds * keep[:, None, None], pooled * keep[:, None]
@@ -315,7 +384,7 @@ class BaseRecipe(Recipe):
     ) -> tuple[Tensor, dict[str, float]]:
         """Predict v under captions, some rows without any."""
         null = null_rows(len(rows), self.settings.diffusion.null_text, rng)
-        error, steps = self.errors(rows, self.captions(rows, rng), null, generator)
+        error, steps = self.errors(rows, self.ids(rows, rng), null, generator)
         return error.mean(), thirds(error.detach(), steps)
 
     def validate(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, float]:
@@ -323,7 +392,8 @@ class BaseRecipe(Recipe):
         total = []
         for rows in np.array_split(self.data.held_out, max(1, len(self.data.held_out) // 32)):
             null = torch.zeros(len(rows), dtype=torch.bool)
-            total.append(self.errors(rows, self.captions(rows, rng), null, generator)[0])
+            ids = token_ids(self.parts.tokenizers, self.captions(rows, rng))
+            total.append(self.errors(rows, ids, null, generator)[0])
         return {"loss": float(torch.cat(total).mean())}
 
     def export(self, folder: Path) -> None:

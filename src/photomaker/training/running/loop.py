@@ -19,9 +19,10 @@ import errno
 import json
 import shutil
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ from photomaker.training.running.checkpoint import (
 from photomaker.training.running.log import TrainLog
 from photomaker.training.running.recipe import Preview, Recipe
 from photomaker.training.running.run import Run
-from photomaker.training.running.settings import TrainSettings, rate_factor
+from photomaker.training.running.settings import TIMED, TrainSettings, rate_factor
 
 __all__ = [
     "Average", "Preview", "Recipe", "RowOrder", "Run", "TrainSettings", "checkpoints", "export_checkpoint",
@@ -87,7 +88,7 @@ def _train(recipe: Recipe, settings: TrainSettings, out: Path, resume: bool) -> 
     run = Run(recipe, settings, out)
     _begin(run, resume)
     figures = _loop(run)
-    if run.step < settings.steps:
+    if run.step < run.settings.steps:
         return {**figures, "finished": 0.0}
     if settings.export == "best" and (out / "checkpoints" / BEST).is_file():
         run.restore(out / "checkpoints" / BEST)
@@ -140,11 +141,16 @@ def _loop(run: Run) -> dict[str, float]:
     bar = tqdm(
         total=settings.steps, initial=run.step, desc=run.recipe.name, disable=not log.main, mininterval=2
     )
+    first, start = run.step, time.monotonic()
     with _stop_request() as stop, bar:
-        while run.step < settings.steps:
+        while run.step < run.settings.steps:
             log.pending.append(run.advance(order(run.step)))
             bar.update()
-            last = run.step == settings.steps
+            if settings.seconds and run.step - first == TIMED:
+                run.settings = _timed(run, time.monotonic() - start)
+                bar.reset(run.settings.steps)
+                bar.update(run.step)
+            last = run.step == run.settings.steps
             if last or run.step % settings.log_every == 0:
                 figures |= log.flush(run.step, run.optimiser.param_groups[0]["lr"])
                 bar.set_postfix(loss=f"{figures['loss']:.4f}", rate=f"{figures['samples_per_second']:.0f}/s")
@@ -159,6 +165,21 @@ def _loop(run: Run) -> dict[str, float]:
                 break
     log.close()
     return figures
+
+
+def _timed(run: Run, took: float) -> TrainSettings:
+    """The settings with as many steps as fit into what is left of the time, by the slowest process.
+
+    Args:
+        run: After `TIMED` steps of this session.
+        took: Seconds that these took.
+    """
+    left = max(0.0, run.settings.seconds - took)
+    most = torch.tensor(took, device=run.accelerator.device)
+    if run.accelerator.num_processes > 1:
+        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+        left = max(0.0, run.settings.seconds - float(most))
+    return replace(run.settings, steps=run.step + int(TIMED * left / float(most)))
 
 
 @contextmanager

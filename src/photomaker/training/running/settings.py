@@ -11,6 +11,9 @@ import torch
 from photomaker import bfloat16
 from photomaker.errors import SettingsError
 
+TIMED = 30
+"""Steps of a session that tell how many fit into `TrainSettings.seconds`."""
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -33,6 +36,7 @@ class TrainSettings:
         preview_every: Steps between sheets of pictures; 0 makes none.
         tensorboard: Whether figures and pictures are written for TensorBoard too.
         export: Which weights the result is made of.
+        seconds: Time for the steps; 0 is no limit. After `TIMED` steps, `steps` becomes what fits.
 
     Raises:
         SettingsError: A value is outside its range.
@@ -54,13 +58,14 @@ class TrainSettings:
     preview_every: int = 0
     tensorboard: bool = False
     export: Literal["last", "best"] = "last"
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name in ("steps", "batch_size", "accumulate", "log_every", "keep"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; give a whole number from 1 up")
-        for name in ("seed", "warmup", "save_every", "clip", "preview_every"):
+        for name in ("seed", "warmup", "save_every", "clip", "preview_every", "seconds"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; give a number from 0 up")
         if not 0 <= self.ema_decay < 1:
