@@ -101,7 +101,7 @@ def test_the_classifier_reads_real_pictures() -> None:
 @pytest.mark.slow
 def test_a_small_sample_reaches_the_bars(tmp_path: Path) -> None:
     settings = EvaluationSettings(
-        out=tmp_path, people=8, gallery=50, seeds=1, prompts=8, parts=("main",), processes=1, samples=200
+        out=tmp_path, people=8, gallery=24, seeds=1, prompts=8, parts=("main",), processes=1, samples=200
     )
     figures = run(settings, progress=lambda *_: None).document["figures"]
 
