@@ -204,7 +204,7 @@ def probe(args: argparse.Namespace, folders: dict[str, str], end: float) -> int:
     ]
     line += ["--out", str(args.work / "probe"), "--seconds", f"{seconds:.0f}", "--steps", "1000000"]
     line += ["--base-steps", "1000000", "--batch-times", "1" if args.rehearse else "12", "--variants", "4"]
-    line += ["--workers", folders["workers"]]
+    line += ["--workers", folders["workers"], "--photos", "8" if args.rehearse else "64"]
     # a process each: captions are made by forks, before anything is trained
     good = all([carried_out(name, [*line, "--only", name], seconds) for name in names])
     found = sorted((args.work / "probe").glob("*/s*.*"))  # scores.json and sheet.png

@@ -49,7 +49,8 @@ from photomaker.weights import bundled
 NOISED = (150, 300, 600, 999)
 """Timesteps of 1000 that a photo is noised to; the last leaves nothing of it."""
 STEPS, GUIDANCE = 20, 2.0
-PHOTOS = 96
+PHOTOS, OTHERS = 96, 4
+"""Photos that are scored, and photos of the same person that each is compared with."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +117,13 @@ def denoised(parts: BaseParts, latents: torch.Tensor, captions: list[str], start
     scheduler.set_timesteps(STEPS)
     first = int((scheduler.timesteps <= start).nonzero()[0])
     generator = torch.Generator().manual_seed(start)
-    noise = torch.randn(latents.shape, generator=generator)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     scheduler.set_begin_index(first)
     noisy = scheduler.add_noise(latents, noise, scheduler.timesteps[first : first + 1])
-    embeds, pooled = encode_ids(parts.text_encoders, token_ids(parts.tokenizers, captions))
+    ids = token_ids(parts.tokenizers, captions)
+    embeds, pooled = encode_ids(parts.text_encoders, (ids[0].to(latents.device), ids[1].to(latents.device)))
     embeds, pooled = (torch.cat([torch.zeros_like(one), one]) for one in (embeds, pooled))
-    added = {"text_embeds": pooled, "time_ids": time_ids(len(embeds), 128)}
+    added = {"text_embeds": pooled, "time_ids": time_ids(len(embeds), 128).to(latents.device)}
     for step in scheduler.timesteps[first:]:
         doubled = scheduler.scale_model_input(torch.cat([noisy] * 2), step)
         without, with_text = parts.unet(
@@ -134,23 +136,26 @@ def denoised(parts: BaseParts, latents: torch.Tensor, captions: list[str], start
 
 def shown(pixels: torch.Tensor) -> list[Image.Image]:
     """Pictures of [batch, 3, h, w] in -1..1."""
-    levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(one) for one in levels]
 
 
 @torch.no_grad()
-def scored(parts: BaseParts, data: WorldDataset, out: Path) -> dict[str, float]:
+def scored(parts: BaseParts, data: WorldDataset, out: Path, photos: int) -> dict[str, float]:
     """Likeness over that of the real photos, of pictures that went through the autoencoder and of denoised ones."""
     judge, rng = BundledJudge.open(), np.random.default_rng(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for module in (parts.autoencoder, parts.unet, *parts.text_encoders):
+        module.to(device)
     held_out = np.arange(len(data) - 256, len(data))
-    rows = rng.permutation(held_out[data.is_photo[held_out]])[:PHOTOS]
+    rows = rng.permutation(held_out[data.is_photo[held_out]])[:photos]
     real = pictures(data, rows)
     captions = [data.caption(int(row), rng, 1.0) for row in rows]
     others = []
     for row in rows:
         mine = data.rows_of(int(data.person[row]))
         chosen = [int(one) for one in mine if data.is_photo[one] and one != row]
-        others.append(judge.measure(shown(pictures(data, np.array(chosen)))).embeddings)
+        others.append(judge.measure(shown(pictures(data, np.array(chosen[:OTHERS])))).embeddings)
 
     def likeness(pixels: torch.Tensor) -> float:
         seen = judge.measure(shown(pixels)).embeddings
@@ -159,7 +164,7 @@ def scored(parts: BaseParts, data: WorldDataset, out: Path) -> dict[str, float]:
         )
 
     ceiling = likeness(real)
-    clean = torch.from_numpy(encoded(parts.autoencoder, real)).float()
+    clean = torch.from_numpy(encoded(parts.autoencoder, real)).float().to(device)
     scale = parts.autoencoder.config.scaling_factor
 
     def decoded(latents: torch.Tensor) -> torch.Tensor:
@@ -168,7 +173,7 @@ def scored(parts: BaseParts, data: WorldDataset, out: Path) -> dict[str, float]:
 
     through = decoded(clean)
     figures = {"ceiling": ceiling, "through": likeness(through) / ceiling}
-    spectrum = torch.fft.rfft2(clean).abs().square()
+    spectrum = torch.fft.rfft2(clean.cpu()).abs().square()
     along = torch.fft.fftfreq(clean.shape[-2]).abs()[:, None], torch.fft.rfftfreq(clean.shape[-1])[None]
     high = torch.maximum(*torch.broadcast_tensors(*along)) > 0.25
     figures["high"] = float((spectrum * high).sum() / spectrum.sum())
@@ -217,6 +222,7 @@ def main() -> None:
         "--variants", type=int, default=0, help="captions made beforehand, for a GPU; 0 = none"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that make them")
+    parser.add_argument("--photos", type=int, default=PHOTOS, help="photos that are scored")
     parser.add_argument("--table", action="store_true", help="only print what has been scored")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -228,7 +234,8 @@ def main() -> None:
             continue
         data = WorldDataset.open(given.data)
         parts = trained(CANDIDATES[name], data, out, given)
-        figures = scored(parts, data, out)
+        figures = scored(parts, data, out, given.photos)
+        parts.autoencoder.to("cpu")
         recipe = AutoencoderRecipe(data, parts.autoencoder)
         figures |= recipe.validate(np.random.default_rng(0), torch.Generator())
         (out / "scores.json").write_text(json.dumps(figures, indent=2))
