@@ -96,7 +96,12 @@ FEW = {"--batch": "4", "loop.batch_size": "4", "--variants": "2", "--workers": "
 
 def main(argv: list[str] | None = None) -> int:
     """Carry out one command; what is finished is packed even where a later stage fails."""
-    args = parser().parse_args(argv)
+    options = parser()
+    args = options.parse_args(argv)
+    known = [one.stage for one in PLANS.get(args.what, ())]
+    unknown = [name for name in args.only.split(",") if name and known and name not in known]
+    if unknown:
+        options.error(f"{args.what} has no stage {unknown[0]}; give some of {', '.join(known)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     end = time.monotonic() + args.seconds
     args.out.mkdir(parents=True, exist_ok=True)
@@ -121,9 +126,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("what", choices=["probe", *PLANS])
     options.add_argument("--out", type=Path, required=True, help="folder of what is packed, and of the logs")
     options.add_argument("--start", type=Path, help="folder of what an earlier command packed")
-    options.add_argument(
-        "--work", type=Path, default=Path("/tmp/photomaker"), help="folder of people and runs"
-    )
+    options.add_argument("--work", type=Path, default=Path("runs/gpu"), help="folder of people and runs")
     options.add_argument("--seconds", type=float, default=540.0, help="time for everything")
     options.add_argument("--people", type=int, default=7200)
     options.add_argument("--channels", type=int, default=8, help="of the latents")
